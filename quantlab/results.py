@@ -1,0 +1,45 @@
+"""The only reader and writer of records: `reports/<model>/data/<variant>/<stage>.json`, written whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from quantlab.errors import QuantlabError
+from quantlab.files import write_text
+from quantlab.names import parse_variant
+from quantlab.records import RECORDS, Record, StageName
+
+R = TypeVar("R", bound=Record)
+
+
+def record_path(root: Path, model: str, variant: str, stage: StageName) -> Path:
+    """Where the record of a cell and stage lies in a workspace."""
+    return root / "reports" / model / "data" / variant / f"{stage}.json"
+
+
+def write_record(root: Path, record: Record) -> Path:
+    """Write a record to its place; the place follows from its type."""
+    stage = next(name for name, kind in RECORDS.items() if type(record) is kind)
+    path = record_path(root, record.model, record.variant, stage)
+    write_text(path, record.model_dump_json(indent=2) + "\n")
+    return path
+
+
+def read_record(path: Path, kind: type[R]) -> R | None:
+    """Read a record; None where there is no file. Raises QuantlabError for a file that is not such a record."""
+    try:
+        return kind.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        raise QuantlabError(f"{path} is no {kind.__name__} of this version: {error.errors()[0]['msg']}; run its stage again") from None
+
+
+def variants_with_records(root: Path, model: str) -> list[str]:
+    """Variants of a model that have any record, by method and then from most to fewest bits."""
+    folder = root / "reports" / model / "data"
+    found = [p.name for p in folder.iterdir() if p.is_dir() and any(p.glob("*.json"))] if folder.is_dir() else []
+    return sorted(found, key=lambda slug: (parse_variant(slug).method != "baseline", parse_variant(slug).method, -parse_variant(slug).bits, slug))
