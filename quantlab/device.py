@@ -1,0 +1,153 @@
+"""The target device: which one, what it is called, how much memory it has, and the memory of this process on it.
+
+Imports no torch: identity comes from the driver (NVML) and the operating system.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from quantlab.errors import QuantlabError
+from quantlab.records import Frozen
+
+
+class Gpu(Frozen):
+    """One NVIDIA GPU as the driver sees it."""
+
+    index: int
+    """Its number for CUDA, so after CUDA_VISIBLE_DEVICES."""
+    uuid: str
+    name: str
+    memory_bytes: int
+    driver: str
+
+
+class Device(Frozen):
+    """The machine and the device that runs on it."""
+
+    device: str
+    """`cpu` or `cuda:n`."""
+    name: str
+    cpu: str
+    cores: int
+    """Processors that this process may use."""
+    memory_gib: int
+    gpus: tuple[Gpu, ...] = ()
+    system: str
+    python: str
+
+    @property
+    def memory_bytes(self) -> int:
+        """Memory that a model can use: the GPU's, or the machine's."""
+        if self.device.startswith("cuda"):
+            return self.gpus[int(self.device.partition(":")[2] or 0)].memory_bytes
+        return self.memory_gib * 2**30
+
+
+def gpus() -> tuple[Gpu, ...]:
+    """NVIDIA GPUs that CUDA would see, in CUDA's order (by UUID, CUDA_VISIBLE_DEVICES heeded)."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return ()
+    try:
+        driver = str(pynvml.nvmlSystemGetDriverVersion())
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
+        handles.sort(key=lambda h: str(pynvml.nvmlDeviceGetPciInfo(h).busId))
+        found = [(str(pynvml.nvmlDeviceGetUUID(h)), str(pynvml.nvmlDeviceGetName(h)), int(pynvml.nvmlDeviceGetMemoryInfo(h).total)) for h in handles]
+    finally:
+        pynvml.nvmlShutdown()
+    order = _visible([uuid for uuid, _, _ in found], os.environ.get("CUDA_VISIBLE_DEVICES"))
+    return tuple(Gpu(index=i, uuid=found[n][0], name=found[n][1], memory_bytes=found[n][2], driver=driver) for i, n in enumerate(order))
+
+
+def _visible(uuids: list[str], setting: str | None) -> list[int]:
+    """Which of the GPUs CUDA sees, in its order; like CUDA it stops at the first entry that names none."""
+    if setting is None:
+        return list(range(len(uuids)))
+    chosen: list[int] = []
+    for entry in filter(None, (part.strip() for part in setting.split(","))):
+        match = [i for i, uuid in enumerate(uuids) if uuid.startswith(entry)] if entry.startswith("GPU-") else []
+        if entry.isdigit() and int(entry) < len(uuids):
+            match = [int(entry)]
+        if not match:
+            break
+        chosen.append(match[0])
+    return chosen
+
+
+def cpu_name() -> str:
+    """The processor's name."""
+    info = Path("/proc/cpuinfo")
+    found = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.M) if info.exists() else None
+    return " ".join(found[1].split()) if found else platform.processor() or platform.machine()
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def find(device: str = "auto") -> Device:
+    """The device that the user names; auto is the first GPU, else the CPU. Raises QuantlabError where it is not there."""
+    import psutil
+
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        raise QuantlabError(f"unknown device {device!r}: use auto, cpu, cuda or cuda:N")
+    there = gpus()
+    if device == "auto":
+        device = "cuda:0" if there else "cpu"
+    if device == "cuda":
+        device = "cuda:0"
+    if device.startswith("cuda") and int(device[5:]) >= len(there):
+        have = ", ".join(f"cuda:{g.index} ({g.name})" for g in there) or "no NVIDIA GPU"
+        raise QuantlabError(f"there is no {device} here: the driver shows {have}; use --device cpu or auto")
+    cpu = f"{cpu_name()} ({cores()} cores)"
+    return Device(
+        device=device,
+        name=cpu if device == "cpu" else there[int(device[5:])].name,
+        cpu=cpu,
+        cores=cores(),
+        memory_gib=round(psutil.virtual_memory().total / 2**30),
+        gpus=there,
+        system=f"{platform.system()} {platform.machine()}",
+        python=platform.python_version(),
+    )
+
+
+class ProcessMemory(NamedTuple):
+    """Resident memory of this process in bytes."""
+
+    rss_bytes: int
+    peak_rss_bytes: int
+
+
+def process_memory() -> ProcessMemory:
+    """Resident memory now, and its highest value since the process began (Linux: VmRSS and VmHWM)."""
+    import psutil
+
+    status = Path("/proc/self/status")
+    if status.exists():
+        fields = dict(re.findall(r"^(VmRSS|VmHWM):\s+(\d+) kB", status.read_text(), re.M))
+        return ProcessMemory(int(fields["VmRSS"]) * 1024, int(fields["VmHWM"]) * 1024)
+    now = psutil.Process().memory_info()
+    return ProcessMemory(now.rss, getattr(now, "peak_wset", now.rss))
+
+
+def process_vram_bytes(uuid: str) -> int | None:
+    """Memory of this process on a GPU as the driver sees it; None where the driver does not tell."""
+    import pynvml
+
+    pynvml.nvmlInit()
+    try:
+        running = pynvml.nvmlDeviceGetComputeRunningProcesses(pynvml.nvmlDeviceGetHandleByUUID(uuid))
+        used = [p.usedGpuMemory for p in running if p.pid == os.getpid()]
+    finally:
+        pynvml.nvmlShutdown()
+    return int(used[0]) if used and used[0] is not None else None

@@ -1,0 +1,172 @@
+"""The transformers engine: safetensors checkpoints of every method, on a CPU or a CUDA device.
+
+Its tokens/s is what an eager `generate` reaches, not what a server reaches.
+No GPU has run this file yet; the CUDA branches are the synchronisation and the kernels' own choice.
+"""
+
+from __future__ import annotations
+
+import collections
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from quantlab.device import cores
+from quantlab.engines import EngineMemory
+from quantlab.errors import CellFailure
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from quantlab.checkpoint import Checkpoint
+
+SUMMARY = "safetensors checkpoints through Hugging Face transformers"
+FORMATS = ("safetensors",)
+EXTRA = None
+REQUIRES = ("torch", "transformers", "accelerate")
+
+
+def open_checkpoint(checkpoint: Checkpoint, device: str, dense: bool = False) -> TransformersEngine:
+    """Load a checkpoint; `dense` dequantizes weight-only layers once. Raises CellFailure where it cannot run here."""
+    checkpoint.require_weights()
+    return TransformersEngine(checkpoint.weights, checkpoint.tokenizer, device, dense, checkpoint.manifest.trust_remote_code)
+
+
+def imports(checkpoint: Checkpoint) -> tuple[str, ...]:
+    """Modules that running the checkpoint brings in."""
+    method = quantization_config(checkpoint.weights).get("quant_method", "")
+    library = {"gptq": "gptqmodel", "awq": "gptqmodel", "fp8": "gptqmodel", "bitsandbytes": "bitsandbytes", "auto-round": "auto_round"}
+    return ("torch", "transformers.models.auto.modeling_auto", *((library[method],) if method in library else ()))
+
+
+def quantization_config(folder: Path) -> dict[str, Any]:
+    """The checkpoint's own description of its quantization, {} for an unquantized one."""
+    found: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("quantization_config") or {}
+    return found
+
+
+class TransformersEngine:
+    """See `quantlab.engines.Engine`."""
+
+    name = "transformers"
+
+    def __init__(self, weights: Path, tokenizer: Path, device: str, dense: bool = False, trust_remote_code: bool = False, dtype: str = "auto") -> None:
+        import torch
+        from transformers import AutoTokenizer
+
+        self._torch_device = torch.device(device)
+        self.device = torch.cuda.get_device_name(self._torch_device) if device.startswith("cuda") else "cpu"
+        self._tokenizer_folder = tokenizer
+        self._trust = trust_remote_code
+        config = quantization_config(weights)
+        self.dense = dense and bool(config)
+        if self.dense:
+            from quantlab.engines._dense import load_dense
+
+            self.model = load_dense(weights, config, device, trust_remote_code)
+        else:
+            self.model = _load(weights, config, device, dtype, trust_remote_code)
+        self.model.eval()
+        self.tokenizer = AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=trust_remote_code)
+        self.dtype = str(self.model.dtype).removeprefix("torch.")
+        self.threads = torch.get_num_threads() if device == "cpu" else None
+        self.kernel = _kernel(self.model)
+        self._cache: Any = None
+        self._next: Any = None
+
+    def logits(self, token_ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        import torch
+
+        with torch.inference_mode():
+            ids = torch.from_numpy(token_ids)[None].to(self._torch_device)
+            out: NDArray[np.float32] = self.model(input_ids=ids, use_cache=False).logits[0].float().cpu().numpy()
+        return out
+
+    def language_model(self, batch_size: int) -> Any:
+        from lm_eval.models.huggingface import HFLM
+
+        return HFLM(pretrained=self.model, tokenizer=self.tokenizer, batch_size=batch_size, device=str(self._torch_device))
+
+    def prefill(self, token_ids: NDArray[np.int64]) -> None:
+        import torch
+
+        with torch.inference_mode():
+            ids = torch.from_numpy(token_ids).to(self._torch_device)
+            out = self.model(input_ids=ids, use_cache=True, logits_to_keep=1)
+            self._cache, self._next = out.past_key_values, out.logits[:, -1:].argmax(-1)
+        self._synchronize()
+
+    def decode(self, tokens: int) -> None:
+        import torch
+
+        with torch.inference_mode():
+            for _ in range(tokens):
+                out = self.model(input_ids=self._next, past_key_values=self._cache, use_cache=True, logits_to_keep=1)
+                self._next = out.logits[:, -1:].argmax(-1)
+        self._synchronize()
+
+    def _synchronize(self) -> None:
+        import torch
+
+        if self._torch_device.type == "cuda":
+            torch.cuda.synchronize(self._torch_device)
+
+    def memory(self) -> EngineMemory:
+        tensors = [*self.model.parameters(), *self.model.buffers()]
+        return EngineMemory(_bytes(tensors), _bytes(_cache_tensors(self._cache)))
+
+    def close(self) -> None:
+        import gc
+
+        import torch
+
+        self.model = self._cache = self._next = None
+        gc.collect()
+        if self._torch_device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _load(weights: Path, config: dict[str, Any], device: str, dtype: str, trust_remote_code: bool) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    try:
+        if config.get("quant_method") == "fp8" and "weight_scale_method" in config:
+            return _load_gptqmodel(weights, device, trust_remote_code)
+        return AutoModelForCausalLM.from_pretrained(
+            weights, dtype=dtype, device_map={"": device}, trust_remote_code=trust_remote_code, use_safetensors=True
+        )
+    except ImportError as error:
+        raise CellFailure("not_installed", f"{' '.join(str(error).split())[:200]} (install quantlab[all])") from error
+
+
+def _load_gptqmodel(weights: Path, device: str, trust_remote_code: bool) -> Any:
+    """GPTQModel's row-scaled FP8 does not reload through plain transformers."""
+    from gptqmodel import GPTQModel
+
+    return GPTQModel.load(str(weights), device=device, trust_remote_code=trust_remote_code).model
+
+
+def _kernel(model: Any) -> str:
+    """The class that most linear layers are, with the count of each."""
+    from torch import nn
+
+    kinds = collections.Counter(
+        type(m).__name__ for m in model.modules() if isinstance(m, nn.Linear) or hasattr(m, "qweight") or hasattr(m, "weight_scale_inv")
+    )
+    return ", ".join(f"{name} × {count}" for name, count in kinds.most_common()) or "unknown"
+
+
+def _bytes(tensors: Any) -> int:
+    """Bytes of tensors, those that share their storage once."""
+    seen: dict[int, int] = {}
+    for tensor in tensors:
+        storage = tensor.untyped_storage()
+        seen[storage.data_ptr()] = storage.nbytes()
+    return sum(seen.values())
+
+
+def _cache_tensors(cache: Any) -> list[Any]:
+    import torch
+
+    return [v for layer in getattr(cache, "layers", []) for v in vars(layer).values() if isinstance(v, torch.Tensor)]

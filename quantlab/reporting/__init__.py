@@ -1,0 +1,1 @@
+"""Records to tables, plots and markdown. Nothing here measures, and nothing imports torch."""

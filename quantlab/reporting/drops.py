@@ -1,0 +1,116 @@
+"""The accuracy drop of a variant on each task: paired with the baseline on the items that both answered.
+
+Compared only where task version, few-shot, chat template, metric and the items' own hashes are the same.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pandas as pd
+
+from quantlab.analysis.paired import MeanDrop, compare_accuracy, compare_means, mean_drop
+from quantlab.records import TaskRecord
+from quantlab.reporting.load import BASELINE, ModelRecords, VariantRecords
+from quantlab.reporting.numbers import significant
+
+_ITEM = ["doc_id", "doc_hash"]
+
+
+class Drop(NamedTuple):
+    """A paired drop in percentage points of a metric that lies between 0 and 1."""
+
+    n: int
+    points: float
+    standard_error: float | None
+    right_to_wrong: int | None
+    """None where the metric is a share per item and not right or wrong."""
+    wrong_to_right: int | None
+
+    @property
+    def flips(self) -> float | None:
+        """Share of items whose answer changed between right and wrong."""
+        if self.right_to_wrong is None or self.wrong_to_right is None:
+            return None
+        return (self.right_to_wrong + self.wrong_to_right) / self.n
+
+
+class Outcome(NamedTuple):
+    """A drop, or the reason why there is none."""
+
+    drop: Drop | None
+    reason: str | None
+
+
+class MeanOutcome(NamedTuple):
+    """A mean drop over all tasks, or the reason why there is none."""
+
+    mean: MeanDrop | None
+    reason: str | None
+
+
+def task_names(records: ModelRecords) -> tuple[str, ...]:
+    """Every task that any variant has a result of: the recipe's order, then others."""
+    done = {task for variant in records.variants.values() if variant.tasks for task in variant.tasks.tasks}
+    return tuple([t for t in records.recipe.tasks.names if t in done] + sorted(done - set(records.recipe.tasks.names)))
+
+
+def task_drop(records: ModelRecords, variant: VariantRecords, task: str) -> Outcome:
+    """The drop of a variant on one task against the baseline."""
+    ours = variant.tasks
+    if ours is None or ours.failure or task not in ours.tasks:
+        return Outcome(None, variant.why_not("tasks"))
+    baseline = records.variants.get(BASELINE)
+    if baseline is None or baseline.tasks is None or task not in baseline.tasks.tasks:
+        reason = baseline.why_not("tasks") if baseline else "it has no records"
+        return Outcome(None, f"the drop is not measured: {BASELINE} has no result of {task} to compare with ({reason})")
+    unlike = _unlike(baseline.tasks, ours, task)
+    if unlike:
+        return Outcome(None, f"not comparable with {BASELINE}: {unlike}")
+    if variant.samples is None or baseline.samples is None:
+        lacking = variant.slug if variant.samples is None else BASELINE
+        return Outcome(None, f"the drop is not measured: the per-item results of {lacking} are missing")
+    return _compare(_items(baseline.samples, task), _items(variant.samples, task), ours.tasks[task].metric)
+
+
+def variant_mean_drop(records: ModelRecords, variant: VariantRecords, tasks: tuple[str, ...]) -> MeanOutcome:
+    """The mean over all tasks of the report; none where one lacks, or rows would average different tasks."""
+    if not tasks:
+        return MeanOutcome(None, variant.why_not("tasks"))
+    outcomes = [task_drop(records, variant, task) for task in tasks]
+    drops = [outcome.drop for outcome in outcomes if outcome.drop]
+    if len(drops) < len(tasks):
+        return MeanOutcome(None, next(o.reason for o in outcomes if o.reason))
+    return MeanOutcome(mean_drop([d.points for d in drops], [d.standard_error for d in drops]), None)
+
+
+def _unlike(baseline: TaskRecord, ours: TaskRecord, task: str) -> str:
+    a, b = baseline.tasks[task], ours.tasks[task]
+    if a.metric != b.metric:
+        return f"metric {b.metric} against {a.metric}"
+    if (a.task_version, a.fewshot, baseline.chat_template) != (b.task_version, b.fewshot, ours.chat_template):
+        return "another task version, number of few-shot examples or chat template"
+    return ""
+
+
+def _items(samples: pd.DataFrame, task: str) -> pd.DataFrame:
+    return samples.loc[samples["task"] == task, [*_ITEM, "value"]]
+
+
+def _compare(baseline: pd.DataFrame, ours: pd.DataFrame, metric: str) -> Outcome:
+    if baseline.duplicated(_ITEM).any() or ours.duplicated(_ITEM).any():
+        return Outcome(None, "not comparable: an item has several results")
+    both = baseline.merge(ours, on=_ITEM, suffixes=("_baseline", "_variant"), validate="one_to_one").sort_values(_ITEM)
+    if both.empty:
+        return Outcome(None, f"not comparable with {BASELINE}: no item in common")
+    a, b = both["value_baseline"].to_numpy(float), both["value_variant"].to_numpy(float)
+    values = set(a) | set(b)
+    if values <= {0.0, 1.0}:
+        answers = compare_accuracy(a, b)
+        return Outcome(Drop(answers.n, answers.drop_points, answers.standard_error_points, *answers[1:]), None)
+    mean = compare_means(a, b)
+    error = mean.standard_error
+    if min(values) < 0 or max(values) > 1:
+        text = significant(mean.difference) + (f" ± {significant(error, 2)}" if error is not None else "")
+        return Outcome(None, f"{metric} is no share of right answers: paired difference {BASELINE} - variant {text} on {mean.n} items")
+    return Outcome(Drop(mean.n, 100 * mean.difference, 100 * error if error is not None else None, None, None), None)

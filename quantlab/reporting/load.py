@@ -1,0 +1,133 @@
+"""All records of a model, its per-item results, its recipe and the device, as one value.
+
+Every table and plot is made from this value alone. Nothing is computed here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from quantlab.errors import FailureKind, QuantlabError
+from quantlab.names import Variant, parse_variant
+from quantlab.recipe import Recipe, read_recipe
+from quantlab.records import DivergenceRecord, Failure, MeasureRecord, QuantizeRecord, Record, StageName, TaskRecord
+from quantlab.results import read_record, record_path, variants_with_records
+
+BASELINE = "baseline-16"
+SIXTEEN_BIT: Mapping[str, str] = {"transformers": BASELINE, "llama_cpp": "gguf-16"}
+"""The unquantized model in each engine: speed, runtime memory and the noise floor are compared with it."""
+SAMPLE_COLUMNS = ("task", "doc_id", "doc_hash", "metric", "value")
+_COMMANDS: Mapping[StageName, str] = {"quantize": "quantize", "measure": "measure", "divergence": "diverge", "tasks": "evaluate"}
+_KINDS: Mapping[FailureKind, str] = {
+    "not_offered": "not offered",
+    "not_installed": "not installed",
+    "does_not_fit": "does not fit",
+    "out_of_memory": "out of memory",
+    "unsupported": "not supported",
+    "broken_checkpoint": "broken checkpoint",
+    "not_measured": "not measured",
+}
+
+
+class VariantRecords(NamedTuple):
+    """What is known of one variant; None where a stage left no record."""
+
+    variant: Variant
+    quantize: QuantizeRecord | None
+    measure: MeasureRecord | None
+    divergence: DivergenceRecord | None
+    tasks: TaskRecord | None
+    samples: pd.DataFrame | None
+    """Per-item results, one row per item: SAMPLE_COLUMNS and more."""
+
+    @property
+    def slug(self) -> str:
+        return self.variant.slug
+
+    @property
+    def records(self) -> dict[StageName, Record]:
+        """The records that there are, by stage."""
+        stages: dict[StageName, Record | None] = {
+            "quantize": self.quantize,
+            "measure": self.measure,
+            "divergence": self.divergence,
+            "tasks": self.tasks,
+        }
+        return {stage: record for stage, record in stages.items() if record is not None}
+
+    @property
+    def failure(self) -> Failure | None:
+        """Why there is no checkpoint to measure; None where there is one."""
+        return self.quantize.failure if self.quantize else None
+
+    def why_not(self, stage: StageName) -> str:
+        """Why a number of this stage is missing, in words."""
+        record = self.records.get(stage)
+        failure = self.failure or (record.failure if record else None)
+        if failure:
+            return failure_text(failure)
+        command = _COMMANDS[stage]
+        return f"the {command} stage left no such number" if record else f"the {command} stage has left no record"
+
+
+class ModelRecords(NamedTuple):
+    """Everything that a report is made from."""
+
+    model: str
+    recipe: Recipe
+    device: dict[str, Any]
+    """env/device.json; empty where there is none."""
+    variants: dict[str, VariantRecords]
+    """By slug: the baseline first, then by method and from most to fewest bits."""
+
+    def sixteen_bit(self, engine: str | None) -> VariantRecords | None:
+        """The 16-bit variant of an engine where it has records."""
+        return self.variants.get(SIXTEEN_BIT.get(engine or "", ""))
+
+
+def kind_words(kind: FailureKind) -> str:
+    """A kind of failure as a reader says it."""
+    return _KINDS[kind]
+
+
+def failure_text(failure: Failure) -> str:
+    """A failure on one line: its kind and its reason."""
+    reason = " ".join(failure.reason.split())
+    words = kind_words(failure.kind)
+    return reason if reason.startswith(words) else f"{words}: {reason}"
+
+
+def load_model(root: Path, model: str) -> ModelRecords:
+    """Read all records of a model. Raises QuantlabError where there are none or one is not readable."""
+    recipe = read_recipe(root / "recipes" / f"{model}.yaml")
+    slugs = variants_with_records(root, model)
+    if not slugs:
+        raise QuantlabError(f"there are no records of {model} under {root / 'reports' / model / 'data'}: run a stage such as measure first")
+    device = root / "env" / "device.json"
+    about = json.loads(device.read_text(encoding="utf-8")) if device.is_file() else {}
+    return ModelRecords(model, recipe, about if isinstance(about, dict) else {}, {slug: _load_variant(root, model, slug) for slug in slugs})
+
+
+def _load_variant(root: Path, model: str, slug: str) -> VariantRecords:
+    samples = record_path(root, model, slug, "tasks").with_name("samples.parquet")
+    return VariantRecords(
+        variant=parse_variant(slug),
+        quantize=read_record(record_path(root, model, slug, "quantize"), QuantizeRecord),
+        measure=read_record(record_path(root, model, slug, "measure"), MeasureRecord),
+        divergence=read_record(record_path(root, model, slug, "divergence"), DivergenceRecord),
+        tasks=read_record(record_path(root, model, slug, "tasks"), TaskRecord),
+        samples=_read_samples(samples) if samples.is_file() else None,
+    )
+
+
+def _read_samples(path: Path) -> pd.DataFrame:
+    frame = pd.read_parquet(path)
+    lacking = [column for column in SAMPLE_COLUMNS if column not in frame.columns]
+    if lacking:
+        raise QuantlabError(f"{path} lacks the columns {', '.join(lacking)}: run the evaluate stage again")
+    return frame

@@ -1,0 +1,104 @@
+"""A table: rows of unrounded values for CSV and JSON, and how a reader sees them in markdown.
+
+A value that is None has a reason in `Row.missing`; a reader sees a dash with the reason as a footnote.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+Value = str | int | float | bool | None
+DASH = "—"
+_SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+@dataclass
+class Row:
+    """One row while it is made: values by key, and why those that are None are."""
+
+    values: dict[str, Value] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    """What a reader of this row must know; footnotes on its first cell."""
+
+    def put(self, key: str, value: Value, reason: str | None = None) -> None:
+        """Set a value; `reason` is kept where it is None."""
+        self.values[key] = value
+        if value is None and reason:
+            self.missing[key] = reason
+
+
+class Column(NamedTuple):
+    """A column as a reader sees it."""
+
+    header: str
+    keys: tuple[str, ...]
+    """The values it shows; where the first is None the cell is a dash."""
+    render: Callable[..., str]
+    """From the values, in the keys' order, to text; only the first is sure to be there."""
+
+
+class Table(NamedTuple):
+    """One table of the report."""
+
+    name: str
+    rows: tuple[Row, ...]
+    columns: tuple[Column, ...]
+
+    def frame(self) -> pd.DataFrame:
+        """All values, unrounded, one row per row; missing ones are NA."""
+        return pd.DataFrame([row.values for row in self.rows]).convert_dtypes()
+
+    def csv(self) -> str:
+        """As CSV; a last column says why values are missing."""
+        reasons = ["; ".join(dict.fromkeys(row.missing.values())) for row in self.rows]
+        return str(self.frame().assign(not_measured=reasons).to_csv(index=False, lineterminator="\n"))
+
+    def json(self) -> str:
+        """As a JSON array; `not_measured` says why, value by value."""
+        rows: list[dict[str, Any]] = [{**row.values, "not_measured": row.missing, "notes": row.notes} for row in self.rows]
+        return json.dumps(rows, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+    def markdown(self) -> str:
+        """As a GitHub table with its footnotes."""
+        notes: dict[str, int] = {}
+        lines = [_line(column.header for column in self.columns)]
+        lines.append("|" + "|".join([":---"] + ["---:"] * (len(self.columns) - 1)) + "|")
+        lines += [_line(_cells(row, self.columns, notes)) for row in self.rows]
+        # Two blanks break the line in markdown, and the table stays one block with its notes below.
+        return "\n".join([*lines, "", *(f"{_mark([n])} {_plain(text)}  " for text, n in notes.items())]).rstrip() + "\n"
+
+
+def _cells(row: Row, columns: tuple[Column, ...], notes: dict[str, int]) -> list[str]:
+    cells = []
+    for place, column in enumerate(columns):
+        values = [row.values.get(key) for key in column.keys]
+        marks = [_number(note, notes) for note in row.notes] if place == 0 else []
+        if values[0] is None:
+            reason = row.missing.get(column.keys[0])
+            text, marks = DASH, marks + ([_number(reason, notes)] if reason else [])
+        else:
+            text = column.render(*values)
+        cells.append(_plain(text) + _mark(marks))
+    return cells
+
+
+def _number(note: str, notes: dict[str, int]) -> int:
+    return notes.setdefault(note, len(notes) + 1)
+
+
+def _mark(numbers: list[int]) -> str:
+    return " ".join(str(n).translate(_SUPERSCRIPT) for n in numbers)
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").split())
+
+
+def _line(cells: Any) -> str:
+    return "| " + " | ".join(cells) + " |"

@@ -1,0 +1,107 @@
+"""The check of a checkpoint before it counts: loaded afresh from disk and compared with the model in memory."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from quantlab import engines, stored
+from quantlab.cell import Cell
+from quantlab.checkpoint import Checkpoint, Manifest
+from quantlab.device import Device, process_memory
+from quantlab.errors import CellFailure
+from quantlab.methods import InMemory
+from quantlab.methods._loss import mean_loss
+from quantlab.progress import Progress
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+CHECK_TOKENS = 256
+TOLERANCE_NATS = 0.05
+"""Kernels of one checkpoint differ by rounding (below 0.02 nats where seen); a broken save differs by whole nats."""
+DENSE_TOLERANCE_NATS = 0.005
+"""Mean divergence of the dense layers from the real kernel: bfloat16 against float32 alone is about 0.001."""
+
+
+class Check(NamedTuple):
+    """What the check found."""
+
+    stored: stored.Stored
+    expected_layers: int
+    loss_in_memory: float | None
+    loss_reloaded: float
+    tolerance: float
+    collapsed: bool
+    dense_verified: bool
+    notes: tuple[str, ...]
+    quantize_peak_rss_bytes: int
+    peak_device_bytes: int | None
+
+
+def verify(cell: Cell, folder: Path, manifest: Manifest, in_memory: InMemory, device: Device, progress: Progress) -> Check:
+    """Raise CellFailure("broken_checkpoint") where what was saved is not what was quantized."""
+    token_ids = cell.prepared.token_ids("evaluation")[0][:CHECK_TOKENS]
+    peak_device = _peak_device_bytes(device.device)
+    expected, before = in_memory.expected_layers, in_memory.loss(token_ids) if in_memory.loss else None
+    peak = process_memory().peak_rss_bytes
+    del in_memory
+    checkpoint = Checkpoint(folder, manifest)  # lies beside its final place, so relative paths hold
+    contents = _contents(cell, checkpoint)
+    if contents.quantized_layers != expected:
+        raise CellFailure("broken_checkpoint", f"{contents.quantized_layers} layers are quantized, {expected} were asked for")
+    with progress.step(f"{cell.variant.slug}: checking the saved checkpoint"):
+        logits = _logits(checkpoint, device.device, token_ids)
+        after = mean_loss(logits, token_ids)
+        dense, notes = _check_dense(checkpoint, device.device, token_ids, logits)
+    tolerance = max(TOLERANCE_NATS, 0.01 * after)
+    if before is not None and not abs(after - before) <= tolerance:
+        raise CellFailure(
+            "broken_checkpoint",
+            f"the loss on {len(token_ids)} tokens is {before:.3f} nats in memory and {after:.3f} after reloading: what was saved is not what was quantized",
+        )
+    vocabulary = cell.prepared.source().vocabulary
+    return Check(contents, expected, before, after, tolerance, after > math.log(vocabulary), dense, notes, peak, peak_device)
+
+
+def _logits(checkpoint: Checkpoint, device: str, token_ids: NDArray[np.int64], dense: bool = False) -> NDArray[np.float32]:
+    import numpy as np
+
+    engine = engines.load(engines.engine_for(checkpoint.manifest.format)).open_checkpoint(checkpoint, device, dense)
+    try:
+        logits = engine.logits(token_ids)
+    finally:
+        engine.close()
+    if not np.isfinite(logits).all():
+        raise CellFailure("broken_checkpoint", "the reloaded checkpoint gives logits that are not finite")
+    return logits
+
+
+def _contents(cell: Cell, checkpoint: Checkpoint) -> stored.Stored:
+    if checkpoint.manifest.format == "gguf":
+        return stored.of_gguf(checkpoint.gguf())
+    return stored.of_safetensors(stored.safetensors(checkpoint.weights), stored.safetensors(cell.prepared.weights))
+
+
+def _check_dense(checkpoint: Checkpoint, device: str, token_ids: NDArray[np.int64], real: NDArray[np.float32]) -> tuple[bool, tuple[str, ...]]:
+    """Whether the checkpoint dequantized into dense layers gives what its real kernel gives (used on a CPU only)."""
+    from quantlab.analysis.divergence import window_sums
+    from quantlab.engines import _dense
+
+    if device != "cpu" or checkpoint.manifest.format != "safetensors" or not _dense.offered(checkpoint.weights):
+        return False, ()
+    sums = window_sums(real, _logits(checkpoint, device, token_ids, dense=True), token_ids)
+    found = sums.kl / sums.tokens
+    if found > DENSE_TOLERANCE_NATS:
+        return False, (f"Dequantized dense layers differ from the real kernel by {found:.2g} nats, so quality was measured with the kernel.",)
+    return True, (f"Quality was measured on layers dequantized once; they agree with the real kernel within {found:.1g} nats on one window.",)
+
+
+def _peak_device_bytes(device: str) -> int | None:
+    if not device.startswith("cuda"):
+        return None
+    import torch
+
+    return int(torch.cuda.max_memory_allocated(device))

@@ -1,0 +1,144 @@
+"""quantize: one cell's checkpoint, verified before it counts."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from quantlab import methods
+from quantlab.cell import Cell, require_memory
+from quantlab.checkpoint import MANIFEST, Manifest, list_files, read_checkpoint, write_manifest
+from quantlab.device import Device, process_memory
+from quantlab.errors import CellFailure, QuantlabError
+from quantlab.files import new_folder
+from quantlab.methods import Job, Method
+from quantlab.progress import Progress
+from quantlab.records import Failure, QuantizeRecord
+from quantlab.stages._verify import Check, verify
+from quantlab.versions import installed
+
+
+def run(cell: Cell, device: Device, progress: Progress) -> QuantizeRecord:
+    """Make the checkpoint. Raises CellFailure for what the cell cannot do, QuantlabError for a checkpoint in the way."""
+    method = methods.load(cell.variant.method)
+    require_possible(cell, method)
+    manifest = _manifest(cell, method)
+    _require_free(cell, manifest)
+    began = time.monotonic()
+    with new_folder(cell.checkpoint_folder) as folder:
+        made, check, seconds = _make(cell, method, manifest, folder, device, progress, began)
+    return _record(cell, made, check, seconds, device)
+
+
+def require_possible(cell: Cell, method: Method) -> None:
+    """Raise CellFailure where the method has no such width or its library is missing."""
+    variant = cell.variant
+    if variant.bits not in method.BITS:
+        offered = ", ".join(map(str, method.BITS))
+        raise CellFailure("not_offered", f"{variant.method} does not offer {variant.bits} bits: it has {offered}")
+    missing = set(method.REQUIRES) - set(installed(method.REQUIRES))
+    if missing:
+        raise CellFailure("not_installed", f"{', '.join(sorted(missing))} is not installed: pip install 'quantlab[{method.EXTRA}]'")
+
+
+def _manifest(cell: Cell, method: Method) -> Manifest:
+    """Everything of the manifest that is known before the weights are."""
+    source, settings = cell.prepared.source(), cell.recipe.settings(cell.variant)
+    identity = {"kind": source.kind, "name": source.name, "revision": source.revision or "", "sha256": cell.prepared.source_sha256}
+    return Manifest(
+        model=cell.model,
+        variant=cell.variant.slug,
+        method=cell.variant.method,
+        bits=cell.variant.bits,
+        format=method.FORMAT,
+        settings=settings.model_dump(mode="json"),
+        source=identity,
+        calibration_sha256=cell.prepared.text().calibration_sha256,
+        seed=cell.recipe.seed,
+        versions=installed(method.REQUIRES),
+        tokenizer=_relative(cell.prepared.weights, cell.checkpoint_folder),
+        parameters=source.parameters,
+        trust_remote_code=source.trust_remote_code,
+    )
+
+
+def _relative(target: Path, start: Path) -> str:
+    """A path that still holds when the workspace moves, where the target is inside it; else absolute."""
+    inside = target.resolve().is_relative_to(start.parents[2].resolve())
+    return os.path.relpath(target, start) if inside else str(target.resolve())
+
+
+def _require_free(cell: Cell, manifest: Manifest) -> None:
+    if not (cell.checkpoint_folder / MANIFEST).exists():
+        return
+    there = read_checkpoint(cell.checkpoint_folder).manifest
+    if there.failure is None and (there.settings, there.source, there.seed) != (manifest.settings, manifest.source, manifest.seed):
+        raise QuantlabError(
+            f"{cell.checkpoint_folder} was made from other settings: give the variant a label (such as {cell.variant.slug}-new), "
+            f"or remove it with `quantlab clean --checkpoints`"
+        )
+
+
+def _make(
+    cell: Cell, method: Method, manifest: Manifest, folder: Path, device: Device, progress: Progress, began: float
+) -> tuple[Manifest, Check, float]:
+    prepared = cell.prepared
+    start = prepared.source_folder if method.FROM == "source" else prepared.gguf_folder
+    if method.FROM == "gguf" and prepared.gguf().failure:
+        raise CellFailure("not_measured", f"no GGUF of the unquantized model: {prepared.gguf().failure.reason}")  # type: ignore[union-attr]
+    if method.FROM == "source":
+        start = prepared.weights
+        require_memory(device, prepared.source().parameters * max(cell.variant.bits, 8) // 8, "quantizing")
+    job = Job(
+        start, cell.variant.bits, cell.recipe.settings(cell.variant), prepared.token_ids("calibration"), folder, device.device, cell.recipe.seed,
+        progress, manifest.trust_remote_code,
+    )  # fmt: skip
+    in_memory = method.quantize(job)
+    seconds = time.monotonic() - began
+    if cell.variant.method == "baseline":
+        pointer = _relative(prepared.weights, cell.checkpoint_folder)
+        manifest = manifest.model_copy(update={"weights": pointer, "files": prepared.source().files})
+    else:
+        manifest = manifest.model_copy(update={"files": list_files(folder)})
+    write_manifest(folder, manifest)
+    check = verify(cell, folder, manifest, in_memory, device, progress)
+    manifest = manifest.model_copy(update={"collapsed": check.collapsed, "dense_verified": check.dense_verified})
+    write_manifest(folder, manifest)
+    return manifest, check, seconds
+
+
+def _record(cell: Cell, manifest: Manifest, check: Check, seconds: float, device: Device) -> QuantizeRecord:
+    checkpoint = read_checkpoint(cell.checkpoint_folder)
+    allocator = Path(os.environ.get("LD_PRELOAD", "").split(":")[0]).name or "the C library's"
+    return QuantizeRecord(
+        model=cell.model,
+        variant=cell.variant.slug,
+        checkpoint_sha256=checkpoint.sha256,
+        device=device.name,
+        versions=manifest.versions,
+        notes=check.notes,
+        seconds=seconds,
+        peak_rss_bytes=check.quantize_peak_rss_bytes or process_memory().peak_rss_bytes,
+        peak_device_bytes=check.peak_device_bytes,
+        allocator=allocator,
+        stored_bytes=check.stored.total_bytes,
+        disk_bytes=checkpoint.disk_bytes,
+        parameters=manifest.parameters,
+        bits_per_weight=8 * check.stored.total_bytes / (manifest.parameters or 1),
+        quantized_bits_per_weight=8 * check.stored.quantized_bytes / check.stored.quantized_parameters if check.stored.quantized_parameters else None,
+        quantized_layers=check.stored.quantized_layers,
+        expected_layers=check.expected_layers,
+        tensor_types=check.stored.types,
+        loss_in_memory_nats=check.loss_in_memory,
+        loss_reloaded_nats=check.loss_reloaded,
+        loss_tolerance_nats=check.tolerance,
+        collapsed=manifest.collapsed,
+    )
+
+
+def record_failure(cell: Cell, failure: Failure) -> None:
+    """Leave a checkpoint folder that says why there are no weights, so that the later stages can say it too."""
+    with new_folder(cell.checkpoint_folder) as folder:
+        variant = cell.variant
+        write_manifest(folder, Manifest(model=cell.model, variant=variant.slug, method=variant.method, bits=variant.bits, failure=failure))

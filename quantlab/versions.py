@@ -1,0 +1,17 @@
+"""Versions of installed distributions, read from their metadata without importing them."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Iterable
+
+
+def installed(names: Iterable[str]) -> dict[str, str]:
+    """The version of each distribution that is installed; the others are left out."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
