@@ -16,6 +16,7 @@ FailureKind = Literal[
     "out_of_memory",  # it was tried and memory ran out
     "unsupported",  # the library refuses this model or these settings
     "broken_checkpoint",  # it was saved, and what was saved is not the model that was quantized
+    "crashed",  # the process died, or the library raised what nobody expected
     "not_measured",  # an earlier stage of the cell failed
 ]
 

@@ -58,6 +58,8 @@ def task_names(records: ModelRecords) -> tuple[str, ...]:
 def task_drop(records: ModelRecords, variant: VariantRecords, task: str) -> Outcome:
     """The drop of a variant on one task against the baseline."""
     ours = variant.tasks
+    if variant.slug == BASELINE and not variant.failure:
+        return Outcome(None, "the drops are against it")
     if ours is None or ours.failure or task not in ours.tasks:
         return Outcome(None, variant.why_not("tasks"))
     baseline = records.variants.get(BASELINE)
@@ -70,7 +72,8 @@ def task_drop(records: ModelRecords, variant: VariantRecords, task: str) -> Outc
     if variant.samples is None or baseline.samples is None:
         lacking = variant.slug if variant.samples is None else BASELINE
         return Outcome(None, f"the drop is not measured: the per-item results of {lacking} are missing")
-    return _compare(_items(baseline.samples, task), _items(variant.samples, task), ours.tasks[task].metric)
+    metric = ours.tasks[task].metric
+    return _compare(items_of(baseline.samples, task, metric), items_of(variant.samples, task, metric), metric)
 
 
 def variant_mean_drop(records: ModelRecords, variant: VariantRecords, tasks: tuple[str, ...]) -> MeanOutcome:
@@ -93,8 +96,9 @@ def _unlike(baseline: TaskRecord, ours: TaskRecord, task: str) -> str:
     return ""
 
 
-def _items(samples: pd.DataFrame, task: str) -> pd.DataFrame:
-    return samples.loc[samples["task"] == task, [*_ITEM, "value"]]
+def items_of(samples: pd.DataFrame, task: str, metric: str) -> pd.DataFrame:
+    """The items of one task with their values of one metric; samples hold a row for every metric."""
+    return samples.loc[(samples["task"] == task) & (samples["metric"] == metric), [*_ITEM, "value"]]
 
 
 def _compare(baseline: pd.DataFrame, ours: pd.DataFrame, metric: str) -> Outcome:

@@ -14,6 +14,7 @@ import pandas as pd
 
 from quantlab.errors import FailureKind, QuantlabError
 from quantlab.names import Variant, parse_variant
+from quantlab.prepared import Prepared, Source, Text
 from quantlab.recipe import Recipe, read_recipe
 from quantlab.records import DivergenceRecord, Failure, MeasureRecord, QuantizeRecord, Record, StageName, TaskRecord
 from quantlab.results import read_record, record_path, variants_with_records
@@ -23,15 +24,6 @@ SIXTEEN_BIT: Mapping[str, str] = {"transformers": BASELINE, "llama_cpp": "gguf-1
 """The unquantized model in each engine: speed, runtime memory and the noise floor are compared with it."""
 SAMPLE_COLUMNS = ("task", "doc_id", "doc_hash", "metric", "value")
 _COMMANDS: Mapping[StageName, str] = {"quantize": "quantize", "measure": "measure", "divergence": "diverge", "tasks": "evaluate"}
-_KINDS: Mapping[FailureKind, str] = {
-    "not_offered": "not offered",
-    "not_installed": "not installed",
-    "does_not_fit": "does not fit",
-    "out_of_memory": "out of memory",
-    "unsupported": "not supported",
-    "broken_checkpoint": "broken checkpoint",
-    "not_measured": "not measured",
-}
 
 
 class VariantRecords(NamedTuple):
@@ -43,7 +35,7 @@ class VariantRecords(NamedTuple):
     divergence: DivergenceRecord | None
     tasks: TaskRecord | None
     samples: pd.DataFrame | None
-    """Per-item results, one row per item: SAMPLE_COLUMNS and more."""
+    """Per-item results, one row per item and metric: SAMPLE_COLUMNS and more."""
 
     @property
     def slug(self) -> str:
@@ -65,6 +57,10 @@ class VariantRecords(NamedTuple):
         """Why there is no checkpoint to measure; None where there is one."""
         return self.quantize.failure if self.quantize else None
 
+    def notes(self, *stages: StageName) -> tuple[str, ...]:
+        """What the records of these stages say that a reader must know."""
+        return tuple(dict.fromkeys(note for stage in stages if stage in self.records for note in self.records[stage].notes))
+
     def why_not(self, stage: StageName) -> str:
         """Why a number of this stage is missing, in words."""
         record = self.records.get(stage)
@@ -82,6 +78,10 @@ class ModelRecords(NamedTuple):
     recipe: Recipe
     device: dict[str, Any]
     """env/device.json; empty where there is none."""
+    source: Source | None
+    """The pinned source as it was prepared; None where this workspace does not hold it."""
+    text: Text | None
+    """Provenance of the token ids; None where this workspace does not hold it."""
     variants: dict[str, VariantRecords]
     """By slug: the baseline first, then by method and from most to fewest bits."""
 
@@ -92,7 +92,7 @@ class ModelRecords(NamedTuple):
 
 def kind_words(kind: FailureKind) -> str:
     """A kind of failure as a reader says it."""
-    return _KINDS[kind]
+    return "not supported" if kind == "unsupported" else kind.replace("_", " ")
 
 
 def failure_text(failure: Failure) -> str:
@@ -110,7 +110,15 @@ def load_model(root: Path, model: str) -> ModelRecords:
         raise QuantlabError(f"there are no records of {model} under {root / 'reports' / model / 'data'}: run a stage such as measure first")
     device = root / "env" / "device.json"
     about = json.loads(device.read_text(encoding="utf-8")) if device.is_file() else {}
-    return ModelRecords(model, recipe, about if isinstance(about, dict) else {}, {slug: _load_variant(root, model, slug) for slug in slugs})
+    prepared = Prepared(root, model)
+    return ModelRecords(
+        model=model,
+        recipe=recipe,
+        device=about if isinstance(about, dict) else {},
+        source=prepared.source() if (prepared.source_folder / "source.json").is_file() else None,
+        text=prepared.text() if (prepared.text_folder / "text.json").is_file() else None,
+        variants={slug: _load_variant(root, model, slug) for slug in slugs},
+    )
 
 
 def _load_variant(root: Path, model: str, slug: str) -> VariantRecords:

@@ -17,6 +17,8 @@ class Floor(NamedTuple):
     """A noise floor in nats per token, or the reason why there is none."""
 
     nats: float | None
+    upper_nats: float | None
+    """The upper end of its 95 % interval, or the floor itself where there is none."""
     reason: str | None
 
 
@@ -31,15 +33,21 @@ def noise_floor(records: ModelRecords, variant: VariantRecords) -> Floor:
     """The floor under a variant's divergence."""
     ours = variant.divergence
     if ours is None or ours.kl_divergence_nats is None:
-        return Floor(None, variant.why_not("divergence"))
+        return Floor(None, None, variant.why_not("divergence"))
     base = records.sixteen_bit(ours.engine)
     slug = SIXTEEN_BIT.get(ours.engine or "", "a 16-bit variant")
     theirs = base.divergence if base else None
     if theirs is None or theirs.kl_divergence_nats is None or theirs.engine != ours.engine:
-        return Floor(None, f"the noise floor of engine {ours.engine} is not measured: it needs the divergence of {slug}")
-    if theirs.dtype != ours.dtype:
-        return Floor(None, f"no noise floor in {ours.dtype}: {slug} ran in {theirs.dtype}")
-    return Floor(max(0.0, theirs.kl_divergence_nats.value), None)
+        return Floor(None, None, f"the noise floor of engine {ours.engine} is not measured: it needs the divergence of {slug}")
+    if _base(theirs.dtype) != _base(ours.dtype):
+        return Floor(None, None, f"no noise floor in {ours.dtype}: {slug} ran in {theirs.dtype}")
+    found = theirs.kl_divergence_nats
+    return Floor(max(0.0, found.value), max(0.0, upper(found)), None)
+
+
+def _base(dtype: str | None) -> str:
+    """The dtype itself: what an engine adds after it (activations, cache) belongs to the way it quantizes."""
+    return (dtype or "").replace(",", " ").split(" ")[0]
 
 
 def interval(estimate: Estimate, confidence: float = 0.95) -> Interval | None:
@@ -56,7 +64,10 @@ def upper(estimate: Estimate) -> float:
     return bounds.high if bounds else estimate.value
 
 
-def distinguishable(estimate: Estimate, floor_nats: float) -> bool:
-    """Whether a divergence is above the floor: its interval lies wholly above, or its value where there is no interval."""
+def distinguishable(estimate: Estimate, floor: Floor) -> bool:
+    """Whether a divergence is above a floor that is known: its interval wholly above the floor's, or the means where there are none.
+
+    The two are not independent, so intervals that do not meet claim less than a paired comparison could.
+    """
     bounds = interval(estimate)
-    return (bounds.low if bounds else estimate.value) > floor_nats
+    return (bounds.low if bounds else estimate.value) > (floor.upper_nats or 0.0)

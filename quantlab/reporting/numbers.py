@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 
 class ByteUnit(NamedTuple):
@@ -57,6 +57,8 @@ def perplexity(value: float) -> str:
 
 def points(value: float, standard_error: float | None = None) -> str:
     """Percentage points with one decimal, two where the standard error is so small that they carry."""
+    if value == 0 and standard_error == 0:
+        return "0.0 (no change)"  # "± 0.0" would read as certainty
     decimals = 2 if standard_error is not None and 0 < standard_error < 0.3 else 1
     return fixed(value, decimals) + (f" ± {fixed(standard_error, decimals)}" if standard_error is not None else "")
 
@@ -69,6 +71,11 @@ def percent(share: float) -> str:
 def ratio(value: float) -> str:
     """A factor with two decimals."""
     return f"{fixed(value, 2)}×"
+
+
+def beside(first: Callable[[Any], str], second: Callable[[Any], str], value: float, compared: float | None) -> str:
+    """A figure with what it is relative to another in brackets, where that is known."""
+    return first(value) + (f" ({second(compared)})" if compared is not None else "")
 
 
 def listing(words: Iterable[str]) -> str:

@@ -45,7 +45,7 @@ def same_point(record: MeasureRecord, point: SpeedPoint) -> SpeedPoint | None:
 def comparable(records: ModelRecords, variant: VariantRecords) -> Comparable:
     """The 16-bit variant of the same engine, where it ran on the same device with as many threads."""
     ours = variant.measure
-    if ours is None or ours.failure or ours.speed is None and ours.memory is None:
+    if ours is None or ours.failure or (ours.speed is None and ours.memory is None):
         return Comparable(None, variant.why_not("measure"))
     slug = SIXTEEN_BIT.get(ours.engine or "")
     if slug is None:

@@ -6,17 +6,15 @@ A variant that failed keeps its row: its status says why, and no cell of it has 
 from __future__ import annotations
 
 from functools import partial
+from typing import NamedTuple
 
 from quantlab.reporting import footprint
 from quantlab.reporting.drops import task_drop, task_names, variant_mean_drop
 from quantlab.reporting.load import ModelRecords, VariantRecords, failure_text, kind_words
 from quantlab.reporting.noise import distinguishable, noise_floor
-from quantlab.reporting.numbers import ByteUnit, divergence, perplexity, points, ratio, significant, unit_for
+from quantlab.reporting.numbers import ByteUnit, beside, divergence, percent, perplexity, points, ratio, significant, unit_for
 from quantlab.reporting.rates import comparable, first_point, rate, same_point
-from quantlab.reporting.table import Column, Row, Table
-
-_STATUS_CHARACTERS = 44
-"""A longer status becomes a footnote, so that one failure does not widen the table for all."""
+from quantlab.reporting.table import Column, Failed, Row, Table
 
 
 def summary_table(records: ModelRecords) -> Table:
@@ -27,24 +25,37 @@ def summary_table(records: ModelRecords) -> Table:
     return Table("summary", rows, _columns(tasks, unit))
 
 
-def status_of(variant: VariantRecords) -> tuple[str, str | None]:
-    """`measured`, `collapsed`, `partly measured` or `failed`, and why it is not the first."""
-    if variant.failure:
-        return "failed", failure_text(variant.failure)
-    failed = [f"{stage}: {failure_text(record.failure)}" for stage, record in variant.records.items() if record.failure]
-    if failed:
-        return ("failed" if len(failed) == len(variant.records) else "partly measured"), "; ".join(failed)
+class Status(NamedTuple):
+    """How far a variant came."""
+
+    name: str
+    """`measured`, `collapsed`, `partly measured` or `failed`."""
+    failed: Failed | None
+    """Set where there is no number at all."""
+    reason: str | None
+    """Why the name is not `measured`."""
+
+
+def status_of(variant: VariantRecords) -> Status:
+    """The status of a variant, from all its records."""
+    failures = [record.failure for record in variant.records.values() if record.failure]
+    whole = variant.failure or (failures[0] if len(failures) == len(variant.records) else None)
+    if whole:
+        return Status("failed", Failed(kind_words(whole.kind), failure_text(whole)), failure_text(whole))
+    if failures:
+        return Status("partly measured", None, "; ".join(dict.fromkeys(map(failure_text, failures))))
     if variant.quantize and variant.quantize.collapsed:
-        return "collapsed", "its perplexity on the check text is above the vocabulary's size: worse than guessing"
+        return Status("collapsed", None, "collapsed: its perplexity on the check text is above the vocabulary's size, worse than guessing")
     lacking = [stage for stage in ("measure", "divergence", "tasks") if stage not in variant.records]
-    return ("partly measured", f"no record of {', '.join(lacking)}") if lacking else ("measured", None)
+    return Status("partly measured", None, f"no record of {', '.join(lacking)}") if lacking else Status("measured", None, None)
 
 
 def _row(records: ModelRecords, variant: VariantRecords, tasks: tuple[str, ...]) -> Row:
-    status, reason = status_of(variant)
+    status = status_of(variant)
     engine = next((record.engine for record in variant.records.values() if record.engine), None)
-    values = {"variant": variant.slug, "method": variant.variant.method, "bits": variant.variant.bits, "engine": engine}
-    row = Row({**values, "status": status, "reason": reason}, notes=_notes(variant))
+    row = Row({"variant": variant.slug, "method": variant.variant.method, "bits": variant.variant.bits, "engine": engine})
+    row.put("status", status.name)
+    row.put("reason", status.reason)
     _put_size(row, records, variant)
     _put_divergence(row, records, variant)
     for task in tasks:
@@ -55,24 +66,17 @@ def _row(records: ModelRecords, variant: VariantRecords, tasks: tuple[str, ...])
     row.put("mean_drop_points", mean.points if mean else None, why)
     row.put("mean_drop_standard_error", mean.standard_error if mean else None)
     _put_speed(row, records, variant)
-    if variant.failure:
-        row.missing = dict.fromkeys(row.missing, failure_text(variant.failure))
+    row.notes = (*([status.reason] if status.name == "collapsed" and status.reason else []), *variant.notes("quantize", "divergence"))
+    row.fail(status.failed)
     return row
-
-
-def _notes(variant: VariantRecords) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(note for stage in ("quantize", "divergence") for note in _of(variant, stage)))
-
-
-def _of(variant: VariantRecords, stage: str) -> tuple[str, ...]:
-    record = {str(name): record for name, record in variant.records.items()}.get(stage)
-    return record.notes if record else ()
 
 
 def _put_size(row: Row, records: ModelRecords, variant: VariantRecords) -> None:
     made, size = variant.quantize, footprint.disk(records, variant)
     row.put("bits_per_weight", made.bits_per_weight if made else None, variant.why_not("quantize"))
-    row.put("quantized_bits_per_weight", made.quantized_bits_per_weight if made else None)
+    dense = variant.variant.bits >= 16
+    why = "no layer is quantized" if dense else variant.why_not("quantize")
+    row.put("quantized_bits_per_weight", made.quantized_bits_per_weight if made else None, why)
     row.put("disk_bytes", size.bytes, size.reason)
     row.put("disk_saving", size.saving, size.reason)
     kind = footprint.peak_kind(records)
@@ -93,7 +97,7 @@ def _put_divergence(row: Row, records: ModelRecords, variant: VariantRecords) ->
     floor = noise_floor(records, variant)
     row.put("noise_floor_nats", floor.nats, floor.reason)
     is_floor = records.sixteen_bit(found.engine if found else None) is variant
-    above = distinguishable(kl, floor.nats) if kl and floor.nats is not None and not is_floor else None
+    above = distinguishable(kl, floor) if kl and floor.nats is not None and not is_floor else None
     row.put("distinguishable", above, "it is itself the noise floor" if is_floor else floor.reason)
 
 
@@ -114,29 +118,28 @@ def _put_speed(row: Row, records: ModelRecords, variant: VariantRecords) -> None
 
 def _columns(tasks: tuple[str, ...], unit: ByteUnit) -> tuple[Column, ...]:
     drops = [Column(f"drop {t} (points)", (f"drop_points_{t}", f"drop_standard_error_{t}"), points) for t in tasks]
+    kl = ("kl_divergence_nats", "kl_divergence_standard_error", "distinguishable")
+    rates = partial(beside, significant, ratio)
+    # What decides stands first: a wide table is cut off on the right.
     return (
         Column("variant", ("variant",), str),
-        Column("status", ("status", "reason"), _status),
-        Column("bits per weight: model", ("bits_per_weight",), partial(significant, digits=3)),
-        Column("quantized layers", ("quantized_bits_per_weight",), partial(significant, digits=3)),
-        Column(f"disk ({unit.name})", ("disk_bytes",), unit.text),
-        Column("disk saved (%)", ("disk_saving",), saved),
-        Column("peak memory saved (%)", ("peak_memory_saving",), saved),
+        Column("status", ("status",), str),
+        Column(f"disk ({unit.name}, saved)", ("disk_bytes", "disk_saving"), partial(beside, unit.text, percent)),
+        Column("KL divergence (nats/token)", kl, _divergence),
+        Column(
+            "mean drop (points)" if len(tasks) != 1 else f"drop {tasks[0]} (points)",
+            ("mean_drop_points", "mean_drop_standard_error"),
+            points,
+        ),
+        Column("decode (tokens/s, ratio)", ("decode_tokens_per_second", "decode_ratio"), rates),
+        Column(f"peak memory ({unit.name}, saved)", ("peak_memory_bytes", "peak_memory_saving"), partial(beside, unit.text, percent)),
         Column("perplexity", ("perplexity",), perplexity),
-        Column("KL divergence (nats/token)", ("kl_divergence_nats", "kl_divergence_standard_error"), divergence),
-        *drops,
-        Column("mean drop (points)", ("mean_drop_points", "mean_drop_standard_error"), points),
-        Column("decode (tokens/s)", ("decode_tokens_per_second",), significant),
-        Column("ratio", ("decode_ratio",), ratio),
-        Column("prefill (tokens/s)", ("prefill_tokens_per_second",), significant),
-        Column("ratio", ("prefill_ratio",), ratio),
+        *(drops if len(drops) > 1 else []),
+        Column("bits per weight", ("bits_per_weight",), significant),
+        Column("bits per weight, quantized layers", ("quantized_bits_per_weight",), significant),
+        Column("prefill (tokens/s, ratio)", ("prefill_tokens_per_second", "prefill_ratio"), rates),
     )
 
 
-def saved(share: float) -> str:
-    """A saving in per cent, without the sign that the header has."""
-    return f"{100 * share + 0.0:.1f}".replace("-0.0", "0.0") if abs(share) < 0.0005 else f"{100 * share:.1f}"
-
-
-def _status(status: str, reason: str | None) -> str:
-    return status if not reason else status
+def _divergence(value: float, standard_error: float | None, above: bool | None) -> str:
+    return divergence(value, standard_error) + (" (noise)" if above is False else "")

@@ -17,6 +17,13 @@ DASH = "—"
 _SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
+class Failed(NamedTuple):
+    """Why a row has no number."""
+
+    kind: str
+    reason: str
+
+
 @dataclass
 class Row:
     """One row while it is made: values by key, and why those that are None are."""
@@ -25,12 +32,25 @@ class Row:
     missing: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     """What a reader of this row must know; footnotes on its first cell."""
+    failed: Failed | None = None
+    """Set where the whole row has no number; stands where its first number would."""
 
     def put(self, key: str, value: Value, reason: str | None = None) -> None:
         """Set a value; `reason` is kept where it is None."""
         self.values[key] = value
         if value is None and reason:
             self.missing[key] = reason
+
+    def number(self, key: str) -> float | None:
+        """A value where it is a number."""
+        value = self.values.get(key)
+        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+    def fail(self, failed: Failed | None) -> None:
+        """Say of the whole row that it has no number, for one reason."""
+        self.failed = failed
+        if failed:
+            self.missing = dict.fromkeys(self.missing, failed.reason)
 
 
 class Column(NamedTuple):
@@ -68,22 +88,27 @@ class Table(NamedTuple):
         """As a GitHub table with its footnotes."""
         notes: dict[str, int] = {}
         lines = [_line(column.header for column in self.columns)]
-        lines.append("|" + "|".join([":---"] + ["---:"] * (len(self.columns) - 1)) + "|")
+        lines.append("|" + "|".join(":---" if column.render is str else "---:" for column in self.columns) + "|")
         lines += [_line(_cells(row, self.columns, notes)) for row in self.rows]
         # Two blanks break the line in markdown, and the table stays one block with its notes below.
         return "\n".join([*lines, "", *(f"{_mark([n])} {_plain(text)}  " for text, n in notes.items())]).rstrip() + "\n"
 
 
 def _cells(row: Row, columns: tuple[Column, ...], notes: dict[str, int]) -> list[str]:
-    cells = []
-    for place, column in enumerate(columns):
+    cells: list[str] = []
+    told = False
+    for column in columns:
         values = [row.values.get(key) for key in column.keys]
-        marks = [_number(note, notes) for note in row.notes] if place == 0 else []
-        if values[0] is None:
-            reason = row.missing.get(column.keys[0])
-            text, marks = DASH, marks + ([_number(reason, notes)] if reason else [])
+        marks = [_number(note, notes) for note in row.notes] if not cells else []
+        if row.failed and values[0] is None:
+            # One mark for the row: a dozen of the same would hide the others.
+            text = DASH if told else row.failed.kind
+            marks += [] if told else [_number(row.failed.reason, notes)]
+            told = True
         else:
-            text = column.render(*values)
+            text = DASH if values[0] is None else column.render(*values)
+            reasons = [row.missing[key] for key, value in zip(column.keys, values, strict=True) if value is None and key in row.missing]
+            marks += [_number(reason, notes) for reason in dict.fromkeys(reasons)]
         cells.append(_plain(text) + _mark(marks))
     return cells
 

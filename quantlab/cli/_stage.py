@@ -1,0 +1,63 @@
+"""What the stage commands share: the workspace is the current folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import click
+
+from quantlab.cli._common import Context
+
+if TYPE_CHECKING:
+    from quantlab.isolation import CellStage
+
+Function = Callable[..., Any]
+
+
+def model_option(function: Function) -> Function:
+    """`--model`"""
+    return click.option("--model", required=True, help="The model's name, as in recipes/MODEL.yaml.")(function)
+
+
+def variant_option(function: Function) -> Function:
+    """`--variant`"""
+    return click.option("--variant", required=True, help="The variant, method-bits[-label], such as gptq-4.")(function)
+
+
+def device_option(function: Function) -> Function:
+    """`--device`"""
+    return click.option("--device", default=None, help="auto, cpu, cuda or cuda:N; default: what `probe` chose.")(function)
+
+
+def run_stage(ctx: Context, stage: str, model: str, variant: str, device: str | None) -> Any:
+    """Run a cell's stage in its own process; what the cell cannot do is recorded and shown, exit code 0."""
+    from quantlab.cell import Cell, target_device
+    from quantlab.isolation import run_isolated
+
+    root = Path.cwd()
+    cell = Cell(root, model, variant)
+    if not (root / "recipes" / f"{model}.yaml").exists():
+        from quantlab.errors import QuantlabError
+
+        known = ", ".join(sorted(p.stem for p in (root / "recipes").glob("*.yaml"))) or "none"
+        raise QuantlabError(f"there is no recipes/{model}.yaml in this workspace: known are {known}; `quantlab run` writes one")
+    record = run_isolated(cell, cast("CellStage", stage), target_device(root, device).device, ctx.quiet)
+    if not ctx.json:
+        where = f"{model}--{variant}: {stage}"
+        click.echo(f"{where}: {record.failure.kind}: {record.failure.reason}" if record.failure else f"{where}: done", err=True)
+    return record
+
+
+def offline(root: Path, model: str) -> None:
+    """Keep the libraries from asking the hub where the recipe needs nothing of it; the user's own setting comes first."""
+    import os
+
+    from quantlab.recipe import read_recipe
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    recipe = read_recipe(root / "recipes" / f"{model}.yaml")
+    if not recipe.source.hub and recipe.tasks.set != "hub":
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")

@@ -1,0 +1,144 @@
+"""What a workspace and quantlab's cache take on the disk, and removing it.
+
+Only these folders are ever removed. Recipes, reports and pipeline files are never touched, nothing behind a symbolic
+link is, and hardlinked files (DVC's cache and the workspace share theirs) are counted once.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from quantlab.errors import QuantlabError
+
+CHECKPOINTS = "checkpoints"
+DVC_CACHE = ".dvc/cache"
+FOLDERS = {
+    CHECKPOINTS: "what quantize wrote",
+    "models": "prepared sources, F16 GGUF, token ids",
+    "references": "what the unquantized models say",
+    "imported": "checkpoints that somebody else made, as they were taken in",
+    DVC_CACHE: "DVC's copies of stage outputs, the records too",
+    ".quantlab": "work in progress, item by item",
+    "logs": "the libraries' own output",
+}
+CACHE_FOLDERS = {"pypi": "archives of the package index, unpacked"}
+
+
+class Usage(NamedTuple):
+    """One folder on the disk."""
+
+    name: str
+    path: Path
+    what: str
+    bytes: int
+    """Every file once, however many names it has."""
+    freed_bytes: int
+    """What removing this folder alone would free."""
+
+
+class _File(NamedTuple):
+    path: Path
+    key: tuple[int, int]
+    bytes: int
+    links: int
+
+
+def is_workspace(root: Path) -> bool:
+    """Whether a folder has quantlab's pipeline: in any other, folders of these names are not ours."""
+    pipeline = root / "dvc.yaml"
+    return pipeline.is_file() and "quantlab" in pipeline.read_text(encoding="utf-8", errors="replace")
+
+
+def workspaces(root: Path) -> list[Path]:
+    """The folder itself if it is a workspace, and those that runs made in it."""
+    return [folder for folder in (root, *sorted((root / "runs").glob("*"))) if is_workspace(folder)]
+
+
+def folders(root: Path, cache: Path) -> dict[str, tuple[Path, str]]:
+    """Every folder that takes room, by the name that it is listed under."""
+    found = {}
+    for workspace in workspaces(root):
+        before = "" if workspace == root else f"{workspace.relative_to(root).as_posix()}/"
+        found.update({before + name: (workspace / name, what) for name, what in FOLDERS.items()})
+    found.update({f"cache/{name}": (cache / name, what) for name, what in CACHE_FOLDERS.items()})
+    return {name: (path, what) for name, (path, what) in found.items() if path.is_dir() and not path.is_symlink()}
+
+
+def usage(root: Path, cache: Path) -> list[Usage]:
+    """What each folder takes."""
+    return [Usage(name, path, what, *_bytes(path)) for name, (path, what) in folders(root, cache).items()]
+
+
+def total_bytes(paths: Iterable[Path]) -> int:
+    """All files below the folders, each once however many names it has."""
+    return sum({file.key: file.bytes for path in paths for file in _files(path)}.values())
+
+
+def _bytes(path: Path) -> tuple[int, int]:
+    files = list(_files(path))
+    names = Counter(file.key for file in files)
+    once = {file.key: file for file in files}
+    return sum(f.bytes for f in once.values()), sum(f.bytes for f in once.values() if names[f.key] >= f.links)
+
+
+def _files(path: Path) -> Iterator[_File]:
+    for found in path.rglob("*"):
+        if found.is_symlink() or not found.is_file():
+            continue
+        stat = found.stat()
+        yield _File(found, (stat.st_dev, stat.st_ino), stat.st_size, stat.st_nlink)
+
+
+def remove(chosen: Iterable[Usage], root: Path, cache: Path) -> int:
+    """Remove folders and return the bytes that it freed. Raises QuantlabError, before anything is removed, where it is not safe."""
+    selected = list(chosen)
+    for one in selected:
+        _require_ours(one.path, root, cache)
+        if one.path.parts[-2:] == (".dvc", "cache"):
+            _require_no_links_into(one.path)
+    before = sum(one.bytes for one in selected)
+    twins = list(_cached_twins(selected))
+    freed = _freed(selected, twins)
+    for one in selected:
+        shutil.rmtree(one.path)
+    for twin in twins:
+        twin.unlink(missing_ok=True)
+    return min(freed, before)
+
+
+def _freed(selected: list[Usage], twins: list[Path]) -> int:
+    files = [file for one in selected for file in _files(one.path)]
+    names = Counter(file.key for file in files)
+    names.update((s.st_dev, s.st_ino) for s in (twin.stat() for twin in twins))
+    return sum(file.bytes for file in {file.key: file for file in files}.values() if names[file.key] >= file.links)
+
+
+def _cached_twins(selected: list[Usage]) -> Iterator[Path]:
+    """The other names, in DVC's cache, of the files of removed checkpoints: without removing them no room is won."""
+    chosen = {one.path for one in selected}
+    for one in selected:
+        cache = one.path.parent / DVC_CACHE
+        if one.path.name == CHECKPOINTS and cache.is_dir() and not cache.is_symlink() and cache not in chosen:
+            keys = {file.key for file in _files(one.path)}
+            yield from (file.path for file in _files(cache) if file.key in keys)
+
+
+def _require_ours(path: Path, root: Path, cache: Path) -> None:
+    inside = path.resolve().is_relative_to(root.resolve()) or path.resolve().is_relative_to(cache.resolve())
+    if path.is_symlink() or not inside:
+        raise QuantlabError(f"{path} leads out of the workspace: not removed; remove what it points at by hand")
+
+
+def _require_no_links_into(cache: Path) -> None:
+    workspace = cache.parents[1]
+    for folder in ("reports", *FOLDERS):
+        for path in (workspace / folder).rglob("*"):
+            if path.is_symlink() and folder != DVC_CACHE and path.resolve().is_relative_to(cache.resolve()):
+                raise QuantlabError(
+                    f"{path} is a link into {cache}, whose removal would lose it: run `dvc config cache.type copy` and "
+                    "`dvc checkout --relink` in that folder first"
+                )

@@ -1,0 +1,81 @@
+"""What takes how much disk in this workspace and in quantlab's cache, and removing it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from quantlab.cli._common import Context, common
+from quantlab.errors import QuantlabError
+
+if TYPE_CHECKING:
+    from quantlab.cli._usage import Usage
+
+
+@click.command()
+@click.option("--checkpoints", is_flag=True, help="Remove the checkpoints, here and in runs/, and DVC's copies of them.")
+@click.option("--cache", is_flag=True, help="Remove DVC's cache, work in progress, and quantlab's cache of downloads.")
+@click.option("--all", "everything", is_flag=True, help="Remove everything that is listed. Recipes and reports stay.")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@common
+def command(ctx: Context, checkpoints: bool, cache: bool, everything: bool, yes: bool) -> dict[str, Any]:
+    """What takes how much disk in this workspace and in quantlab's cache, and removing it.
+
+    Without an option it only lists. Recipes, reports and their records are never removed; what is removed is made or
+    downloaded again by the next run that needs it.
+
+    With --json: {"folders": [{"name", "path", "what", "bytes", "freed_bytes"}], "total_bytes", "removed": [names],
+    "freed_bytes"}; to remove something under --json add --yes.
+    """
+    from quantlab.cli._usage import remove, total_bytes, usage
+    from quantlab.pypi import cache_folder
+
+    root, downloads = Path.cwd(), cache_folder()
+    found = usage(root, downloads)
+    if not ctx.json:
+        _print(found, total_bytes(one.path for one in found))
+    chosen = [one for one in found if _is_chosen(one.name, checkpoints, cache, everything)]
+    result = {
+        "folders": [{**one._asdict(), "path": str(one.path)} for one in found],
+        "total_bytes": total_bytes(one.path for one in found),
+        "removed": [],
+        "freed_bytes": 0,
+    }
+    if not (checkpoints or cache or everything):
+        return result
+    if not chosen and not ctx.json:
+        click.echo("nothing of that to remove")
+    if not chosen or not _agreed(ctx, chosen, yes):
+        return result
+    freed = remove(chosen, root, downloads)
+    if not ctx.json:
+        click.echo(f"removed {', '.join(one.name for one in chosen)}: {freed / 1e6:,.1f} MB freed")
+    return {**result, "removed": [one.name for one in chosen], "freed_bytes": freed}
+
+
+def _is_chosen(name: str, checkpoints: bool, cache: bool, everything: bool) -> bool:
+    last = name.rsplit("/", 1)[-1]
+    cached = name.startswith("cache/") or name.endswith(".dvc/cache") or last == ".quantlab"
+    return everything or (checkpoints and last == "checkpoints") or (cache and cached)
+
+
+def _agreed(ctx: Context, chosen: list[Usage], yes: bool) -> bool:
+    if yes:
+        return True
+    if ctx.json or not sys.stdin.isatty():
+        raise QuantlabError("nothing was removed: there is nobody to ask; add --yes to remove without a question")
+    return click.confirm(f"Remove {', '.join(str(one.path) for one in chosen)}?")
+
+
+def _print(found: list[Usage], total: int) -> None:
+    if not found:
+        click.echo("nothing here: this folder is no workspace of quantlab, and its cache is empty")
+        return
+    width = max(len(one.name) for one in found)
+    click.echo(f"{'':{width}}        size   freed alone")
+    for one in found:
+        click.echo(f"{one.name:{width}}  {one.bytes / 1e6:>9,.1f} MB  {one.freed_bytes / 1e6:>9,.1f} MB  {one.what}")
+    click.echo(f"{'total':{width}}  {total / 1e6:>9,.1f} MB, files with several names counted once")

@@ -1,0 +1,31 @@
+"""Convert a model to F16 GGUF and compute its importance matrix, for its GGUF variants.
+
+Reads models/MODEL/source/ and text/, writes models/MODEL/gguf/.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from quantlab.cli._common import Context, common
+from quantlab.cli._stage import model_option
+
+
+@click.command()
+@model_option
+@common
+def command(ctx: Context, model: str) -> Any:
+    from quantlab.progress import noise_to
+    from quantlab.stages import convert
+
+    root = Path.cwd()
+    log = root / "logs" / model / "convert.log"
+    with noise_to(log, ctx.quiet) as progress:
+        made = convert.run(root, model, log, progress)
+    if not ctx.json:
+        said = f"{made.failure.kind}: {made.failure.reason}" if made.failure else f"importance matrix of {made.imatrix_tokens:,} tokens"
+        click.echo(f"{model}: GGUF: {said}", err=True)
+    return made

@@ -1,0 +1,157 @@
+"""What is installed, what works on this machine, and the command that brings what is missing."""
+
+from __future__ import annotations
+
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from quantlab.cli._common import Context, common
+
+if TYPE_CHECKING:
+    from quantlab.cli._imports import Health
+
+TOOLS = {"git": "git", "c++": "g++"}
+"""Programs, and the Debian package of each; llama-cpp-python and GPTQModel's CPU kernels are compiled on this machine."""
+MARKS = {"works": "ok", "installed": "ok", "other version": "!!", "missing": "--", "broken": "!!"}
+CUDA_BUILD = "CMAKE_ARGS=-DGGML_CUDA=on pip install --force-reinstall --no-deps --no-cache-dir --no-binary llama-cpp-python"
+
+
+@click.command()
+@click.option("--quick", is_flag=True, help="Look at versions only; import nothing.")
+@click.option("--online", is_flag=True, help="Also try to reach the hub.")
+@common
+def command(ctx: Context, quick: bool, online: bool) -> dict[str, Any]:
+    """What is installed, what works on this machine, and the command that brings what is missing.
+
+    Every library is imported once, each in a process of its own, which takes up to a minute. Always ends with code 0.
+
+    With --json: machine, gpus, tools, libraries (distribution, version, state, detail, fix), methods and engines (name,
+    ready, lacks), disk (place, path, free_bytes), hub (null without --online), fixes (the commands, in order).
+    """
+    if not (ctx.quiet or quick):
+        click.echo("importing every library once, each in its own process; this takes up to a minute", err=True)
+    libraries = _libraries(quick)
+    found: dict[str, Any] = {
+        **_machine(),
+        "tools": [
+            {"name": name, "path": shutil.which(name), "fix": None if shutil.which(name) else f"apt-get install {package}"}
+            for name, package in TOOLS.items()
+        ],
+        "libraries": [library._asdict() for library in libraries],
+        **_ready(libraries),
+        "disk": _disk(),
+        "hub": _hub() if online else None,
+    }
+    found["fixes"] = _fixes(found)
+    if not ctx.json:
+        _print(found)
+    return found
+
+
+def _machine() -> dict[str, Any]:
+    from quantlab.device import find
+
+    device = find("cpu")
+    machine = {"system": device.system, "python": device.python, "cpu": device.cpu, "cores": device.cores, "memory_gib": device.memory_gib}
+    return {"machine": machine, "gpus": [gpu.model_dump() for gpu in device.gpus]}
+
+
+def _libraries(quick: bool) -> list[Health]:
+    from quantlab.cli._imports import check
+    from quantlab.cli._install import asked
+    from quantlab.device import cores
+
+    deciding = {name for module in _modules().values() for name in module.REQUIRES} | {"lm-eval", "datasets", "dvc"}
+    names = sorted(deciding | {name for name, wanted in asked().items() if wanted.extras})
+    light = sorted(set(asked()) - set(names))
+    with ThreadPoolExecutor(max_workers=min(4, cores())) as pool:
+        found = list(pool.map(lambda name: check(name, not quick), names))
+    return found + [health for health in (check(name, False) for name in light) if health.state != "installed"]
+
+
+def _modules() -> dict[tuple[str, str], Any]:
+    from quantlab import engines, methods
+
+    found: dict[tuple[str, str], Any] = {("methods", name): methods.load(name) for name in methods.names()}
+    return found | {("engines", name): engines.load(name) for name in engines.names()}
+
+
+def _ready(libraries: list[Health]) -> dict[str, list[dict[str, Any]]]:
+    bad = {library.distribution for library in libraries if library.state in ("missing", "broken")}
+    rows: dict[str, list[dict[str, Any]]] = {"methods": [], "engines": []}
+    for (kind, name), module in _modules().items():
+        lacks = [required for required in module.REQUIRES if required in bad]
+        rows[kind].append({"name": name, "ready": not lacks, "lacks": lacks, "summary": module.SUMMARY})
+    return rows
+
+
+def _disk() -> list[dict[str, Any]]:
+    import os
+
+    from quantlab.pypi import cache_folder
+
+    hub = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
+    places = {"this folder": Path.cwd(), "quantlab's cache": cache_folder(), "the hub's cache": hub}
+    return [{"place": place, "path": str(path), "free_bytes": shutil.disk_usage(_existing(path)).free} for place, path in places.items()]
+
+
+def _existing(path: Path) -> Path:
+    return next(parent for parent in (path, *path.parents) if parent.exists())
+
+
+def _hub() -> dict[str, Any]:
+    import urllib.error
+    import urllib.request
+
+    import huggingface_hub.constants as constants
+
+    endpoint = str(constants.ENDPOINT)
+    try:
+        with urllib.request.urlopen(endpoint, timeout=10):
+            return {"endpoint": endpoint, "reachable": True, "error": None}
+    except urllib.error.HTTPError:  # an answer, whatever it says
+        return {"endpoint": endpoint, "reachable": True, "error": None}
+    except OSError as error:
+        return {"endpoint": endpoint, "reachable": False, "error": str(error)}
+
+
+def _fixes(found: dict[str, Any]) -> list[str]:
+    commands = [row["fix"] for row in (*found["tools"], *found["libraries"]) if row["fix"]]
+    llama = next((row for row in found["libraries"] if row["distribution"] == "llama-cpp-python" and row["version"]), None)
+    if found["gpus"] and llama and "without GPU offload" in llama["detail"]:
+        commands.append(f"{CUDA_BUILD} llama-cpp-python=={llama['version']}")
+    return list(dict.fromkeys(commands))
+
+
+def _print(found: dict[str, Any]) -> None:
+    machine = found["machine"]
+    click.echo(f"{machine['system']}, Python {machine['python']}; {machine['cpu']}, {machine['memory_gib']} GiB")
+    for gpu in found["gpus"]:
+        click.echo(f"cuda:{gpu['index']}  {gpu['name']}, {gpu['memory_bytes'] / 2**30:.0f} GiB, driver {gpu['driver']}, {gpu['uuid']}")
+    if not found["gpus"]:
+        click.echo("no NVIDIA GPU that the driver shows")
+    click.echo("\nLibraries")
+    for row in found["libraries"]:
+        state = row["state"] + (f": {row['detail']}" if row["detail"] else "")
+        click.echo(f"  {MARKS[row['state']]}  {row['distribution']:<18}{row['version'] or '':<12}{state}")
+    for row in found["tools"]:
+        click.echo(f"  {'ok' if row['path'] else '--'}  {row['name']:<30}{row['path'] or 'missing'}")
+    for kind in ("methods", "engines"):
+        click.echo(f"\n{kind.capitalize()}")
+        for row in found[kind]:
+            state = row["summary"] if row["ready"] else "lacks " + ", ".join(row["lacks"])
+            click.echo(f"  {'ok' if row['ready'] else '--'}  {row['name']:<18}{state}")
+    click.echo("\nDisk")
+    for row in found["disk"]:
+        click.echo(f"  {row['free_bytes'] / 1e9:8.1f} GB free  {row['place']}: {row['path']}")
+    if found["hub"]:
+        click.echo(
+            f"\nHub {found['hub']['endpoint']}: {'reachable' if found['hub']['reachable'] else 'not reachable: ' + found['hub']['error']}"
+        )
+    click.echo("\nTo mend it:" if found["fixes"] else "\nNothing is missing.")
+    for line in found["fixes"]:
+        click.echo(f"  {line}")

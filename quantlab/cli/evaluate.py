@@ -1,0 +1,21 @@
+"""lm-eval's tasks on one cell, per-sample results kept.
+
+Reads the cell's checkpoint, writes reports/MODEL/data/VARIANT/tasks.json and samples.parquet."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from quantlab.cli._common import Context, common
+from quantlab.cli._stage import device_option, model_option, run_stage, variant_option
+
+
+@click.command()
+@model_option
+@variant_option
+@device_option
+@common
+def command(ctx: Context, model: str, variant: str, device: str | None) -> Any:
+    return run_stage(ctx, "evaluate", model, variant, device)

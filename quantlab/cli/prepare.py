@@ -1,0 +1,30 @@
+"""Pin or dequantize a model's weights, and cut its calibration and evaluation text.
+
+Reads recipes/MODEL.yaml, writes models/MODEL/source/ and models/MODEL/text/.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from quantlab.cli._common import Context, common
+from quantlab.cli._stage import model_option, offline
+
+
+@click.command()
+@model_option
+@common
+def command(ctx: Context, model: str) -> Any:
+    root = Path.cwd()
+    offline(root, model)
+    from quantlab.progress import noise_to
+    from quantlab.stages import prepare
+
+    with noise_to(root / "logs" / model / "prepare.log", ctx.quiet) as progress:
+        source = prepare.run(root, model, progress)
+    if not ctx.json:
+        click.echo(f"{model}: {source.parameters:,} parameters, {source.dtype}, {source.kind} {source.name}", err=True)
+    return source

@@ -1,0 +1,25 @@
+"""What this machine is and what is installed.
+
+Writes env/: the device, each method's library versions, each stage's version. Later stages depend on these files.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from quantlab.cli._common import Context, common
+
+
+@click.command()
+@click.option("--device", default="auto", help="auto (the first GPU, else the CPU), cpu, cuda or cuda:N.")
+@common
+def command(ctx: Context, device: str) -> Any:
+    from quantlab.stages import probe
+
+    found = probe.run(Path.cwd(), device)
+    if not ctx.json:
+        click.echo(f"{found.device}: {found.name}", err=True)
+    return found

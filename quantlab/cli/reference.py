@@ -1,0 +1,32 @@
+"""What the unquantized model says on the evaluation text.
+
+Reads models/MODEL/, writes references/MODEL/: the final hidden states and the head that gives the exact logits back.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from quantlab.cli._common import Context, common
+from quantlab.cli._stage import device_option, model_option, offline
+
+
+@click.command()
+@model_option
+@device_option
+@common
+def command(ctx: Context, model: str, device: str | None) -> Any:
+    root = Path.cwd()
+    offline(root, model)
+    from quantlab.cell import target_device
+    from quantlab.progress import noise_to
+    from quantlab.stages import reference
+
+    with noise_to(root / "logs" / model / "reference.log", ctx.quiet) as progress:
+        info = reference.run(root, model, target_device(root, device), progress)
+    if not ctx.json:
+        click.echo(f"{model}: reference in {info.dtype}, {info.windows} windows of {info.length} tokens", err=True)
+    return info

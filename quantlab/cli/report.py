@@ -1,0 +1,26 @@
+"""Write a model's report from its records.
+
+Reads reports/MODEL/data/, writes reports/MODEL/report.md, tables/, plots/ and metrics.json.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from quantlab.cli._common import Context, common
+from quantlab.cli._stage import model_option
+
+
+@click.command()
+@model_option
+@common
+def command(ctx: Context, model: str) -> Any:
+    from quantlab.stages import report
+
+    path = report.run(Path.cwd(), model)
+    if not ctx.json:
+        click.echo(str(path))
+    return {"model": model, "report": str(path)}

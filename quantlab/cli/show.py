@@ -1,0 +1,121 @@
+"""All that is known of a variant in this workspace: its settings, its checkpoint, its records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from quantlab.cli._common import Context, common
+from quantlab.errors import QuantlabError, unknown
+
+
+@click.command()
+@click.argument("variant")
+@click.option("--model", default=None, help="Only this model's; default: every model of the workspace that has the variant.")
+@click.option(
+    "--workspace",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=Path(),
+    help="Default: the current folder.",
+)
+@common
+def command(ctx: Context, variant: str, model: str | None, workspace: Path) -> dict[str, Any]:
+    """All that is known of a variant in this workspace: its settings, its checkpoint, its records.
+
+    VARIANT is method-bits or method-bits-label, such as gptq-4.
+
+    With --json: {"variant": ..., "models": [{"model", "settings", "manifest", "records"}]}; settings is null where the
+    recipe lacks the variant, manifest where there is no checkpoint, and records has what was measured, by stage.
+    """
+    from quantlab.names import parse_variant
+
+    parse_variant(variant)
+    known = _variants_of_models(workspace)
+    if not known:
+        raise QuantlabError(_nothing_here(workspace))
+    if model is not None and model not in known:
+        raise unknown("model in this workspace", model, known)
+    having = [name for name, variants in known.items() if variant in variants and model in (None, name)]
+    if not having:
+        raise unknown(
+            "variant in this workspace", variant, {slug for name, slugs in known.items() if model in (None, name) for slug in slugs}
+        )
+    found = [_known_of(workspace, name, variant) for name in having]
+    if not ctx.json:
+        _print(variant, found)
+    return {"variant": variant, "models": found}
+
+
+def _variants_of_models(root: Path) -> dict[str, set[str]]:
+    """Every model of a workspace, and the variants that its recipe, a checkpoint or a record names."""
+    from quantlab.recipe import read_recipe
+
+    known: dict[str, set[str]] = {}
+    for path in sorted((root / "recipes").glob("*.yaml")):
+        recipe = read_recipe(path)
+        known.setdefault(recipe.model, set()).update(recipe.variants)
+    for pattern in ("checkpoints/*/*/manifest.json", "reports/*/data/*/*.json"):
+        for path in root.glob(pattern):
+            model = path.relative_to(root).parts[1]
+            known.setdefault(model, set()).add(path.parent.name)
+    return known
+
+
+def _nothing_here(root: Path) -> str:
+    runs = sorted(str(path.parent) for path in (root / "runs").glob("*/recipes"))
+    here = (
+        f"the workspaces here are {', '.join(runs)}: name one with --workspace"
+        if runs
+        else "go to one, or make one with `quantlab run` or `init`"
+    )
+    return f"{root.resolve()} is no workspace, it has no recipes, checkpoints or records; {here}"
+
+
+def _known_of(root: Path, model: str, variant: str) -> dict[str, Any]:
+    from quantlab.checkpoint import MANIFEST, read_checkpoint
+    from quantlab.records import RECORDS
+    from quantlab.results import read_record, record_path
+
+    folder = root / "checkpoints" / model / variant
+    checkpoint = read_checkpoint(folder) if (folder / MANIFEST).is_file() else None
+    records = {stage: read_record(record_path(root, model, variant, stage), kind) for stage, kind in RECORDS.items()}
+    return {
+        "model": model,
+        "settings": _settings(root, model, variant),
+        "manifest": checkpoint.manifest.model_dump(mode="json") if checkpoint else None,
+        "records": {stage: record.model_dump(mode="json") for stage, record in records.items() if record},
+    }
+
+
+def _settings(root: Path, model: str, variant: str) -> dict[str, Any] | None:
+    from quantlab.names import parse_variant
+    from quantlab.recipe import read_recipe
+
+    for path in sorted((root / "recipes").glob("*.yaml")):
+        recipe = read_recipe(path)
+        if recipe.model == model and variant in recipe.variants:
+            settings: dict[str, Any] = recipe.settings(parse_variant(variant)).model_dump(mode="json")
+            return settings
+    return None
+
+
+def _print(variant: str, found: list[dict[str, Any]]) -> None:
+    from quantlab.cli._describe import lines
+
+    for row in found:
+        click.secho(f"{row['model']}--{variant}", bold=True)
+        click.echo("settings, from the recipe and the method's defaults" if row["settings"] else "no settings")
+        click.echo("\n".join(lines(row["settings"] or {}, none="by default")), nl=bool(row["settings"]))
+        if row["manifest"]:
+            click.echo("checkpoint, from its manifest")
+            click.echo("\n".join(lines({k: v for k, v in row["manifest"].items() if k not in ("model", "variant", "files")})))
+            for name, entry in row["manifest"]["files"].items():
+                click.echo(f"    {name}  {entry['bytes'] / 1e6:,.1f} MB  sha256 {entry['sha256'][:16]}...")
+        else:
+            click.echo("no checkpoint")
+        for stage, record in row["records"].items():
+            click.echo(f"{stage}, measured")
+            click.echo("\n".join(lines({k: v for k, v in record.items() if k not in ("model", "variant", "schema_version")})))
+        click.echo("" if row["records"] else "nothing measured\n", nl=False)

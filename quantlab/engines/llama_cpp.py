@@ -1,0 +1,167 @@
+"""The llama.cpp engine: GGUF files, in this process, on a CPU or a CUDA device.
+
+Prefill and decode are llama-bench's: batches of 2,048 tokens computed 512 at a time, the logits of the last token only,
+then single tokens chosen greedily, from an empty cache. The cache is allocated for the run's length, rounded up by
+llama.cpp to 256 tokens. No GPU has run this file yet.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from quantlab.device import cores, find
+from quantlab.engines import EngineMemory
+from quantlab.gguf.header import tensor_types
+from quantlab.gguf.library import Batch, Context, Model, one_sequence
+from quantlab.gguf.log import llama
+from quantlab.gguf.types import is_plain
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from quantlab.checkpoint import Checkpoint
+
+SUMMARY = "GGUF files through llama.cpp (llama-cpp-python), in process"
+FORMATS = ("gguf",)
+EXTRA = "gguf"
+REQUIRES = ("llama-cpp-python",)
+
+_BATCH, _UBATCH = 2048, 512
+_INSTRUCTIONS = (
+    "AVX2",
+    "AVX_VNNI",
+    "AVX512",
+    "AVX512_VNNI",
+    "AVX512_BF16",
+    "AMX_INT8",
+    "NEON",
+    "DOTPROD",
+    "MATMUL_INT8",
+    "SVE",
+    "LLAMAFILE",
+)
+
+
+def imports(checkpoint: Checkpoint) -> tuple[str, ...]:
+    """Modules that running the checkpoint brings in."""
+    return ("numpy", "llama_cpp")
+
+
+def open_checkpoint(checkpoint: Checkpoint, device: str, dense: bool = False) -> LlamaCppEngine:
+    """Load a GGUF checkpoint; `dense` means nothing here. Raises CellFailure where it cannot run."""
+    checkpoint.require_weights()
+    return LlamaCppEngine(checkpoint.gguf(), checkpoint.tokenizer, device, checkpoint.manifest.trust_remote_code)
+
+
+class LlamaCppEngine:
+    """See `quantlab.engines.Engine`."""
+
+    name = "llama_cpp"
+    dense = False
+
+    def __init__(self, file: Path, tokenizer: Path, device: str, trust_remote_code: bool = False) -> None:
+        self._model = Model(file, device)
+        self._tokenizer, self._trust = tokenizer, trust_remote_code
+        self._context: Context | None = None
+        self._key: tuple[int, ...] = ()
+        self._lm: Any = None
+        self._decode_tokens = 0
+        self.device = find(device).name
+        self.threads = cores() if device == "cpu" else None
+        self.dtype = _dtype(file, device)
+        self.kernel = _kernel(self._model)
+
+    def logits(self, token_ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        n = len(token_ids)
+        context = self._make(n, n, n, 1, True)
+        context.clear()
+        return context.run(one_sequence(token_ids, all_logits=True)).copy()
+
+    def language_model(self, batch_size: int) -> Any:
+        from transformers import AutoTokenizer
+
+        from quantlab.engines._llama_lm import LlamaLM
+
+        self._close_contexts()
+        tokenizer = AutoTokenizer.from_pretrained(self._tokenizer, trust_remote_code=self._trust)
+        self._lm = LlamaLM(self._model, tokenizer, self._tokenizer, batch_size)
+        return self._lm
+
+    def prefill(self, token_ids: NDArray[np.int64]) -> None:
+        import numpy as np
+
+        sequences, length = token_ids.shape
+        # A decode of the same length is to be expected after this prefill: its cells are there from the second one on.
+        context = self._make(sequences * _padded(length + self._decode_tokens), min(_BATCH, token_ids.size), _UBATCH, sequences, False)
+        context.clear()
+        flat, wanted = token_ids.reshape(-1), np.tile(np.arange(length) == length - 1, sequences)
+        positions, owners = np.tile(np.arange(length), sequences), np.repeat(np.arange(sequences), length)
+        chosen: list[int] = []
+        for part in (slice(i, i + context.batch) for i in range(0, len(flat), context.batch)):
+            rows = context.run(Batch(flat[part], positions[part], [(int(s),) for s in owners[part]], wanted[part]))
+            chosen += rows.argmax(axis=1).tolist() if len(rows) else []
+        context.wait()
+        self._history, self._next = token_ids, np.array(chosen, np.int64)
+
+    def decode(self, tokens: int) -> None:
+        import numpy as np
+
+        assert self._context is not None, "decode comes after a prefill"
+        if self._history.shape[1] + tokens > self._context.cells // self._context.sequences:
+            self._decode_tokens = tokens
+            self.prefill(self._history)
+        context = self._context
+        owners = [(s,) for s in range(len(self._next))]
+        made = [self._next]
+        for position in range(self._history.shape[1], self._history.shape[1] + tokens):
+            rows = context.run(Batch(made[-1], [position] * len(owners), owners, [True] * len(owners)))
+            made.append(rows.argmax(axis=1))
+        context.wait()
+        self._history, self._next = np.concatenate([self._history, np.stack(made[:-1], axis=1)], axis=1), made[-1]
+
+    def memory(self) -> EngineMemory:
+        return EngineMemory(self._model.weights_bytes, self._context.cache_bytes if self._context else 0)
+
+    def close(self) -> None:
+        self._close_contexts()
+        self._model.close()
+
+    def _make(self, cells: int, batch: int, ubatch: int, sequences: int, full_window: bool) -> Context:
+        """The one context that is held, made anew where another is asked for: a run needs only one at a time."""
+        key = (cells, batch, ubatch, sequences, full_window)
+        if self._context is None or self._key != key:
+            self._close_contexts()
+            self._context, self._key = Context(self._model, cells, batch, ubatch, sequences, full_window=full_window), key
+        return self._context
+
+    def _close_contexts(self) -> None:
+        for held in (self._context, self._lm):
+            if held is not None:
+                held.close()
+        self._context = self._lm = None
+
+
+def _padded(tokens: int) -> int:
+    """llama.cpp allocates caches in steps of 256 tokens."""
+    return -(-tokens // 256) * 256
+
+
+def _dtype(file: Path, device: str) -> str:
+    """What llama.cpp computes in: between layers always float32."""
+    quantized = device == "cpu" and not all(is_plain(kind) for kind in tensor_types(file))
+    return f"float32{' (8-bit activations inside quantized products)' if quantized else ''}, float16 cache"
+
+
+def _kernel(model: Model) -> str:
+    """The instructions that llama.cpp was built for and uses, and whether it repacked weights for them."""
+    if model.device.startswith("cuda"):
+        return "llama.cpp CUDA"
+    said = {part.split(":")[-1].strip() for part in llama().llama_print_system_info().decode().split("|")}
+    used = [name for name in _INSTRUCTIONS if f"{name} = 1" in said]
+    repacked = f"{model.repacked_bytes / 1e6:.0f} MB of weights repacked" if model.repacked_bytes else "no weights repacked"
+    # Threads that sleep between the graph's nodes decode three times slower on an idle machine, at every width alike.
+    waits = "; OMP_WAIT_POLICY=passive" if os.environ.get("OMP_WAIT_POLICY", "").lower() == "passive" else ""
+    return f"llama.cpp CPU ({', '.join(used) or 'generic'}; {repacked}{waits})"

@@ -1,0 +1,173 @@
+"""llama.cpp in this process: a model file, a context on it, tokens in, logits out.
+
+Flash attention is off in every context, for the 16-bit model and the quantized ones alike: llama.cpp's default lets
+the backend choose, and the choice moves logits by more than good quantization does.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from quantlab.device import cores
+from quantlab.errors import CellFailure
+from quantlab.gguf.log import Messages, llama, messages
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_NO_CUDA = (
+    "llama-cpp-python was built without CUDA: "
+    "CMAKE_ARGS=-DGGML_CUDA=on pip install --force-reinstall --no-binary llama-cpp-python llama-cpp-python==0.3.36"
+)
+
+
+def assign(struct: Any, **values: Any) -> None:
+    """Set fields of a ctypes structure. An unknown one is a bug of ours: ctypes would accept it without a word."""
+    known = {name for name, *_ in struct._fields_}
+    for name, value in values.items():
+        assert name in known, f"{type(struct).__name__} of this llama-cpp-python has no field {name}"
+        setattr(struct, name, value)
+
+
+class Batch(NamedTuple):
+    """Tokens for one call, each with its position, the sequences that it belongs to, and whether its logits are wanted."""
+
+    tokens: Sequence[int] | NDArray[np.int64]
+    positions: Sequence[int] | NDArray[np.int64]
+    sequences: Sequence[Sequence[int]]
+    wanted: Sequence[bool] | NDArray[np.bool_]
+
+
+def one_sequence(token_ids: Sequence[int] | NDArray[np.int64], start: int = 0, sequence: int = 0, all_logits: bool = False) -> Batch:
+    """Tokens (n,) of one sequence from position `start`; the logits of all of them, or of the last."""
+    n = len(token_ids)
+    return Batch(token_ids, range(start, start + n), [(sequence,)] * n, [all_logits] * (n - 1) + [True])
+
+
+class Model:
+    """A loaded GGUF file."""
+
+    def __init__(self, path: Path, device: str = "cpu") -> None:
+        """Raises CellFailure where llama.cpp cannot load the file or was not built for the device."""
+        api = llama()
+        parameters = api.llama_model_default_params()
+        if device.startswith("cuda"):
+            if not api.llama_supports_gpu_offload():
+                raise CellFailure("not_installed", _NO_CUDA)
+            index = int(device.partition(":")[2] or 0)
+            assign(parameters, n_gpu_layers=-1, split_mode=api.LLAMA_SPLIT_MODE_NONE, main_gpu=index)
+        else:
+            # An empty list of devices keeps a build with CUDA off the GPU.
+            self._no_devices = (ctypes.c_void_p * 1)(None)
+            assign(parameters, n_gpu_layers=0, devices=ctypes.cast(self._no_devices, ctypes.c_void_p))
+        with messages() as said:
+            self.handle = api.llama_model_load_from_file(os.fsencode(path), parameters)
+        if not self.handle:
+            raise _load_failure(path, said)
+        self.device = device
+        self.vocabulary = int(api.llama_vocab_n_tokens(api.llama_model_get_vocab(self.handle)))
+        self.trained_context = int(api.llama_model_n_ctx_train(self.handle))
+        self.recurrent = bool(api.llama_model_is_recurrent(self.handle) or api.llama_model_is_hybrid(self.handle))
+        self.weights_bytes = said.mebibytes("model buffer") or int(api.llama_model_size(self.handle))
+        """Buffers of the weights as llama.cpp logs them, repacked copies included."""
+        self.repacked_bytes = said.mebibytes(r"\w*REPACK model buffer")
+
+    def close(self) -> None:
+        if self.handle:
+            llama().llama_model_free(self.handle)
+            self.handle = None
+
+
+def _load_failure(path: Path, said: Messages) -> CellFailure:
+    text = "".join(said.lines)
+    reason = said.reason("llama.cpp gave no reason")
+    if "unknown model architecture" in text or "unknown pre-tokenizer" in text:
+        return CellFailure("unsupported", f"llama.cpp does not run this model: {reason}")
+    if "failed to allocate" in text or "unable to allocate" in text or "out of memory" in text:
+        return CellFailure("out_of_memory", f"llama.cpp could not load {path.name}: {reason}")
+    return CellFailure("broken_checkpoint", f"llama.cpp cannot load {path.name}: {reason}")
+
+
+class Context:
+    """A key-value cache and compute buffers on a model."""
+
+    def __init__(
+        self,
+        model: Model,
+        cells: int,
+        batch: int,
+        ubatch: int,
+        sequences: int = 1,
+        unified: bool = False,
+        full_window: bool = True,
+        watch: Any = None,
+    ) -> None:
+        """`cells` tokens of cache in all, at most `batch` tokens per call, computed `ubatch` at a time.
+
+        `unified` lets tokens belong to several sequences; `full_window` keeps all cells of layers with sliding-window
+        attention; `watch` is a ctypes callback on every node of the graph. Raises CellFailure where it does not fit.
+        """
+        api = llama()
+        self.model, self.cells, self.batch, self.sequences, self.unified = model, cells, batch, sequences, unified
+        gpu = model.device.startswith("cuda")
+        parameters = api.llama_context_default_params()
+        assign(parameters, n_ctx=cells, n_batch=batch, n_ubatch=min(ubatch, batch), n_seq_max=sequences, kv_unified=unified)
+        assign(parameters, n_threads=cores(), n_threads_batch=cores(), flash_attn_type=api.LLAMA_FLASH_ATTN_TYPE_DISABLED)
+        assign(parameters, offload_kqv=gpu, op_offload=gpu, swa_full=full_window, no_perf=True)
+        if watch is not None:
+            assign(parameters, cb_eval=watch)
+        self._watch = watch
+        with messages() as said:
+            self.handle = api.llama_init_from_model(model.handle, parameters)
+        if not self.handle:
+            raise CellFailure("out_of_memory", f"llama.cpp cannot make a context of {cells} tokens: {said.reason('no reason given')}")
+        self.cache_bytes = said.mebibytes("(?:KV|RS) buffer")
+        """Key-value cache and recurrent states, as llama.cpp logs them: allocated for all cells at once."""
+
+    def run(self, batch: Batch) -> NDArray[np.float32]:
+        """Compute one batch; the wanted logits, (wanted, vocabulary), in the batch's order.
+
+        The array is llama.cpp's own memory: valid until the next call. Raises CellFailure where it fails.
+        """
+        import numpy as np
+
+        api = llama()
+        tokens, positions = np.asarray(batch.tokens, np.int32), np.asarray(batch.positions, np.int32)
+        wanted = np.asarray(batch.wanted, np.int8)
+        counts = np.fromiter(map(len, batch.sequences), np.int32, len(tokens))
+        owners = np.fromiter((s for group in batch.sequences for s in group), np.int32, int(counts.sum()))
+        addresses = (owners.ctypes.data + 4 * (np.cumsum(counts, dtype=np.uint64) - counts)).astype(np.uint64)
+        whole = api.llama_batch()
+        whole.n_tokens = len(tokens)
+        arrays: dict[str, NDArray[Any]] = {"token": tokens, "pos": positions, "n_seq_id": counts, "seq_id": addresses, "logits": wanted}
+        for name, array in arrays.items():
+            assign(whole, **{name: ctypes.cast(array.ctypes.data, dict(whole._fields_)[name])})
+        with messages() as said:
+            code = api.llama_decode(self.handle, whole)
+        if code:
+            raise CellFailure("unsupported", f"llama_decode failed with code {code}: {said.reason('no reason given')}")
+        rows = int(wanted.sum())
+        return (
+            np.ctypeslib.as_array(api.llama_get_logits(self.handle), (rows, self.model.vocabulary))
+            if rows
+            else np.empty((0, 0), np.float32)
+        )
+
+    def clear(self) -> None:
+        """Forget every sequence."""
+        api = llama()
+        api.llama_memory_clear(api.llama_get_memory(self.handle), False)
+
+    def wait(self) -> None:
+        """Return when the device has finished."""
+        llama().llama_synchronize(self.handle)
+
+    def close(self) -> None:
+        if self.handle:
+            llama().llama_free(self.handle)
+            self.handle = None

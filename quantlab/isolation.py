@@ -1,0 +1,102 @@
+"""A cell's stage in a process of its own: a crash or an out-of-memory error ends one cell and not the run.
+
+The parent imports no torch. It sets the environment that the libraries read when they start, waits, and records the
+death of a child that could not record it itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, Literal
+
+from quantlab import methods
+from quantlab.cell import Cell
+from quantlab.device import cores
+from quantlab.errors import CellFailure, QuantlabError
+from quantlab.records import RECORDS, Failure, Record, StageName
+from quantlab.results import read_record, record_path, write_record
+
+CellStage = Literal["quantize", "measure", "diverge", "evaluate"]
+RECORD_OF: dict[CellStage, StageName] = {"quantize": "quantize", "measure": "measure", "diverge": "divergence", "evaluate": "tasks"}
+
+
+def run_isolated(cell: Cell, stage: CellStage, device: str, quiet: bool) -> Record:
+    """Run the stage in a child and return the record that it left.
+
+    What the cell could not do is in the record's `failure`. Raises QuantlabError for a mistake of the user's.
+    """
+    log = log_path(cell, stage)
+    record_path(cell.root, cell.model, cell.variant.slug, RECORD_OF[stage]).unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        said = Path(folder) / "error.json"
+        job = {"root": str(cell.root), "model": cell.model, "variant": cell.variant.slug, "stage": stage, "device": device}
+        job |= {"quiet": quiet, "log": str(log), "error": str(said)}
+        code = subprocess.run(
+            [sys.executable, "-m", "quantlab.stages", json.dumps(job)], env=_environment(cell, stage, device), check=False
+        ).returncode
+        error = json.loads(said.read_text()) if said.exists() else None
+    if error and error["kind"] == "usage":
+        raise QuantlabError(error["message"])
+    record = read_record(record_path(cell.root, cell.model, cell.variant.slug, RECORD_OF[stage]), RECORDS[RECORD_OF[stage]])
+    if code == 0 and record is not None:
+        return record
+    return record_failure(cell, stage, _death(code, error, log))
+
+
+def record_failure(cell: Cell, stage: CellStage, failure: Failure) -> Record:
+    """Write the record of a stage that has no numbers, and whatever else later stages read."""
+    from quantlab.stages import evaluate, quantize
+
+    if stage == "quantize":
+        quantize.record_failure(cell, failure)
+    if stage == "evaluate":
+        evaluate.write_samples(cell, [])
+    record = RECORDS[RECORD_OF[stage]](model=cell.model, variant=cell.variant.slug, failure=failure)
+    write_record(cell.root, record)
+    return record
+
+
+def log_path(cell: Cell, stage: str) -> Path:
+    """Where the libraries' own output of a stage goes."""
+    return cell.root / "logs" / cell.model / cell.variant.slug / f"{stage}.log"
+
+
+def _death(code: int, error: dict[str, Any] | None, log: Path) -> Failure:
+    if code == -signal.SIGKILL:
+        return Failure(kind="out_of_memory", reason="the process was killed by the operating system (signal 9), most likely for want of memory")
+    if code < 0:
+        return Failure(kind="crashed", reason=f"the process died of {signal.Signals(-code).name}; its output is in {log}")
+    what = error["message"] if error else f"the process ended with code {code}"
+    return Failure(kind="crashed", reason=f"{what} (traceback in {log})")
+
+
+def _environment(cell: Cell, stage: CellStage, device: str) -> dict[str, str]:
+    """The child's environment: what the user set comes first."""
+    chosen = {"TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
+    if stage != "measure":
+        chosen["OMP_WAIT_POLICY"] = "passive"  # spinning threads cost several times the CPU where cores are shared
+    if device == "cpu":
+        chosen["TORCHDYNAMO_DISABLE"] = "1"  # loading a GPTQ checkpoint otherwise compiles for minutes
+        if cores() <= 2:
+            chosen["GPTQMODEL_CPU_WORKERS"] = "2"  # with the default its loader asks for more workers than its pool has
+    if not cell.recipe.source.hub and cell.recipe.tasks.set != "hub":
+        chosen["HF_HUB_OFFLINE"] = "1"
+    if stage == "quantize" and cell.variant.method in methods.names():
+        chosen |= methods.load(cell.variant.method).ENV
+    return chosen | dict(os.environ)
+
+
+def as_failure(error: BaseException) -> CellFailure | None:
+    """What an exception of a library means for the cell; None where nobody expected it."""
+    if isinstance(error, CellFailure):
+        return error
+    text = " ".join(str(error).split())[:300]
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text:
+        return CellFailure("out_of_memory", text or "out of memory")
+    return None

@@ -1,0 +1,78 @@
+"""The accuracy-drop table: one row per variant and task, and their mean, each paired with the baseline item by item."""
+
+from __future__ import annotations
+
+from quantlab.reporting.drops import Drop, task_drop, task_names, variant_mean_drop
+from quantlab.reporting.load import ModelRecords, VariantRecords
+from quantlab.reporting.numbers import percent, points
+from quantlab.reporting.summary import status_of
+from quantlab.reporting.table import Column, Row, Table
+
+MEAN = "mean"
+
+
+def accuracy_table(records: ModelRecords) -> Table:
+    """The mean first, then task by task, so that variants stand below each other."""
+    tasks = task_names(records)
+    means = [_mean_row(records, variant, tasks) for variant in records.variants.values()] if len(tasks) != 1 else []
+    each = [_task_row(records, variant, task) for task in tasks for variant in records.variants.values()]
+    return Table("accuracy", (*means, *each), _COLUMNS)
+
+
+def _mean_row(records: ModelRecords, variant: VariantRecords, tasks: tuple[str, ...]) -> Row:
+    row = Row({"task": MEAN, "variant": variant.slug, "metric": f"mean of {len(tasks)} tasks"})
+    found = variant.tasks
+    complete = found is not None and not found.failure and bool(tasks) and all(task in found.tasks for task in tasks)
+    score = sum(found.tasks[task].score.value for task in tasks) / len(tasks) if found and complete else None
+    row.put("score", score, variant.why_not("tasks"))
+    row.put("score_standard_error", None)
+    mean, reason = variant_mean_drop(records, variant, tasks)
+    row.put("drop_points", mean.points if mean else None, reason)
+    row.put("drop_standard_error", mean.standard_error if mean else None)
+    drops = [drop for task in tasks if (drop := task_drop(records, variant, task).drop)] if mean else []
+    _put_flips(row, drops, reason)
+    row.put("chance", None)
+    row.fail(status_of(variant).failed)
+    return row
+
+
+def _task_row(records: ModelRecords, variant: VariantRecords, task: str) -> Row:
+    result = variant.tasks.tasks.get(task) if variant.tasks and not variant.tasks.failure else None
+    row = Row({"task": task, "variant": variant.slug, "metric": result.metric if result else None}, notes=variant.notes("tasks"))
+    row.put("score", result.score.value if result else None, variant.why_not("tasks"))
+    row.put("score_standard_error", result.score.standard_error if result else None)
+    outcome = task_drop(records, variant, task)
+    row.put("drop_points", outcome.drop.points if outcome.drop else None, outcome.reason)
+    row.put("drop_standard_error", outcome.drop.standard_error if outcome.drop else None)
+    _put_flips(row, [outcome.drop] if outcome.drop else [], outcome.reason)
+    row.put("chance", result.chance if result else None)
+    row.fail(status_of(variant).failed)
+    return row
+
+
+def _put_flips(row: Row, drops: list[Drop], reason: str | None) -> None:
+    """Counts of changed answers, added over the tasks, whose items are all different."""
+    known = bool(drops) and all(drop.flips is not None for drop in drops)
+    n = sum(drop.n for drop in drops)
+    lost, won = (sum(getattr(drop, name) or 0 for drop in drops) for name in ("right_to_wrong", "wrong_to_right"))
+    why = reason or "the metric is not right or wrong"
+    row.put("right_to_wrong", lost if known else None, why)
+    row.put("wrong_to_right", won if known else None, why)
+    row.put("flips", (lost + won) / n if known else None, why)
+    row.put("n", n or None, why)
+
+
+def _score(value: float, standard_error: float | None) -> str:
+    return points(100 * value, 100 * standard_error if standard_error is not None else None)
+
+
+_COLUMNS = (
+    Column("task", ("task",), str),
+    Column("variant", ("variant",), str),
+    Column("score (%)", ("score", "score_standard_error"), _score),
+    Column("drop (points)", ("drop_points", "drop_standard_error"), points),
+    Column("right to wrong", ("right_to_wrong",), "{:,}".format),
+    Column("wrong to right", ("wrong_to_right",), "{:,}".format),
+    Column("flips", ("flips",), percent),
+    Column("n", ("n",), "{:,}".format),
+)

@@ -1,0 +1,97 @@
+"""A plot of horizontal bars, one per variant. A variant without a number keeps its place, and the place says why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from quantlab.names import parse_variant
+from quantlab.reporting.canvas import colours, new_figure, svg
+from quantlab.reporting.table import Row
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_ROW_INCHES = 0.27
+_HEAD_INCHES = 0.75
+_MOST_BESIDE = 3
+_GREY: Any = {"fontsize": 8, "color": "#888888", "style": "italic"}
+_ERROR: Any = {"elinewidth": 1, "capsize": 2.5, "ecolor": "#333333"}
+
+
+class Bars(NamedTuple):
+    """One panel."""
+
+    title: str
+    variants: tuple[str, ...]
+    values: tuple[float | None, ...]
+    errors: tuple[float | None, ...]
+    """Standard errors, in the values' unit."""
+    absent: tuple[str, ...]
+    """What stands in place of a bar without a value."""
+    text: Callable[[float], str]
+    log: bool = False
+
+
+def bars_of(rows: Sequence[Row], key: str, title: str, text: Callable[[float], str], log: bool = False, error: str = "") -> Bars:
+    """A panel of one column of a table."""
+    return Bars(
+        title=title,
+        variants=tuple(str(row.values["variant"]) for row in rows),
+        values=tuple(row.number(key) for row in rows),
+        errors=tuple(row.number(error) if error else None for row in rows),
+        absent=tuple(row.failed.kind if row.failed else "not measured" for row in rows),
+        text=text,
+        log=log,
+    )
+
+
+def bars_svg(panels: Sequence[Bars]) -> str:
+    """Panels side by side, or below each other where they are many or their variants differ."""
+    beside = len({panel.variants for panel in panels}) == 1 and len(panels) <= _MOST_BESIDE
+    heights = [len(panel.variants) * _ROW_INCHES + _HEAD_INCHES for panel in panels]
+    with new_figure(8.4, max(heights) if beside else sum(heights)) as figure:
+        shape = (1, len(panels)) if beside else (len(panels), 1)
+        ratios = None if beside else heights
+        grid = figure.subplots(*shape, squeeze=False, sharey="row" if beside else "none", height_ratios=ratios)
+        for place, panel in enumerate(panels):
+            _draw(grid.flat[place], panel)
+        return svg(figure)
+
+
+def _draw(axes: Axes, bars: Bars) -> None:
+    palette = colours([parse_variant(slug).method for slug in bars.variants])
+    low, high = _limits(bars)
+    start = low if bars.log else 0.0
+    axes.set_xscale("log" if bars.log else "linear")
+    axes.set_xlim(low, high)
+    for place, (slug, value, error) in enumerate(zip(bars.variants, bars.values, bars.errors, strict=True)):
+        if value is None:
+            axes.annotate(bars.absent[place], (start, place), xytext=(4, 0), textcoords="offset points", va="center", **_GREY)
+            continue
+        end, colour = max(value, low), palette[parse_variant(slug).method]
+        if bars.log:  # a bar's length means nothing on an axis without a zero
+            axes.plot([start, end], [place, place], color=colour, linewidth=1, alpha=0.5)
+            axes.plot([end], [place], color=colour, marker="o", markersize=6, clip_on=False)
+        else:
+            axes.barh(place, end, height=0.7, color=colour, xerr=error, error_kw=_ERROR)
+        tip = max(start, end + (error or 0.0))
+        axes.annotate(bars.text(value), (tip, place), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8)
+    axes.set_yticks(range(len(bars.variants)), bars.variants)
+    axes.set_ylim(len(bars.variants) - 0.5, -0.5)
+    axes.grid(visible=False, axis="y")
+    axes.set_title(bars.title, fontsize=9, loc="left")
+    if low < 0:
+        axes.axvline(0, color="#555555", linewidth=0.8)
+
+
+def _limits(bars: Bars) -> tuple[float, float]:
+    """The axis' ends, with room on the right for the figures."""
+    known = [(value, error or 0.0) for value, error in zip(bars.values, bars.errors, strict=True) if value is not None]
+    if bars.log:
+        positive = [value for value, _ in known if value > 0] or [1.0]
+        low = min(positive) / 3
+        return low, max(positive) * (max(positive) / low) ** 0.35
+    low, high = min(0.0, *(v - e for v, e in known)), max(0.0, *(v + e for v, e in known))
+    span = high - low or 1.0
+    return (low - 0.05 * span if low < 0 else 0.0), high + 0.32 * span

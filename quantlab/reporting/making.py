@@ -1,0 +1,59 @@
+"""The table of how each checkpoint was made: time, memory, and the check of what was saved."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from quantlab.reporting.load import ModelRecords, VariantRecords
+from quantlab.reporting.numbers import ByteUnit, beside, fixed, unit_for
+from quantlab.reporting.summary import status_of
+from quantlab.reporting.table import Column, Row, Table
+
+_FIELDS = (
+    "seconds",
+    "peak_rss_bytes",
+    "peak_device_bytes",
+    "allocator",
+    "stored_bytes",
+    "disk_bytes",
+    "parameters",
+    "quantized_layers",
+    "expected_layers",
+    "loss_in_memory_nats",
+    "loss_reloaded_nats",
+    "loss_tolerance_nats",
+)
+
+
+def quantization_table(records: ModelRecords) -> Table:
+    """One row per variant."""
+    rows = tuple(_row(variant) for variant in records.variants.values())
+    unit = unit_for(peak for row in rows if isinstance(peak := row.values["peak_rss_bytes"], int))
+    return Table("quantization", rows, _columns(unit))
+
+
+def _row(variant: VariantRecords) -> Row:
+    made = variant.quantize
+    row = Row({"variant": variant.slug}, notes=variant.notes("quantize"))
+    for name in _FIELDS:
+        row.put(name, getattr(made, name) if made else None, variant.why_not("quantize"))
+    types = ", ".join(f"{count} {kind}" for kind, count in sorted(made.tensor_types.items())) if made else ""
+    row.put("tensor_types", types or None, variant.why_not("quantize"))
+    row.fail(status_of(variant).failed)
+    return row
+
+
+def _columns(unit: ByteUnit) -> tuple[Column, ...]:
+    return (
+        Column("variant", ("variant",), str),
+        Column("time (s)", ("seconds",), partial(fixed, decimals=0)),
+        Column(f"peak memory ({unit.name}, allocator)", ("peak_rss_bytes", "allocator"), partial(beside, unit.text, str)),
+        Column("layers quantized", ("quantized_layers", "expected_layers"), _layers),
+        Column("loss in memory (nats)", ("loss_in_memory_nats",), partial(fixed, decimals=4)),
+        Column("loss reloaded (nats)", ("loss_reloaded_nats",), partial(fixed, decimals=4)),
+        Column("tensors", ("tensor_types",), str),
+    )
+
+
+def _layers(done: int, asked: int | None) -> str:
+    return f"{done} of {asked}" if asked is not None else str(done)

@@ -1,0 +1,39 @@
+"""The report's text: findings, plots and tables in the order in which a reader needs them.
+
+What is here was computed elsewhere; the template only arranges it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from importlib.resources import files
+
+import jinja2
+
+from quantlab.reporting.cautions import cautions
+from quantlab.reporting.findings import findings
+from quantlab.reporting.load import BASELINE, ModelRecords
+from quantlab.reporting.provenance import provenance, settings
+from quantlab.reporting.table import Table
+
+TEMPLATE = "report.md.j2"
+
+
+def render(records: ModelRecords, tables: Mapping[str, Table], plots: Collection[str]) -> str:
+    """The report in GitHub's markdown; `plots` are the names of the files that there are."""
+    text = files("quantlab.reporting").joinpath("templates", TEMPLATE).read_text(encoding="utf-8")
+    environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined)
+    return environment.from_string(text).render(
+        model=records.model,
+        description=" ".join(records.recipe.description.split()),
+        caveat=" ".join(records.recipe.caveat.split()),
+        findings=" ".join(findings(records, tables["summary"])),
+        cautions=cautions(records),
+        tables={name: table.markdown() for name, table in tables.items()},
+        plots=plots,
+        provenance=provenance(records),
+        settings=settings(records),
+        baseline=BASELINE,
+        gigabytes="(GB" in tables["summary"].markdown(),
+        on_device=any(row.values["peak_memory_kind"] == "process_vram_bytes" for row in tables["summary"].rows),
+    )

@@ -1,0 +1,69 @@
+"""An lm-eval language model that keeps every answer as soon as it has it, so that a killed evaluation goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from lm_eval.api.model import LM
+
+from quantlab.items import Items, key_of
+from quantlab.progress import Step
+
+BLOCK_REQUESTS = 64
+
+
+class ResumingLM(LM):  # type: ignore[misc]
+    """Wraps another LM: answered requests come from `items`, new ones are asked in blocks and added.
+
+    A request's key is its kind, its arguments and `settings` (a hash of all else that decides the answer). Sampled
+    generations are never kept.
+    """
+
+    def __init__(self, lm: Any, items: Items, settings: str, step: Step) -> None:
+        super().__init__()
+        self._lm, self._items, self._settings, self._step = lm, items, settings, step
+
+    def _answer(self, kind: str, requests: Sequence[Any], ask: Callable[[list[Any]], list[Any]]) -> list[Any]:
+        keys = [key_of(self._settings, kind, request.args) for request in requests]
+        sampled = [kind == "generate_until" and bool(request.args[1].get("do_sample")) for request in requests]
+        fresh: dict[int, Any] = {}
+        open_ = [i for i, key in enumerate(keys) if sampled[i] or self._items.get(key) is None]
+        self._step.total(len(requests))
+        self._step.advance(len(requests) - len(open_))
+        for begin in range(0, len(open_), BLOCK_REQUESTS):
+            block = open_[begin : begin + BLOCK_REQUESTS]
+            answers = ask([requests[i] for i in block])
+            fresh.update(zip(block, answers, strict=True))
+            self._items.add({keys[i]: _plain(fresh[i]) for i in block if not sampled[i]})
+            self._step.advance(len(block))
+        return [fresh[i] if i in fresh else _restored(self._items.get(keys[i])) for i in range(len(requests))]
+
+    def loglikelihood(self, requests: list[Any]) -> list[tuple[float, bool]]:
+        return self._answer("loglikelihood", requests, lambda block: self._lm.loglikelihood(block, disable_tqdm=True))
+
+    def loglikelihood_rolling(self, requests: list[Any]) -> list[float]:
+        return self._answer("loglikelihood_rolling", requests, lambda block: self._lm.loglikelihood_rolling(block, disable_tqdm=True))
+
+    def generate_until(self, requests: list[Any]) -> list[str]:
+        return self._answer("generate_until", requests, lambda block: self._lm.generate_until(block, disable_tqdm=True))
+
+    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        return str(self._lm.apply_chat_template(chat_history, add_generation_prompt))
+
+    def chat_template(self, chat_template: bool | str = False) -> str | None:
+        template: str | None = self._lm.chat_template(chat_template)
+        return template
+
+    @property
+    def tokenizer_name(self) -> str:
+        return str(self._lm.tokenizer_name)
+
+
+def _plain(answer: Any) -> Any:
+    """An answer as JSON keeps it: (log-likelihood, greedy) as a list of a float and a bool."""
+    return [float(answer[0]), bool(answer[1])] if isinstance(answer, tuple) else answer
+
+
+def _restored(value: Any) -> Any:
+    return (value[0], value[1]) if isinstance(value, list) else value

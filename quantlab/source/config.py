@@ -1,0 +1,74 @@
+"""A model's config.json: whether transformers can run the model, and whether that takes the repository's own code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from quantlab.errors import QuantlabError, unknown
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """config.json of a model's folder. Raises QuantlabError where there is none or it is not one."""
+    path = folder / "config.json"
+    if not path.is_file():
+        raise QuantlabError(f"{folder} is no model: it has no config.json; name the folder that holds config.json and the safetensors")
+    return _json(path)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise QuantlabError(f"{path} is not JSON: {error}; download or save it again") from None
+    if not isinstance(found, dict):
+        raise QuantlabError(f"{path} is no JSON object; download or save it again")
+    return found
+
+
+def check_config(folder: Path, trust_remote_code: bool = False, name: str | None = None) -> None:
+    """Raise QuantlabError where transformers has no causal language model of this type, or only with the repository's code.
+
+    `name` is what the model is called in the message.
+    """
+    config = read_config(folder)
+    if trust_remote_code:
+        return
+    where = name or config.get("_name_or_path") or str(folder)
+    _check_model_type(config, str(where))
+    _check_tokenizer(folder, str(where))
+
+
+def _check_model_type(config: dict[str, Any], where: str) -> None:
+    from transformers import CONFIG_MAPPING
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    kind = config.get("model_type")
+    if kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        return
+    if config.get("auto_map"):
+        raise _needs_code(where, f"transformers has no model of type {kind!r} of its own")
+    if not kind:
+        raise QuantlabError(f"config.json of {where} has no model_type: it is no transformers model, or its config.json is damaged")
+    if kind in CONFIG_MAPPING:
+        raise QuantlabError(f"{where} is of type {kind!r}, which is no causal language model in transformers: name a text-only copy of it")
+    raise unknown(
+        "model type", str(kind), MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, f"the installed transformers cannot run {where}; try a newer one"
+    )
+
+
+def _check_tokenizer(folder: Path, where: str) -> None:
+    path = folder / "tokenizer_config.json"
+    found = _json(path) if path.is_file() else {}
+    if "AutoTokenizer" not in (found.get("auto_map") or {}):
+        return
+    from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
+
+    kind = found.get("tokenizer_class")
+    if not kind or tokenizer_class_from_name(str(kind)) is None:
+        raise _needs_code(where, f"its tokenizer {kind or ''} is not in transformers".replace("  ", " "))
+
+
+def _needs_code(where: str, why: str) -> QuantlabError:
+    return QuantlabError(f"{where} needs code of its own repository to run ({why}): read that code, then add --trust-remote-code")

@@ -1,0 +1,121 @@
+"""The safetensors files of a model's folder, checked by their headers: nothing is loaded.
+
+A file is an unsigned 64-bit header length, a JSON header with each tensor's dtype, shape and byte range, and the data.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from pathlib import Path
+from typing import Any
+
+from quantlab.errors import QuantlabError
+
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+_NOT_WEIGHTS = ("training_args.bin", "optimizer.pt", "optimizer.bin", "scheduler.pt", "rng_state.pth", "scaler.pt")
+_MAX_HEADER_BYTES = 100_000_000  # the safetensors library's own limit
+_BITS = {
+    "BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16,
+    "I32": 32, "U32": 32, "F32": 32, "I64": 64, "U64": 64, "F64": 64, "C64": 64, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6,
+}  # fmt: skip
+
+
+def weight_files(folder: Path) -> tuple[Path, ...]:
+    """The safetensors files that make up the model. Raises QuantlabError where there are none or one is missing."""
+    return tuple(folder / name for name in weight_names([p.name for p in folder.iterdir()], read_index(folder), str(folder)))
+
+
+def weight_names(names: list[str], index: dict[str, str], where: str) -> tuple[str, ...]:
+    """Which of the file names at a place are the model's weights, by its index (tensor to file, empty where there is none).
+
+    Raises QuantlabError where there are no safetensors or one that the index names is missing.
+    """
+    missing = sorted(set(index.values()) - set(names))
+    if missing:
+        listed = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+        raise QuantlabError(f"{where} is incomplete: {INDEX} names {listed}, which is not there; download the model again")
+    if index:
+        return tuple(sorted(set(index.values())))
+    if SINGLE in names:
+        return (SINGLE,)
+    raise QuantlabError(_why_none(names, where))
+
+
+def _why_none(names: list[str], where: str) -> str:
+    pickled = sorted(name for name in names if name.endswith(PICKLES) and name not in _NOT_WEIGHTS)
+    if found := sorted(name for name in names if name.endswith(".safetensors")):
+        return f"{where} has {found[0]} but neither {SINGLE} nor {INDEX}: rename a single file, or save the model again with its index"
+    if pickled:
+        return (
+            f"{where} has its weights only as pickle ({pickled[0]}), which can run any code when it is read: not opened; convert it "
+            "where you trust it with transformers' `from_pretrained(...).save_pretrained(...)`, which writes safetensors"
+        )
+    if found := sorted(name for name in names if name.endswith(".gguf")):
+        return f"{where} has no safetensors but {found[0]}: name the GGUF file itself as the model"
+    return f"{where} has no weights: {SINGLE} or {INDEX} is expected"
+
+
+def read_index(folder: Path) -> dict[str, str]:
+    """Which file holds which tensor, by the folder's index; empty where it has none. Raises QuantlabError."""
+    path = folder / INDEX
+    if not path.is_file():
+        return {}
+    try:
+        found: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
+        set(found.values())
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise QuantlabError(f"{path} is damaged: it holds no weight_map; download the model again") from None
+    if outside := [name for name in found.values() if Path(name).name != name]:
+        raise QuantlabError(f"{path} names {outside[0]}, which is not a file beside it: not opened")
+    return found
+
+
+def header(path: Path) -> dict[str, Any]:
+    """The tensors of a safetensors file by name. Raises QuantlabError where the file is truncated or malformed."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+        if not 2 <= length <= min(_MAX_HEADER_BYTES, max(size - 8, 0)):
+            raise _damaged(path, f"its {size} bytes do not hold the header that it announces")
+        raw = file.read(length)
+    try:
+        tensors = json.loads(raw)
+        tensors.pop("__metadata__", None)
+        end = max((_end(name, entry) for name, entry in tensors.items()), default=0)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _damaged(path, f"its header does not make sense: {' '.join(str(error).split())[:80]}") from None
+    if 8 + length + end != size:
+        raise _damaged(path, f"it has {size} bytes and its header describes {8 + length + end}")
+    return dict(tensors)
+
+
+def _end(name: str, entry: dict[str, Any]) -> int:
+    begin, end = entry["data_offsets"]
+    bits = _BITS.get(entry["dtype"])
+    if not 0 <= begin <= end or (bits is not None and math.prod(entry["shape"]) * bits != 8 * (end - begin)):
+        raise ValueError(f"{name} has {end - begin} bytes for shape {entry['shape']} of {entry['dtype']}")
+    return int(end)
+
+
+def _damaged(path: Path, why: str) -> QuantlabError:
+    return QuantlabError(f"{path} is truncated or not safetensors: {why}; download or save it again")
+
+
+def check_weights(folder: Path) -> None:
+    """Raise QuantlabError where a weight file is missing, truncated, malformed, or lacks a tensor that the index names."""
+    index = read_index(folder)
+    for path in weight_files(folder):
+        there = header(path)
+        lacking = [name for name, file in index.items() if file == path.name and name not in there]
+        if lacking:
+            raise _damaged(path, f"{INDEX} places {lacking[0]} in it, which it lacks")
+
+
+def parameters(folder: Path) -> int:
+    """Elements of all tensors of the model, tied ones once as they are stored once. Raises QuantlabError as `check_weights`."""
+    return sum(math.prod(entry["shape"]) for path in weight_files(folder) for entry in header(path).values())

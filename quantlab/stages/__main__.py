@@ -1,0 +1,46 @@
+"""The child process of `quantlab.isolation`: runs one stage of one cell and leaves its record."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from quantlab.cell import Cell
+from quantlab.device import find
+from quantlab.errors import CellFailure, QuantlabError
+from quantlab.isolation import as_failure, record_failure
+from quantlab.progress import noise_to
+from quantlab.records import Failure
+from quantlab.results import write_record
+
+
+def main(job: dict[str, Any]) -> int:
+    """Run the stage; 0 where a record was written, 2 for a mistake of the user's, 1 for what nobody expected."""
+    cell = Cell(Path(job["root"]), job["model"], job["variant"])
+    with noise_to(Path(job["log"]), job["quiet"]) as progress:
+        try:
+            device = find(job["device"])
+            write_record(cell.root, importlib.import_module(f"quantlab.stages.{job['stage']}").run(cell, device, progress))
+        except QuantlabError as error:
+            _say(job, "usage", str(error))
+            return 2
+        except Exception as error:  # a library may raise anything; what is not expected keeps its traceback in the log
+            traceback.print_exc()
+            failure: CellFailure | None = as_failure(error)
+            if failure is None:
+                _say(job, "bug", f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+                return 1
+            record_failure(cell, job["stage"], Failure.of(failure))
+    return 0
+
+
+def _say(job: dict[str, Any], kind: str, message: str) -> None:
+    Path(job["error"]).write_text(json.dumps({"kind": kind, "message": message}), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main(json.loads(sys.argv[1])))

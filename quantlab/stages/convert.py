@@ -1,0 +1,39 @@
+"""convert: the unquantized model as an F16 GGUF with its importance matrix, once for all GGUF variants.
+
+A stage of its own beside prepare, so that a model without GGUF variants is never converted.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from quantlab.errors import CellFailure
+from quantlab.files import new_folder, write_text
+from quantlab.prepared import Gguf, Prepared
+from quantlab.progress import Progress
+from quantlab.records import Failure
+from quantlab.versions import installed
+
+
+def run(root: Path, model: str, log: Path, progress: Progress) -> Gguf:
+    """Convert one model. What llama.cpp cannot do with it is recorded, so that its other variants go on."""
+    prepared = Prepared(root, model)
+    with new_folder(prepared.gguf_folder) as folder:
+        try:
+            made = _make(prepared, folder, log, progress)
+        except CellFailure as failure:
+            made = Gguf(failure=Failure.of(failure))
+        write_text(folder / "gguf.json", made.model_dump_json(indent=2) + "\n")
+    return made
+
+
+def _make(prepared: Prepared, folder: Path, log: Path, progress: Progress) -> Gguf:
+    if not installed(["llama-cpp-python"]):
+        raise CellFailure("not_installed", "llama-cpp-python is not installed: pip install 'quantlab[gguf]'")
+    from quantlab.gguf import converter, importance
+
+    with progress.step(f"{prepared.model}: converting to F16 GGUF"):
+        converter.convert(prepared.weights, folder / "f16.gguf", log)
+    token_ids = prepared.token_ids("calibration")
+    importance.save(importance.compute(folder / "f16.gguf", token_ids, progress), folder / "imatrix.gguf")
+    return Gguf(imatrix_tokens=int(token_ids.size))

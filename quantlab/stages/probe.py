@@ -1,0 +1,50 @@
+"""probe: what this machine is, what is installed, which version each metric has.
+
+It always runs and takes a second: it imports no torch. Every later stage depends on the file of `env/` that could
+change its outcome, so nothing measured elsewhere or under other versions passes for a result of this run.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+from quantlab import engines, methods
+from quantlab.device import Device, find
+from quantlab.files import write_json, write_text
+from quantlab.records import SCHEMA_VERSION
+from quantlab.versions import installed
+
+STAGE_VERSIONS = {"quantize": 1, "measure": 1, "diverge": 1, "evaluate": 1}
+"""Raised when a stage's numbers get another meaning."""
+
+
+def run(root: Path, device: str = "auto") -> Device:
+    """Write env/device.json, env/methods/*.json and env/stages/*.json. Raises QuantlabError for a device that is not there."""
+    found = find(device)
+    folder = root / "env"
+    write_text(folder / "device.json", found.model_dump_json(indent=2) + "\n")
+    for name in methods.names():
+        write_json(folder / "methods" / f"{name}.json", method_versions(name))
+    for stage, version in stage_versions().items():
+        write_json(folder / "stages" / f"{stage}.json", version)
+    return found
+
+
+def method_versions(name: str) -> dict[str, Any]:
+    """What decides a method's checkpoints: its libraries' versions, None for one that is not installed."""
+    required = methods.load(name).REQUIRES
+    have = installed(required)
+    return {"method": name, "quantize": STAGE_VERSIONS["quantize"], "versions": {r: have.get(r) for r in required}}
+
+
+def stage_versions() -> dict[str, dict[str, Any]]:
+    """What decides each measuring stage's numbers."""
+    running = installed(sorted({r for name in engines.names() for r in engines.load(name).REQUIRES}))
+    divergence = importlib.import_module("quantlab.analysis.divergence").METRICS_VERSION
+    return {
+        "measure": {"schema": SCHEMA_VERSION, "version": STAGE_VERSIONS["measure"], "versions": running},
+        "diverge": {"schema": SCHEMA_VERSION, "version": STAGE_VERSIONS["diverge"], "metrics": divergence, "versions": running},
+        "evaluate": {"schema": SCHEMA_VERSION, "version": STAGE_VERSIONS["evaluate"], "versions": running | installed(["lm-eval"])},
+    }

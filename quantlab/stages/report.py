@@ -1,0 +1,45 @@
+"""report: all records of a model to tables, plots and a markdown report. Measures nothing and changes no record.
+
+Writes report.md, metrics.json, tables/, plots/ and dvc/ under reports/<model>/; the same records give the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from quantlab.files import new_folder, write_text
+from quantlab.names import check_model_name
+from quantlab.reporting.accuracy import accuracy_table
+from quantlab.reporting.load import load_model
+from quantlab.reporting.making import quantization_table
+from quantlab.reporting.markdown import render
+from quantlab.reporting.memory import memory_table
+from quantlab.reporting.metrics import metrics_json, plot_files
+from quantlab.reporting.plots import draw_plots
+from quantlab.reporting.speed import speed_table
+from quantlab.reporting.summary import summary_table
+
+
+def run(root: Path, model: str) -> Path:
+    """Write the report and return the path of report.md. Raises QuantlabError where there is nothing to report."""
+    records = load_model(root, check_model_name(model))
+    made = [make(records) for make in (summary_table, accuracy_table, memory_table, speed_table, quantization_table)]
+    tables = {table.name: table for table in made}
+    plots = draw_plots(tables["summary"], tables["accuracy"])
+    text = render(records, tables, plots)
+
+    folder = root / "reports" / model
+    _write_folder(folder / "tables", {f"{n}.{kind}": getattr(t, kind)() for n, t in tables.items() for kind in ("csv", "json")})
+    _write_folder(folder / "plots", plots)
+    _write_folder(folder / "dvc", plot_files(tables["summary"]))
+    write_text(folder / "metrics.json", metrics_json(tables["summary"]))
+    # Last, so that a report never points at plots and tables of an earlier run.
+    write_text(folder / "report.md", text)
+    return folder / "report.md"
+
+
+def _write_folder(target: Path, contents: Mapping[str, str]) -> None:
+    with new_folder(target) as folder:
+        for name, text in contents.items():
+            write_text(folder / name, text)

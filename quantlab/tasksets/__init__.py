@@ -1,0 +1,42 @@
+"""Task sets: one file each, the file's name is the set's name. A set says where lm-eval's own tasks get their data.
+
+A set is a module with `SUMMARY`, `names()` (its tasks, for listing and for refusing unknown ones) and
+`specs(names, folder)`: what lm-eval's TaskManager loads, a task's name or the path of a YAML file written in `folder`.
+Prompts and metrics are always lm-eval's.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol, cast
+
+from quantlab import registry
+from quantlab.errors import unknown
+
+
+class TaskSet(Protocol):
+    """The shape of a module in this folder."""
+
+    SUMMARY: str
+
+    def names(self) -> list[str]: ...
+
+    def specs(self, names: tuple[str, ...], folder: Path) -> list[str]: ...
+
+
+def names() -> tuple[str, ...]:
+    """Every task set's name."""
+    return registry.names(__path__)
+
+
+def load(name: str) -> TaskSet:
+    """The task set's module. Raises QuantlabError for an unknown name."""
+    return cast(TaskSet, registry.load(__name__, __path__, "task set", name))
+
+
+def check_tasks(task_set: str, tasks: tuple[str, ...]) -> None:
+    """Raise QuantlabError for a task that the set does not have."""
+    known = load(task_set).names()
+    for task in tasks:
+        if task not in known:
+            raise unknown("task", task, known, f"of the task set {task_set!r}; `quantlab list tasks` shows all")

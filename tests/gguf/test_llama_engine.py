@@ -1,0 +1,181 @@
+"""The llama.cpp engine and its lm-eval language model against transformers and HFLM on the same tiny weights."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from tiny_llama import TEXT
+
+from quantlab import engines
+from quantlab.checkpoint import Manifest, list_files, write_manifest
+from quantlab.errors import CellFailure
+from quantlab.gguf.library import Model, assign
+from quantlab.gguf.log import llama
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def hflm(dense: Any, source: Path) -> Any:
+    from lm_eval.models.huggingface import HFLM
+    from transformers import AutoTokenizer
+
+    return HFLM(pretrained=dense, tokenizer=AutoTokenizer.from_pretrained(source), batch_size=4)
+
+
+def instances(kind: str, arguments: list[tuple[Any, ...]]) -> list[Any]:
+    from lm_eval.api.instance import Instance
+
+    return [Instance(kind, {}, args, i) for i, args in enumerate(arguments)]
+
+
+def test_the_engine_has_the_protocols_shape(prepared: Path, source: Path) -> None:
+    folder = prepared.parent / "checkpoint"
+    folder.mkdir()
+    (folder / "model.gguf").hardlink_to(prepared / "f16.gguf")
+    manifest = Manifest(
+        model="tiny", variant="gguf-16", method="gguf", bits=16, format="gguf", tokenizer=str(source), files=list_files(folder)
+    )
+    checkpoint = write_manifest(folder, manifest)
+    assert engines.engine_for("gguf") == "llama_cpp"
+    engine = engines.load("llama_cpp").open_checkpoint(checkpoint, "cpu")
+    assert all(hasattr(engine, name) for name in engines.Engine.__annotations__)
+    assert engine.memory().weights_bytes > 0 and engine.memory().kv_cache_bytes == 0
+    engine.close()
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_decoding_is_greedy_and_each_sequence_stands_alone(
+    batch: int, prepared: Path, dense: Any, token_ids: NDArray[np.int64], open_engine: Any
+) -> None:
+    import torch
+
+    prompts, steps = token_ids[:batch, :40], 6
+    engine = open_engine(prepared / "f16.gguf")
+    for _ in range(2):  # the second prefill starts from an empty cache
+        engine.prefill(prompts)
+        engine.decode(2)
+        engine.decode(steps - 2)
+    made = np.concatenate([engine._history[:, 40:], engine._next[:, None]], axis=1)
+    ids = torch.from_numpy(prompts)
+    with torch.inference_mode():
+        for _ in range(steps + 1):
+            ids = torch.cat([ids, dense(ids).logits[:, -1:].argmax(-1)], dim=1)
+    assert made.tolist() == ids[:, 40:].tolist()
+
+
+def test_the_cache_grows_with_the_run_and_is_what_the_architecture_needs(
+    prepared: Path, token_ids: NDArray[np.int64], open_engine: Any
+) -> None:
+    engine = open_engine(prepared / "f16.gguf")
+    per_token = 2 * 2 * 2 * 64 * 2  # keys and values, layers, heads, width, bytes of a float16
+    for prompt, decode, cells in ((100, 10, 256), (120, 140, 512)):
+        engine.prefill(token_ids[:1, :prompt].repeat(1 + prompt // 128, axis=1))
+        engine.decode(decode)
+        assert engine.memory().kv_cache_bytes == pytest.approx(cells * per_token, abs=0.01 * 2**20)
+
+
+def test_a_decode_beyond_the_cells_goes_on_as_before(prepared: Path, token_ids: NDArray[np.int64], open_engine: Any) -> None:
+    small, large = open_engine(prepared / "f16.gguf"), open_engine(prepared / "f16.gguf")
+    large._decode_tokens = 300
+    for engine in (small, large):
+        engine.prefill(token_ids[:1, :100])
+        engine.decode(100)
+        engine.decode(80)
+    assert small._history.shape == (1, 280) and (small._history == large._history).mean() > 0.99
+
+
+def requests() -> list[tuple[str, str]]:
+    """Questions with several choices of one and more tokens, an empty context, a trailing space, one that is too long."""
+    words, random_ = TEXT.split(), random.Random(1)
+    found = []
+    for _ in range(8):
+        context = " ".join(random_.choices(words, k=random_.randint(1, 20)))
+        found += [(context, " " + " ".join(random_.choices(words, k=random_.randint(1, 5)))) for _ in range(3)]
+    return [
+        *found,
+        ("the quick", " b"),
+        ("the quick", " d"),
+        ("", "warm stove"),
+        ("the quick ", "brown"),
+        (TEXT * 4, " and mice"),
+        ("é", " ü fox"),
+    ]
+
+
+def test_log_likelihoods_are_those_of_hflm(prepared: Path, hflm: Any, open_engine: Any) -> None:
+    asked = instances("loglikelihood", requests())  # type: ignore[arg-type]
+    expected = hflm.loglikelihood(asked)
+    engine = open_engine(prepared / "f16.gguf")
+    for batch_size in (1, 8):
+        got = engine.language_model(batch_size).loglikelihood(asked)
+        assert [greedy for _, greedy in got] == [greedy for _, greedy in expected]
+        np.testing.assert_allclose([value for value, _ in got], [value for value, _ in expected], atol=0.05)
+
+
+def test_a_greedy_continuation_is_said_to_be_one(prepared: Path, hflm: Any, open_engine: Any) -> None:
+    lm = open_engine(prepared / "f16.gguf").language_model(2)
+    engine = open_engine(prepared / "f16.gguf")
+    context = lm.tok_encode("the lazy dog")
+    engine.prefill(np.array([context]))
+    engine.decode(4)
+    continuation = [*engine._history[0, len(context) :].tolist(), int(engine._next[0])]
+    other = [*continuation[:-1], (continuation[-1] + 1) % 300]
+    pairs = [(None, context, continuation), (None, context, other), (None, context, continuation[:1])]
+    got = lm._loglikelihood_tokens(pairs)
+    assert [greedy for _, greedy in got] == [True, False, True] == [greedy for _, greedy in hflm._loglikelihood_tokens(pairs)]
+    assert got[0][0] > got[1][0]
+
+
+def test_rolling_log_likelihoods_are_those_of_hflm(prepared: Path, hflm: Any, open_engine: Any) -> None:
+    asked = instances("loglikelihood_rolling", [(TEXT,), (TEXT * 8,)])
+    got = open_engine(prepared / "f16.gguf").language_model(4).loglikelihood_rolling(asked)
+    np.testing.assert_allclose(got, hflm.loglikelihood_rolling(asked), atol=0.05, rtol=1e-4)
+
+
+def test_generations_are_those_of_hflm(prepared: Path, hflm: Any, open_engine: Any) -> None:
+    contexts = ["the quick", "a cat sleeps near the warm", "dreams of small grey", "over"]
+    settings: list[dict[str, Any]] = [
+        {"until": ["\n"], "max_gen_toks": 12},
+        {"until": "e", "max_gen_toks": 20},
+        {"until": [], "max_gen_toks": 1},
+    ]
+    asked = instances("generate_until", [(context, s) for s in settings for context in contexts])
+    assert open_engine(prepared / "f16.gguf").language_model(3).generate_until(asked) == hflm.generate_until(asked)
+
+
+def test_tokens_are_those_of_hflm(prepared: Path, hflm: Any, open_engine: Any) -> None:
+    lm = open_engine(prepared / "f16.gguf").language_model(1)
+    for text in ("the quick", "<s>the quick", " fox", ""):
+        assert lm.tok_encode(text) == hflm.tok_encode(text)
+        assert lm.tok_encode(text, add_special_tokens=False) == hflm.tok_encode(text, add_special_tokens=False)
+    assert (lm.eot_token_id, lm.prefix_token_id, lm.max_length) == (hflm.eot_token_id, hflm.prefix_token_id, hflm.max_length)
+
+
+def test_sampling_is_refused(prepared: Path, open_engine: Any) -> None:
+    lm = open_engine(prepared / "f16.gguf").language_model(1)
+    with pytest.raises(CellFailure, match="greedily"):
+        lm.generate_until(instances("generate_until", [("the", {"do_sample": True, "temperature": 1.0})]))
+
+
+def test_a_field_that_the_library_lacks_is_not_set_in_silence() -> None:
+    with pytest.raises(AssertionError, match="no field use_mmap"):
+        assign(llama().llama_model_default_params(), use_mmap=True)
+
+
+def test_a_gpu_without_a_build_for_it_is_not_installed(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(llama(), "llama_supports_gpu_offload", lambda: False)
+    with pytest.raises(CellFailure, match="GGML_CUDA") as raised:
+        Model(prepared / "f16.gguf", "cuda:0")
+    assert raised.value.kind == "not_installed"
+
+
+def test_the_kernel_says_what_multiplies(prepared: Path, quantized: Callable[..., Path], open_engine: Any) -> None:
+    plain, four = open_engine(prepared / "f16.gguf"), open_engine(quantized(4, type="Q4_0"))
+    assert plain.kernel.startswith("llama.cpp CPU (") and "8-bit" not in plain.dtype and "8-bit" in four.dtype
