@@ -78,7 +78,7 @@ def _death(code: int, error: dict[str, Any] | None, log: Path) -> Failure:
 
 def _environment(cell: Cell, stage: CellStage, device: str) -> dict[str, str]:
     """The child's environment: what the user set comes first."""
-    chosen = {"TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
+    chosen: dict[str, str] = {"TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
     if stage != "measure":
         chosen["OMP_WAIT_POLICY"] = "passive"  # spinning threads cost several times the CPU where cores are shared
     if device == "cpu":

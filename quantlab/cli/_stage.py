@@ -57,7 +57,6 @@ def offline(root: Path, model: str) -> None:
     from quantlab.recipe import read_recipe
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     recipe = read_recipe(root / "recipes" / f"{model}.yaml")
     if not recipe.source.hub and recipe.tasks.set != "hub":
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
