@@ -1,0 +1,72 @@
+"""GPTQ checkpoints as dense layers, dequantized once from the packed tensors on disk.
+
+Their CPU kernels at 8, 3 and 2 bits are hundreds of times slower than a dense layer. Quality may be measured on the
+dense form, in the same dtype, where it gives the real kernel's logits (stages/_verify.py checks every checkpoint);
+speed and memory never.
+
+The format is auto-gptq's: codes of `bits` in int32 words along the input dimension, a scale and a zero point per
+group, `g_idx` the group of each input column; in its first version the stored zero point is one less.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from quantlab.errors import CellFailure
+
+if TYPE_CHECKING:
+    import torch
+
+
+def offered(weights: Path) -> bool:
+    """Whether the checkpoint is of a format that this file reads."""
+    from quantlab.engines.transformers import quantization_config
+
+    config = quantization_config(weights)
+    return config.get("quant_method") == "gptq" and config.get("bits") in (2, 3, 4, 8)
+
+
+def load_dense(weights: Path, config: dict[str, Any], device: str, trust_remote_code: bool) -> Any:
+    """A transformers model with dense layers. Raises CellFailure for a format that this file does not read."""
+    from safetensors import safe_open
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    if not offered(weights):
+        raise CellFailure("unsupported", f"{config.get('quant_method')} checkpoints are not read as dense layers")
+    plain = AutoConfig.from_pretrained(weights, trust_remote_code=trust_remote_code)
+    del plain.quantization_config
+    state: dict[str, torch.Tensor] = {}
+    for path in sorted(weights.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            state |= {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open is no mapping
+    dtype = plain.dtype
+    for layer in [name.removesuffix(".qweight") for name in state if name.endswith(".qweight")]:
+        parts = {p: state.pop(f"{layer}.{p}") for p in ("qweight", "qzeros", "scales", "g_idx") if f"{layer}.{p}" in state}
+        offset = 0 if config.get("checkpoint_format") == "gptq_v2" else 1
+        state[f"{layer}.weight"] = dequantize(parts, int(config["bits"]), offset).to(dtype)
+    model = AutoModelForCausalLM.from_pretrained(None, config=plain, state_dict=state, dtype=dtype, trust_remote_code=trust_remote_code)
+    return model.to(device)
+
+
+def dequantize(parts: dict[str, torch.Tensor], bits: int, zero_offset: int) -> torch.Tensor:
+    """The weight (out, in) of one layer: scale of the column's group × (code − zero point)."""
+    import torch
+
+    codes = _unpack(parts["qweight"].T.contiguous(), bits).T
+    zeros = _unpack(parts["qzeros"], bits)[:, : codes.shape[1]] + zero_offset
+    zeros = zeros & (2**bits - 1) if zero_offset else zeros
+    rows = codes.shape[0]
+    group = parts.get("g_idx")
+    index = group.long() if group is not None else torch.arange(rows) // (rows // parts["scales"].shape[0])
+    return ((codes - zeros[index]).to(parts["scales"].dtype) * parts["scales"][index]).T.contiguous()
+
+
+def _unpack(words: torch.Tensor, bits: int) -> torch.Tensor:
+    """int32 words (rows, words) to codes (rows, words × 32 / bits), least significant bits first, across word borders."""
+    import torch
+
+    shifts = torch.arange(32, dtype=torch.int32)
+    stream = ((words[..., None] >> shifts) & 1).reshape(words.shape[0], -1, bits)
+    weights = 2 ** torch.arange(bits, dtype=torch.int32)
+    return (stream * weights).sum(-1).to(torch.int32)
