@@ -23,7 +23,7 @@ def dequantize(gguf: Path, destination: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(
         gguf.parent, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16
     )
-    model.to(torch.bfloat16).save_pretrained(destination)
+    model.save_pretrained(destination)
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     _set_pre_tokenizer(tokenizer, pre_tokenizer_name(gguf))
     tokenizer.save_pretrained(destination)
@@ -53,7 +53,8 @@ def tokenization_differences(gguf: Path, tokenizer: Any, passages: Sequence[str]
     model = llama_cpp.Llama(str(gguf), vocab_only=True, verbose=False)
     try:
         return sum(
-            model.tokenize(text.encode(), add_bos=False, special=False) != tokenizer.encode(text, add_special_tokens=False) for text in passages
+            model.tokenize(text.encode(), add_bos=False, special=False) != tokenizer.encode(text, add_special_tokens=False)
+            for text in passages
         )
     finally:
         model.close()

@@ -60,7 +60,10 @@ def gpus() -> tuple[Gpu, ...]:
         driver = str(pynvml.nvmlSystemGetDriverVersion())
         handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
         handles.sort(key=lambda h: str(pynvml.nvmlDeviceGetPciInfo(h).busId))
-        found = [(str(pynvml.nvmlDeviceGetUUID(h)), str(pynvml.nvmlDeviceGetName(h)), int(pynvml.nvmlDeviceGetMemoryInfo(h).total)) for h in handles]
+        found = [
+            (str(pynvml.nvmlDeviceGetUUID(h)), str(pynvml.nvmlDeviceGetName(h)), int(pynvml.nvmlDeviceGetMemoryInfo(h).total))
+            for h in handles
+        ]
     finally:
         pynvml.nvmlShutdown()
     order = _visible([uuid for uuid, _, _ in found], os.environ.get("CUDA_VISIBLE_DEVICES"))

@@ -35,7 +35,7 @@ def run_isolated(cell: Cell, stage: CellStage, device: str, quiet: bool) -> Reco
     record_path(cell.root, cell.model, cell.variant.slug, RECORD_OF[stage]).unlink(missing_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         said = Path(folder) / "error.json"
-        job = {"root": str(cell.root), "model": cell.model, "variant": cell.variant.slug, "stage": stage, "device": device}
+        job: dict[str, Any] = {"root": str(cell.root), "model": cell.model, "variant": cell.variant.slug, "stage": stage, "device": device}
         job |= {"quiet": quiet, "log": str(log), "error": str(said)}
         code = subprocess.run(
             [sys.executable, "-m", "quantlab.stages", json.dumps(job)], env=_environment(cell, stage, device), check=False
@@ -69,7 +69,9 @@ def log_path(cell: Cell, stage: str) -> Path:
 
 def _death(code: int, error: dict[str, Any] | None, log: Path) -> Failure:
     if code == -signal.SIGKILL:
-        return Failure(kind="out_of_memory", reason="the process was killed by the operating system (signal 9), most likely for want of memory")
+        return Failure(
+            kind="out_of_memory", reason="the process was killed by the operating system (signal 9), most likely for want of memory"
+        )
     if code < 0:
         return Failure(kind="crashed", reason=f"the process died of {signal.Signals(-code).name}; its output is in {log}")
     what = error["message"] if error else f"the process ended with code {code}"

@@ -39,9 +39,7 @@ def parse_variant(slug: str) -> Variant:
 def check_model_name(name: str) -> str:
     """The name itself where it can be a folder and a DVC key, else QuantlabError."""
     if not _MODEL.fullmatch(name) or "--" in name or ".." in name:
-        raise QuantlabError(
-            f"{name!r} cannot name a model here: use a-z, 0-9, '.', '_' and single '-', beginning with a letter or digit"
-        )
+        raise QuantlabError(f"{name!r} cannot name a model here: use a-z, 0-9, '.', '_' and single '-', beginning with a letter or digit")
     return name
 
 

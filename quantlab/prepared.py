@@ -1,9 +1,9 @@
 """The prepared model: what `prepare` and `convert` leave in `models/<model>/` and every later stage starts from.
 
-    models/<model>/source/source.json     what the weights are and where: here, or in the place that the user named
-    models/<model>/source/*.safetensors   only where they had to be made (dequantized from a GGUF file)
-    models/<model>/text/                  calibration.npy, evaluation.npy (token ids), text.json
-    models/<model>/gguf/                  f16.gguf, imatrix.gguf, gguf.json (only for models with GGUF variants)
+models/<model>/source/source.json     what the weights are and where: here, or in the place that the user named
+models/<model>/source/*.safetensors   only where they had to be made (dequantized from a GGUF file)
+models/<model>/text/                  calibration.npy, evaluation.npy (token ids), text.json
+models/<model>/gguf/                  f16.gguf, imatrix.gguf, gguf.json (only for models with GGUF variants)
 """
 
 from __future__ import annotations

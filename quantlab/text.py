@@ -85,7 +85,9 @@ def windows(spec: TextSpec, purpose: Purpose, tokenizer: Any, base: Path) -> Win
         if len(ids) >= needed:
             break
     if len(ids) < needed:
-        raise QuantlabError(f"the {purpose} text gives {len(ids)} tokens, {spec.windows} windows of {spec.length} need {needed}: ask for fewer windows")
+        raise QuantlabError(
+            f"the {purpose} text gives {len(ids)} tokens, {spec.windows} windows of {spec.length} need {needed}: ask for fewer windows"
+        )
     token_ids = np.array(ids[:needed], dtype=np.int64).reshape(spec.windows, spec.length)
     if bos is not None:
         token_ids[:, 0] = bos

@@ -40,7 +40,7 @@ def scored(length: int) -> slice:
 
 def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """Log-probabilities over the last axis; float32 in and out, shape (tokens, vocabulary)."""
-    shifted = logits - logits.max(axis=-1, keepdims=True)
+    shifted: NDArray[np.float32] = logits - logits.max(axis=-1, keepdims=True)
     shifted -= np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
     return shifted
 

@@ -11,7 +11,6 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quantlab.device import cores
 from quantlab.engines import EngineMemory
 from quantlab.errors import CellFailure
 
@@ -51,7 +50,9 @@ class TransformersEngine:
 
     name = "transformers"
 
-    def __init__(self, weights: Path, tokenizer: Path, device: str, dense: bool = False, trust_remote_code: bool = False, dtype: str = "auto") -> None:
+    def __init__(
+        self, weights: Path, tokenizer: Path, device: str, dense: bool = False, trust_remote_code: bool = False, dtype: str = "auto"
+    ) -> None:
         import torch
         from transformers import AutoTokenizer
 

@@ -49,7 +49,11 @@ def quantize(job: Job) -> InMemory:
         )
     with job.progress.step(f"bitsandbytes {job.bits} bits: quantizing {expected} layers"):
         model: Any = AutoModelForCausalLM.from_pretrained(
-            job.source, quantization_config=config, dtype=torch.bfloat16, device_map={"": job.device}, trust_remote_code=job.trust_remote_code
+            job.source,
+            quantization_config=config,
+            dtype=torch.bfloat16,
+            device_map={"": job.device},
+            trust_remote_code=job.trust_remote_code,
         )
         model.save_pretrained(job.destination)
     return InMemory(model_loss(model), expected)

@@ -60,7 +60,8 @@ def verify(cell: Cell, folder: Path, manifest: Manifest, in_memory: InMemory, de
     if before is not None and not abs(after - before) <= tolerance:
         raise CellFailure(
             "broken_checkpoint",
-            f"the loss on {len(token_ids)} tokens is {before:.3f} nats in memory and {after:.3f} after reloading: what was saved is not what was quantized",
+            f"the loss on {len(token_ids)} tokens is {before:.3f} nats in memory and {after:.3f} after reloading: "
+            "what was saved is not what was quantized",
         )
     vocabulary = cell.prepared.source().vocabulary
     return Check(contents, expected, before, after, tolerance, after > math.log(vocabulary), dense, notes, peak, peak_device)
@@ -85,7 +86,9 @@ def _contents(cell: Cell, checkpoint: Checkpoint) -> stored.Stored:
     return stored.of_safetensors(stored.safetensors(checkpoint.weights), stored.safetensors(cell.prepared.weights))
 
 
-def _check_dense(checkpoint: Checkpoint, device: str, token_ids: NDArray[np.int64], real: NDArray[np.float32]) -> tuple[bool, tuple[str, ...]]:
+def _check_dense(
+    checkpoint: Checkpoint, device: str, token_ids: NDArray[np.int64], real: NDArray[np.float32]
+) -> tuple[bool, tuple[str, ...]]:
     """Whether the checkpoint dequantized into dense layers gives what its real kernel gives (used on a CPU only)."""
     from quantlab.analysis.divergence import window_sums
     from quantlab.engines import _dense
@@ -95,8 +98,12 @@ def _check_dense(checkpoint: Checkpoint, device: str, token_ids: NDArray[np.int6
     sums = window_sums(real, _logits(checkpoint, device, token_ids, dense=True), token_ids)
     found = sums.kl / sums.tokens
     if found > DENSE_TOLERANCE_NATS:
-        return False, (f"Dequantized dense layers differ from the real kernel by {found:.2g} nats, so quality was measured with the kernel.",)
-    return True, (f"Quality was measured on layers dequantized once; they agree with the real kernel within {found:.1g} nats on one window.",)
+        return False, (
+            f"Dequantized dense layers differ from the real kernel by {found:.2g} nats, so quality was measured with the kernel.",
+        )
+    return True, (
+        f"Quality was measured on layers dequantized once; they agree with the real kernel within {found:.1g} nats on one window.",
+    )
 
 
 def _peak_device_bytes(device: str) -> int | None:

@@ -30,7 +30,9 @@ def run(cell: Cell, device: Device, progress: Progress) -> DivergenceRecord:
     require_memory(device, checkpoint.disk_bytes, "the checkpoint")
     dense = runs_dense(checkpoint, device)
     engine = engines.load(engines.engine_for(checkpoint.manifest.format)).open_checkpoint(checkpoint, device.device, dense)
-    settings = key_of(METRICS_VERSION, engine.name, engine.dtype, dense, device.name, reference.info.model_dump(), installed(_libraries(engine.name)))
+    settings = key_of(
+        METRICS_VERSION, engine.name, engine.dtype, dense, device.name, reference.info.model_dump(), installed(_libraries(engine.name))
+    )
     done = Items(cell.root, checkpoint.sha256, "divergence")
     sums: list[WindowSums] = []
     with progress.step(f"{cell.variant.slug}: divergence from the reference", len(token_ids)) as step:
@@ -84,4 +86,4 @@ def _scored_bytes(cell: Cell, checkpoint: Checkpoint) -> int:
     tokenizer = AutoTokenizer.from_pretrained(cell.prepared.weights, trust_remote_code=checkpoint.manifest.trust_remote_code)
     token_ids = cell.prepared.token_ids("evaluation")
     rows = scored(token_ids.shape[1])
-    return sum(len(tokenizer.decode(ids[1:][rows]).encode()) for ids in token_ids)
+    return sum(len(str(tokenizer.decode(ids[1:][rows])).encode()) for ids in token_ids)

@@ -102,7 +102,9 @@ def _evaluate(
     samples = found["samples"][name]
     metric = next((m for m in _COMPARED if m in samples[0]), samples[0]["metrics"][0])
     values = [float(s[metric]) for s in samples]
-    metrics = {k.removesuffix(",none"): float(v) for k, v in found["results"][name].items() if isinstance(v, int | float) and "_stderr" not in k}
+    metrics = {
+        k.removesuffix(",none"): float(v) for k, v in found["results"][name].items() if isinstance(v, int | float) and "_stderr" not in k
+    }
     result = TaskResult(
         metric=metric,
         score=_score(values),

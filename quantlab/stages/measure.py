@@ -57,7 +57,9 @@ def run(cell: Cell, device: Device, progress: Progress) -> MeasureRecord:
             peak_reserved_bytes=reserved,
             process_vram_bytes=vram,
         ),
-        speed=SpeedRecord(kernel=engine.kernel, dtype=engine.dtype, threads=engine.threads, load_seconds=load_seconds, points=tuple(points)),
+        speed=SpeedRecord(
+            kernel=engine.kernel, dtype=engine.dtype, threads=engine.threads, load_seconds=load_seconds, points=tuple(points)
+        ),
     )
     engine.close()
     return record
@@ -105,4 +107,8 @@ def _cuda_memory(device: Device) -> tuple[int | None, int | None, int | None]:
     import torch
 
     gpu = device.gpus[int(device.device.partition(":")[2])]
-    return int(torch.cuda.max_memory_allocated(device.device)), int(torch.cuda.max_memory_reserved(device.device)), process_vram_bytes(gpu.uuid)
+    return (
+        int(torch.cuda.max_memory_allocated(device.device)),
+        int(torch.cuda.max_memory_reserved(device.device)),
+        process_vram_bytes(gpu.uuid),
+    )

@@ -115,7 +115,9 @@ def _write_text(prepared: Prepared, recipe: Recipe, root: Path) -> None:
     calibration = windows(recipe.calibration, "calibration", tokenizer, root)
     evaluation = windows(recipe.evaluation, "evaluation", tokenizer, root)
     if int(max(calibration.token_ids.max(), evaluation.token_ids.max())) >= source.vocabulary:
-        raise QuantlabError(f"the tokenizer of {prepared.model} gives ids beyond the model's vocabulary of {source.vocabulary}: they do not belong together")
+        raise QuantlabError(
+            f"the tokenizer of {prepared.model} gives ids beyond the model's vocabulary of {source.vocabulary}: they do not belong together"
+        )
     with new_folder(prepared.text_folder) as folder:
         np.save(folder / "calibration.npy", calibration.token_ids)
         np.save(folder / "evaluation.npy", evaluation.token_ids)

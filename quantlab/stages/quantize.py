@@ -126,7 +126,9 @@ def _record(cell: Cell, manifest: Manifest, check: Check, seconds: float, device
         disk_bytes=checkpoint.disk_bytes,
         parameters=manifest.parameters,
         bits_per_weight=8 * check.stored.total_bytes / (manifest.parameters or 1),
-        quantized_bits_per_weight=8 * check.stored.quantized_bytes / check.stored.quantized_parameters if check.stored.quantized_parameters else None,
+        quantized_bits_per_weight=8 * check.stored.quantized_bytes / check.stored.quantized_parameters
+        if check.stored.quantized_parameters
+        else None,
         quantized_layers=check.stored.quantized_layers,
         expected_layers=check.expected_layers,
         tensor_types=check.stored.types,

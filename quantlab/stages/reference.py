@@ -75,7 +75,11 @@ def run(root: Path, model: str, device: Device, progress: Progress) -> Reference
         dtype = "float32" if source.parameters * 4 * 1.3 < device.memory_bytes else source.dtype
     with progress.step(f"{model}: loading the reference in {dtype}"):
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            prepared.weights, dtype=getattr(torch, dtype), device_map={"": device.device}, trust_remote_code=source.trust_remote_code, use_safetensors=True
+            prepared.weights,
+            dtype=getattr(torch, dtype),
+            device_map={"": device.device},
+            trust_remote_code=source.trust_remote_code,
+            use_safetensors=True,
         )
     token_ids = prepared.token_ids("evaluation")
     with new_folder(folder_of(root, model)) as folder:
@@ -124,4 +128,6 @@ def _check_head(head: Head, hidden: NDArray[np.float32], logits: NDArray[np.floa
     difference = float(np.abs(head.logits(np.array(hidden)) - logits).max())
     exact = device.device == "cpu"  # a GPU multiplies in another order than the CPU that applies the head later
     if difference > (0.0 if exact else 0.05 * float(np.abs(logits).max())):
-        raise QuantlabError(f"the head alone does not give this model's logits back (largest difference {difference:.3g}): its architecture is not supported")
+        raise QuantlabError(
+            f"the head alone does not give this model's logits back (largest difference {difference:.3g}): its architecture is not supported"
+        )
