@@ -17,7 +17,7 @@ from quantlab.errors import QuantlabError, unknown
 
 FOLDER = Path(__file__).parent
 SECTIONS = {
-    "Run": ("run", "list", "show", "doctor", "clean", "init"),
+    "Run": ("run", "list", "show", "doctor", "clean"),
     "Stages, in the order of the pipeline": (
         "probe",
         "prepare",

@@ -1,7 +1,8 @@
-"""GPTQ checkpoints as dense layers, dequantized once from the packed tensors on disk.
+"""The form of a checkpoint in which a CPU measures quality quickly: GPTQ layers dequantized once from disk, and float32
+where the processor has no bfloat16 instructions.
 
-Their CPU kernels at 8, 3 and 2 bits are hundreds of times slower than a dense layer. Quality may be measured on the
-dense form, in the same dtype, where it gives the real kernel's logits (stages/_verify.py checks every checkpoint);
+GPTQ's CPU kernels at 8, 3 and 2 bits are hundreds of times slower than a dense layer. Quality may be measured on the
+dense form where it gives the real kernel's logits (stages/_verify.py checks every checkpoint);
 speed and memory never.
 
 The format is auto-gptq's: codes of `bits` in int32 words along the input dimension, a scale and a zero point per
@@ -13,26 +14,33 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from quantlab.device import quick_bfloat16
 from quantlab.errors import CellFailure
 
 if TYPE_CHECKING:
     import torch
 
 
-def offered(weights: Path) -> bool:
-    """Whether the checkpoint is of a format that this file reads."""
+def form_of(weights: Path) -> str | None:
+    """In words, the quicker form in which quality can be measured on a CPU; None where there is none."""
     from quantlab.engines.transformers import quantization_config
 
     config = quantization_config(weights)
-    return config.get("quant_method") == "gptq" and config.get("bits") in (2, 3, 4, 8)
+    dtype = "" if quick_bfloat16() else "in float32, since this CPU has no bfloat16 instructions"
+    if not config:
+        return dtype or None
+    if config.get("quant_method") == "gptq" and config.get("bits") in (2, 3, 4, 8):
+        return f"on layers dequantized once {dtype}".strip()
+    return None
 
 
 def load_dense(weights: Path, config: dict[str, Any], device: str, trust_remote_code: bool) -> Any:
     """A transformers model with dense layers. Raises CellFailure for a format that this file does not read."""
+    import torch
     from safetensors import safe_open
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    if not offered(weights):
+    if not form_of(weights):
         raise CellFailure("unsupported", f"{config.get('quant_method')} checkpoints are not read as dense layers")
     plain = AutoConfig.from_pretrained(weights, trust_remote_code=trust_remote_code)
     del plain.quantization_config
@@ -40,7 +48,7 @@ def load_dense(weights: Path, config: dict[str, Any], device: str, trust_remote_
     for path in sorted(weights.glob("*.safetensors")):
         with safe_open(path, framework="pt") as file:
             state |= {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open is no mapping
-    dtype = plain.dtype
+    dtype = plain.dtype if quick_bfloat16() else torch.float32
     for layer in [name.removesuffix(".qweight") for name in state if name.endswith(".qweight")]:
         parts = {p: state.pop(f"{layer}.{p}") for p in ("qweight", "qzeros", "scales", "g_idx") if f"{layer}.{p}" in state}
         offset = 0 if config.get("checkpoint_format") == "gptq_v2" else 1

@@ -27,7 +27,7 @@ REQUIRES = ("torch", "transformers", "accelerate")
 
 
 def open_checkpoint(checkpoint: Checkpoint, device: str, dense: bool = False) -> TransformersEngine:
-    """Load a checkpoint; `dense` dequantizes weight-only layers once. Raises CellFailure where it cannot run here."""
+    """Load a checkpoint; `dense` takes the form that `_dense.form_of` names. Raises CellFailure where it cannot run here."""
     checkpoint.require_weights()
     return TransformersEngine(checkpoint.weights, checkpoint.tokenizer, device, dense, checkpoint.manifest.trust_remote_code)
 
@@ -61,12 +61,13 @@ class TransformersEngine:
         self._tokenizer_folder = tokenizer
         self._trust = trust_remote_code
         config = quantization_config(weights)
-        self.dense = dense and bool(config)
-        if self.dense:
+        self.dense = dense
+        if dense and config:
             from quantlab.engines._dense import load_dense
 
             self.model = load_dense(weights, config, device, trust_remote_code)
         else:
+            dtype = "float32" if dense else dtype
             self.model = _load(weights, config, device, dtype, trust_remote_code)
         self.model.eval()
         self.tokenizer = AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=trust_remote_code)

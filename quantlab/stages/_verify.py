@@ -93,17 +93,14 @@ def _check_dense(
     from quantlab.analysis.divergence import window_sums
     from quantlab.engines import _dense
 
-    if device != "cpu" or checkpoint.manifest.format != "safetensors" or not _dense.offered(checkpoint.weights):
+    form = _dense.form_of(checkpoint.weights) if checkpoint.manifest.format == "safetensors" else None
+    if device != "cpu" or form is None:
         return False, ()
     sums = window_sums(real, _logits(checkpoint, device, token_ids, dense=True), token_ids)
     found = sums.kl / sums.tokens
     if found > DENSE_TOLERANCE_NATS:
-        return False, (
-            f"Dequantized dense layers differ from the real kernel by {found:.2g} nats, so quality was measured with the kernel.",
-        )
-    return True, (
-        f"Quality was measured on layers dequantized once; they agree with the real kernel within {found:.1g} nats on one window.",
-    )
+        return False, (f"Quality was measured with the real kernel: {form} it differs by {found:.2g} nats.",)
+    return True, (f"Quality was measured {form}; that agrees with the real kernel within {found:.1g} nats on one window.",)
 
 
 def _peak_device_bytes(device: str) -> int | None:
