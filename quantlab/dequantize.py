@@ -50,11 +50,10 @@ def tokenization_differences(gguf: Path, tokenizer: Any, passages: Sequence[str]
         import llama_cpp
     except ModuleNotFoundError:
         return None
-    model = llama_cpp.Llama(str(gguf), vocab_only=True, verbose=False)
+    model: Any = llama_cpp.Llama(str(gguf), vocab_only=True, verbose=False)
     try:
-        return sum(
-            model.tokenize(text.encode(), add_bos=False, special=False) != tokenizer.encode(text, add_special_tokens=False)
-            for text in passages
-        )
+        own = [model.tokenize(text.encode(), add_bos=False, special=False) for text in passages]
     finally:
         model.close()
+    differing = [ids != tokenizer.encode(text, add_special_tokens=False) for ids, text in zip(own, passages, strict=True)]
+    return differing.count(True)

@@ -1,4 +1,4 @@
-"""The form of a checkpoint in which a CPU measures quality quickly: GPTQ layers dequantized once from disk, and float32
+"""The form of a checkpoint in which a CPU measures quality quickly: GPTQ and nf4/fp4 layers dequantized once from disk, and float32
 where the processor has no bfloat16 instructions.
 
 GPTQ's CPU kernels at 8, 3 and 2 bits are hundreds of times slower than a dense layer. Quality may be measured on the
@@ -29,6 +29,8 @@ def form_of(weights: Path) -> str | None:
     dtype = "" if quick_bfloat16() else "in float32, since this CPU has no bfloat16 instructions"
     if not config:
         return dtype or None
+    if config.get("load_in_4bit"):
+        return f"on layers dequantized once {dtype}".strip()
     if config.get("quant_method") == "gptq" and config.get("bits") in (2, 3, 4, 8):
         return f"on layers dequantized once {dtype}".strip()
     return None
@@ -42,19 +44,37 @@ def load_dense(weights: Path, config: dict[str, Any], device: str, trust_remote_
 
     if not form_of(weights):
         raise CellFailure("unsupported", f"{config.get('quant_method')} checkpoints are not read as dense layers")
+    dtype = None if quick_bfloat16() else torch.float32
+    if config.get("load_in_4bit"):
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            weights, dtype=torch.bfloat16, device_map={"": device}, trust_remote_code=trust_remote_code, use_safetensors=True
+        )
+        return model.dequantize(dtype=dtype or torch.bfloat16)
     plain = AutoConfig.from_pretrained(weights, trust_remote_code=trust_remote_code)
     del plain.quantization_config
     state: dict[str, torch.Tensor] = {}
     for path in sorted(weights.glob("*.safetensors")):
         with safe_open(path, framework="pt") as file:
             state |= {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open is no mapping
-    dtype = plain.dtype if quick_bfloat16() else torch.float32
+    dtype = dtype or plain.dtype
     for layer in [name.removesuffix(".qweight") for name in state if name.endswith(".qweight")]:
         parts = {p: state.pop(f"{layer}.{p}") for p in ("qweight", "qzeros", "scales", "g_idx") if f"{layer}.{p}" in state}
         offset = 0 if config.get("checkpoint_format") == "gptq_v2" else 1
         state[f"{layer}.weight"] = dequantize(parts, int(config["bits"]), offset).to(dtype)
-    model = AutoModelForCausalLM.from_pretrained(None, config=plain, state_dict=state, dtype=dtype, trust_remote_code=trust_remote_code)
-    return model.to(device)
+    dense: Any = AutoModelForCausalLM.from_config(plain, dtype=dtype, trust_remote_code=trust_remote_code)
+    missing, unexpected = dense.load_state_dict(state, strict=False)
+    dense.tie_weights()
+    if unexpected or [name for name in missing if name not in _tied(dense)]:
+        raise CellFailure("broken_checkpoint", f"the packed tensors do not make the whole model: {(list(missing) + list(unexpected))[:3]}")
+    return dense.to(device)
+
+
+def _tied(model: Any) -> set[str]:
+    """Names of parameters that share another's storage, such as a head tied to the embedding."""
+    names: dict[int, list[str]] = {}
+    for name, tensor in model.state_dict().items():
+        names.setdefault(tensor.data_ptr(), []).append(name)
+    return {name for group in names.values() if len(group) > 1 for name in group}
 
 
 def dequantize(parts: dict[str, torch.Tensor], bits: int, zero_offset: int) -> torch.Tensor:

@@ -6,6 +6,7 @@ import importlib.metadata
 import sys
 from typing import Any
 
+from quantlab.device import quick_bfloat16
 from quantlab.errors import CellFailure
 from quantlab.methods import InMemory, Job
 
@@ -37,7 +38,9 @@ def quantize(job: Job, config: Any) -> InMemory:
     expected = quantizable_linears(job.source, job.trust_remote_code)
     windows = [{"input_ids": ids.tolist(), "attention_mask": [1] * len(ids)} for ids in job.calibration]
     try:
-        model: Any = GPTQModel.load(str(job.source), config, device=job.device, trust_remote_code=job.trust_remote_code)
+        # on a CPU without bfloat16 instructions the calibration passes take four times as long in bfloat16
+        dtype = torch.float32 if job.device == "cpu" and not quick_bfloat16() else "auto"
+        model: Any = GPTQModel.load(str(job.source), config, device=job.device, dtype=dtype, trust_remote_code=job.trust_remote_code)
         with job.progress.step(f"quantizing {expected} layers to {job.bits} bits, {len(windows)} calibration windows"):
             model.quantize(windows, batch_size=1)
         model.save(str(job.destination))

@@ -23,7 +23,7 @@ REQUIRES = ("llama-cpp-python", "gguf")
 ENV: dict[str, str] = {}
 
 TYPES = {16: "F16", 8: "Q8_0", 6: "Q6_K", 5: "Q5_K_M", 4: "Q4_K_M", 3: "Q3_K_M", 2: "Q2_K"}
-_IMPORTANCE_UP_TO_BITS = 4
+_IMPORTANCE_UP_TO_BITS = 6  # without it Q5_K_M read 0.077 nats on SmolLM2, more than Q4_K_M with it (0.036)
 FILE = "model.gguf"
 
 

@@ -91,9 +91,16 @@ def _make(
         start = prepared.weights
         require_memory(device, prepared.source().parameters * max(cell.variant.bits, 8) // 8, "quantizing")
     job = Job(
-        start, cell.variant.bits, cell.recipe.settings(cell.variant), prepared.token_ids("calibration"), folder, device.device, cell.recipe.seed,
-        progress, manifest.trust_remote_code,
-    )  # fmt: skip
+        source=start,
+        bits=cell.variant.bits,
+        settings=cell.recipe.settings(cell.variant),
+        calibration=prepared.token_ids("calibration"),
+        destination=folder,
+        device=device.device,
+        seed=cell.recipe.seed,
+        progress=progress,
+        trust_remote_code=manifest.trust_remote_code,
+    )
     in_memory = method.quantize(job)
     seconds = time.monotonic() - began
     if cell.variant.method == "baseline":

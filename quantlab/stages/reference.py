@@ -129,5 +129,6 @@ def _check_head(head: Head, hidden: NDArray[np.float32], logits: NDArray[np.floa
     exact = device.device == "cpu"  # a GPU multiplies in another order than the CPU that applies the head later
     if difference > (0.0 if exact else 0.05 * float(np.abs(logits).max())):
         raise QuantlabError(
-            f"the head alone does not give this model's logits back (largest difference {difference:.3g}): its architecture is not supported"
+            f"the head alone does not give this model's logits back (largest difference {difference:.3g}): its architecture "
+            "is not supported"
         )

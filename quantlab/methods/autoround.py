@@ -1,0 +1,67 @@
+"""autoround: rounding and clipping learned by signed gradient descent (Cheng et al. 2024), through auto-round.
+
+At 2 bits it does not collapse where GPTQ does; it takes the role that QuIP# has in people's tables.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from quantlab.methods import InMemory, Job
+from quantlab.records import Frozen
+
+SUMMARY = "learned rounding with calibration text, through auto-round; good at 2 bits"
+BITS = (4, 3, 2)
+FORMAT = "safetensors"
+FROM = "source"
+EXTRA = "autoround"
+REQUIRES = ("auto-round", "torch", "transformers")
+ENV: dict[str, str] = {}
+
+
+class Settings(Frozen):
+    """What a recipe may set."""
+
+    group_size: Literal[32, 64, 128] = 128
+    iterations: int = Field(default=200, ge=1)
+    """Steps of gradient descent per block."""
+    samples: int = Field(default=128, ge=1)
+    """Calibration windows at the most."""
+    batch_size: int = Field(default=4, ge=1)
+
+
+def quantize(job: Job) -> InMemory:
+    """See the module."""
+    import torch
+    from auto_round import AutoRound
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from quantlab.methods._loss import model_loss, quantizable_linears
+
+    settings: Settings = job.settings
+    windows = [torch.from_numpy(ids)[None] for ids in job.calibration[: settings.samples]]
+    expected = quantizable_linears(job.source, job.trust_remote_code)
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        job.source, dtype="auto", trust_remote_code=job.trust_remote_code, use_safetensors=True
+    )
+    tokenizer = AutoTokenizer.from_pretrained(job.source, trust_remote_code=job.trust_remote_code)
+    rounding: Any = AutoRound(
+        model,
+        tokenizer,
+        bits=job.bits,
+        group_size=settings.group_size,
+        sym=False,
+        iters=settings.iterations,
+        nsamples=len(windows),
+        seqlen=job.calibration.shape[1],
+        batch_size=min(settings.batch_size, len(windows)),
+        dataset=windows,
+        device_map=job.device,
+        enable_torch_compile=False,
+        seed=job.seed,
+    )
+    with job.progress.step(f"auto-round: {expected} layers to {job.bits} bits, {settings.iterations} steps per block"):
+        quantized, _ = rounding.quantize_and_save(str(job.destination), format="auto_round")
+    return InMemory(model_loss(quantized), expected)
