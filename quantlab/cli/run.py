@@ -25,6 +25,13 @@ from quantlab.cli._common import Context, common
 @click.option("--limit", type=click.IntRange(min=1), help="Items per task, chosen by seed.")
 @click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.")
 @click.option("--recipe", "recipe_file", type=click.Path(path_type=Path), help="A recipe file instead of the shipped one.")
+@click.option(
+    "--checkpoint",
+    "checkpoints",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True),
+    help="Measure a checkpoint that somebody else made of MODEL.",
+)
 @click.option("--workspace", type=click.Path(path_type=Path, file_okay=False), help="The folder to work in; default: runs/MODEL.")
 @click.option("--trust-remote-code", is_flag=True, help="Run Python code that the model's repository carries.")
 @click.option("--no-run", is_flag=True, help="Check the request and write the workspace, run nothing.")
@@ -44,7 +51,7 @@ def command(ctx: Context, model: str, **options: Any) -> dict[str, Any]:
     if options["tasks"]:
         overrides["names"] = [name.strip() for name in options["tasks"].split(",")]
     find(options["device"])
-    request = build(model, wanted, options["recipe_file"], overrides, options["trust_remote_code"])
+    request = build(model, wanted, options["recipe_file"], overrides, options["trust_remote_code"], options["checkpoints"])
     name = request.recipe.model
     workspace = Workspace((options["workspace"] or Path("runs") / name).resolve())
     workspace.add(request.recipe, request.variants, options["device"])

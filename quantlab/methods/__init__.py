@@ -60,8 +60,8 @@ class InMemory(NamedTuple):
     loss: Callable[[NDArray[np.int64]], float] | None
     """Mean negative log-likelihood in nats of token ids (length,), by the quantized model in memory;
     None where the library quantizes file to file and never holds a model that runs."""
-    expected_layers: int
-    """How many layers were asked to be quantized."""
+    expected_layers: int | None
+    """How many layers were asked to be quantized; None where nobody here asked (somebody else's checkpoint)."""
 
 
 class Method(Protocol):
@@ -93,8 +93,12 @@ def settings_of(variant: Variant, given: Mapping[str, Any]) -> Any:
     """Check a variant's settings. Raises QuantlabError for unknown keys or wrong types."""
     from quantlab.recipe import explain
 
+    if variant.external:
+        from quantlab.foreign import Settings
+    else:
+        Settings = load(variant.method).Settings  # type: ignore[assignment,misc]  # noqa: N806 - a class
     try:
-        return load(variant.method).Settings.model_validate(dict(given))
+        return Settings.model_validate(dict(given))
     except ValidationError as error:
-        known = ", ".join(load(variant.method).Settings.model_fields) or "none"
+        known = ", ".join(Settings.model_fields) or "none"
         raise QuantlabError(f"{explain(error)} (settings of {variant.method}: {known})") from None

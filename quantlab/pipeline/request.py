@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from quantlab import methods, tasksets
+from quantlab import foreign, methods, tasksets
 from quantlab.catalogue import ResolvedModel, resolve
 from quantlab.errors import CellFailure, QuantlabError
 from quantlab.names import Variant, parse_variant
@@ -61,7 +61,14 @@ def _failure(variant: Variant) -> CellFailure | None:
     return None
 
 
-def build(model: str, wanted: Sequence[str], recipe_file: Path | None, overrides: dict[str, Any], trust_remote_code: bool) -> Request:
+def build(
+    model: str,
+    wanted: Sequence[str],
+    recipe_file: Path | None,
+    overrides: dict[str, Any],
+    trust_remote_code: bool = False,
+    checkpoints: Sequence[Path] = (),
+) -> Request:
     """The recipe of a run. `overrides` are keys of the tasks section. Raises QuantlabError or CellFailure."""
     resolved = resolve(model, trust_remote_code=trust_remote_code)
     base = _base(recipe_file, resolved)
@@ -73,7 +80,9 @@ def build(model: str, wanted: Sequence[str], recipe_file: Path | None, overrides
     if resolved.entry and resolved.entry.caveat:
         base.setdefault("caveat", resolved.entry.caveat)
     settings = {slug: value or {} for slug, value in (base.get("variants") or {}).items()}
-    chosen = list(wanted) or list(settings)
+    theirs = {foreign.identify(path.resolve()).slug: {"checkpoint": str(path.resolve())} for path in checkpoints}
+    settings |= theirs
+    chosen = [*(wanted or ([] if theirs else settings)), *theirs]
     if not chosen:
         raise QuantlabError("nothing to do: name --method and --bits, or a recipe with variants")
     check_possible([parse_variant(slug) for slug in chosen])

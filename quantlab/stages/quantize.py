@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from typing import Any
 
-from quantlab import methods
+from quantlab import foreign, methods
 from quantlab.cell import Cell, require_memory
 from quantlab.checkpoint import MANIFEST, Manifest, list_files, read_checkpoint, write_manifest
 from quantlab.device import Device, process_memory
 from quantlab.errors import CellFailure, QuantlabError
 from quantlab.files import new_folder
-from quantlab.methods import Job, Method
+from quantlab.methods import InMemory, Job, Method
 from quantlab.progress import Progress
 from quantlab.records import Failure, QuantizeRecord
 from quantlab.stages._verify import Check, verify
@@ -34,7 +35,7 @@ def run(cell: Cell, device: Device, progress: Progress) -> QuantizeRecord:
 def require_possible(cell: Cell, method: Method) -> None:
     """Raise CellFailure where the method has no such width or its library is missing."""
     variant = cell.variant
-    if variant.bits not in method.BITS:
+    if variant.bits not in method.BITS and not variant.external:
         offered = ", ".join(map(str, method.BITS))
         raise CellFailure("not_offered", f"{variant.method} does not offer {variant.bits} bits: it has {offered}")
     missing = set(method.REQUIRES) - set(installed(method.REQUIRES))
@@ -85,8 +86,8 @@ def _make(
 ) -> tuple[Manifest, Check, float]:
     prepared = cell.prepared
     start = prepared.source_folder if method.FROM == "source" else prepared.gguf_folder
-    if method.FROM == "gguf" and prepared.gguf().failure:
-        raise CellFailure("not_measured", f"no GGUF of the unquantized model: {prepared.gguf().failure.reason}")  # type: ignore[union-attr]
+    if method.FROM == "gguf" and not cell.variant.external and (failure := prepared.gguf().failure):
+        raise CellFailure("not_measured", f"no GGUF of the unquantized model: {failure.reason}")
     if method.FROM == "source":
         start = prepared.weights
         require_memory(device, prepared.source().parameters * max(cell.variant.bits, 8) // 8, "quantizing")
@@ -101,18 +102,27 @@ def _make(
         progress=progress,
         trust_remote_code=manifest.trust_remote_code,
     )
-    in_memory = method.quantize(job)
+    in_memory = InMemory(None, None) if cell.variant.external else method.quantize(job)
     seconds = time.monotonic() - began
-    if cell.variant.method == "baseline":
-        pointer = _relative(prepared.weights, cell.checkpoint_folder)
-        manifest = manifest.model_copy(update={"weights": pointer, "files": prepared.source().files})
-    else:
-        manifest = manifest.model_copy(update={"files": list_files(folder)})
+    manifest = manifest.model_copy(update=_weights(cell, folder))
     write_manifest(folder, manifest)
     check = verify(cell, folder, manifest, in_memory, device, progress)
     manifest = manifest.model_copy(update={"collapsed": check.collapsed, "dense_verified": check.dense_verified})
     write_manifest(folder, manifest)
     return manifest, check, seconds
+
+
+def _weights(cell: Cell, folder: Path) -> dict[str, Any]:
+    """Where the weights are: here, or where the baseline's or somebody else's lie, with every file's hash."""
+    if cell.variant.method == "baseline":
+        return {"weights": _relative(cell.prepared.weights, cell.checkpoint_folder), "files": cell.prepared.source().files}
+    if cell.variant.external:
+        path = (cell.root / Path(cell.recipe.settings(cell.variant).checkpoint)).resolve()
+        if foreign.identify(path) != cell.variant:
+            raise QuantlabError(f"{path} is no longer the checkpoint that {cell.variant.slug} names: run it again with --checkpoint {path}")
+        place = path.parent if path.is_file() else path
+        return {"weights": _relative(place, cell.checkpoint_folder), "files": foreign.weight_files(path)}
+    return {"files": list_files(folder)}
 
 
 def _record(cell: Cell, manifest: Manifest, check: Check, seconds: float, device: Device) -> QuantizeRecord:
