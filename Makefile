@@ -1,17 +1,24 @@
 # make demo: set up and run the pipeline on the embedded default; make test: set up and pass the tests.
 PYTHON ?= python3
 BIN := .venv/bin
+RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: demo test install
+.PHONY: demo test lint install
 install: .venv/.installed
 
-.venv/.installed: pyproject.toml
+.venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --progress-bar off -e '.[all,dev]'
+	$(BIN)/pip install --progress-bar off -c constraints.txt -e '.[all,dev]'
 	touch $@
 
 demo: install
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
+	$(RUN) dvc repro
+	@$(RUN) quantlab report --model smollm2
 
 test: install
-	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -q
+	OMP_WAIT_POLICY=passive $(RUN) python -m pytest
+
+lint: install
+	$(RUN) ruff check quantlab tests
+	$(RUN) ruff format --check quantlab tests
+	$(RUN) mypy
