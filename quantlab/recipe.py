@@ -132,6 +132,8 @@ def parse_recipe(data: Any, origin: str) -> Recipe:
         recipe = Recipe.model_validate(data)
     except ValidationError as error:
         raise QuantlabError(f"{origin}: {explain(error)}") from None
+    except QuantlabError as error:
+        raise QuantlabError(f"{origin}: {error}") from None
     for slug in recipe.variants:
         try:
             recipe.settings(parse_variant(slug))

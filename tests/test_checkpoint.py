@@ -1,0 +1,51 @@
+"""A checkpoint that was changed or cut after the fact is noticed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from quantlab.checkpoint import Checkpoint, Manifest, list_files, read_checkpoint, write_manifest
+from quantlab.errors import CellFailure, QuantlabError
+from quantlab.records import Failure
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Checkpoint:
+    (tmp_path / "model.safetensors").write_bytes(b"weights" * 100)
+    manifest = Manifest(model="m", variant="gptq-4", method="gptq", bits=4, files=list_files(tmp_path))
+    return write_manifest(tmp_path, manifest)
+
+
+def test_the_manifest_is_read_as_it_was_written(checkpoint: Checkpoint) -> None:
+    again = read_checkpoint(checkpoint.folder)
+    assert again == checkpoint and again.sha256 == checkpoint.sha256 and again.disk_bytes == 700
+    again.verify_files()
+
+
+def test_a_changed_byte_is_noticed(checkpoint: Checkpoint) -> None:
+    path = checkpoint.folder / "model.safetensors"
+    path.write_bytes(b"W" + path.read_bytes()[1:])
+    checkpoint.require_weights()  # sizes alone do not tell
+    with pytest.raises(CellFailure, match="changed after it was made"):
+        checkpoint.verify_files()
+
+
+@pytest.mark.parametrize("content", [b"", b"weights", b"w" * 701])
+def test_a_cut_or_grown_file_is_noticed_at_every_opening(checkpoint: Checkpoint, content: bytes) -> None:
+    (checkpoint.folder / "model.safetensors").write_bytes(content)
+    with pytest.raises(CellFailure, match="the manifest says 700"):
+        checkpoint.require_weights()
+
+
+def test_a_failed_quantization_has_no_weights(tmp_path: Path) -> None:
+    failure = Failure(kind="unsupported", reason="no such thing")
+    made = write_manifest(tmp_path, Manifest(model="m", variant="gptq-4", method="gptq", bits=4, failure=failure))
+    with pytest.raises(CellFailure, match="not quantized: no such thing"):
+        made.require_weights()
+
+
+def test_a_folder_without_manifest_is_no_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(QuantlabError, match=r"no manifest\.json"):
+        read_checkpoint(tmp_path)
