@@ -81,8 +81,6 @@ def _death(code: int, error: dict[str, Any] | None, log: Path) -> Failure:
 def _environment(cell: Cell, stage: CellStage, device: str) -> dict[str, str]:
     """The child's environment: what the user set comes first."""
     chosen: dict[str, str] = {"TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
-    if stage != "measure":
-        chosen["OMP_WAIT_POLICY"] = "passive"  # spinning threads cost several times the CPU where cores are shared
     if device == "cpu":
         chosen["TORCHDYNAMO_DISABLE"] = "1"  # loading a GPTQ checkpoint otherwise compiles for minutes
         if cores() <= 2:

@@ -96,8 +96,9 @@ def build(
 
 
 def _base(recipe_file: Path | None, resolved: ResolvedModel) -> dict[str, Any]:
-    own = shipped_recipes() / f"{resolved.slug}.yaml"
-    path = recipe_file or (own if own.exists() else shipped_recipes() / "default.yaml")
+    """The recipe file that was named, else recipes/MODEL.yaml here, else the shipped one, else the default."""
+    places = [Path("recipes") / f"{resolved.slug}.yaml", shipped_recipes() / f"{resolved.slug}.yaml", shipped_recipes() / "default.yaml"]
+    path = recipe_file or next(p for p in places if p.exists())
     data = read_yaml(path)
     if not isinstance(data, dict):
         raise QuantlabError(f"{path} is no recipe: it must be a YAML mapping")

@@ -1,0 +1,105 @@
+"""Models of the end-to-end tests, made here: a tiny random Llama and a tiny random Qwen3.5."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+RECIPE = {
+    "seed": 7,
+    "calibration": {"text": "embedded", "windows": 8, "length": 64},
+    "evaluation": {"text": "embedded", "windows": 4, "length": 64},
+    "measure": {"prompt_tokens": 16, "decode_tokens": 4, "repeats": 2},
+    "tasks": {"set": "embedded", "names": ["copa"], "items": 6},
+}
+
+
+def _tokenizer(folder: Path) -> int:
+    """A byte-pair tokenizer as GPT-2's, trained on the embedded text; returns its size."""
+    from quantlab.text import embedded_passages
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    raw = Tokenizer(models.BPE())
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=1024, special_tokens=["<|endoftext|>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    raw.train_from_iterator(embedded_passages("calibration")[:200], trainer)
+    PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<|endoftext|>", bos_token="<|endoftext|>").save_pretrained(folder)
+    return raw.get_vocab_size()
+
+
+@pytest.fixture(scope="session")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Llama of width 256 with its tokenizer, in bfloat16."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    folder = tmp_path_factory.mktemp("models") / "tiny-llama"
+    config = LlamaConfig(
+        vocab_size=_tokenizer(folder),
+        hidden_size=256,
+        intermediate_size=512,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=2048,
+        initializer_range=0.1,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+    torch.manual_seed(0)
+    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Qwen3.5 (gated delta net and full attention), 32 linear value heads so that every layer packs."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    folder = tmp_path_factory.mktemp("models") / "tiny-qwen3.5"
+    config = AutoConfig.for_model(
+        "qwen3_5_text",
+        vocab_size=_tokenizer(folder),
+        hidden_size=256,
+        intermediate_size=512,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=64,
+        linear_num_key_heads=16,
+        linear_num_value_heads=32,
+        linear_key_head_dim=16,
+        linear_value_head_dim=16,
+        max_position_embeddings=2048,
+        tie_word_embeddings=False,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).to(torch.bfloat16).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def quantlab(tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """Call the installed command in a folder of its own with --json and return what it printed."""
+
+    def call(*arguments: str) -> dict[str, Any]:
+        command = [str(Path(sys.executable).parent / "quantlab"), *arguments, "--json"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+    return call
