@@ -46,7 +46,7 @@ def run_isolated(cell: Cell, stage: CellStage, device: str, quiet: bool) -> Reco
     record = read_record(record_path(cell.root, cell.model, cell.variant.slug, RECORD_OF[stage]), RECORDS[RECORD_OF[stage]])
     if code == 0 and record is not None:
         return record
-    return record_failure(cell, stage, _death(code, error, log))
+    return record_failure(cell, stage, _death(code, error, log.relative_to(cell.root)))
 
 
 def record_failure(cell: Cell, stage: CellStage, failure: Failure) -> Record:

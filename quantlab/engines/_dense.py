@@ -27,7 +27,7 @@ def form_of(weights: Path) -> str | None:
 
     config = quantization_config(weights)
     dtype = "" if quick_bfloat16() else "in float32, since this CPU has no bfloat16 instructions"
-    if not config:
+    if not config or config.get("load_in_8bit"):
         return dtype or None
     if config.get("load_in_4bit"):
         return f"on layers dequantized once {dtype}".strip()
@@ -45,11 +45,11 @@ def load_dense(weights: Path, config: dict[str, Any], device: str, trust_remote_
     if not form_of(weights):
         raise CellFailure("unsupported", f"{config.get('quant_method')} checkpoints are not read as dense layers")
     dtype = None if quick_bfloat16() else torch.float32
-    if config.get("load_in_4bit"):
+    if config.get("load_in_4bit") or config.get("load_in_8bit"):
         model: Any = AutoModelForCausalLM.from_pretrained(
-            weights, dtype=torch.bfloat16, device_map={"": device}, trust_remote_code=trust_remote_code, use_safetensors=True
+            weights, dtype=dtype or torch.bfloat16, device_map={"": device}, trust_remote_code=trust_remote_code, use_safetensors=True
         )
-        return model.dequantize(dtype=dtype or torch.bfloat16)
+        return model.dequantize(dtype=dtype or torch.bfloat16) if config.get("load_in_4bit") else model
     plain = AutoConfig.from_pretrained(weights, trust_remote_code=trust_remote_code)
     del plain.quantization_config
     state: dict[str, torch.Tensor] = {}

@@ -41,4 +41,4 @@ def quantize(job: Job) -> InMemory:
         sym=settings.symmetric,
         damp_percent=settings.damp_percent,
     )
-    return _gptqmodel.quantize(job, config)
+    return _gptqmodel.quantize(job, config, float32=True)
