@@ -60,3 +60,13 @@ def offline(root: Path, model: str) -> None:
     recipe = read_recipe(root / "recipes" / f"{model}.yaml")
     if not recipe.source.hub and recipe.tasks.set != "hub":
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+def show(report: Path) -> None:
+    """Print a report's summary table and its path."""
+    from rich.console import Console
+
+    from quantlab.reporting.terminal import summary
+
+    Console(width=None if Console().is_terminal else 140).print(summary(report))
+    click.echo(str(report))

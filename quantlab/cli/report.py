@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from quantlab.cli._common import Context, common
-from quantlab.cli._stage import model_option
+from quantlab.cli._stage import model_option, show
 
 
 @click.command()
@@ -22,5 +22,5 @@ def command(ctx: Context, model: str) -> Any:
 
     path = report.run(Path.cwd(), model)
     if not ctx.json:
-        click.echo(str(path))
+        show(path)
     return {"model": model, "report": str(path)}

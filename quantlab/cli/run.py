@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from quantlab.cli._common import Context, common
+from quantlab.cli._stage import show
 
 
 @click.command()
@@ -66,5 +67,5 @@ def command(ctx: Context, model: str, **options: Any) -> dict[str, Any]:
     if code or not report.exists():
         raise QuantlabError(f"the pipeline did not end well (dvc's exit code {code}): see its output above and {workspace.root / 'logs'}")
     if not ctx.json:
-        click.echo(str(report))
+        show(report)
     return {"model": name, "workspace": str(workspace.root), "variants": list(request.variants), "report": str(report)}

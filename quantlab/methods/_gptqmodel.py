@@ -10,7 +10,6 @@ from quantlab.device import quick_bfloat16
 from quantlab.errors import CellFailure
 from quantlab.methods import InMemory, Job
 
-
 BATCH_WINDOWS = 8
 
 
@@ -31,7 +30,10 @@ def allocator() -> dict[str, str]:
 
 
 def quantize(job: Job, config: Any, float32: bool = False) -> InMemory:
-    """Load, quantize with the calibration windows, save; `float32` where the method's layers can compute in it. Raises CellFailure for what GPTQModel refuses."""
+    """Load, quantize with the calibration windows, save; `float32` where the method's layers can compute in it.
+
+    Raises CellFailure for what GPTQModel refuses.
+    """
     import torch
     from gptqmodel import GPTQModel
 

@@ -22,9 +22,10 @@ RECIPE = {
 
 def _tokenizer(folder: Path) -> int:
     """A byte-pair tokenizer as GPT-2's, trained on the embedded text; returns its size."""
-    from quantlab.text import embedded_passages
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
+
+    from quantlab.text import embedded_passages
 
     raw = Tokenizer(models.BPE())
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

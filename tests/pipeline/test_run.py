@@ -24,7 +24,22 @@ def _records(workspace: Path, model: str, stage: str) -> dict[str, Any]:
 
 def test_the_line_on_a_tiny_llama(quantlab: Quantlab, llama: Path, tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
-    arguments = ("run", str(llama), "--recipe", "recipe.yaml", "--method", "gguf", "--method", "bitsandbytes", "--bits", "8", "--bits", "4", "--bits", "3")
+    arguments = (
+        "run",
+        str(llama),
+        "--recipe",
+        "recipe.yaml",
+        "--method",
+        "gguf",
+        "--method",
+        "bitsandbytes",
+        "--bits",
+        "8",
+        "--bits",
+        "4",
+        "--bits",
+        "3",
+    )
     found = quantlab(*arguments)
     workspace, model = Path(found["workspace"]), found["model"]
 
@@ -46,7 +61,9 @@ def test_the_line_on_a_tiny_llama(quantlab: Quantlab, llama: Path, tmp_path: Pat
     assert "bitsandbytes does not offer 3 bits" in report and "gguf-4" in report
 
     # nothing changed: nothing but the probe runs again
-    again = subprocess.run([sys.executable, "-m", "dvc", "repro"], cwd=workspace, capture_output=True, text=True, check=True, env=_environment())
+    again = subprocess.run(
+        [sys.executable, "-m", "dvc", "repro"], cwd=workspace, capture_output=True, text=True, check=True, env=_environment()
+    )
     assert "Running stage 'quantize" not in again.stdout and "Running stage 'measure" not in again.stdout
 
     # a record or a checkpoint that was removed is made again, and nothing else
