@@ -35,4 +35,8 @@ def _number(text: str, form: str, factor: float = 1.0) -> str:
 
 
 def _drop(value: str, error: str) -> str:
-    return f"{float(value):.1f}" + (f" ± {float(error):.1f}" if error else "") if value else "–"
+    if not value:
+        return "–"
+    if error and float(error) == 0:
+        return "no change"
+    return f"{float(value):.1f}" + (f" ± {float(error):.1f}" if error else "")

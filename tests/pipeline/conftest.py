@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from trained import tokenizer
+
 RECIPE = {
     "seed": 7,
     "calibration": {"text": "embedded", "windows": 8, "length": 64},
@@ -18,24 +21,6 @@ RECIPE = {
     "measure": {"prompt_tokens": 16, "decode_tokens": 4, "repeats": 2},
     "tasks": {"set": "embedded", "names": ["copa"], "items": 6},
 }
-
-
-def _tokenizer(folder: Path) -> int:
-    """A byte-pair tokenizer as GPT-2's, trained on the embedded text; returns its size."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    from quantlab.text import embedded_passages
-
-    raw = Tokenizer(models.BPE())
-    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    raw.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=1024, special_tokens=["<|endoftext|>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
-    )
-    raw.train_from_iterator(embedded_passages("calibration")[:200], trainer)
-    PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<|endoftext|>", bos_token="<|endoftext|>").save_pretrained(folder)
-    return raw.get_vocab_size()
 
 
 @pytest.fixture(scope="session")
@@ -46,7 +31,7 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("models") / "tiny-llama"
     config = LlamaConfig(
-        vocab_size=_tokenizer(folder),
+        vocab_size=len(tokenizer(folder, 1024)),
         hidden_size=256,
         intermediate_size=512,
         num_hidden_layers=2,
@@ -71,7 +56,7 @@ def qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "tiny-qwen3.5"
     config = AutoConfig.for_model(
         "qwen3_5_text",
-        vocab_size=_tokenizer(folder),
+        vocab_size=len(tokenizer(folder, 1024)),
         hidden_size=256,
         intermediate_size=512,
         num_hidden_layers=4,
@@ -92,15 +77,21 @@ def qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def _call(folder: Path, *arguments: str) -> dict[str, Any]:
+    command = [str(Path(sys.executable).parent / "quantlab"), *arguments, "--json"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@pytest.fixture(scope="session")
+def run_quantlab() -> Callable[..., dict[str, Any]]:
+    """Call the installed command in a folder with --json and return what it printed."""
+    return _call
+
+
 @pytest.fixture
 def quantlab(tmp_path: Path) -> Callable[..., dict[str, Any]]:
-    """Call the installed command in a folder of its own with --json and return what it printed."""
-
-    def call(*arguments: str) -> dict[str, Any]:
-        command = [str(Path(sys.executable).parent / "quantlab"), *arguments, "--json"]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr[-3000:]
-        found: dict[str, Any] = json.loads(done.stdout)
-        return found
-
-    return call
+    """The same in a folder of the test's own."""
+    return lambda *arguments: _call(tmp_path, *arguments)

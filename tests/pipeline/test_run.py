@@ -72,12 +72,6 @@ def test_the_line_on_a_tiny_llama(quantlab: Quantlab, llama: Path, tmp_path: Pat
     assert third["report"] == found["report"] and (workspace / "checkpoints" / model / "gguf-4" / "model.gguf").exists()
 
 
-def _environment() -> dict[str, str]:
-    from quantlab.pipeline.workspace import environment
-
-    return environment()
-
-
 def test_the_cards_command_verbatim(quantlab: Quantlab, qwen: Path, tmp_path: Path) -> None:
     alias = {"qwen3.5-72b": {"path": str(qwen), "license": "none", "note": "random weights"}}
     (tmp_path / "models.yaml").write_text(yaml.safe_dump(alias))

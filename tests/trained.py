@@ -1,0 +1,74 @@
+"""A small Llama of width 256, trained for about a minute on the embedded text: real enough that quantization shows.
+
+Cached in quantlab's cache under a hash of what it is made of; the same seed and machine give the same model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from quantlab.files import new_folder
+from quantlab.pypi import cache_folder
+from quantlab.text import embedded_passages
+
+CONFIG: dict[str, Any] = {
+    "vocab_size": 2048,
+    "hidden_size": 256,
+    "intermediate_size": 768,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 2048,
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+}
+STEPS, BATCH, LENGTH = 300, 8, 128
+
+
+def tokenizer(folder: Path, size: int) -> Any:
+    """A byte-pair tokenizer as GPT-2's, trained on the embedded text and saved."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    raw = Tokenizer(models.BPE())
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=size, special_tokens=["<|endoftext|>"], initial_alphabet=alphabet, show_progress=False)
+    raw.train_from_iterator(embedded_passages("calibration")[:400], trainer)
+    made = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<|endoftext|>", bos_token="<|endoftext|>")
+    made.save_pretrained(folder)
+    return made
+
+
+def trained_llama() -> Path:
+    """The folder of the trained model."""
+    key = hashlib.sha256(repr((CONFIG, STEPS, BATCH, LENGTH, Path(__file__).read_bytes())).encode()).hexdigest()[:12]
+    target = cache_folder() / "tests" / f"llama-256-{key}"
+    if not target.is_dir():
+        with new_folder(target) as folder:
+            _train(folder)
+    return target
+
+
+def _train(folder: Path) -> None:
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    ids = torch.tensor(tokenizer(folder, CONFIG["vocab_size"])("\n\n".join(embedded_passages("calibration")))["input_ids"])
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(**CONFIG)).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, betas=(0.9, 0.95))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=3e-3, total_steps=STEPS)
+    for _ in range(STEPS):
+        begins = torch.randint(0, len(ids) - LENGTH, (BATCH,))
+        batch = torch.stack([ids[b : b + LENGTH] for b in begins])
+        loss = model(input_ids=batch, labels=batch).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+    model.to(torch.bfloat16).save_pretrained(folder)
