@@ -24,6 +24,14 @@ CONFIG: dict[str, Any] = {
     "bos_token_id": 0,
     "eos_token_id": 0,
 }
+RECIPE = {
+    "seed": 7,
+    "calibration": {"text": "embedded", "windows": 8, "length": 64},
+    "evaluation": {"text": "embedded", "windows": 4, "length": 64},
+    "measure": {"prompt_tokens": 16, "decode_tokens": 4, "repeats": 2},
+    "tasks": {"set": "embedded", "names": ["copa"], "items": 6},
+}
+"""A short run."""
 STEPS, BATCH, LENGTH = 300, 8, 128
 
 

@@ -14,14 +14,6 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from trained import tokenizer
 
-RECIPE = {
-    "seed": 7,
-    "calibration": {"text": "embedded", "windows": 8, "length": 64},
-    "evaluation": {"text": "embedded", "windows": 4, "length": 64},
-    "measure": {"prompt_tokens": 16, "decode_tokens": 4, "repeats": 2},
-    "tasks": {"set": "embedded", "names": ["copa"], "items": 6},
-}
-
 
 @pytest.fixture(scope="session")
 def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:

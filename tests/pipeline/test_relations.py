@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import yaml
-from conftest import RECIPE
-from trained import trained_llama
+from trained import RECIPE, trained_llama
 
 pytestmark = pytest.mark.slow
 GROUP = {"group_size": 64}

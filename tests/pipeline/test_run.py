@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import RECIPE
+from trained import RECIPE
+
+from quantlab.pipeline.workspace import environment
 
 Quantlab = Callable[..., dict[str, Any]]
 pytestmark = pytest.mark.slow
@@ -62,7 +64,7 @@ def test_the_line_on_a_tiny_llama(quantlab: Quantlab, llama: Path, tmp_path: Pat
 
     # nothing changed: nothing but the probe runs again
     again = subprocess.run(
-        [sys.executable, "-m", "dvc", "repro"], cwd=workspace, capture_output=True, text=True, check=True, env=_environment()
+        [sys.executable, "-m", "dvc", "repro"], cwd=workspace, capture_output=True, text=True, check=True, env=environment()
     )
     assert "Running stage 'quantize" not in again.stdout and "Running stage 'measure" not in again.stdout
 
