@@ -1,12 +1,13 @@
-"""The form of a checkpoint in which a CPU measures quality quickly: GPTQ and nf4/fp4 layers dequantized once from disk, and float32
+"""The form of a checkpoint in which a CPU measures quality quickly: packed layers dequantized once from disk, and float32
 where the processor has no bfloat16 instructions.
 
-GPTQ's CPU kernels at 8, 3 and 2 bits are hundreds of times slower than a dense layer. Quality may be measured on the
+The CPU kernels of GPTQ at 8, 3 and 2 bits and of auto-round are hundreds of times slower than a dense layer. Quality may be measured on the
 dense form where it gives the real kernel's logits (stages/_verify.py checks every checkpoint);
 speed and memory never.
 
-The format is auto-gptq's: codes of `bits` in int32 words along the input dimension, a scale and a zero point per
-group, `g_idx` the group of each input column; in its first version the stored zero point is one less.
+GPTQ's format is auto-gptq's: codes of `bits` in int32 words along the input dimension, a scale and a zero point per
+group, `g_idx` the group of each input column; in its first version the stored zero point is one less. AWQ's GEMM format
+packs along the output dimension.
 """
 
 from __future__ import annotations
@@ -31,9 +32,19 @@ def form_of(weights: Path) -> str | None:
         return dtype or None
     if config.get("load_in_4bit"):
         return f"on layers dequantized once {dtype}".strip()
-    if config.get("quant_method") == "gptq" and config.get("bits") in (2, 3, 4, 8):
+    if _packing(config):
         return f"on layers dequantized once {dtype}".strip()
     return None
+
+
+def _packing(config: dict[str, Any]) -> str | None:
+    """How the layers are packed, where this file can read it."""
+    method, bits = config.get("quant_method"), config.get("bits")
+    if method == "gptq" and bits in (2, 3, 4, 8):
+        return "gptq"
+    if method in ("auto-round", "autoround") and "gptq" in str(config.get("packing_format")) and bits in (2, 3, 4, 8):
+        return "gptq"
+    return "awq" if method == "awq" and bits == 4 and str(config.get("version", "gemm")).lower() == "gemm" else None
 
 
 def load_dense(weights: Path, config: dict[str, Any], device: str, trust_remote_code: bool) -> Any:
@@ -59,8 +70,11 @@ def load_dense(weights: Path, config: dict[str, Any], device: str, trust_remote_
     dtype = dtype or plain.dtype
     for layer in [name.removesuffix(".qweight") for name in state if name.endswith(".qweight")]:
         parts = {p: state.pop(f"{layer}.{p}") for p in ("qweight", "qzeros", "scales", "g_idx") if f"{layer}.{p}" in state}
-        offset = 0 if config.get("checkpoint_format") == "gptq_v2" else 1
-        state[f"{layer}.weight"] = dequantize(parts, int(config["bits"]), offset).to(dtype)
+        if _packing(config) == "awq":
+            weight = dequantize_awq(parts)
+        else:
+            weight = dequantize(parts, int(config["bits"]), 0 if config.get("checkpoint_format") == "gptq_v2" else 1)
+        state[f"{layer}.weight"] = weight.to(dtype)
     dense: Any = AutoModelForCausalLM.from_config(plain, dtype=dtype, trust_remote_code=trust_remote_code)
     missing, unexpected = dense.load_state_dict(state, strict=False)
     dense.tie_weights()
@@ -87,7 +101,23 @@ def dequantize(parts: dict[str, torch.Tensor], bits: int, zero_offset: int) -> t
     rows = codes.shape[0]
     group = parts.get("g_idx")
     index = group.long() if group is not None else torch.arange(rows) // (rows // parts["scales"].shape[0])
-    return ((codes - zeros[index]).to(parts["scales"].dtype) * parts["scales"][index]).T.contiguous()
+    return ((codes - zeros[index]) * parts["scales"].float()[index]).T.contiguous()
+
+
+def dequantize_awq(parts: dict[str, torch.Tensor]) -> torch.Tensor:
+    """The weight (out, in) of one 4-bit layer in AWQ's GEMM order: eight outputs per word, outputs
+    0, 2, 4, 6, 1, 3, 5, 7 from the low bits up."""
+    codes, zeros = (_nibbles(parts[name]) for name in ("qweight", "qzeros"))
+    rows = codes.shape[0] // zeros.shape[0]
+    scales = parts["scales"].float().repeat_interleave(rows, 0)
+    return ((codes - zeros.repeat_interleave(rows, 0)) * scales).T.contiguous()
+
+
+def _nibbles(words: torch.Tensor) -> torch.Tensor:
+    import torch
+
+    shifts = 4 * torch.tensor([0, 4, 1, 5, 2, 6, 3, 7], dtype=torch.int32)
+    return ((words[..., None] >> shifts) & 15).reshape(words.shape[0], -1)
 
 
 def _unpack(words: torch.Tensor, bits: int) -> torch.Tensor:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import sys
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from quantlab.device import quick_bfloat16
 from quantlab.errors import CellFailure
+from quantlab.files import write_json
 from quantlab.methods import InMemory, Job
 
 BATCH_WINDOWS = 8
@@ -51,9 +55,38 @@ def quantize(job: Job, config: Any, float32: bool = False) -> InMemory:
             model.quantize(windows, batch_size=min(BATCH_WINDOWS, len(windows)))
         model.save(str(job.destination))
         _undo_saving(model.model)
+        if dtype is torch.float32:
+            restore_dtypes(job.source, job.destination)
     except (ValueError, NotImplementedError) as error:
         raise CellFailure("unsupported", f"GPTQModel: {' '.join(str(error).split())[:200]}") from error
     return InMemory(model_loss(model.model), expected)
+
+
+def restore_dtypes(source: Path, destination: Path) -> None:
+    """Store the unquantized tensors in the source's dtypes again: computing in float32 must not make them larger."""
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    from quantlab import stored
+
+    original = {t.name: t.dtype for t in stored.safetensors(source)}
+    for path in destination.glob("*.safetensors"):
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata()
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open is no mapping
+        save_file({n: t.to(_DTYPES[original[n]]()) if original.get(n) in _DTYPES else t for n, t in tensors.items()}, path, metadata)
+    config = json.loads((destination / "config.json").read_text(encoding="utf-8"))
+    config["dtype"] = json.loads((source / "config.json").read_text(encoding="utf-8")).get("dtype", config.get("dtype"))
+    write_json(destination / "config.json", config)
+
+
+def _dtype(name: str) -> Any:
+    import torch
+
+    return getattr(torch, name)
+
+
+_DTYPES = {name: partial(_dtype, to) for name, to in (("BF16", "bfloat16"), ("F16", "float16"), ("F32", "float32"))}
 
 
 def _undo_saving(model: Any) -> None:

@@ -33,10 +33,14 @@ def quantize(job: Job) -> InMemory:
     """See the module."""
     from dataclasses import replace
 
+    import torch
     from gptqmodel import QuantizeConfig
+    from gptqmodel.nn_modules.qlinear.torch_awq import AwqTorchLinear
     from gptqmodel.quantization import FORMAT as FORMATS
     from gptqmodel.quantization import METHOD
 
     settings: Settings = job.settings
     config = QuantizeConfig(bits=job.bits, group_size=settings.group_size, method=METHOD.AWQ, format=FORMATS.GEMM)
-    return _gptqmodel.quantize(replace(job, calibration=job.calibration[: settings.calibration_windows]), config)
+    # its layer refuses float32 when it is made, and packs float32 weights without fault; the reload is compared anyway
+    AwqTorchLinear.SUPPORTS_DTYPES = [*AwqTorchLinear.SUPPORTS_DTYPES, torch.float32]
+    return _gptqmodel.quantize(replace(job, calibration=job.calibration[: settings.calibration_windows]), config, float32=True)
