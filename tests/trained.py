@@ -21,8 +21,8 @@ CONFIG: dict[str, Any] = {
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
     "max_position_embeddings": 2048,
-    "bos_token_id": 0,
-    "eos_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
 }
 RECIPE = {
     "seed": 7,
@@ -36,17 +36,18 @@ STEPS, BATCH, LENGTH = 300, 8, 128
 
 
 def tokenizer(folder: Path, size: int) -> Any:
-    """A byte-pair tokenizer as GPT-2's, trained on the embedded text and saved."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    """Byte pairs with byte fallback as Llama 2's, which llama.cpp's converter knows; trained on the embedded text."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, trainers
     from transformers import PreTrainedTokenizerFast
 
-    raw = Tokenizer(models.BPE())
-    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    raw.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=size, special_tokens=["<|endoftext|>"], initial_alphabet=alphabet, show_progress=False)
-    raw.train_from_iterator(embedded_passages("calibration")[:400], trainer)
-    made = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<|endoftext|>", bos_token="<|endoftext|>")
+    raw = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    raw.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    raw.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    special = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    trainer = trainers.BpeTrainer(vocab_size=size, special_tokens=special, show_progress=False)
+    words = " ".join(embedded_passages("calibration")[:400]).split()
+    raw.train_from_iterator((f" {word}" for word in words), trainer)
+    made = PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
     made.save_pretrained(folder)
     return made
 
@@ -65,9 +66,10 @@ def _train(folder: Path) -> None:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    ids = torch.tensor(tokenizer(folder, CONFIG["vocab_size"])("\n\n".join(embedded_passages("calibration")))["input_ids"])
+    made = tokenizer(folder, CONFIG["vocab_size"])
+    ids = torch.tensor([i for passage in embedded_passages("calibration") for i in made(passage + "\n\n")["input_ids"]])
     torch.manual_seed(0)
-    model = LlamaForCausalLM(LlamaConfig(**CONFIG)).train()
+    model = LlamaForCausalLM(LlamaConfig(**CONFIG | {"vocab_size": len(made)})).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, betas=(0.9, 0.95))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=3e-3, total_steps=STEPS)
     for _ in range(STEPS):

@@ -60,7 +60,7 @@ def load_dense(weights: Path, config: dict[str, Any], device: str, trust_remote_
         model: Any = AutoModelForCausalLM.from_pretrained(
             weights, dtype=dtype or torch.bfloat16, device_map={"": device}, trust_remote_code=trust_remote_code, use_safetensors=True
         )
-        return model.dequantize(dtype=dtype or torch.bfloat16) if config.get("load_in_4bit") else model
+        return model.dequantize().to(dtype or torch.bfloat16) if config.get("load_in_4bit") else model
     plain = AutoConfig.from_pretrained(weights, trust_remote_code=trust_remote_code)
     del plain.quantization_config
     state: dict[str, torch.Tensor] = {}

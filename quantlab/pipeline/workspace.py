@@ -54,7 +54,7 @@ class Workspace:
         params["cells"] |= {cell_name(recipe.model, slug): _cell(recipe.model, slug) for slug in variants}
         params["gguf_models"] = sorted({cell["model"] for cell in params["cells"].values() if cell["from"] == "gguf"})
         self._initialize()
-        write_text(self.root / "recipes" / f"{recipe.model}.yaml", _yaml(merged.model_dump(mode="json", exclude_defaults=True)))
+        write_text(self.root / "recipes" / f"{recipe.model}.yaml", _yaml(_written(merged)))
         write_text(self.root / "params.yaml", _yaml(params))
 
     def _initialize(self) -> None:
@@ -106,6 +106,11 @@ def _merge(there: Recipe, new: Recipe) -> Recipe:
     if there.source != new.source:
         raise QuantlabError(f"{new.model} is in this workspace from another source: name another folder with --workspace")
     return new.model_copy(update={"variants": there.variants | new.variants})
+
+
+def _written(recipe: Recipe) -> dict[str, Any]:
+    """A recipe with every default written out: DVC tracks the sections by name, and later defaults may differ."""
+    return recipe.model_dump(mode="json") | {"source": recipe.source.model_dump(exclude_defaults=True)}
 
 
 def _yaml(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Models of the end-to-end tests, made here: a tiny random Llama and a tiny random Qwen3.5."""
+"""What the end-to-end tests share: the command, and a tiny random Qwen3.5."""
 
 from __future__ import annotations
 
@@ -13,30 +13,6 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from trained import tokenizer
-
-
-@pytest.fixture(scope="session")
-def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random Llama of width 256 with its tokenizer, in bfloat16."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    folder = tmp_path_factory.mktemp("models") / "tiny-llama"
-    config = LlamaConfig(
-        vocab_size=len(tokenizer(folder, 1024)),
-        hidden_size=256,
-        intermediate_size=512,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=2048,
-        initializer_range=0.1,
-        bos_token_id=0,
-        eos_token_id=0,
-    )
-    torch.manual_seed(0)
-    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="session")
@@ -61,8 +37,8 @@ def qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
         linear_value_head_dim=16,
         max_position_embeddings=2048,
         tie_word_embeddings=False,
-        bos_token_id=0,
-        eos_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
     )
     torch.manual_seed(0)
     AutoModelForCausalLM.from_config(config).to(torch.bfloat16).save_pretrained(folder)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from trained import RECIPE
+from trained import RECIPE, trained_llama
 
 from quantlab.pipeline.workspace import environment
 
@@ -24,11 +24,11 @@ def _records(workspace: Path, model: str, stage: str) -> dict[str, Any]:
     return {p.parent.name: json.loads(p.read_text()) for p in (workspace / "reports" / model / "data").glob(f"*/{stage}.json")}
 
 
-def test_the_line_on_a_tiny_llama(quantlab: Quantlab, llama: Path, tmp_path: Path) -> None:
+def test_the_line_on_a_small_llama(quantlab: Quantlab, tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
     arguments = (
         "run",
-        str(llama),
+        str(trained_llama()),
         "--recipe",
         "recipe.yaml",
         "--method",
@@ -55,10 +55,9 @@ def test_the_line_on_a_tiny_llama(quantlab: Quantlab, llama: Path, tmp_path: Pat
     def kl(variant: str) -> float:
         return float(divergence[variant]["kl_divergence_nats"]["value"])
 
-    assert kl("gguf-16") < 1e-4 and kl("gguf-16") < kl("gguf-8") < kl("gguf-4") < kl("gguf-3")
-    assert kl("bitsandbytes-8") < kl("bitsandbytes-4")
+    assert kl("gguf-16") < 1e-4 and kl("gguf-16") < kl("gguf-4") < kl("gguf-3")
     size = {v: quantize[v]["disk_bytes"] for v in done}
-    assert size["gguf-16"] > size["gguf-8"] > size["gguf-4"] > size["gguf-3"]
+    assert size["gguf-16"] > size["gguf-4"] > size["gguf-3"]
     report = Path(found["report"]).read_text()
     assert "bitsandbytes does not offer 3 bits" in report and "gguf-4" in report
 
