@@ -52,6 +52,8 @@ class Job:
     seed: int
     progress: Progress
     trust_remote_code: bool = False
+    check_tokens: NDArray[np.int64] | None = None
+    """Token ids (length,) that the loss in memory will be asked for, for a library whose model does not survive saving."""
 
 
 class InMemory(NamedTuple):

@@ -50,9 +50,7 @@ def quantize(job: Job) -> InMemory:
     rounding: Any = AutoRound(
         model,
         tokenizer,
-        bits=job.bits,
-        group_size=settings.group_size,
-        sym=False,
+        scheme=f"W{job.bits}A16G{settings.group_size}",
         iters=settings.iterations,
         nsamples=len(windows),
         seqlen=job.calibration.shape[1],
@@ -60,8 +58,12 @@ def quantize(job: Job) -> InMemory:
         dataset=windows,
         device_map=job.device,
         enable_torch_compile=False,
+        low_cpu_mem_usage=False,
         seed=job.seed,
     )
     with job.progress.step(f"auto-round: {expected} layers to {job.bits} bits, {settings.iterations} steps per block"):
-        quantized, _ = rounding.quantize_and_save(str(job.destination), format="auto_round")
-    return InMemory(model_loss(quantized), expected)
+        quantized, _ = rounding.quantize()
+        # saving packs the layers in place and frees them: the model in memory is asked before
+        loss = None if job.check_tokens is None else model_loss(quantized)(job.check_tokens)
+        rounding.save_quantized(str(job.destination), format="auto_round")
+    return InMemory(None if loss is None else lambda _: loss, expected)

@@ -41,9 +41,15 @@ class Check(NamedTuple):
     peak_device_bytes: int | None
 
 
+def check_tokens(cell: Cell) -> NDArray[np.int64]:
+    """The short text of the check: the beginning of the evaluation text's first window."""
+    ids: NDArray[np.int64] = cell.prepared.token_ids("evaluation")[0][:CHECK_TOKENS]
+    return ids
+
+
 def verify(cell: Cell, folder: Path, manifest: Manifest, in_memory: InMemory, device: Device, progress: Progress) -> Check:
     """Raise CellFailure("broken_checkpoint") where what was saved is not what was quantized."""
-    token_ids = cell.prepared.token_ids("evaluation")[0][:CHECK_TOKENS]
+    token_ids = check_tokens(cell)
     peak_device = _peak_device_bytes(device.device)
     expected, before = in_memory.expected_layers, in_memory.loss(token_ids) if in_memory.loss else None
     peak = process_memory().peak_rss_bytes

@@ -16,7 +16,7 @@ from quantlab.files import new_folder
 from quantlab.methods import InMemory, Job, Method
 from quantlab.progress import Progress
 from quantlab.records import Failure, QuantizeRecord
-from quantlab.stages._verify import Check, verify
+from quantlab.stages._verify import Check, check_tokens, verify
 from quantlab.versions import installed
 
 
@@ -101,6 +101,7 @@ def _make(
         seed=cell.recipe.seed,
         progress=progress,
         trust_remote_code=manifest.trust_remote_code,
+        check_tokens=check_tokens(cell),
     )
     in_memory = InMemory(None, None) if cell.variant.external else method.quantize(job)
     seconds = time.monotonic() - began
