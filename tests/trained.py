@@ -29,7 +29,7 @@ RECIPE = {
     "calibration": {"text": "embedded", "windows": 8, "length": 64},
     "evaluation": {"text": "embedded", "windows": 4, "length": 64},
     "measure": {"prompt_tokens": 16, "decode_tokens": 4, "repeats": 2},
-    "tasks": {"set": "embedded", "names": ["copa"], "items": 6},
+    "tasks": {"set": "embedded", "names": ["copa"], "items": 10},
 }
 """A short run."""
 STEPS, BATCH, LENGTH = 300, 8, 128

@@ -64,6 +64,8 @@ class InMemory(NamedTuple):
     None where the library quantizes file to file and never holds a model that runs."""
     expected_layers: int | None
     """How many layers were asked to be quantized; None where nobody here asked (somebody else's checkpoint)."""
+    notes: tuple[str, ...] = ()
+    """What a reader of the numbers must know, one sentence each."""
 
 
 class Method(Protocol):

@@ -44,14 +44,14 @@ def quantize(job: Job, config: Any, float32: bool = False) -> InMemory:
     from quantlab.methods._loss import model_loss, quantizable_linears
 
     torch.manual_seed(job.seed)
-    expected = quantizable_linears(job.source, job.trust_remote_code)
+    linears = quantizable_linears(job.source, job.trust_remote_code)
     windows = [{"input_ids": ids.tolist(), "attention_mask": [1] * len(ids)} for ids in job.calibration]
     try:
         # on a CPU without bfloat16 instructions the calibration passes take four times as long in bfloat16
         dtype = torch.float32 if float32 and job.device == "cpu" and not quick_bfloat16() else torch.bfloat16
         config.offload_to_disk = False  # it leaves meta tensors behind, and the model in memory could not be checked
         model: Any = GPTQModel.load(str(job.source), config, device=job.device, dtype=dtype, trust_remote_code=job.trust_remote_code)
-        with job.progress.step(f"quantizing {expected} layers to {job.bits} bits, {len(windows)} calibration windows"):
+        with job.progress.step(f"quantizing {linears} layers to {job.bits} bits, {len(windows)} calibration windows"):
             model.quantize(windows, batch_size=min(BATCH_WINDOWS, len(windows)))
         model.save(str(job.destination))
         _undo_saving(model.model)
@@ -59,7 +59,9 @@ def quantize(job: Job, config: Any, float32: bool = False) -> InMemory:
             restore_dtypes(job.source, job.destination)
     except (ValueError, NotImplementedError) as error:
         raise CellFailure("unsupported", f"GPTQModel: {' '.join(str(error).split())[:200]}") from error
-    return InMemory(model_loss(model.model), expected)
+    packed = sum(hasattr(layer, "qweight") or hasattr(layer, "weight_scale_inv") for layer in model.model.modules())
+    left = f"GPTQModel leaves {linears - packed} of {linears} linear layers of this architecture unquantized."
+    return InMemory(model_loss(model.model), packed, (left,) if packed < linears else ())
 
 
 def restore_dtypes(source: Path, destination: Path) -> None:

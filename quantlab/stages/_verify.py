@@ -52,7 +52,7 @@ def verify(cell: Cell, folder: Path, manifest: Manifest, in_memory: InMemory, de
     token_ids = check_tokens(cell)
     peak_device = _peak_device_bytes(device.device)
     expected, before = in_memory.expected_layers, in_memory.loss(token_ids) if in_memory.loss else None
-    peak = process_memory().peak_rss_bytes
+    peak, method_notes = process_memory().peak_rss_bytes, in_memory.notes
     del in_memory
     checkpoint = Checkpoint(folder, manifest)  # lies beside its final place, so relative paths hold
     contents = _contents(cell, checkpoint)
@@ -70,7 +70,7 @@ def verify(cell: Cell, folder: Path, manifest: Manifest, in_memory: InMemory, de
             "what was saved is not what was quantized",
         )
     vocabulary = cell.prepared.source().vocabulary
-    return Check(contents, expected, before, after, tolerance, after > math.log(vocabulary), dense, notes, peak, peak_device)
+    return Check(contents, expected, before, after, tolerance, after > math.log(vocabulary), dense, method_notes + notes, peak, peak_device)
 
 
 def _logits(checkpoint: Checkpoint, device: str, token_ids: NDArray[np.int64], dense: bool = False) -> NDArray[np.float32]:

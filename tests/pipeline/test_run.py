@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from trained import RECIPE, trained_llama
+from trained import RECIPE
 
 from quantlab.pipeline.workspace import environment
 
@@ -24,11 +24,11 @@ def _records(workspace: Path, model: str, stage: str) -> dict[str, Any]:
     return {p.parent.name: json.loads(p.read_text()) for p in (workspace / "reports" / model / "data").glob(f"*/{stage}.json")}
 
 
-def test_the_line_on_a_small_llama(quantlab: Quantlab, tmp_path: Path) -> None:
+def test_the_demo_in_short(quantlab: Quantlab, tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
     arguments = (
         "run",
-        str(trained_llama()),
+        "smollm2",
         "--recipe",
         "recipe.yaml",
         "--method",
