@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lm_eval.api.model import LM
@@ -14,13 +14,13 @@ BLOCK_REQUESTS = 64
 
 
 class ResumingLM(LM):  # type: ignore[misc]
-    """Wraps another LM: answered requests come from `items`, new ones are asked in blocks and added.
+    """Wraps another LM: answered requests come from their task's `items`, new ones are asked in blocks and added.
 
     A request's key is its kind, its arguments and `settings` (a hash of all else that decides the answer). Sampled
     generations are never kept.
     """
 
-    def __init__(self, lm: Any, items: Items, settings: str, step: Step) -> None:
+    def __init__(self, lm: Any, items: Mapping[str, Items], settings: str, step: Step) -> None:
         super().__init__()
         self._lm, self._items, self._settings, self._step = lm, items, settings, step
 
@@ -28,16 +28,19 @@ class ResumingLM(LM):  # type: ignore[misc]
         keys = [key_of(self._settings, kind, request.args) for request in requests]
         sampled = [kind == "generate_until" and bool(request.args[1].get("do_sample")) for request in requests]
         fresh: dict[int, Any] = {}
-        open_ = [i for i, key in enumerate(keys) if sampled[i] or self._items.get(key) is None]
+        done = [None if sampled[i] else self._items[requests[i].task_name].get(key) for i, key in enumerate(keys)]
+        open_ = [i for i, value in enumerate(done) if value is None]
         self._step.total(len(requests))
         self._step.advance(len(requests) - len(open_))
         for begin in range(0, len(open_), BLOCK_REQUESTS):
             block = open_[begin : begin + BLOCK_REQUESTS]
             answers = ask([requests[i] for i in block])
             fresh.update(zip(block, answers, strict=True))
-            self._items.add({keys[i]: _plain(fresh[i]) for i in block if not sampled[i]})
+            for task in {requests[i].task_name for i in block}:
+                kept = [i for i in block if requests[i].task_name == task and not sampled[i]]
+                self._items[task].add({keys[i]: _plain(fresh[i]) for i in kept})
             self._step.advance(len(block))
-        return [fresh[i] if i in fresh else _restored(self._items.get(keys[i])) for i in range(len(requests))]
+        return [fresh[i] if i in fresh else _restored(done[i]) for i in range(len(requests))]
 
     def loglikelihood(self, requests: list[Any]) -> list[tuple[float, bool]]:
         return self._answer("loglikelihood", requests, lambda block: self._lm.loglikelihood(block, disable_tqdm=True))

@@ -34,13 +34,10 @@ def run(cell: Cell, device: Device, progress: Progress) -> TaskRecord:
     engine = engines.load(name).open_checkpoint(checkpoint, device.device, dense)
     versions = installed(("lm-eval", *engines.load(name).REQUIRES))
     lm = engine.language_model(spec.batch_size)
-    results: dict[str, TaskResult] = {}
-    rows: list[dict[str, Any]] = []
-    for task in load_tasks(spec, cell.root / ".quantlab" / "tasks" / cell.model):
-        settings = key_of(versions, name, engine.dtype, dense, device.name, spec.chat_template, spec.batch_size)
-        items = Items(cell.root, checkpoint.sha256, task.task_name)
-        results[task.task_name], found = _evaluate(task, lm, spec, cell, items, settings, progress)
-        rows += found
+    settings = key_of(versions, name, engine.dtype, dense, device.name, spec.chat_template, spec.batch_size)
+    found = _evaluate(lm, cell, checkpoint.sha256, settings, progress)
+    results = {task: _result(task, found, spec) for task in found["samples"]}
+    rows = [_row(task, s, m) for task, samples in found["samples"].items() for s in samples for m in s["metrics"] if _is_number(s[m])]
     engine.close()
     write_samples(cell, rows)
     return TaskRecord(
@@ -76,44 +73,53 @@ def choose_items(available: int, wanted: int | None, seed: int) -> list[int]:
     return sorted(int(i) for i in order[: wanted if wanted is not None else available])
 
 
-def _evaluate(
-    task: Any, lm: Any, spec: TasksSpec, cell: Cell, items: Items, settings: str, progress: Progress
-) -> tuple[TaskResult, list[dict[str, Any]]]:
+def _evaluate(lm: Any, cell: Cell, checkpoint: str, settings: str, progress: Progress) -> dict[str, Any]:
+    """lm-eval's own results, all tasks in one call."""
     from lm_eval.evaluator import simple_evaluate
+    from lm_eval.tasks import TaskManager
 
     from quantlab.resuming import ResumingLM
 
-    name, seed = task.task_name, cell.recipe.seed
-    chosen = choose_items(len(task.eval_docs), spec.items, seed)
-    with progress.step(f"{cell.variant.slug}: {name}, {len(chosen)} items") as step:
-        found = simple_evaluate(
+    spec, seed = cell.recipe.tasks, cell.recipe.seed
+    tasks = load_tasks(spec, cell.root / ".quantlab" / "tasks" / cell.model)
+    chosen = {task.task_name: choose_items(len(task.eval_docs), spec.items, seed) for task in tasks}
+    items = {name: Items(cell.root, checkpoint, name) for name in chosen}
+    what = ", ".join(f"{name} ({len(indices)} items)" for name, indices in chosen.items())
+    with progress.step(f"{cell.variant.slug}: {what}") as step:
+        found: dict[str, Any] = simple_evaluate(
             ResumingLM(lm, items, settings, step),
-            tasks=[task],
-            samples={name: chosen},
+            tasks=tasks,
+            samples=chosen,
             num_fewshot=spec.fewshot,
             apply_chat_template=spec.chat_template,
             bootstrap_iters=0,
             log_samples=True,
+            task_manager=TaskManager(include_defaults=False),  # the tasks are loaded; with defaults it reads all of lm-eval
             random_seed=seed,
             numpy_random_seed=seed,
             torch_random_seed=seed,
             fewshot_random_seed=seed,
         )
-    samples = found["samples"][name]
+    return found
+
+
+def _result(task: str, found: dict[str, Any], spec: TasksSpec) -> TaskResult:
+    samples = found["samples"][task]
     metric = next((m for m in _COMPARED if m in samples[0]), samples[0]["metrics"][0])
-    values = [float(s[metric]) for s in samples]
-    metrics = {
-        k.removesuffix(",none"): float(v) for k, v in found["results"][name].items() if isinstance(v, int | float) and "_stderr" not in k
-    }
-    result = TaskResult(
+    metrics = {k.removesuffix(",none"): float(v) for k, v in found["results"][task].items() if _is_number(v) and "_stderr" not in k}
+    multiple_choice = found["configs"][task].get("output_type") == "multiple_choice"
+    return TaskResult(
         metric=metric,
-        score=_score(values),
+        score=_score([float(s[metric]) for s in samples]),
         metrics=metrics,
-        task_version=str(found["versions"].get(name, "")),
+        task_version=str(found["versions"].get(task, "")),
         fewshot=spec.fewshot,
-        chance=_chance(task, samples),
+        chance=sum(1 / len(s["arguments"]) for s in samples) / len(samples) if multiple_choice else None,
     )
-    return result, [_row(name, s, m) for s in samples for m in s["metrics"] if isinstance(s[m], int | float)]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float)
 
 
 def _score(values: list[float]) -> Estimate:
@@ -123,13 +129,6 @@ def _score(values: list[float]) -> Estimate:
     array = np.asarray(values)
     error = float(array.std(ddof=1) / np.sqrt(len(array))) if len(array) > 1 else None
     return Estimate(value=float(array.mean()), standard_error=error, n=len(array))
-
-
-def _chance(task: Any, samples: list[dict[str, Any]]) -> float | None:
-    """Mean of 1 / number of choices, None where a task is no multiple choice."""
-    if task.get_config("output_type") != "multiple_choice":
-        return None
-    return float(sum(1 / len(s["arguments"]) for s in samples) / len(samples))
 
 
 def _row(task: str, sample: dict[str, Any], metric: str) -> dict[str, Any]:

@@ -26,22 +26,8 @@ def _records(workspace: Path, model: str, stage: str) -> dict[str, Any]:
 
 def test_the_demo_in_short(quantlab: Quantlab, tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
-    arguments = (
-        "run",
-        "smollm2",
-        "--recipe",
-        "recipe.yaml",
-        "--method",
-        "gguf",
-        "--method",
-        "bitsandbytes",
-        "--bits",
-        "8",
-        "--bits",
-        "4",
-        "--bits",
-        "3",
-    )
+    grid = ["--method", "gguf", "--method", "bitsandbytes", "--bits", "4", "--bits", "3"]
+    arguments = ("run", "smollm2", "--recipe", "recipe.yaml", *grid)
     found = quantlab(*arguments)
     workspace, model = Path(found["workspace"]), found["model"]
 
