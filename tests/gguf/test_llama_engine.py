@@ -82,13 +82,16 @@ def test_the_cache_grows_with_the_run_and_is_what_the_architecture_needs(
 
 
 def test_a_decode_beyond_the_cells_goes_on_as_before(prepared: Path, token_ids: NDArray[np.int64], open_engine: Any) -> None:
-    small, large = open_engine(prepared / "f16.gguf"), open_engine(prepared / "f16.gguf")
-    large._decode_tokens = 300
-    for engine in (small, large):
-        engine.prefill(token_ids[:1, :100])
-        engine.decode(100)
-        engine.decode(80)
-    assert small._history.shape == (1, 280) and (small._history == large._history).mean() > 0.99
+    engine, judge = open_engine(prepared / "f16.gguf"), open_engine(prepared / "f16.gguf")
+    engine.prefill(token_ids[:1, :100])
+    engine.decode(100)
+    engine.decode(80)
+    history = engine._history[0]
+    assert history.shape == (280,) and (history[:100] == token_ids[0, :100]).all()
+    logits = judge.logits(history)[99:-1]
+    # greedy but for numerical ties, which the model's random weights have
+    behind = logits.max(axis=1) - logits[np.arange(180), history[100:]]
+    assert behind.max() < 0.01 < np.median(logits.std(axis=1))
 
 
 def requests() -> list[tuple[str, str]]:
