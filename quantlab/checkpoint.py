@@ -53,6 +53,8 @@ class Manifest(Frozen):
     collapsed: bool = False
     dense_verified: bool = False
     """Whether its layers dequantized once gave the real kernel's logits (see stages/_verify.py)."""
+    dense_check_nats: float | None = None
+    """Mean divergence between the two on the check text."""
     failure: Failure | None = None
     """Why there are no weights."""
 

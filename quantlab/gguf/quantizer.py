@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,9 +27,10 @@ _NEVER_RWKV = ("time_mix_first", "time_mix_w", "time_mix_v0", "time_mix_v1", "ti
 """Parts of names of matrices that llama.cpp never quantizes (tensor_allows_quantization in llama-quant.cpp)."""
 
 
-def quantize_file(source: Path, target: Path, type_name: str, importance: Importance | None, threads: int) -> None:
+def quantize_file(source: Path, target: Path, type_name: str, importance: Importance | None, threads: int) -> int:
     """Quantize an F16 or F32 GGUF file; the same arguments give the same bytes, whatever the threads.
 
+    Returns how many tensors llama.cpp stored in another type because the asked one's blocks do not divide their rows.
     `type_name` is llama.cpp's, such as Q4_K_M. Raises QuantlabError for an unknown one, and CellFailure with
     llama.cpp's reason where it refuses; no partial file is left.
     """
@@ -45,6 +47,8 @@ def quantize_file(source: Path, target: Path, type_name: str, importance: Import
         if code or not partial.is_file():
             raise CellFailure("unsupported", f"llama.cpp cannot quantize to {type_name}: {said.reason(f'code {code}', last=True)}")
         partial.replace(target)
+    found = re.search(r"(\d+) of \d+ tensor\(s\) required fallback", "\n".join(said.lines))
+    return int(found[1]) if found else 0
 
 
 def _constant(name: str) -> int:

@@ -10,6 +10,7 @@ A method is a module with
 - `ENV`: environment variables that its stage runs with
 - `Settings`: a frozen pydantic model of what a recipe may set, with defaults
 - `quantize(job: Job) -> InMemory`: writes a loadable checkpoint into `job.destination`
+- optionally `effective(settings, bits) -> dict`: what the settings come to at that width, for the report's reader
 
 Heavy imports stand inside `quantize`, so that listing methods imports no torch.
 """
@@ -91,6 +92,13 @@ def names() -> tuple[str, ...]:
 def load(name: str) -> Method:
     """The method's module. Raises QuantlabError for an unknown name."""
     return cast(Method, registry.load(__name__, __path__, "method", name))
+
+
+def effective(variant: Variant, settings: BaseModel) -> dict[str, Any]:
+    """What a variant's settings come to at its width: the method's own account, else the settings."""
+    own = getattr(load(variant.method), "effective", None)
+    found: dict[str, Any] = own(settings, variant.bits) if own else settings.model_dump(mode="json")
+    return found
 
 
 def settings_of(variant: Variant, given: Mapping[str, Any]) -> Any:

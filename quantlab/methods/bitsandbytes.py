@@ -29,6 +29,11 @@ class Settings(Frozen):
     """LLM.int8: activations above it stay in 16 bits."""
 
 
+def effective(settings: Settings, bits: int) -> dict[str, Any]:
+    """What the settings come to at the width."""
+    return settings.model_dump(include={"outlier_threshold"} if bits == 8 else {"type", "double_quantization"})
+
+
 def quantize(job: Job) -> InMemory:
     """Quantize while loading, save, and keep the model for the check."""
     import torch

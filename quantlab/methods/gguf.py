@@ -33,7 +33,7 @@ class Settings(Frozen):
     type: str | None = None
     """llama.cpp's name of the file type, such as IQ4_XS; None for the width's usual one."""
     imatrix: bool | None = None
-    """Whether to weigh errors by the importance matrix; None for yes at 4 bits and below."""
+    """Whether to weigh errors by the importance matrix; None for yes at 6 bits and below."""
 
     @field_validator("type")
     @classmethod
@@ -50,6 +50,12 @@ class Settings(Frozen):
         return self
 
 
+def effective(settings: Settings, bits: int) -> dict[str, Any]:
+    """What the settings come to at the width."""
+    name = settings.type or TYPES[bits]
+    return {"type": name} | ({} if is_plain(name) else {"imatrix": _weighed(settings, bits)})
+
+
 def quantize(job: Job) -> InMemory:
     """Write `model.gguf`. `job.source` holds f16.gguf and imatrix.gguf. Raises CellFailure where llama.cpp refuses."""
     from quantlab.device import cores
@@ -61,11 +67,18 @@ def quantize(job: Job) -> InMemory:
     if name == "F16":
         _same_file(source, target)
         return InMemory(loss=None, expected_layers=0)
-    wanted = settings.imatrix if settings.imatrix is not None else job.bits <= _IMPORTANCE_UP_TO_BITS or name in NEED_IMPORTANCE
-    matrix = importance.load(job.source / "imatrix.gguf") if wanted else None
+    matrix = importance.load(job.source / "imatrix.gguf") if _weighed(settings, job.bits) else None
     with job.progress.step(f"quantizing to {name}"):
-        quantizer.quantize_file(source, target, name, matrix, cores())
-    return InMemory(loss=None, expected_layers=0 if is_plain(name) else len(quantizer.quantizable(source)))
+        wider = quantizer.quantize_file(source, target, name, matrix, cores())
+    note = f"{wider} tensors are stored in another type: their rows are no multiple of the 256 columns of {name}'s blocks."
+    return InMemory(loss=None, expected_layers=0 if is_plain(name) else len(quantizer.quantizable(source)), notes=(note,) if wider else ())
+
+
+def _weighed(settings: Settings, bits: int) -> bool:
+    """Whether the importance matrix is used."""
+    if settings.imatrix is not None:
+        return settings.imatrix
+    return bits <= _IMPORTANCE_UP_TO_BITS or settings.type in NEED_IMPORTANCE
 
 
 def _same_file(source: Path, target: Path) -> None:

@@ -25,10 +25,14 @@ class Settings(Frozen):
     """Quantize the columns with the largest activations first (better at few bits, slower to run)."""
     symmetric: bool = True
     damp_percent: float = Field(default=0.05, gt=0, lt=1)
+    calibration_windows: int | None = Field(default=None, ge=1)
+    """How many of the calibration windows are used; null for all."""
 
 
 def quantize(job: Job) -> InMemory:
     """See the module."""
+    from dataclasses import replace
+
     from gptqmodel import QuantizeConfig
 
     from quantlab.methods import _gptqmodel
@@ -41,4 +45,4 @@ def quantize(job: Job) -> InMemory:
         sym=settings.symmetric,
         damp_percent=settings.damp_percent,
     )
-    return _gptqmodel.quantize(job, config, float32=True)
+    return _gptqmodel.quantize(replace(job, calibration=job.calibration[: settings.calibration_windows]), config, float32=True)

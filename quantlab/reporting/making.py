@@ -23,6 +23,7 @@ _FIELDS = (
     "loss_reloaded_nats",
     "loss_tolerance_nats",
 )
+_NO_MODEL = "no quantized model was in memory to compare with: the file is the unquantized model, somebody else's, or llama.cpp's work"
 
 
 def quantization_table(records: ModelRecords) -> Table:
@@ -36,7 +37,8 @@ def _row(variant: VariantRecords) -> Row:
     made = variant.quantize
     row = Row({"variant": variant.slug}, notes=variant.notes("quantize"))
     for name in _FIELDS:
-        row.put(name, getattr(made, name) if made else None, variant.why_not("quantize"))
+        lacking = _NO_MODEL if made and name == "loss_in_memory_nats" and made.loss_reloaded_nats is not None else None
+        row.put(name, getattr(made, name) if made else None, lacking or variant.why_not("quantize"))
     types = ", ".join(f"{count} {kind}" for kind, count in sorted(made.tensor_types.items())) if made else ""
     row.put("tensor_types", types or None, variant.why_not("quantize"))
     row.fail(status_of(variant).failed)
@@ -56,4 +58,6 @@ def _columns(unit: ByteUnit) -> tuple[Column, ...]:
 
 
 def _layers(done: int, asked: int | None) -> str:
+    if done == asked == 0:
+        return "none"
     return f"{done} of {asked}" if asked is not None else str(done)

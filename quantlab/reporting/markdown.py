@@ -27,7 +27,7 @@ def render(records: ModelRecords, tables: Mapping[str, Table], plots: Collection
         model=records.model,
         description=" ".join(records.recipe.description.split()),
         caveat=" ".join(records.recipe.caveat.split()),
-        findings=" ".join(findings(records, tables["summary"])),
+        findings=findings(records, tables["summary"]),
         cautions=cautions(records),
         tables={name: table.markdown() for name, table in tables.items()},
         plots=plots,

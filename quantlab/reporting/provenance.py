@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from quantlab.errors import QuantlabError
+from quantlab.methods import effective
 from quantlab.recipe import TextSpec
 from quantlab.records import Record
 from quantlab.reporting.load import ModelRecords, VariantRecords
@@ -46,7 +47,7 @@ def _settings(records: ModelRecords, variant: VariantRecords) -> str:
     if variant.variant.external:
         return "made by somebody else; see its manifest"
     try:
-        chosen = records.recipe.settings(variant.variant).model_dump(mode="json")
+        chosen = effective(variant.variant, records.recipe.settings(variant.variant))
     except QuantlabError:
         chosen = dict(records.recipe.variants.get(variant.slug, {}))
     return ", ".join(
@@ -100,7 +101,7 @@ def _evaluation(records: ModelRecords) -> str:
     dtypes = _by_value((d.dtype or "unknown dtype", d.variant) for d in done)
     ran = "; ".join(f"{dtype}: {listing(slugs)}" for dtype, slugs in dtypes.items())
     dense = [f"{d.variant} ({significant(d.dense_check_nats)})" if d.dense_check_nats is not None else d.variant for d in done if d.dense]
-    once = f". On dense layers dequantized once (divergence from the real kernel on one window, nats): {listing(dense)}" if dense else ""
+    once = f". Measured on layers dequantized once (their divergence from the real kernel, nats): {listing(dense)}" if dense else ""
     reference = f". Reference in {records.recipe.reference.dtype}" + (f"; computed in {ran}" if ran else "")
     return f"{_text(records.recipe.evaluation, digest)}{f'; {counts}' if counts else ''}{reference}{once}"
 

@@ -70,6 +70,7 @@ def _record(
         text_bytes=_scored_bytes(cell, checkpoint),
         dtype=engine.dtype,
         dense=dense,
+        dense_check_nats=checkpoint.manifest.dense_check_nats if dense else None,
         perplexity=found.perplexity,
         reference_perplexity=found.reference_perplexity,
         kl_divergence_nats=found.kl,

@@ -108,7 +108,9 @@ def _make(
     manifest = manifest.model_copy(update=_weights(cell, folder))
     write_manifest(folder, manifest)
     check = verify(cell, folder, manifest, in_memory, device, progress)
-    manifest = manifest.model_copy(update={"collapsed": check.collapsed, "dense_verified": check.dense_verified})
+    manifest = manifest.model_copy(
+        update={"collapsed": check.collapsed, "dense_verified": check.dense_verified, "dense_check_nats": check.dense_nats}
+    )
     write_manifest(folder, manifest)
     return manifest, check, seconds
 
