@@ -89,23 +89,30 @@ class Checkpoint(NamedTuple):
     def require_weights(self) -> None:
         """Raise CellFailure where the quantization failed or a file is not the one that the manifest names.
 
-        Sizes are checked here, at every opening; the contents by `verify_files`.
+        Sizes are checked at every opening, and the contents of a file that was written after the manifest was.
         """
         if self.manifest.failure:
             raise CellFailure("not_measured", f"not quantized: {self.manifest.failure.reason}")
+        written = (self.folder / MANIFEST).stat().st_mtime_ns
         for name, entry in self.manifest.files.items():
             path = self.weights / name
             if not path.is_file():
                 raise CellFailure("broken_checkpoint", f"{name} is missing")
             if path.stat().st_size != entry.bytes:
                 raise CellFailure("broken_checkpoint", f"{name} has {path.stat().st_size} bytes, the manifest says {entry.bytes}")
+            if path.stat().st_mtime_ns > written:
+                _require_content(path, entry)
 
     def verify_files(self) -> None:
         """Raise CellFailure where a file's contents are not what the manifest says."""
         self.require_weights()
         for name, entry in self.manifest.files.items():
-            if sha256(self.weights / name) != entry.sha256:
-                raise CellFailure("broken_checkpoint", f"{name} was changed after it was made: its sha256 is not the manifest's")
+            _require_content(self.weights / name, entry)
+
+
+def _require_content(path: Path, entry: FileEntry) -> None:
+    if sha256(path) != entry.sha256:
+        raise CellFailure("broken_checkpoint", f"{path.name} was changed after it was made: its sha256 is not the manifest's")
 
 
 def list_files(folder: Path) -> dict[str, FileEntry]:

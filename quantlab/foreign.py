@@ -6,6 +6,7 @@ Formats are those of the methods: what auto-gptq and autoawq wrote is what GPTQM
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +44,14 @@ def identify(path: Path) -> Variant:
 
 
 def _gguf(path: Path) -> tuple[str, int]:
-    """A GGUF file's nominal width: the offered one nearest to its stored bits per weight."""
-    from quantlab.gguf.quantizer import stored_tensors
+    """A GGUF file's nominal width: that of the type that it says it has, else the one nearest to its stored bits per weight."""
+    from quantlab.gguf.header import declared_type, stored_tensors
     from quantlab.source import check_gguf
 
     check_gguf(path)
+    declared = re.search(r"\d+", declared_type(path) or "")
+    if declared and int(declared[0]) in _WIDTHS:
+        return "gguf", int(declared[0])
     blocks = [t for t in stored_tensors(path) if t.name.startswith("blk.") and t.elements > 65536] or stored_tensors(path)
     found = 8 * sum(t.bytes for t in blocks) / sum(t.elements for t in blocks)
     return "gguf", min(_WIDTHS, key=lambda width: abs(width + (0.5 if width < 16 else 0) - found))

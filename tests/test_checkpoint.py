@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -27,9 +28,25 @@ def test_the_manifest_is_read_as_it_was_written(checkpoint: Checkpoint) -> None:
 def test_a_changed_byte_is_noticed(checkpoint: Checkpoint) -> None:
     path = checkpoint.folder / "model.safetensors"
     path.write_bytes(b"W" + path.read_bytes()[1:])
-    checkpoint.require_weights()  # sizes alone do not tell
+    for check in (checkpoint.require_weights, checkpoint.verify_files):
+        with pytest.raises(CellFailure, match="changed after it was made"):
+            check()
+
+
+def test_a_byte_that_changed_behind_the_files_time_is_found_by_a_whole_check(checkpoint: Checkpoint) -> None:
+    path = checkpoint.folder / "model.safetensors"
+    before = path.stat()
+    path.write_bytes(b"W" + path.read_bytes()[1:])
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    checkpoint.require_weights()
     with pytest.raises(CellFailure, match="changed after it was made"):
         checkpoint.verify_files()
+
+
+def test_a_file_that_was_copied_again_is_the_same(checkpoint: Checkpoint) -> None:
+    path = checkpoint.folder / "model.safetensors"
+    path.write_bytes(path.read_bytes())
+    checkpoint.require_weights()
 
 
 @pytest.mark.parametrize("content", [b"", b"weights", b"w" * 701])

@@ -28,6 +28,8 @@ import click
 
 from quantlab.errors import CellFailure, QuantlabError
 
+QUIET = "QUANTLAB_QUIET"
+"""Set in the environment of the stages that a quiet command runs."""
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -47,7 +49,7 @@ def common(function: Callable[..., Any]) -> Callable[..., None]:
     @click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
     @functools.wraps(function)
     def command(*args: Any, as_json: bool, quiet: bool, **options: Any) -> None:
-        ctx = Context(as_json, quiet)
+        ctx = Context(as_json, quiet or bool(os.environ.get(QUIET)))
         with ending(as_json), _clean_stdout(as_json) as stdout:
             result = function(ctx, *args, **options)
             if as_json:

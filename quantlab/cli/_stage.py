@@ -44,7 +44,7 @@ def run_stage(ctx: Context, stage: str, model: str, variant: str, device: str | 
         known = ", ".join(sorted(p.stem for p in (root / "recipes").glob("*.yaml"))) or "none"
         raise QuantlabError(f"there is no recipes/{model}.yaml in this workspace: known are {known}; `quantlab run` writes one")
     record = run_isolated(cell, cast("CellStage", stage), target_device(root, device).device, ctx.quiet)
-    if not ctx.json:
+    if not ctx.quiet and not ctx.json:
         where = f"{model}--{variant}: {stage}"
         click.echo(f"{where}: {record.failure.kind}: {record.failure.reason}" if record.failure else f"{where}: done", err=True)
     return record

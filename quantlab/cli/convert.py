@@ -25,7 +25,7 @@ def command(ctx: Context, model: str) -> Any:
     log = root / "logs" / model / "convert.log"
     with noise_to(log, ctx.quiet) as progress:
         made = convert.run(root, model, log, progress)
-    if not ctx.json:
+    if not ctx.quiet and not ctx.json:
         said = f"{made.failure.kind}: {made.failure.reason}" if made.failure else f"importance matrix of {made.imatrix_tokens:,} tokens"
         click.echo(f"{model}: GGUF: {said}", err=True)
     return made

@@ -25,6 +25,6 @@ def command(ctx: Context, model: str) -> Any:
 
     with noise_to(root / "logs" / model / "prepare.log", ctx.quiet) as progress:
         source = prepare.run(root, model, progress)
-    if not ctx.json:
+    if not ctx.quiet and not ctx.json:
         click.echo(f"{model}: {source.parameters:,} parameters, {source.dtype}, {source.kind} {source.name}", err=True)
     return source

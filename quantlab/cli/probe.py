@@ -20,6 +20,6 @@ def command(ctx: Context, device: str) -> Any:
     from quantlab.stages import probe
 
     found = probe.run(Path.cwd(), device)
-    if not ctx.json:
+    if not ctx.quiet and not ctx.json:
         click.echo(f"{found.device}: {found.name}", err=True)
     return found

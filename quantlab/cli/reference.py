@@ -27,6 +27,6 @@ def command(ctx: Context, model: str, device: str | None) -> Any:
 
     with noise_to(root / "logs" / model / "reference.log", ctx.quiet) as progress:
         info = reference.run(root, model, target_device(root, device), progress)
-    if not ctx.json:
+    if not ctx.quiet and not ctx.json:
         click.echo(f"{model}: reference in {info.dtype}, {info.windows} windows of {info.length} tokens", err=True)
     return info

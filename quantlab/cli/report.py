@@ -5,6 +5,7 @@ Reads reports/MODEL/data/, writes reports/MODEL/report.md, tables/, plots/ and m
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ def command(ctx: Context, model: str) -> Any:
     from quantlab.stages import report
 
     path = report.run(Path.cwd(), model)
-    if not ctx.json:
-        show(path)
+    if not ctx.quiet and not ctx.json:
+        # under DVC whoever called it shows the table once, `quantlab run` or `make demo`
+        click.echo(str(path)) if "DVC_STAGE" in os.environ else show(path)
     return {"model": model, "report": str(path)}

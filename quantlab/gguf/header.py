@@ -6,11 +6,16 @@ import collections
 import ctypes
 import functools
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from quantlab.errors import CellFailure
 from quantlab.gguf.log import llama, messages
+from quantlab.gguf.types import FILE_TYPES
+
+_UINT32 = 4  # enum gguf_type
 
 
 class StoredTensor(NamedTuple):
@@ -44,6 +49,9 @@ def _library() -> Any:
         "gguf_get_tensor_offset": (ctypes.c_size_t, [header, index]),
         "gguf_get_tensor_size": (ctypes.c_size_t, [header, index]),
         "gguf_get_tensor_type": (ctypes.c_int, [header, index]),
+        "gguf_find_key": (index, [header, ctypes.c_char_p]),
+        "gguf_get_kv_type": (ctypes.c_int, [header, index]),
+        "gguf_get_val_u32": (ctypes.c_uint32, [header, index]),
         "ggml_type_name": (ctypes.c_char_p, [ctypes.c_int]),
     }
     for name, (result, arguments) in types.items():
@@ -54,12 +62,7 @@ def _library() -> Any:
 
 def stored_tensors(path: Path) -> list[StoredTensor]:
     """Every tensor of a GGUF file, in the file's order. Raises CellFailure where it is no whole GGUF file."""
-    library = _library()
-    with messages() as said:
-        header = library.gguf_init_from_file(os.fsencode(path), _Parameters(True, None)) if path.is_file() else None
-    if not header:
-        raise CellFailure("broken_checkpoint", f"{path.name} is no GGUF file: {said.reason('it cannot be read')}")
-    try:
+    with _header(path) as (library, header):
         begin, size = library.gguf_get_data_offset(header), path.stat().st_size
         found = []
         for i in range(library.gguf_get_n_tensors(header)):
@@ -67,9 +70,35 @@ def stored_tensors(path: Path) -> list[StoredTensor]:
             if begin + library.gguf_get_tensor_offset(header, i) + tensor.bytes > size:
                 raise CellFailure("broken_checkpoint", f"{path.name} ends before its tensor {tensor.name}")
             found.append(tensor)
+    return found
+
+
+def declared_type(path: Path) -> str | None:
+    """The file type that the header names, such as Q4_K_M; None where it names none or a guess."""
+    with _header(path) as (library, header):
+        key = library.gguf_find_key(header, b"general.file_type")
+        number = int(library.gguf_get_val_u32(header, key)) if key >= 0 and library.gguf_get_kv_type(header, key) == _UINT32 else None
+    return next((name for name in FILE_TYPES if number is not None and constant(name) == number), None)
+
+
+def constant(name: str) -> int:
+    """llama.cpp's number of a file type."""
+    api = llama()
+    found = getattr(api, f"LLAMA_FTYPE_MOSTLY_{name}", None)
+    return int(api.LLAMA_FTYPE_ALL_F32 if found is None else found)
+
+
+@contextmanager
+def _header(path: Path) -> Iterator[tuple[Any, Any]]:
+    library = _library()
+    with messages() as said:
+        header = library.gguf_init_from_file(os.fsencode(path), _Parameters(True, None)) if path.is_file() else None
+    if not header:
+        raise CellFailure("broken_checkpoint", f"{path.name} is no GGUF file: {said.reason('it cannot be read')}")
+    try:
+        yield library, header
     finally:
         library.gguf_free(header)
-    return found
 
 
 def _tensor(library: Any, header: Any, i: int) -> StoredTensor:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quantlab.errors import CellFailure
-from quantlab.gguf.header import StoredTensor, stored_tensors, tensor_types
+from quantlab.gguf.header import StoredTensor, constant, stored_tensors, tensor_types
 from quantlab.gguf.library import assign
 from quantlab.gguf.log import llama, messages
 from quantlab.gguf.types import file_type, is_plain
@@ -36,7 +36,7 @@ def quantize_file(source: Path, target: Path, type_name: str, importance: Import
     """
     api = llama()
     parameters = api.llama_model_quantize_default_params()
-    assign(parameters, nthread=threads, ftype=_constant(file_type(type_name)))
+    assign(parameters, nthread=threads, ftype=constant(file_type(type_name)))
     rows = _imatrix(importance) if importance else None
     if rows is not None:
         assign(parameters, imatrix=rows)
@@ -49,12 +49,6 @@ def quantize_file(source: Path, target: Path, type_name: str, importance: Import
         partial.replace(target)
     found = re.search(r"(\d+) of \d+ tensor\(s\) required fallback", "\n".join(said.lines))
     return int(found[1]) if found else 0
-
-
-def _constant(name: str) -> int:
-    api = llama()
-    found = getattr(api, f"LLAMA_FTYPE_MOSTLY_{name}", None)
-    return int(api.LLAMA_FTYPE_ALL_F32 if found is None else found)
 
 
 def _imatrix(importance: Importance) -> Any:

@@ -10,6 +10,7 @@ from quantlab import foreign, methods, tasksets
 from quantlab.catalogue import ResolvedModel, resolve
 from quantlab.errors import CellFailure, QuantlabError
 from quantlab.names import Variant, parse_variant
+from quantlab.progress import Progress
 from quantlab.recipe import Recipe, parse_recipe, read_yaml
 from quantlab.versions import installed
 
@@ -124,6 +125,8 @@ def _check_source(recipe: Recipe, resolved: ResolvedModel) -> None:
             parameters = source.parameters(path)
         else:
             source.check_gguf(path)
+    elif spec.hub:
+        parameters = source.check_hub(spec, Progress()) or parameters
     if parameters:
         bits = sum(parse_variant(slug).bits for slug in recipe.variants if not slug.startswith("baseline"))
         source.require_disk(here, source.disk_needed_bytes(parameters, bits))

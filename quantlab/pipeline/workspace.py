@@ -76,12 +76,15 @@ class Workspace:
         """Run the stages of the cells, then the report; DVC's output goes to standard error. Returns DVC's exit code."""
         targets = [f"{stage}@{cell_name(model, slug)}" for slug in variants for stage in CELL_STAGES]
         code = self._repro(["--keep-going", *targets], quiet)
+        if not (self.root / "reports" / model / "data").is_dir():
+            return code or 1
         # the report depends on the whole data folder: asked for by name without -s it would run every cell there is
         return self._repro(["--single-item", f"report@{model}"], quiet) or code
 
     def _repro(self, arguments: Sequence[str], quiet: bool) -> int:
         command = [sys.executable, "-m", "dvc", "repro", *(["--quiet"] if quiet else []), *arguments]
-        return subprocess.run(command, cwd=self.root, env=environment(), stdout=sys.stderr.fileno(), check=False).returncode
+        chosen = environment() | ({"QUANTLAB_QUIET": "1"} if quiet else {})
+        return subprocess.run(command, cwd=self.root, env=chosen, stdout=sys.stderr.fileno(), check=False).returncode
 
 
 def environment() -> dict[str, str]:

@@ -10,6 +10,7 @@ from quantlab.source.config import check_config, read_config
 from quantlab.source.disk import disk_needed_bytes, require_disk
 from quantlab.source.gguf import check_gguf
 from quantlab.source.hub import Download, download
+from quantlab.source.hub import check as check_hub
 from quantlab.source.weights import check_weights, parameters, weight_files
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "check_config",
     "check_folder",
     "check_gguf",
+    "check_hub",
     "check_weights",
     "disk_needed_bytes",
     "download",

@@ -5,10 +5,10 @@ from __future__ import annotations
 import fnmatch
 import glob
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from quantlab.errors import QuantlabError
 from quantlab.progress import Progress, Step
@@ -20,6 +20,7 @@ from quantlab.source.weights import read_index, weight_names
 SMALL_FILES = ("*.json", "*.model", "*.txt", "*.jinja", "*.tiktoken", "tokenizer*")
 """Patterns of configuration and tokenizer files; *.py comes with `trust_remote_code` alone."""
 _POLL_SECONDS = 1.0
+T = TypeVar("T")
 
 
 class Download(NamedTuple):
@@ -29,12 +30,39 @@ class Download(NamedTuple):
     commit: str
 
 
+class Found(NamedTuple):
+    """A repository whose small files passed the checks."""
+
+    folder: Path
+    """Of its configuration and tokenizer."""
+    small: tuple[str, ...]
+    weights: tuple[str, ...]
+    missing_bytes: int
+    """Of weights that are not on this machine yet."""
+    parameters: int | None
+    """As the hub counts them; None where it does not tell."""
+
+
+def check(spec: SourceSpec, progress: Progress) -> int | None:
+    """Look at a hub repository without downloading its weights; returns its parameters where the hub tells.
+
+    Raises QuantlabError as `download` does.
+    """
+    found = _asked(spec, lambda: _find(spec, spec.hub or ""), progress)
+    return found.parameters if isinstance(found, Found) else None
+
+
 def download(spec: SourceSpec, progress: Progress) -> Download:
     """The folder of a hub repository at a commit; a branch or tag is resolved to its commit.
 
     What was downloaded before is used again, without the hub if it cannot be reached. Raises QuantlabError where the
     repository cannot be had, has no safetensors, needs code that is not trusted, or does not fit on the disk.
     """
+    return _asked(spec, lambda: _download(spec, spec.hub or "", progress), progress)
+
+
+def _asked(spec: SourceSpec, ask: Callable[[], T], progress: Progress) -> T | Download:
+    """What the hub gives, or what was downloaded before where it cannot be reached; its errors in our words."""
     import huggingface_hub.errors as errors
 
     if not spec.hub:
@@ -42,7 +70,7 @@ def download(spec: SourceSpec, progress: Progress) -> Download:
     at = f"{spec.hub}@{spec.revision}" if spec.revision else spec.hub
     unreachable = errors.HTTPError  # type: ignore[attr-defined]  # the base of httpx's errors, whichever httpx the hub's client uses
     try:
-        return _download(spec, spec.hub, progress)
+        return ask()
     except errors.GatedRepoError:
         raise QuantlabError(
             f"{spec.hub} is gated: accept its licence on its hub page, then set HF_TOKEN to a token of that account"
@@ -59,7 +87,14 @@ def download(spec: SourceSpec, progress: Progress) -> Download:
         return _downloaded_before(spec, spec.hub, at, " ".join(str(error).split())[:120] or type(error).__name__, progress)
 
 
-def _download(spec: SourceSpec, repository: str, progress: Progress) -> Download:
+def _get(repository: str, names: Iterable[str], revision: str | None) -> Path:
+    import huggingface_hub
+
+    exact = [glob.escape(name) for name in names]
+    return Path(huggingface_hub.snapshot_download(repository, revision=revision, allow_patterns=exact))
+
+
+def _find(spec: SourceSpec, repository: str) -> Found:
     import huggingface_hub
 
     info = huggingface_hub.HfApi().model_info(repository, revision=spec.revision, files_metadata=True)
@@ -67,26 +102,28 @@ def _download(spec: SourceSpec, repository: str, progress: Progress) -> Download
     patterns = (*SMALL_FILES, "*.py") if spec.trust_remote_code else SMALL_FILES
     small = [name for name in sizes if any(fnmatch.fnmatch(name, p) for p in patterns) and ("/" not in name or name.endswith(".jinja"))]
 
-    def get(names: list[str], revision: str | None) -> Path:
-        exact = [glob.escape(name) for name in names]
-        return Path(huggingface_hub.snapshot_download(repository, revision=revision, allow_patterns=exact))
-
     huggingface_hub.utils.disable_progress_bars()  # type: ignore[attr-defined]  # documented, re-exported implicitly
     if "config.json" not in sizes:
         raise QuantlabError(f"{repository} on the hub has no config.json: it is no transformers model; name the original repository")
-    folder = get(small, spec.revision)
-    commit = folder.name
+    folder = _get(repository, small, spec.revision)
     check_config(folder, spec.trust_remote_code, repository)
     weights = weight_names([name for name in sizes if "/" not in name], read_index(folder), f"{repository} on the hub")
     missing = sum(sizes[name] for name in weights if not (folder / name).exists())
+    counted = getattr(info.safetensors, "total", None)
+    return Found(folder, tuple(small), tuple(weights), missing, counted)
+
+
+def _download(spec: SourceSpec, repository: str, progress: Progress) -> Download:
+    found = _find(spec, repository)
+    folder, missing = found.folder, found.missing_bytes
     if missing:
         require_disk(folder, missing)
         with (
             progress.step(f"downloading {repository} ({missing / 1e9:.1f} GB)", missing) as step,
             _watch(folder.parents[1] / "blobs", step),
         ):
-            get([*small, *weights], commit)
-    return Download(folder, commit)
+            _get(repository, [*found.small, *found.weights], folder.name)
+    return Download(folder, folder.name)
 
 
 def _downloaded_before(spec: SourceSpec, repository: str, at: str, why: str, progress: Progress) -> Download:

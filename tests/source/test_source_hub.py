@@ -18,7 +18,7 @@ import pytest
 from quantlab.errors import QuantlabError
 from quantlab.progress import Progress
 from quantlab.recipe import SourceSpec
-from quantlab.source import check_folder, download
+from quantlab.source import check_folder, check_hub, download
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -183,3 +183,14 @@ def test_a_download_that_was_cut_off_does_not_count_as_downloaded(hub: Hub, monk
     (before.folder / "model.safetensors").unlink()
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     refused("not on this machine in full", revision="main")
+
+
+def test_a_look_at_the_hub_fetches_no_weights(hub: Hub) -> None:
+    check_hub(SourceSpec(hub="org/model"), Progress(quiet=True))
+    assert hub.fetched and not any(name.endswith(".safetensors") for name in hub.fetched)
+
+
+def test_a_look_at_the_hub_refuses_what_a_download_would(hub: Hub) -> None:
+    hub.error = (404, "RepoNotFound")
+    with pytest.raises(QuantlabError, match="no repository org/model"):
+        check_hub(SourceSpec(hub="org/model"), Progress(quiet=True))
