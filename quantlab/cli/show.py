@@ -20,8 +20,9 @@ from quantlab.errors import QuantlabError, unknown
     default=Path(),
     help="Default: the current folder.",
 )
+@click.option("--verify", is_flag=True, help="Hash every weight file and compare it with the manifest.")
 @common
-def command(ctx: Context, variant: str, model: str | None, workspace: Path) -> dict[str, Any]:
+def command(ctx: Context, variant: str, model: str | None, workspace: Path, verify: bool) -> dict[str, Any]:
     """All that is known of a variant in this workspace: its settings, its checkpoint, its records.
 
     VARIANT is method-bits or method-bits-label, such as gptq-4.
@@ -43,8 +44,15 @@ def command(ctx: Context, variant: str, model: str | None, workspace: Path) -> d
             "variant in this workspace", variant, {slug for name, slugs in known.items() if model in (None, name) for slug in slugs}
         )
     found = [_known_of(workspace, name, variant) for name in having]
+    if verify:
+        from quantlab.checkpoint import read_checkpoint
+
+        for name in having:
+            read_checkpoint(workspace / "checkpoints" / name / variant).verify_files()
     if not ctx.json:
         _print(variant, found)
+        if verify:
+            click.echo("every weight file is the one that the manifest names")
     return {"variant": variant, "models": found}
 
 

@@ -61,10 +61,11 @@ def _smallest(records: ModelRecords, summary: Table) -> Iterable[str]:
     for threshold in KL_THRESHOLDS_NATS:
         below = [slug for slug, kl in estimates.items() if upper(kl) < threshold]
         best = min(below, key=lambda slug: sizes[slug].number("disk_bytes") or 0, default=None)
-        parts.append(f"below {threshold:g} nats per token {_size(sizes[best], unit) if best else 'there is none'}")
+        below_it = f"below {threshold:g} nats per token"
+        parts.append(f"{_size(sizes[best], unit)} is the smallest {below_it}" if best else f"no quantized variant is {below_it}")
     few = min(kl.n for kl in estimates.values()) < MINIMUM_WINDOWS
     how = "By the mean alone (the windows are too few for an interval)" if few else "By the upper end of the 95 % interval"
-    yield f"{how}, the smallest checkpoint with a KL divergence {', and '.join(parts)}."
+    yield f"{how} of the KL divergence, {', and '.join(parts)}."
 
 
 def _frontier(summary: Table) -> str:
@@ -100,7 +101,7 @@ def _divergence(records: ModelRecords, slug: str) -> Estimate | None:
 def _size(row: Row, unit: numbers.ByteUnit) -> str:
     saving = row.number("disk_saving")
     saved = f", {numbers.percent(saving)} less than {BASELINE}" if saving is not None else ""
-    return f"is **{_slug(row)}** ({unit.text(row.number('disk_bytes') or 0)} {unit.name}{saved})"
+    return f"**{_slug(row)}** ({unit.text(row.number('disk_bytes') or 0)} {unit.name}{saved})"
 
 
 def _slug(row: Row) -> str:

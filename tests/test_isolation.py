@@ -1,0 +1,73 @@
+"""A stage that dies leaves a record that says of what, and nothing of an earlier run."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from quantlab.cell import Cell
+from quantlab.errors import QuantlabError
+from quantlab.isolation import CellStage, as_failure, run_isolated
+from quantlab.records import RECORDS, MeasureRecord
+from quantlab.results import read_record, record_path
+
+
+@pytest.fixture
+def cell(tmp_path: Path) -> Cell:
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes" / "m.yaml").write_text(yaml.safe_dump({"model": "m", "source": {"path": "/m"}, "variants": {"gptq-4": {}}}))
+    return Cell(tmp_path, "m", "gptq-4")
+
+
+def _child(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """Let a shell script stand for the interpreter of the child."""
+    path = folder / "child"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(path))
+
+
+@pytest.mark.parametrize(
+    ("script", "kind", "said"),
+    [
+        ("kill -KILL $$", "out_of_memory", "killed by the operating system"),
+        ("kill -SEGV $$", "crashed", "died of SIGSEGV"),
+        ("exit 3", "crashed", "ended with code 3"),
+    ],
+)
+@pytest.mark.parametrize("stage", ["quantize", "measure", "diverge", "evaluate"])
+def test_a_death_is_recorded(
+    cell: Cell, stage: CellStage, script: str, kind: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _child(tmp_path, monkeypatch, script)
+    record = run_isolated(cell, stage, "cpu", quiet=True)
+    assert record.failure and record.failure.kind == kind and said in record.failure.reason
+    if stage == "quantize":
+        with pytest.raises(Exception, match=said):
+            cell.checkpoint()
+    if stage == "evaluate":
+        assert (cell.data_folder / "samples.parquet").exists()
+
+
+def test_an_earlier_record_does_not_stand_for_a_death(cell: Cell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = record_path(cell.root, "m", "gptq-4", "measure")
+    path.parent.mkdir(parents=True)
+    path.write_text(MeasureRecord(model="m", variant="gptq-4").model_dump_json())
+    _child(tmp_path, monkeypatch, "exit 0")
+    assert run_isolated(cell, "measure", "cpu", quiet=True).failure
+    again = read_record(path, RECORDS["measure"])
+    assert again and again.failure and again.failure.kind == "crashed"
+
+
+def test_a_mistake_of_the_users_is_no_record(cell: Cell) -> None:
+    with pytest.raises(QuantlabError, match="is no checkpoint: it has no"):
+        run_isolated(cell, "measure", "cpu", quiet=True)
+    assert not record_path(cell.root, "m", "gptq-4", "measure").exists()
+
+
+def test_only_memory_errors_are_expected() -> None:
+    assert as_failure(MemoryError()) and as_failure(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"))
+    assert as_failure(RuntimeError("shapes do not match")) is None
