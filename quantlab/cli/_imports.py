@@ -48,7 +48,7 @@ class Health(NamedTuple):
 
 def check(distribution: str, import_it: bool = True, timeout_seconds: float = 180) -> Health:
     """How a distribution stands; without `import_it` only its version is looked at."""
-    from quantlab.cli._install import asked, bring, fits, reinstall
+    from quantlab.install import asked, bring, fits, reinstall
     from quantlab.versions import installed
 
     version = installed([distribution]).get(distribution)

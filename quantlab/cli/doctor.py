@@ -62,8 +62,8 @@ def _machine() -> dict[str, Any]:
 
 def _libraries(quick: bool) -> list[Health]:
     from quantlab.cli._imports import check
-    from quantlab.cli._install import asked
     from quantlab.device import cores
+    from quantlab.install import asked
 
     deciding = {name for module in _modules().values() for name in module.REQUIRES} | {"lm-eval", "datasets", "dvc"}
     names = sorted(deciding | {name for name, wanted in asked().items() if wanted.extras})

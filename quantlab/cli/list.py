@@ -89,7 +89,7 @@ def _tasks() -> Rows:
 
 
 def _state(requires: tuple[str, ...], extra: str | None) -> dict[str, Any]:
-    from quantlab.cli._install import bring, bring_extra, missing
+    from quantlab.install import bring, bring_extra, missing
 
     absent = missing(requires)
     command = None if not absent else bring_extra(extra) if extra else bring(absent[0])

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from quantlab.errors import CellFailure
+from quantlab.install import bring_extra
 
 _DEBUG, _ERROR, _CONTINUED = 1, 4, 5  # ggml.h; llama-cpp-python lists older values
 
@@ -71,7 +72,7 @@ def llama() -> Any:
     except ModuleNotFoundError as error:
         if error.name != "llama_cpp":
             raise
-        raise CellFailure("not_installed", "llama-cpp-python is not installed: pip install 'quantlab[gguf]'") from None
+        raise CellFailure("not_installed", f"llama-cpp-python is not installed: {bring_extra('gguf')}") from None
     except (RuntimeError, OSError) as error:
         raise CellFailure("not_installed", f"llama-cpp-python is installed but does not load: {error}") from error
     llama_cpp.llama_backend_init()

@@ -1,1 +1,1 @@
-"""The shipped DVC pipeline, and the workspace that `quantlab run` and `quantlab init` make of it."""
+"""The shipped DVC pipeline, and the workspace that `quantlab run` makes of it."""

@@ -49,7 +49,7 @@ def check_possible(wanted: Sequence[Variant]) -> None:
 
 
 def _failure(variant: Variant) -> CellFailure | None:
-    from quantlab.cli._install import bring_extra
+    from quantlab.install import bring_extra
 
     method = methods.load(variant.method)
     if not variant.external and variant.bits not in method.BITS:

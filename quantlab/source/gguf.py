@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from quantlab.errors import QuantlabError
+from quantlab.install import bring_extra
 
 MAGIC = b"GGUF"
 
@@ -24,7 +25,7 @@ def check_gguf(path: Path) -> None:
     except ModuleNotFoundError as error:
         if error.name != "gguf":
             raise
-        raise QuantlabError("reading a GGUF file needs the package gguf: pip install 'quantlab[gguf]'") from None
+        raise QuantlabError(f"reading a GGUF file needs the package gguf: {bring_extra('gguf')}") from None
     size = path.stat().st_size
     try:
         tensors = GGUFReader(path).tensors

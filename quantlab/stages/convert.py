@@ -9,6 +9,7 @@ from pathlib import Path
 
 from quantlab.errors import CellFailure
 from quantlab.files import new_folder, write_text
+from quantlab.install import bring_extra
 from quantlab.prepared import Gguf, Prepared
 from quantlab.progress import Progress
 from quantlab.records import Failure
@@ -29,7 +30,7 @@ def run(root: Path, model: str, log: Path, progress: Progress) -> Gguf:
 
 def _make(prepared: Prepared, folder: Path, log: Path, progress: Progress) -> Gguf:
     if not installed(["llama-cpp-python"]):
-        raise CellFailure("not_installed", "llama-cpp-python is not installed: pip install 'quantlab[gguf]'")
+        raise CellFailure("not_installed", f"llama-cpp-python is not installed: {bring_extra('gguf')}")
     from quantlab.gguf import converter, importance
 
     with progress.step(f"{prepared.model}: converting to F16 GGUF"):

@@ -13,6 +13,7 @@ from quantlab.checkpoint import MANIFEST, Manifest, list_files, read_checkpoint,
 from quantlab.device import Device, process_memory
 from quantlab.errors import CellFailure, QuantlabError
 from quantlab.files import new_folder
+from quantlab.install import bring_extra
 from quantlab.methods import InMemory, Job, Method
 from quantlab.progress import Progress
 from quantlab.records import Failure, QuantizeRecord
@@ -40,7 +41,9 @@ def require_possible(cell: Cell, method: Method) -> None:
         raise CellFailure("not_offered", f"{variant.method} does not offer {variant.bits} bits: it has {offered}")
     missing = set(method.REQUIRES) - set(installed(method.REQUIRES))
     if missing:
-        raise CellFailure("not_installed", f"{', '.join(sorted(missing))} is not installed: pip install 'quantlab[{method.EXTRA}]'")
+        raise CellFailure(
+            "not_installed", f"{', '.join(sorted(missing))} is not installed: {bring_extra(method.EXTRA or method.REQUIRES[0])}"
+        )
 
 
 def _manifest(cell: Cell, method: Method) -> Manifest:
