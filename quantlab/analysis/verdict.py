@@ -1,0 +1,105 @@
+"""What a paired comparison of right and wrong answers says about a loss, at a margin.
+
+Definitions: a drop is (b - c) / n, b answers right in the unquantized model and wrong in the variant, c the other way
+round. The verdict comes from the two-sided 90 % interval [L, U] of the drop: `within margin` where U < margin, `worse`
+where L > margin, `undecided` otherwise. No verdict says that there is no loss.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
+
+from quantlab.analysis.tango import Interval, interval, limits
+
+Verdict = Literal["within margin", "worse", "undecided"]
+MARGIN_POINTS = 1.0
+_Z05, _Z20 = 1.6448536269514722, 0.8416212335729143
+"""One-sided 5 %, and power 80 %."""
+_ITEMS = (_Z05 + _Z20) ** 2
+"""6.18: items that decide at a margin are this × flips / margin²."""
+
+
+class Counts(NamedTuple):
+    """Two checkpoints' answers on the same n items."""
+
+    n: int
+    right_to_wrong: int
+    wrong_to_right: int
+
+    @property
+    def drop(self) -> float:
+        """(b - c) / n."""
+        return (self.right_to_wrong - self.wrong_to_right) / self.n
+
+    @property
+    def flips(self) -> float:
+        """(b + c) / n."""
+        return (self.right_to_wrong + self.wrong_to_right) / self.n
+
+
+def verdict_of(ninety: Interval, margin_points: float) -> Verdict:
+    """The verdict of a two-sided 90 % interval of the drop, as a share."""
+    if 100 * ninety.upper < margin_points:
+        return "within margin"
+    return "worse" if 100 * ninety.lower > margin_points else "undecided"
+
+
+def pooled(tasks: Sequence[Counts], confidence: float) -> Interval:
+    """The interval of the mean drop over tasks that count alike, from each task's score interval.
+
+    MOVER: Zou and Donner, Statistics in Medicine 27 (2008), 1693-1702, equations 4 and 5, for a sum of independent
+    estimates. With one task it is Tango's interval. Raises ValueError without a task.
+    """
+    if not tasks:
+        raise ValueError("no task to pool")
+    ends = [interval(task.right_to_wrong, task.wrong_to_right, task.n, confidence) for task in tasks]
+    mean = sum(task.drop for task in tasks) / len(tasks)
+    below = math.sqrt(sum((task.drop - end.lower) ** 2 for task, end in zip(tasks, ends, strict=True))) / len(tasks)
+    above = math.sqrt(sum((end.upper - task.drop) ** 2 for task, end in zip(tasks, ends, strict=True))) / len(tasks)
+    return Interval(max(-1.0, mean - below), min(1.0, mean + above))
+
+
+def mcnemar_p(right_to_wrong: int, wrong_to_right: int) -> float:
+    """McNemar's exact two-sided p: min(1, 2 P[Binomial(b + c, 1/2) <= min(b, c)]); 1 where nothing changed."""
+    from scipy.stats import binomtest
+
+    changed = right_to_wrong + wrong_to_right
+    return float(binomtest(min(right_to_wrong, wrong_to_right), changed).pvalue) if changed else 1.0
+
+
+def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+    """Holm's adjusted p values of several tasks of one variant."""
+    from statsmodels.stats.multitest import multipletests
+
+    return dict(zip(p_values, map(float, multipletests(list(p_values.values()), method="holm")[1]), strict=True)) if p_values else {}
+
+
+def minimum_detectable_drop(counts: Counts) -> float:
+    """The drop that a one-sided 5 % test finds with power 80 %: 2.49 sqrt(flips / n).
+
+    Where nothing changed, flips stand at the one-sided 95 % upper bound z² / (n + z²) and not at 0.
+    """
+    return (_Z05 + _Z20) * math.sqrt(max(counts.flips, _none_changed(counts.n)) / counts.n)
+
+
+def items_to_decide(counts: Counts, margin_points: float = MARGIN_POINTS) -> int:
+    """About how many items decide at the margin: 6.18 × flips / margin², flips at the upper end of their 90 % interval.
+
+    Where nothing changed, as many as bound the drop below the margin if nothing changes on them either (270 at 1 point).
+    """
+    from statsmodels.stats.proportion import proportion_confint
+
+    margin = margin_points / 100
+    least = math.ceil(_Z05**2 * (1 / margin - 1))
+    changed = counts.right_to_wrong + counts.wrong_to_right
+    if not changed:
+        return least
+    upper = float(proportion_confint(changed, counts.n, alpha=0.10, method="wilson")[1])
+    return max(least, math.ceil(_ITEMS * upper / margin**2))
+
+
+def _none_changed(n: int) -> float:
+    """Upper end of Tango's 90 % interval where nothing changed."""
+    return float(limits(0, 0, n, _Z05)[1])
