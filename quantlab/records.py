@@ -41,6 +41,17 @@ class Estimate(Frozen):
     """How many independent units (windows, items) it was estimated from."""
 
 
+class SureTokens(Frozen):
+    """Divergence on the tokens at which the reference was about equally sure."""
+
+    entropy_from_nats: float
+    """Of the reference's distribution."""
+    entropy_to_nats: float
+    tokens: int
+    kl_divergence_nats: Estimate
+    top1_agreement: Estimate
+
+
 class Record(Frozen):
     """What every record says of itself."""
 
@@ -169,8 +180,22 @@ class DivergenceRecord(Record):
     """Mean over scored tokens, full vocabulary; standard error clustered by window."""
     kl_divergence_token_standard_error: float | None = None
     """As llama.cpp prints it, tokens taken as independent."""
+    kl_divergence_percentiles_nats: dict[str, Estimate] = {}
+    """median, p90, p95, p99, p99.9 over the scored tokens."""
+    kl_divergence_max_nats: float | None = None
     top1_agreement: Estimate | None = None
+    """Share of tokens with the same most likely token."""
+    top5_overlap: Estimate | None = None
+    """Mean share of the reference's five most likely tokens that are among the variant's."""
+    delta_p: Estimate | None = None
+    """Mean of Q(x) - P(x), x the text's next token."""
+    delta_p_rms: Estimate | None = None
     log_perplexity_ratio: Estimate | None = None
+    """ln(PPL_Q / PPL_P), paired by token."""
+    bits_per_byte: float | None = None
+    """Of the scored text under the variant."""
+    by_entropy: tuple[SureTokens, ...] = ()
+    """Quarters of the tokens by the reference's entropy, the surest first."""
 
 
 class TaskResult(Frozen):

@@ -1,12 +1,13 @@
 """Divergence of a variant's next-token distributions Q from the reference's P, and both perplexities.
 
 Included: every token of the second half of each window, so that each has context (llama.cpp's convention), over the
-whole vocabulary, from float32 log-softmax. Left out: the first half of each window. Sums are kept per window, because
-tokens within a window are not independent: standard errors are clustered by window.
+whole vocabulary, from float32 log-softmax. Left out: the first half of each window. Tokens within a window are not
+independent: standard errors are clustered by window (`quantlab.analysis.clustered`).
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,23 +15,31 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from quantlab.records import Estimate
+from quantlab.analysis import clustered
+from quantlab.records import Estimate, SureTokens
 
-METRICS_VERSION = 1
-MIN_WINDOWS = 30
-"""Below it no interval or standard error is given (the window means are too few)."""
+METRICS_VERSION = 2
+PERCENTILES = {"median": 50.0, "p90": 90.0, "p95": 95.0, "p99": 99.0, "p99.9": 99.9}
+QUARTERS = 4
+_TOP = 5
+
+Floats = NDArray[np.float64]
 
 
-class WindowSums(NamedTuple):
-    """Sums over the scored tokens of one window."""
+class WindowValues(NamedTuple):
+    """What is kept of one window, one number per scored token, shape (tokens,)."""
 
-    tokens: int
-    kl: float
-    kl_squared: float
-    nll: float
+    kl: Floats
+    """Sum over the vocabulary of P (ln P - ln Q), nats."""
+    nll: Floats
     """Negative log-likelihood of the text under Q, nats."""
-    reference_nll: float
-    top1_agreements: int
+    reference_nll: Floats
+    entropy: Floats
+    """Of P, nats: how unsure the reference was."""
+    top1: Floats
+    """1 where both have the same most likely token."""
+    top5: Floats
+    """Share of the reference's five most likely tokens that are among the variant's."""
 
 
 def scored(length: int) -> slice:
@@ -45,60 +54,98 @@ def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return shifted
 
 
-def window_sums(reference: NDArray[np.float32], variant: NDArray[np.float32], token_ids: NDArray[np.int64]) -> WindowSums:
-    """Compare two logits arrays (length, vocabulary) of one window of token ids (length,).
-
-    KL divergence per token = sum over the vocabulary of P (ln P - ln Q), in nats.
-    """
+def window_values(reference: NDArray[np.float32], variant: NDArray[np.float32], token_ids: NDArray[np.int64]) -> WindowValues:
+    """Compare two logits arrays (length, vocabulary) of one window of token ids (length,)."""
     rows = scored(len(token_ids))
     log_p, log_q = log_softmax(reference[rows]), log_softmax(variant[rows])
     targets = token_ids[1:][rows]
-    agreements = int(np.sum(log_p.argmax(-1) == log_q.argmax(-1)))
     index = np.arange(len(targets))
-    nll, reference_nll = -log_q[index, targets].astype(np.float64), -log_p[index, targets].astype(np.float64)
+    nll, reference_nll = -log_q[index, targets], -log_p[index, targets]
+    best_p, best_q = _best(log_p), _best(log_q)
+    top5 = (best_p[:, :, None] == best_q[:, None, :]).any(axis=2).mean(axis=1)
+    top1 = log_p.argmax(-1) == log_q.argmax(-1)
     difference = np.subtract(log_p, log_q, out=log_q)
-    np.exp(log_p, out=log_p)
-    kl = np.einsum("tv,tv->t", log_p, difference).astype(np.float64)
-    return WindowSums(len(targets), float(kl.sum()), float((kl**2).sum()), float(nll.sum()), float(reference_nll.sum()), agreements)
+    p = np.exp(log_p)
+    kl = np.einsum("tv,tv->t", p, difference)
+    entropy = -np.einsum("tv,tv->t", p, log_p)
+    return WindowValues(*(np.asarray(v, np.float64) for v in (kl, nll, reference_nll, entropy, top1, top5)))
+
+
+def _best(log_p: NDArray[np.float32]) -> NDArray[np.int64]:
+    """The most likely tokens of each row, in no order, shape (tokens, 5 or the vocabulary's size)."""
+    few = min(_TOP, log_p.shape[1])
+    found: NDArray[np.int64] = np.argpartition(log_p, log_p.shape[1] - few, axis=1)[:, -few:]
+    return found
 
 
 class Divergence(NamedTuple):
-    """The statistics of all windows."""
+    """The statistics of all windows; every standard error clustered by window."""
 
     tokens: int
     perplexity: Estimate
     reference_perplexity: Estimate
+    log_perplexity_ratio: Estimate
     kl: Estimate
     kl_token_standard_error: float
+    """Tokens taken as independent, as llama.cpp prints it."""
+    kl_percentiles: dict[str, Estimate]
+    kl_max: float
     top1_agreement: Estimate
-    log_perplexity_ratio: Estimate
+    top5_overlap: Estimate
+    delta_p: Estimate
+    """Mean of Q(x) - P(x), x the text's next token."""
+    delta_p_rms: Estimate
+    by_entropy: tuple[SureTokens, ...]
+    """Quarters of the tokens by the reference's entropy, the surest first."""
 
 
-def summarize(windows: Sequence[WindowSums]) -> Divergence:
-    """Means over all scored tokens with standard errors clustered by window.
+def summarize(windows: Sequence[WindowValues]) -> Divergence:
+    """Means over all scored tokens. All windows score the same number of tokens.
 
-    All windows score the same number of tokens, so the mean over tokens is the mean of the window means and its
-    standard error is their standard deviation / sqrt(windows). Perplexity by the delta method: PPL × SE(mean loss).
-    ln(PPL_Q / PPL_P) is the mean of the paired differences of the losses, so the covariance is in its standard error.
+    Perplexity by the delta method: PPL × SE(mean loss). ln(PPL_Q / PPL_P) is the mean of the paired differences of the
+    losses, so Var_Q + Var_P - 2 Cov is in its standard error.
     """
-    tokens = sum(w.tokens for w in windows)
-    kl = _mean([w.kl / w.tokens for w in windows])
-    token_variance = sum(w.kl_squared for w in windows) / tokens - kl.value**2
+    kl, nll, reference_nll, entropy, top1, top5 = (np.stack([w[i] for w in windows]) for i in range(len(WindowValues._fields)))
+    delta_p = np.exp(-nll) - np.exp(-reference_nll)
+    square = clustered.mean(delta_p**2)
+    rms = math.sqrt(square.value)
     return Divergence(
-        tokens,
-        _exp(_mean([w.nll / w.tokens for w in windows])),
-        _exp(_mean([w.reference_nll / w.tokens for w in windows])),
-        kl,
-        math.sqrt(max(token_variance, 0.0) / max(tokens - 1, 1)),
-        _mean([w.top1_agreements / w.tokens for w in windows]),
-        _mean([(w.nll - w.reference_nll) / w.tokens for w in windows]),
+        tokens=kl.size,
+        perplexity=_exp(clustered.mean(nll)),
+        reference_perplexity=_exp(clustered.mean(reference_nll)),
+        log_perplexity_ratio=clustered.mean(nll - reference_nll),
+        kl=clustered.mean(kl),
+        kl_token_standard_error=float(kl.std(ddof=1) / math.sqrt(kl.size)) if kl.size > 1 else 0.0,
+        kl_percentiles={name: clustered.percentile(kl, q) for name, q in PERCENTILES.items()},
+        kl_max=float(kl.max()),
+        top1_agreement=clustered.mean(top1),
+        top5_overlap=clustered.mean(top5),
+        delta_p=clustered.mean(delta_p),
+        delta_p_rms=Estimate(
+            value=rms, standard_error=None if square.standard_error is None or not rms else square.standard_error / (2 * rms), n=square.n
+        ),
+        by_entropy=_by_entropy(kl, entropy, top1),
     )
 
 
-def _mean(values: Sequence[float]) -> Estimate:
-    array = np.asarray(values, dtype=np.float64)
-    error = float(array.std(ddof=1) / math.sqrt(len(array))) if len(array) >= MIN_WINDOWS else None
-    return Estimate(value=float(array.mean()), standard_error=error, n=len(array))
+def _by_entropy(kl: Floats, entropy: Floats, top1: Floats) -> tuple[SureTokens, ...]:
+    """Mean divergence and agreement in each quarter of the tokens by entropy; a window without such tokens counts nothing."""
+    edges = np.quantile(entropy, np.linspace(0, 1, QUARTERS + 1))
+    found = []
+    for i, (low, high) in enumerate(itertools.pairwise(edges)):
+        inside = (entropy >= low) & ((entropy < high) | (i == QUARTERS - 1))
+        if not inside.any():
+            continue  # equal edges: a quarter of tokens that are all alike
+        found.append(
+            SureTokens(
+                entropy_from_nats=float(low),
+                entropy_to_nats=float(high),
+                tokens=int(inside.sum()),
+                kl_divergence_nats=clustered.ratio((kl * inside).sum(1), inside.sum(1)),
+                top1_agreement=clustered.ratio((top1 * inside).sum(1), inside.sum(1)),
+            )
+        )
+    return tuple(found)
 
 
 def _exp(loss: Estimate) -> Estimate:

@@ -99,14 +99,14 @@ def _check_dense(
     checkpoint: Checkpoint, device: str, token_ids: NDArray[np.int64], real: NDArray[np.float32]
 ) -> tuple[bool, float | None, tuple[str, ...]]:
     """Whether the checkpoint dequantized into dense layers gives what its real kernel gives (used on a CPU only)."""
-    from quantlab.analysis.divergence import window_sums
+    from quantlab.analysis.divergence import window_values
     from quantlab.engines import _dense
 
     form = _dense.form_of(checkpoint.weights) if checkpoint.manifest.format == "safetensors" else None
     if device != "cpu" or form is None:
         return False, None, ()
-    sums = window_sums(real, _logits(checkpoint, device, token_ids, dense=True), token_ids)
-    found = sums.kl / sums.tokens
+    values = window_values(real, _logits(checkpoint, device, token_ids, dense=True), token_ids)
+    found = float(values.kl.mean())
     if found > DENSE_TOLERANCE_NATS:
         return False, found, (f"Quality was measured with the real kernel: {form} it differs by {found:.2g} nats.",)
     note = f"Quality was measured {form}, which diverges from the real kernel by less than {DENSE_TOLERANCE_NATS} nats on the check text."

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
 from quantlab import engines
-from quantlab.analysis.divergence import METRICS_VERSION, WindowSums, scored, summarize, window_sums
+from quantlab.analysis.divergence import METRICS_VERSION, WindowValues, scored, summarize, window_values
 from quantlab.cell import Cell, require_memory
 from quantlab.checkpoint import Checkpoint
 from quantlab.device import Device
-from quantlab.errors import QuantlabError
+from quantlab.errors import CellFailure, QuantlabError
 from quantlab.items import Items, key_of
 from quantlab.progress import Progress
 from quantlab.records import DivergenceRecord
 from quantlab.stages.reference import Reference, folder_of
 from quantlab.versions import installed
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 def runs_dense(checkpoint: Checkpoint, device: Device) -> bool:
@@ -34,18 +42,25 @@ def run(cell: Cell, device: Device, progress: Progress) -> DivergenceRecord:
         METRICS_VERSION, engine.name, engine.dtype, dense, device.name, reference.info.model_dump(), installed(_libraries(engine.name))
     )
     done = Items(cell.root, checkpoint.sha256, "divergence")
-    sums: list[WindowSums] = []
+    values: list[WindowValues] = []
     with progress.step(f"{cell.variant.slug}: divergence from the reference", len(token_ids)) as step:
         for i, ids in enumerate(token_ids):
             key = key_of(settings, i)
             found = done.get(key)
             if found is None:
-                found = list(window_sums(reference.logits(i), engine.logits(ids), ids))
+                found = [column.tolist() for column in window_values(reference.logits(i), _finite(engine.logits(ids), i), ids)]
                 done.add({key: found})
-            sums.append(WindowSums(*found))
+            values.append(WindowValues(*map(np.asarray, found)))
             step.advance()
     engine.close()
-    return _record(cell, checkpoint, engine, device, sums, dense)
+    return _record(cell, checkpoint, engine, device, values, dense)
+
+
+def _finite(logits: NDArray[np.float32], window: int) -> NDArray[np.float32]:
+    """The logits themselves. Raises CellFailure where one is not finite, with the window."""
+    if not np.isfinite(logits).all():
+        raise CellFailure("broken_checkpoint", f"the logits of window {window + 1} of the evaluation text are not finite")
+    return logits
 
 
 def _libraries(engine: str) -> tuple[str, ...]:
@@ -53,10 +68,11 @@ def _libraries(engine: str) -> tuple[str, ...]:
 
 
 def _record(
-    cell: Cell, checkpoint: Checkpoint, engine: engines.Engine, device: Device, sums: list[WindowSums], dense: bool
+    cell: Cell, checkpoint: Checkpoint, engine: engines.Engine, device: Device, values: list[WindowValues], dense: bool
 ) -> DivergenceRecord:
     token_ids = cell.prepared.token_ids("evaluation")
-    found = summarize(sums)
+    found = summarize(values)
+    text_bytes = _scored_bytes(cell, checkpoint)
     return DivergenceRecord(
         model=cell.model,
         variant=cell.variant.slug,
@@ -64,10 +80,10 @@ def _record(
         engine=engine.name,
         device=device.name,
         versions=installed(_libraries(engine.name)),
-        windows=len(sums),
+        windows=len(values),
         window_tokens=token_ids.shape[1],
         scored_tokens=found.tokens,
-        text_bytes=_scored_bytes(cell, checkpoint),
+        text_bytes=text_bytes,
         dtype=engine.dtype,
         dense=dense,
         dense_check_nats=checkpoint.manifest.dense_check_nats if dense else None,
@@ -75,8 +91,15 @@ def _record(
         reference_perplexity=found.reference_perplexity,
         kl_divergence_nats=found.kl,
         kl_divergence_token_standard_error=found.kl_token_standard_error,
+        kl_divergence_percentiles_nats=found.kl_percentiles,
+        kl_divergence_max_nats=found.kl_max,
         top1_agreement=found.top1_agreement,
+        top5_overlap=found.top5_overlap,
+        delta_p=found.delta_p,
+        delta_p_rms=found.delta_p_rms,
         log_perplexity_ratio=found.log_perplexity_ratio,
+        bits_per_byte=math.log(found.perplexity.value) * found.tokens / (math.log(2) * text_bytes),
+        by_entropy=found.by_entropy,
     )
 
 
