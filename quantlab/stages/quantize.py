@@ -41,9 +41,7 @@ def require_possible(cell: Cell, method: Method) -> None:
         raise CellFailure("not_offered", f"{variant.method} does not offer {variant.bits} bits: it has {offered}")
     missing = set(method.REQUIRES) - set(installed(method.REQUIRES))
     if missing:
-        raise CellFailure(
-            "not_installed", f"{', '.join(sorted(missing))} is not installed: {bring_extra(method.EXTRA or method.REQUIRES[0])}"
-        )
+        raise CellFailure("not_installed", f"{', '.join(sorted(missing))} is not installed: {bring_extra(method.EXTRA or 'all')}")
 
 
 def _manifest(cell: Cell, method: Method) -> Manifest:

@@ -65,10 +65,10 @@ def test_an_import_that_hangs_is_given_up(library: Callable[[str], None]) -> Non
 
 
 def test_another_version_than_asked_for_is_told(library: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> None:
-    from quantlab.cli import _install
+    from quantlab import install
 
     library("")
-    monkeypatch.setattr(_install, "asked", lambda: {"qlfake": _install.Asked("qlfake", "==2.0", frozenset())})
+    monkeypatch.setattr(install, "asked", lambda: {"qlfake": install.Asked("qlfake", "==2.0", frozenset())})
     found = _imports.check("qlfake")
     assert (found.state, found.detail, found.fix) == ("other version", "quantlab asks for ==2.0", "pip install 'qlfake==2.0'")
 

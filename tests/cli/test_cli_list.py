@@ -8,8 +8,7 @@ from collections.abc import Callable
 import pytest
 from click.testing import Result
 
-from quantlab import engines, methods
-from quantlab.cli import _install
+from quantlab import engines, install, methods
 
 
 def _rows(result: Result, what: str) -> list[dict[str, object]]:
@@ -32,7 +31,7 @@ def test_a_missing_library_comes_with_the_command_that_brings_it(quantlab: Calla
     monkeypatch.setattr("quantlab.versions.installed", lambda names: {name: "1" for name in names if name != "bitsandbytes"})
     rows = {row["name"]: row for row in _rows(quantlab("list", "methods", "--json"), "methods")}
     assert rows["bitsandbytes"]["installed"] is False
-    assert rows["bitsandbytes"]["install"] == _install.bring_extra("bitsandbytes")
+    assert rows["bitsandbytes"]["install"] == install.bring_extra("bitsandbytes")
     assert rows["baseline"]["installed"] is True
     assert "pip install" in quantlab("list", "methods").stdout
 
@@ -50,7 +49,7 @@ def test_an_unknown_list_is_refused(refused: Callable[..., str]) -> None:
 
 
 def test_commands_that_bring_a_library_pin_what_quantlab_asks_for() -> None:
-    assert _install.bring("torch") == f"pip install 'torch{_install.asked()['torch'].specifier}'"
-    assert _install.bring("gguf") == _install.bring_extra("gguf")
-    assert "--no-deps" in _install.reinstall("torch")
-    assert "pytest" not in _install.asked()
+    assert install.bring("torch") == f"pip install 'torch{install.asked()['torch'].specifier}'"
+    assert install.bring("gguf") == install.bring_extra("gguf")
+    assert "--no-deps" in install.reinstall("torch")
+    assert "pytest" not in install.asked()
