@@ -86,6 +86,13 @@ class TasksSpec(Frozen):
     batch_size: int = Field(default=8, ge=1)
 
 
+class ComparisonSpec(Frozen):
+    """How a variant's answers are judged against the unquantized model's."""
+
+    margin_points: float = Field(default=1.0, gt=0, le=100)
+    """The drop in percentage points that would still be accepted."""
+
+
 class Recipe(Frozen):
     """All that a run needs to know of one model."""
 
@@ -100,6 +107,7 @@ class Recipe(Frozen):
     reference: ReferenceSpec = ReferenceSpec()
     measure: MeasureSpec = MeasureSpec()
     tasks: TasksSpec = TasksSpec()
+    comparison: ComparisonSpec = ComparisonSpec()
     variants: dict[str, dict[str, Any]] = {}
 
     @field_validator("model")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from quantlab.reporting.drops import Drop, task_drop, task_names, variant_mean_drop
 from quantlab.reporting.load import ModelRecords, VariantRecords
 from quantlab.reporting.numbers import percent, points
-from quantlab.reporting.summary import status_of
+from quantlab.reporting.status import status_of
 from quantlab.reporting.table import Column, Row, Table
+from quantlab.reporting.verdicts import Judged, interval_text, judge_all, judge_tasks
 
 MEAN = "mean"
 
@@ -30,6 +31,7 @@ def _mean_row(records: ModelRecords, variant: VariantRecords, tasks: tuple[str, 
     row.put("drop_points", mean.points if mean else None, reason)
     row.put("drop_standard_error", mean.standard_error if mean else None)
     drops = [drop for task in tasks if (drop := task_drop(records, variant, task).drop)] if mean else []
+    _put_judged(row, judge_all(records, variant) if mean else None, reason)
     _put_flips(row, drops, reason)
     row.put("chance", None)
     row.fail(status_of(variant).failed)
@@ -44,10 +46,18 @@ def _task_row(records: ModelRecords, variant: VariantRecords, task: str) -> Row:
     outcome = task_drop(records, variant, task)
     row.put("drop_points", outcome.drop.points if outcome.drop else None, outcome.reason)
     row.put("drop_standard_error", outcome.drop.standard_error if outcome.drop else None)
+    _put_judged(row, judge_tasks(records, variant).get(task), outcome.reason)
     _put_flips(row, [outcome.drop] if outcome.drop else [], outcome.reason)
     row.put("chance", result.chance if result else None)
     row.fail(status_of(variant).failed)
     return row
+
+
+def _put_judged(row: Row, judged: Judged | None, reason: str | None) -> None:
+    """The 95 % interval of the drop and the verdict at the recipe's margin."""
+    row.put("drop_lower_points", judged.ninety_five.lower if judged else None)
+    row.put("drop_upper_points", judged.ninety_five.upper if judged else None)
+    row.put("verdict", judged.verdict if judged else None, reason or "the metric is not right or wrong")
 
 
 def _put_flips(row: Row, drops: list[Drop], reason: str | None) -> None:
@@ -70,7 +80,8 @@ _COLUMNS = (
     Column("task", ("task",), str),
     Column("variant", ("variant",), str),
     Column("score (%)", ("score", "score_standard_error"), _score),
-    Column("drop (points)", ("drop_points", "drop_standard_error"), points),
+    Column("drop (points) [95 % interval]", ("drop_points", "drop_lower_points", "drop_upper_points"), interval_text),
+    Column("verdict", ("verdict",), str),
     Column("right to wrong", ("right_to_wrong",), "{:,}".format),
     Column("wrong to right", ("wrong_to_right",), "{:,}".format),
     Column("flips", ("flips",), percent),

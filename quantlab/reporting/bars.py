@@ -25,25 +25,32 @@ class Bars(NamedTuple):
     title: str
     variants: tuple[str, ...]
     values: tuple[float | None, ...]
-    errors: tuple[float | None, ...]
-    """Standard errors, in the values' unit."""
+    ends: tuple[tuple[float, float] | None, ...]
+    """Lower and upper end of each value's interval; None where there is none."""
     absent: tuple[str, ...]
     """What stands in place of a bar without a value."""
     text: Callable[[float], str]
     log: bool = False
 
 
-def bars_of(rows: Sequence[Row], key: str, title: str, text: Callable[[float], str], log: bool = False, error: str = "") -> Bars:
+def bars_of(
+    rows: Sequence[Row], key: str, title: str, text: Callable[[float], str], log: bool = False, ends: tuple[str, str] | None = None
+) -> Bars:
     """A panel of one column of a table."""
     return Bars(
         title=title,
         variants=tuple(str(row.values["variant"]) for row in rows),
         values=tuple(row.number(key) for row in rows),
-        errors=tuple(row.number(error) if error else None for row in rows),
+        ends=tuple(_ends(row, ends) for row in rows),
         absent=tuple(row.failed.kind if row.failed else "not measured" for row in rows),
         text=text,
         log=log,
     )
+
+
+def _ends(row: Row, keys: tuple[str, str] | None) -> tuple[float, float] | None:
+    low, high = (row.number(key) for key in keys) if keys else (None, None)
+    return (low, high) if low is not None and high is not None else None
 
 
 def bars_svg(panels: Sequence[Bars]) -> str:
@@ -65,7 +72,7 @@ def _draw(axes: Axes, bars: Bars) -> None:
     start = low if bars.log else 0.0
     axes.set_xscale("log" if bars.log else "linear")
     axes.set_xlim(low, high)
-    for place, (slug, value, error) in enumerate(zip(bars.variants, bars.values, bars.errors, strict=True)):
+    for place, (slug, value, ends) in enumerate(zip(bars.variants, bars.values, bars.ends, strict=True)):
         if value is None:
             axes.annotate(bars.absent[place], (start, place), xytext=(4, 0), textcoords="offset points", va="center", **_GREY)
             continue
@@ -74,8 +81,9 @@ def _draw(axes: Axes, bars: Bars) -> None:
             axes.plot([start, end], [place, place], color=colour, linewidth=1, alpha=0.5)
             axes.plot([end], [place], color=colour, marker="o", markersize=6, clip_on=False)
         else:
-            axes.barh(place, end, height=0.7, color=colour, xerr=error, error_kw=_ERROR)
-        tip = max(start, end + (error or 0.0))
+            reach = [[end - ends[0]], [ends[1] - end]] if ends else None
+            axes.barh(place, end, height=0.7, color=colour, xerr=reach, error_kw=_ERROR)
+        tip = max(start, ends[1] if ends else end)
         axes.annotate(bars.text(value), (tip, place), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8)
     axes.set_yticks(range(len(bars.variants)), bars.variants)
     axes.set_ylim(len(bars.variants) - 0.5, -0.5)
@@ -87,11 +95,11 @@ def _draw(axes: Axes, bars: Bars) -> None:
 
 def _limits(bars: Bars) -> tuple[float, float]:
     """The axis' ends, with room on the right for the figures."""
-    known = [(value, error or 0.0) for value, error in zip(bars.values, bars.errors, strict=True) if value is not None]
+    known = [(value, ends or (value, value)) for value, ends in zip(bars.values, bars.ends, strict=True) if value is not None]
     if bars.log:
         positive = [value for value, _ in known if value > 0] or [1.0]
         low = min(positive) / 3
         return low, max(positive) * (max(positive) / low) ** 0.35
-    low, high = min(0.0, *(v - e for v, e in known)), max(0.0, *(v + e for v, e in known))
+    low, high = min(0.0, *(ends[0] for _, ends in known)), max(0.0, *(ends[1] for _, ends in known))
     span = high - low or 1.0
     return (low - 0.05 * span if low < 0 else 0.0), high + 0.32 * span

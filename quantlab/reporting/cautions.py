@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from itertools import pairwise
 
 from quantlab.records import Estimate
-from quantlab.reporting.drops import items_of, task_drop, task_names
+from quantlab.reporting.drops import items_of
 from quantlab.reporting.load import BASELINE, ModelRecords, VariantRecords
 from quantlab.reporting.noise import distinguishable, interval, noise_floor
-from quantlab.reporting.numbers import listing, points, significant
+from quantlab.reporting.numbers import listing, significant
+from quantlab.reporting.verdicts import interval_text, judge_tasks
 
 SUSPICIOUS_POINTS = 2.0
 """An 8-bit variant loses 0 to 1.5 % in the literature; an interval wholly above this means a broken harness."""
@@ -38,12 +39,11 @@ def _devices(records: ModelRecords) -> Iterable[str]:
 def _eight_bit(records: ModelRecords, variant: VariantRecords) -> Iterable[str]:
     if variant.variant.bits != 8:
         return
-    for task in task_names(records):
-        drop = task_drop(records, variant, task).drop
-        if drop and drop.standard_error is not None and drop.points - 2 * drop.standard_error > SUSPICIOUS_POINTS:
+    for task, judged in judge_tasks(records, variant).items():
+        if judged.ninety_five.lower > SUSPICIOUS_POINTS:
             yield (
-                f"{variant.slug} loses {points(drop.points, drop.standard_error)} points on {task}: at 8 bits an interval (± 2 standard "
-                f"errors) wholly above {SUSPICIOUS_POINTS:g} points is not expected. Suspect the evaluation before the method."
+                f"{variant.slug} loses {interval_text(judged.points, *judged.ninety_five)} points on {task}: at 8 bits an interval wholly "
+                f"above {SUSPICIOUS_POINTS:g} points is not expected. Suspect the evaluation before the method."
             )
 
 

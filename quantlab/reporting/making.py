@@ -6,7 +6,7 @@ from functools import partial
 
 from quantlab.reporting.load import ModelRecords, VariantRecords
 from quantlab.reporting.numbers import ByteUnit, beside, fixed, unit_for
-from quantlab.reporting.summary import status_of
+from quantlab.reporting.status import status_of
 from quantlab.reporting.table import Column, Row, Table
 
 _FIELDS = (

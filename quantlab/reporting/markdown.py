@@ -34,6 +34,7 @@ def render(records: ModelRecords, tables: Mapping[str, Table], plots: Collection
         provenance=provenance(records),
         settings=settings(records),
         baseline=BASELINE,
+        margin=f"{records.recipe.comparison.margin_points:g}",
         gigabytes="(GB" in tables["summary"].markdown(),
         on_device=any(row.values["peak_memory_kind"] == "process_vram_bytes" for row in tables["summary"].rows),
     )

@@ -7,7 +7,7 @@ from functools import partial
 from quantlab.reporting import footprint
 from quantlab.reporting.load import ModelRecords, VariantRecords
 from quantlab.reporting.numbers import ByteUnit, beside, percent, unit_for
-from quantlab.reporting.summary import status_of
+from quantlab.reporting.status import status_of
 from quantlab.reporting.table import Column, Row, Table
 
 _HEADERS = {

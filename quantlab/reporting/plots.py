@@ -39,7 +39,9 @@ def _quality(rows: Sequence[Row]) -> list[Bars]:
 
 def _drops(rows: Sequence[Row], task: str) -> Bars:
     shown = [row for row in rows if row.values["variant"] != BASELINE]
-    return bars_of(shown, "drop_points", f"{task}: accuracy drop\n(points, ± standard error)", points, error="drop_standard_error")
+    return bars_of(
+        shown, "drop_points", f"{task}: accuracy drop\n(points, 95 % interval)", points, ends=("drop_lower_points", "drop_upper_points")
+    )
 
 
 def _speeds(rows: Sequence[Row]) -> list[Bars]:

@@ -8,7 +8,7 @@ from quantlab.records import SpeedPoint
 from quantlab.reporting.load import ModelRecords, VariantRecords, failure_text
 from quantlab.reporting.numbers import significant
 from quantlab.reporting.rates import comparable, rate, same_point
-from quantlab.reporting.summary import status_of
+from quantlab.reporting.status import status_of
 from quantlab.reporting.table import Column, Row, Table
 
 

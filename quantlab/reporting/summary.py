@@ -6,15 +6,16 @@ A variant that failed keeps its row: its status says why, and no cell of it has 
 from __future__ import annotations
 
 from functools import partial
-from typing import NamedTuple
 
 from quantlab.reporting import footprint
 from quantlab.reporting.drops import task_drop, task_names, variant_mean_drop
-from quantlab.reporting.load import ModelRecords, VariantRecords, failure_text, kind_words
+from quantlab.reporting.load import ModelRecords, VariantRecords, failure_text
 from quantlab.reporting.noise import distinguishable, noise_floor
-from quantlab.reporting.numbers import ByteUnit, beside, divergence, percent, perplexity, points, ratio, significant, unit_for
+from quantlab.reporting.numbers import ByteUnit, beside, divergence, percent, perplexity, ratio, significant, unit_for
 from quantlab.reporting.rates import comparable, first_point, rate, same_point
-from quantlab.reporting.table import Column, Failed, Row, Table
+from quantlab.reporting.status import status_of
+from quantlab.reporting.table import Column, Row, Table
+from quantlab.reporting.verdicts import interval_text, judge_all, judge_tasks
 
 
 def summary_table(records: ModelRecords) -> Table:
@@ -25,31 +26,6 @@ def summary_table(records: ModelRecords) -> Table:
     return Table("summary", rows, _columns(tasks, unit))
 
 
-class Status(NamedTuple):
-    """How far a variant came."""
-
-    name: str
-    """`measured`, `collapsed`, `partly measured` or `failed`."""
-    failed: Failed | None
-    """Set where there is no number at all."""
-    reason: str | None
-    """Why the name is not `measured`."""
-
-
-def status_of(variant: VariantRecords) -> Status:
-    """The status of a variant, from all its records."""
-    failures = [record.failure for record in variant.records.values() if record.failure]
-    whole = variant.failure or (failures[0] if len(failures) == len(variant.records) else None)
-    if whole:
-        return Status("failed", Failed(kind_words(whole.kind), failure_text(whole)), failure_text(whole))
-    if failures:
-        return Status("partly measured", None, "; ".join(dict.fromkeys(map(failure_text, failures))))
-    if variant.quantize and variant.quantize.collapsed:
-        return Status("collapsed", None, "collapsed: its perplexity on the check text is above the vocabulary's size, worse than guessing")
-    lacking = [stage for stage in ("measure", "divergence", "tasks") if stage not in variant.records]
-    return Status("partly measured", None, f"no record of {', '.join(lacking)}") if lacking else Status("measured", None, None)
-
-
 def _row(records: ModelRecords, variant: VariantRecords, tasks: tuple[str, ...]) -> Row:
     status = status_of(variant)
     engine = next((record.engine for record in variant.records.values() if record.engine), None)
@@ -58,13 +34,20 @@ def _row(records: ModelRecords, variant: VariantRecords, tasks: tuple[str, ...])
     row.put("reason", status.reason)
     _put_size(row, records, variant)
     _put_divergence(row, records, variant)
+    by_task = judge_tasks(records, variant)
     for task in tasks:
-        outcome = task_drop(records, variant, task)
+        outcome, found = task_drop(records, variant, task), by_task.get(task)
         row.put(f"drop_points_{task}", outcome.drop.points if outcome.drop else None, outcome.reason)
         row.put(f"drop_standard_error_{task}", outcome.drop.standard_error if outcome.drop else None)
+        row.put(f"drop_lower_points_{task}", found.ninety_five.lower if found else None)
+        row.put(f"drop_upper_points_{task}", found.ninety_five.upper if found else None)
     mean, why = variant_mean_drop(records, variant, tasks)
     row.put("mean_drop_points", mean.points if mean else None, why)
     row.put("mean_drop_standard_error", mean.standard_error if mean else None)
+    judged = judge_all(records, variant) if mean else None
+    row.put("mean_drop_lower_points", judged.ninety_five.lower if judged else None)
+    row.put("mean_drop_upper_points", judged.ninety_five.upper if judged else None)
+    row.put("verdict", judged.verdict if judged else None, why or "a metric is not right or wrong")
     _put_speed(row, records, variant)
     row.notes = (*([status.reason] if status.name == "collapsed" and status.reason else []), *variant.notes("quantize", "divergence"))
     row.fail(status.failed)
@@ -117,7 +100,8 @@ def _put_speed(row: Row, records: ModelRecords, variant: VariantRecords) -> None
 
 
 def _columns(tasks: tuple[str, ...], unit: ByteUnit) -> tuple[Column, ...]:
-    drops = [Column(f"drop {t} (points)", (f"drop_points_{t}", f"drop_standard_error_{t}"), points) for t in tasks]
+    ends = ("drop_points", "drop_lower_points", "drop_upper_points")
+    drops = [Column(f"drop {t} (points) [95 %]", tuple(f"{end}_{t}" for end in ends), interval_text) for t in tasks]
     kl = ("kl_divergence_nats", "kl_divergence_standard_error", "distinguishable")
     rates = partial(beside, significant, ratio)
     # What decides stands first: a wide table is cut off on the right.
@@ -127,10 +111,11 @@ def _columns(tasks: tuple[str, ...], unit: ByteUnit) -> tuple[Column, ...]:
         Column(f"disk ({unit.name}, saved)", ("disk_bytes", "disk_saving"), partial(beside, unit.text, percent)),
         Column("KL divergence (nats/token)", kl, _divergence),
         Column(
-            "mean drop (points)" if len(tasks) != 1 else f"drop {tasks[0]} (points)",
-            ("mean_drop_points", "mean_drop_standard_error"),
-            points,
+            f"{'mean drop' if len(tasks) != 1 else f'drop {tasks[0]}'} (points) [95 % interval]",
+            ("mean_drop_points", "mean_drop_lower_points", "mean_drop_upper_points"),
+            interval_text,
         ),
+        Column("verdict", ("verdict",), str),
         Column("decode (tokens/s, ratio)", ("decode_tokens_per_second", "decode_ratio"), rates),
         Column(f"peak memory ({unit.name}, saved)", ("peak_memory_bytes", "peak_memory_saving"), partial(beside, unit.text, percent)),
         Column("perplexity", ("perplexity",), perplexity),

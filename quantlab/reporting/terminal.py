@@ -12,8 +12,8 @@ def summary(report: Path) -> Table:
     """The table of a written report; a dash stands for what was not measured, its reason is in the report."""
     table = Table(title=None, header_style="bold")
     table.add_column("variant", no_wrap=True)
-    for name in ("status", "bits/weight", "disk MB", "saved %", "KL nats", "mean drop, points", "decode tok/s", "ratio"):
-        table.add_column(name, justify="left" if name == "status" else "right", no_wrap=True)
+    for name in ("status", "bits/weight", "disk MB", "saved %", "KL nats", "mean drop, points", "verdict", "decode tok/s", "ratio"):
+        table.add_column(name, justify="left" if name in ("status", "verdict") else "right", no_wrap=True)
     with (report.parent / "tables" / "summary.csv").open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             table.add_row(
@@ -23,7 +23,8 @@ def summary(report: Path) -> Table:
                 _number(row["disk_bytes"], ".1f", 1e-6),
                 _number(row["disk_saving"], ".1f", 100),
                 _number(row["kl_divergence_nats"], ".3g"),
-                _drop(row["mean_drop_points"], row["mean_drop_standard_error"]),
+                _drop(row["mean_drop_points"], row["mean_drop_lower_points"], row["mean_drop_upper_points"]),
+                row["verdict"] or "–",
                 _number(row["decode_tokens_per_second"], ".3g"),
                 _number(row["decode_ratio"], ".2f"),
             )
@@ -34,9 +35,7 @@ def _number(text: str, form: str, factor: float = 1.0) -> str:
     return format(float(text) * factor, form) if text else "–"
 
 
-def _drop(value: str, error: str) -> str:
+def _drop(value: str, lower: str, upper: str) -> str:
     if not value:
         return "–"
-    if error and float(error) == 0:
-        return "no change"
-    return f"{float(value):.1f}" + (f" ± {float(error):.1f}" if error else "")
+    return f"{float(value):.1f}" + (f" [{float(lower):.1f}, {float(upper):.1f}]" if lower and upper else "")

@@ -19,12 +19,13 @@ from quantlab.reporting.metrics import metrics_json, plot_files
 from quantlab.reporting.plots import draw_plots
 from quantlab.reporting.speed import speed_table
 from quantlab.reporting.summary import summary_table
+from quantlab.reporting.verdicts import decisions_table
 
 
 def run(root: Path, model: str) -> Path:
     """Write the report and return the path of report.md. Raises QuantlabError where there is nothing to report."""
     records = load_model(root, check_model_name(model))
-    made = [make(records) for make in (summary_table, accuracy_table, memory_table, speed_table, quantization_table)]
+    made = [make(records) for make in (summary_table, accuracy_table, decisions_table, memory_table, speed_table, quantization_table)]
     tables = {table.name: table for table in made}
     plots = draw_plots(tables["summary"], tables["accuracy"])
     text = render(records, tables, plots)
