@@ -11,6 +11,7 @@ from pathlib import Path
 from quantlab.files import new_folder, write_text
 from quantlab.names import check_model_name
 from quantlab.reporting.accuracy import accuracy_table
+from quantlab.reporting.divergences import divergence_table, sureness_table
 from quantlab.reporting.load import load_model
 from quantlab.reporting.making import quantization_table
 from quantlab.reporting.markdown import render
@@ -21,11 +22,16 @@ from quantlab.reporting.speed import speed_table
 from quantlab.reporting.summary import summary_table
 from quantlab.reporting.verdicts import decisions_table
 
+MAKERS = (
+    *(summary_table, divergence_table, sureness_table, accuracy_table, decisions_table),
+    *(memory_table, speed_table, quantization_table),
+)
+
 
 def run(root: Path, model: str) -> Path:
     """Write the report and return the path of report.md. Raises QuantlabError where there is nothing to report."""
     records = load_model(root, check_model_name(model))
-    made = [make(records) for make in (summary_table, accuracy_table, decisions_table, memory_table, speed_table, quantization_table)]
+    made = [make(records) for make in MAKERS]
     tables = {table.name: table for table in made}
     plots = draw_plots(tables["summary"], tables["accuracy"])
     text = render(records, tables, plots)

@@ -18,6 +18,7 @@ from quantlab.records import (
     QuantizeRecord,
     SpeedPoint,
     SpeedRecord,
+    SureTokens,
     TaskRecord,
     TaskResult,
 )
@@ -127,6 +128,27 @@ def _divergence(ran: dict[str, object], kl: float, perplexity: float) -> Diverge
         perplexity=Estimate(value=perplexity, standard_error=perplexity * 0.03, n=32),
         reference_perplexity=Estimate(value=27.30, standard_error=0.8, n=32),
         kl_divergence_nats=Estimate(value=kl, standard_error=kl * 0.06, n=32),
+        kl_divergence_token_standard_error=kl * 0.03,
+        kl_divergence_percentiles_nats={
+            name: Estimate(value=kl * times, standard_error=kl * times * 0.1 if times < 4 else None, n=32)
+            for name, times in (("median", 0.4), ("p90", 2.5), ("p95", 4.0), ("p99", 9.0), ("p99.9", 30.0))
+        },
+        kl_divergence_max_nats=kl * 50,
+        top1_agreement=Estimate(value=1 - min(0.9, kl), standard_error=0.005, n=32),
+        top5_overlap=Estimate(value=1 - min(0.9, kl / 2), standard_error=0.004, n=32),
+        delta_p=Estimate(value=-kl / 10, standard_error=kl / 100, n=32),
+        delta_p_rms=Estimate(value=kl**0.5 / 5, standard_error=kl**0.5 / 100, n=32),
+        log_perplexity_ratio=Estimate(value=float(np.log(perplexity / 27.30)), standard_error=0.002, n=32),
+        bits_per_byte=float(np.log2(perplexity)) * 8160 / 34_000,
+        by_entropy=tuple(_quarter(i, kl) for i in range(4)),
+    )
+
+
+def _quarter(place: int, kl: float) -> SureTokens:
+    value = Estimate(value=kl * (0.2, 0.6, 1.2, 2.0)[place], standard_error=kl * 0.1, n=32)
+    agreement = Estimate(value=max(0.1, 0.99 - 0.2 * place), standard_error=0.01, n=32)
+    return SureTokens(
+        entropy_from_nats=1.5 * place, entropy_to_nats=1.5 * place + 1.5, tokens=2040, kl_divergence_nats=value, top1_agreement=agreement
     )
 
 
