@@ -135,11 +135,22 @@ def _load(weights: Path, config: dict[str, Any], device: str, dtype: str, trust_
     try:
         if config.get("quant_method") == "fp8" and "weight_scale_method" in config:
             return _load_gptqmodel(weights, device, trust_remote_code)
-        return AutoModelForCausalLM.from_pretrained(
-            weights, dtype=dtype, device_map={"": device}, trust_remote_code=trust_remote_code, use_safetensors=True
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            weights,
+            dtype=dtype,
+            device_map={"": device},
+            trust_remote_code=trust_remote_code,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # named below, in one line
         )
     except ImportError as error:
         raise CellFailure("not_installed", f"{' '.join(str(error).split())[:200]} (install quantlab[all])") from error
+    model, info = loaded
+    wrong = sorted(info["missing_keys"]) + sorted(key[0] for key in info["mismatched_keys"])
+    if wrong:  # transformers only warns, and goes on with whatever the memory held
+        raise CellFailure("broken_checkpoint", f"{len(wrong)} tensors of the architecture are missing or have another shape: {wrong[0]}")
+    return model
 
 
 def _load_gptqmodel(weights: Path, device: str, trust_remote_code: bool) -> Any:

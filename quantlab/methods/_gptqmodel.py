@@ -59,9 +59,30 @@ def quantize(job: Job, config: Any, float32: bool = False) -> InMemory:
             restore_dtypes(job.source, job.destination)
     except (ValueError, NotImplementedError) as error:
         raise CellFailure("unsupported", f"GPTQModel: {' '.join(str(error).split())[:200]}") from error
-    packed = sum(hasattr(layer, "qweight") or hasattr(layer, "weight_scale_inv") for layer in model.model.modules())
-    left = f"GPTQModel leaves {linears - packed} of {linears} linear layers of this architecture unquantized."
-    return InMemory(model_loss(model.model), packed, (left,) if packed < linears else ())
+    packed = [name for name, layer in model.model.named_modules() if hasattr(layer, "qweight") or hasattr(layer, "weight_scale_inv")]
+    plain = [name for name, layer in model.model.named_modules() if isinstance(layer, torch.nn.Linear) and name not in packed]
+    if len(packed) < linears:
+        _name_unquantized(job.destination, packed, plain)
+    left = f"GPTQModel leaves {linears - len(packed)} of {linears} linear layers of this architecture unquantized."
+    return InMemory(model_loss(model.model), len(packed), (left,) if len(packed) < linears else ())
+
+
+def _name_unquantized(folder: Path, packed: list[str], plain: list[str]) -> None:
+    """Say in the saved configuration which layers are packed, where some of a block are not.
+
+    GPTQModel leaves for example the small gates of Qwen3.5's linear attention alone and does not say so; transformers
+    then makes packed layers of them, finds no tensors for these and computes with whatever the memory held.
+    Transformers reads `modules_to_not_convert` for AWQ and, through optimum, `modules_in_block_to_quantize` for GPTQ.
+    """
+    named = {"modules_to_not_convert": sorted(plain), "modules_in_block_to_quantize": [sorted(packed)]}
+    for path in (folder / "config.json", folder / "quantize_config.json"):
+        if path.exists():
+            config = json.loads(path.read_text(encoding="utf-8"))
+            section = config["quantization_config"] if path.name == "config.json" else config
+            key = {"awq": "modules_to_not_convert", "gptq": "modules_in_block_to_quantize"}.get(section.get("quant_method"))
+            if key:
+                section[key] = named[key]
+                write_json(path, config)
 
 
 def restore_dtypes(source: Path, destination: Path) -> None:

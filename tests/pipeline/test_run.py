@@ -70,3 +70,13 @@ def test_the_cards_command_verbatim(quantlab: Quantlab, qwen: Path, tmp_path: Pa
     assert records["awq-4"]["failure"] is None, records["awq-4"]
     assert records["awq-4"]["quantized_layers"] == records["awq-4"]["expected_layers"] > 0
     assert "awq-4" in Path(found["report"]).read_text()
+
+    # GPTQModel leaves the gates of linear attention as they are: they are named, and loaded as they are
+    found = quantlab("run", "qwen3.5-72b", "--method", "gptq", "--bits", "4")
+    records = _records(Path(found["workspace"]), "qwen3.5-72b", "quantize")
+    assert records["gptq-4"]["failure"] is None, records["gptq-4"]
+    for variant, key in (("awq-4", "modules_to_not_convert"), ("gptq-4", "modules_in_block_to_quantize")):
+        config = json.loads((Path(found["workspace"]) / "checkpoints/qwen3.5-72b" / variant / "config.json").read_text())
+        named = str(config["quantization_config"][key])
+        assert ("in_proj_a" in named) == (variant == "awq-4") and ("in_proj_qkv" in named) == (variant == "gptq-4")
+        assert any("unquantized" in note for note in records[variant]["notes"])
