@@ -22,12 +22,18 @@ from quantlab.errors import CellFailure, QuantlabError
 from quantlab.records import RECORDS, Failure, Record, StageName
 from quantlab.results import read_record, record_path, write_record
 
-CellStage = Literal["quantize", "measure", "diverge", "evaluate"]
-RECORD_OF: dict[CellStage, StageName] = {"quantize": "quantize", "measure": "measure", "diverge": "divergence", "evaluate": "tasks"}
+CellStage = Literal["quantize", "measure", "diverge", "evaluate", "sensitivity"]
+RECORD_OF: dict[CellStage, StageName] = {
+    "quantize": "quantize",
+    "measure": "measure",
+    "diverge": "divergence",
+    "evaluate": "tasks",
+    "sensitivity": "sensitivity",
+}
 
 
-def run_isolated(cell: Cell, stage: CellStage, device: str, quiet: bool) -> Record:
-    """Run the stage in a child and return the record that it left.
+def run_isolated(cell: Cell, stage: CellStage, device: str, quiet: bool, **options: Any) -> Record:
+    """Run the stage in a child, with options of its own, and return the record that it left.
 
     What the cell could not do is in the record's `failure`. Raises QuantlabError for a mistake of the user's.
     """
@@ -36,9 +42,9 @@ def run_isolated(cell: Cell, stage: CellStage, device: str, quiet: bool) -> Reco
     with tempfile.TemporaryDirectory() as folder:
         said = Path(folder) / "error.json"
         job: dict[str, Any] = {"root": str(cell.root), "model": cell.model, "variant": cell.variant.slug, "stage": stage, "device": device}
-        job |= {"quiet": quiet, "log": str(log), "error": str(said)}
+        job |= {"quiet": quiet, "log": str(log), "error": str(said), "options": options}
         code = subprocess.run(
-            [sys.executable, "-m", "quantlab.stages", json.dumps(job)], env=_environment(cell, stage, device), check=False
+            [sys.executable, "-m", "quantlab.stages", json.dumps(job)], env=environment_of(cell, stage, device), check=False
         ).returncode
         error = json.loads(said.read_text()) if said.exists() else None
     if error and error["kind"] == "usage":
@@ -78,7 +84,7 @@ def _death(code: int, error: dict[str, Any] | None, log: Path) -> Failure:
     return Failure(kind="crashed", reason=f"{what} (traceback in {log})")
 
 
-def _environment(cell: Cell, stage: CellStage, device: str) -> dict[str, str]:
+def environment_of(cell: Cell, stage: CellStage, device: str) -> dict[str, str]:
     """The child's environment: what the user set comes first."""
     chosen: dict[str, str] = {"TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
     if device == "cpu":

@@ -221,10 +221,32 @@ class TaskRecord(Record):
     seconds: float | None = None
 
 
-StageName = Literal["quantize", "measure", "divergence", "tasks"]
+class PartLoss(Frozen):
+    """What one part of the quantized model costs alone."""
+
+    part: str
+    """Name of the module, or `the rest` for everything outside the blocks."""
+    kl_divergence_nats: Estimate
+
+
+class SensitivityRecord(Record):
+    """The sensitivity stage's result: each part of the quantized model swapped alone into the unquantized one."""
+
+    granularity: Literal["block", "linear"] = "block"
+    windows: int = 0
+    window_tokens: int = 0
+    dtype: str | None = None
+    whole: Estimate | None = None
+    """Mean divergence with every part swapped."""
+    parts: tuple[PartLoss, ...] = ()
+    seconds: float | None = None
+
+
+StageName = Literal["quantize", "measure", "divergence", "tasks", "sensitivity"]
 RECORDS: dict[StageName, type[Record]] = {
     "quantize": QuantizeRecord,
     "measure": MeasureRecord,
     "divergence": DivergenceRecord,
     "tasks": TaskRecord,
+    "sensitivity": SensitivityRecord,
 }

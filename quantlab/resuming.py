@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lm_eval.api.model import LM
 
+from quantlab.errors import CellFailure
 from quantlab.items import Items, key_of
 from quantlab.progress import Step
 
@@ -23,6 +25,8 @@ class ResumingLM(LM):  # type: ignore[misc]
     def __init__(self, lm: Any, items: Mapping[str, Items], settings: str, step: Step) -> None:
         super().__init__()
         self._lm, self._items, self._settings, self._step = lm, items, settings, step
+        self.cut: dict[str, int] = {}
+        """By task: requests that were longer than the context."""
 
     def _answer(self, kind: str, requests: Sequence[Any], ask: Callable[[list[Any]], list[Any]]) -> list[Any]:
         keys = [key_of(self._settings, kind, request.args) for request in requests]
@@ -31,10 +35,14 @@ class ResumingLM(LM):  # type: ignore[misc]
         done = [None if sampled[i] else self._items[requests[i].task_name].get(key) for i, key in enumerate(keys)]
         open_ = [i for i, value in enumerate(done) if value is None]
         self._step.total(len(requests))
+        for task, count in cut_requests(self._lm, requests).items():
+            self.cut[task] = self.cut.get(task, 0) + count
         self._step.advance(len(requests) - len(open_))
         for begin in range(0, len(open_), BLOCK_REQUESTS):
             block = open_[begin : begin + BLOCK_REQUESTS]
             answers = ask([requests[i] for i in block])
+            for i, answer in zip(block, answers, strict=True):
+                _require_finite(answer, requests[i])
             fresh.update(zip(block, answers, strict=True))
             for task in {requests[i].task_name for i in block}:
                 kept = [i for i in block if requests[i].task_name == task and not sampled[i]]
@@ -61,6 +69,25 @@ class ResumingLM(LM):  # type: ignore[misc]
     @property
     def tokenizer_name(self) -> str:
         return str(self._lm.tokenizer_name)
+
+
+def _require_finite(answer: Any, request: Any) -> None:
+    """Raise CellFailure for a log-likelihood that is no number, with the item."""
+    value = answer[0] if isinstance(answer, tuple) else answer
+    if isinstance(value, float) and math.isnan(value):
+        raise CellFailure("broken_checkpoint", f"the log-likelihood of item {request.doc_id} of {request.task_name} is not a number")
+
+
+def cut_requests(lm: Any, requests: Sequence[Any]) -> dict[str, int]:
+    """How many requests of each task are longer than the model's context: lm-eval cuts them from the left without a word."""
+    found: dict[str, int] = {}
+    longest = int(lm.max_length)
+    for request in requests:
+        text = "".join(part for part in request.args[:2] if isinstance(part, str))
+        # a token has a byte at the least, so that a short text needs no tokenizer
+        if len(text.encode()) + 1 > longest and len(lm.tok_encode(text)) > longest:
+            found[request.task_name] = found.get(request.task_name, 0) + 1
+    return found
 
 
 def _plain(answer: Any) -> Any:

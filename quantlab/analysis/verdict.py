@@ -39,8 +39,21 @@ class Counts(NamedTuple):
         return (self.right_to_wrong + self.wrong_to_right) / self.n
 
 
+def verdict_interval(counts: Counts, z: float = _Z05) -> Interval:
+    """The interval that a verdict is read from: Tango's, each end with half an item more that speaks against the claim.
+
+    Tango's own 90 % interval is right on average over the unknown share of flips, not for each: where the drop is the
+    margin of 1 point it says `worse` in up to 8.9 % of cases (n = 300, flips 1.5 %), because the counts are whole
+    numbers. With half a right-to-wrong item more for the upper end, and half a wrong-to-right item more for the lower,
+    no false verdict is above 5 % for n from 100 to 10,000 and flips from 1 to 20 % (summed exactly in the tests).
+    """
+    b, c, n = counts.right_to_wrong, counts.wrong_to_right, counts.n
+    lower, upper = float(limits(b, c + 0.5, n + 0.5, z)[0]), float(limits(b + 0.5, c, n + 0.5, z)[1])
+    return Interval(lower, upper)
+
+
 def verdict_of(ninety: Interval, margin_points: float) -> Verdict:
-    """The verdict of a two-sided 90 % interval of the drop, as a share."""
+    """The verdict of a two-sided 90 % interval of the drop (`verdict_interval`, `pooled`), as a share."""
     if 100 * ninety.upper < margin_points:
         return "within margin"
     return "worse" if 100 * ninety.lower > margin_points else "undecided"
@@ -54,7 +67,15 @@ def pooled(tasks: Sequence[Counts], confidence: float) -> Interval:
     """
     if not tasks:
         raise ValueError("no task to pool")
-    ends = [interval(task.right_to_wrong, task.wrong_to_right, task.n, confidence) for task in tasks]
+    return _mover(tasks, [interval(task.right_to_wrong, task.wrong_to_right, task.n, confidence) for task in tasks])
+
+
+def pooled_verdict_interval(tasks: Sequence[Counts], z: float = _Z05) -> Interval:
+    """The same from each task's `verdict_interval`."""
+    return _mover(tasks, [verdict_interval(task, z) for task in tasks])
+
+
+def _mover(tasks: Sequence[Counts], ends: Sequence[Interval]) -> Interval:
     mean = sum(task.drop for task in tasks) / len(tasks)
     below = math.sqrt(sum((task.drop - end.lower) ** 2 for task, end in zip(tasks, ends, strict=True))) / len(tasks)
     above = math.sqrt(sum((end.upper - task.drop) ** 2 for task, end in zip(tasks, ends, strict=True))) / len(tasks)
@@ -87,17 +108,28 @@ def minimum_detectable_drop(counts: Counts) -> float:
 def items_to_decide(counts: Counts, margin_points: float = MARGIN_POINTS) -> int:
     """About how many items decide at the margin: 6.18 × flips / margin², flips at the upper end of their 90 % interval.
 
-    Where nothing changed, as many as bound the drop below the margin if nothing changes on them either (270 at 1 point).
+    Where nothing changed, as many as bound the drop below the margin if nothing changes on them either (361 at 1 point).
     """
     from statsmodels.stats.proportion import proportion_confint
 
     margin = margin_points / 100
-    least = math.ceil(_Z05**2 * (1 / margin - 1))
+    least = _items_without_a_change(margin)
     changed = counts.right_to_wrong + counts.wrong_to_right
     if not changed:
         return least
     upper = float(proportion_confint(changed, counts.n, alpha=0.10, method="wilson")[1])
     return max(least, math.ceil(_ITEMS * upper / margin**2))
+
+
+def _items_without_a_change(margin: float) -> int:
+    """The fewest items on which no change at all gives `within margin`."""
+    low, high = 1, 2
+    while verdict_interval(Counts(high, 0, 0)).upper >= margin:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if verdict_interval(Counts(middle, 0, 0)).upper < margin else (middle, high)
+    return high
 
 
 def _none_changed(n: int) -> float:

@@ -42,6 +42,13 @@ class Context(NamedTuple):
     """No progress."""
 
 
+class Ending(NamedTuple):
+    """What a command returns that ends with an exit code of its own, such as a gate that does not pass."""
+
+    value: Any
+    code: int
+
+
 def common(function: Callable[..., Any]) -> Callable[..., None]:
     """Give a command `--json` and `--quiet`, and turn how it ends into output and an exit code (the module's table)."""
 
@@ -52,8 +59,11 @@ def common(function: Callable[..., Any]) -> Callable[..., None]:
         ctx = Context(as_json, quiet or bool(os.environ.get(QUIET)))
         with ending(as_json), _clean_stdout(as_json) as stdout:
             result = function(ctx, *args, **options)
+            value, code = result if isinstance(result, Ending) else (result, 0)
             if as_json:
-                print(to_json(result), file=stdout, flush=True)
+                print(to_json(value), file=stdout, flush=True)
+            if code:
+                raise SystemExit(code)
 
     return command
 

@@ -18,6 +18,7 @@ from quantlab.errors import QuantlabError, unknown
 FOLDER = Path(__file__).parent
 SECTIONS = {
     "Run": ("run", "list", "show", "doctor", "clean"),
+    "Judge what was measured": ("check", "diff", "sensitivity"),
     "Stages, in the order of the pipeline": (
         "probe",
         "prepare",

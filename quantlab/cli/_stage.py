@@ -50,6 +50,20 @@ def run_stage(ctx: Context, stage: str, model: str, variant: str, device: str | 
     return record
 
 
+def workspace_of(model: str) -> Path:
+    """The current folder where it has the model's recipe, else the run of that name. Raises QuantlabError."""
+    from quantlab.errors import QuantlabError
+    from quantlab.names import check_model_name
+
+    name = check_model_name(model)
+    for root in (Path.cwd(), Path.cwd() / "runs" / name):
+        if (root / "recipes" / f"{name}.yaml").is_file() and (root / "checkpoints" / name).is_dir():
+            return root
+    raise QuantlabError(
+        f"there are no checkpoints of {name} here or in runs/{name}: make one with `quantlab run {name} --method M --bits B`"
+    )
+
+
 def offline(root: Path, model: str) -> None:
     """Keep the libraries from asking the hub where the recipe needs nothing of it; the user's own setting comes first."""
     import os

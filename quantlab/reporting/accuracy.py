@@ -69,6 +69,8 @@ def _put_flips(row: Row, drops: list[Drop], reason: str | None) -> None:
     row.put("right_to_wrong", lost if known else None, why)
     row.put("wrong_to_right", won if known else None, why)
     row.put("flips", (lost + won) / n if known else None, why)
+    answers = [drop.changed for drop in drops if drop.changed is not None]
+    row.put("changed_answers", sum(answers) if drops and len(answers) == len(drops) else None, reason or "the answers were not kept")
     row.put("n", n or None, why)
 
 
@@ -85,5 +87,6 @@ _COLUMNS = (
     Column("right to wrong", ("right_to_wrong",), "{:,}".format),
     Column("wrong to right", ("wrong_to_right",), "{:,}".format),
     Column("flips", ("flips",), percent),
+    Column("changed answers", ("changed_answers",), "{:,}".format),
     Column("n", ("n",), "{:,}".format),
 )

@@ -26,6 +26,8 @@ class Drop(NamedTuple):
     right_to_wrong: int | None
     """None where the metric is a share per item and not right or wrong."""
     wrong_to_right: int | None
+    changed: int | None = None
+    """Items whose answer is another one, right or wrong; None where the answers were not kept."""
 
     @property
     def flips(self) -> float | None:
@@ -98,7 +100,8 @@ def _unlike(baseline: TaskRecord, ours: TaskRecord, task: str) -> str:
 
 def items_of(samples: pd.DataFrame, task: str, metric: str) -> pd.DataFrame:
     """The items of one task with their values of one metric; samples hold a row for every metric."""
-    return samples.loc[(samples["task"] == task) & (samples["metric"] == metric), [*_ITEM, "value"]]
+    columns = [*_ITEM, "value", *(["answer"] if "answer" in samples.columns else [])]
+    return samples.loc[(samples["task"] == task) & (samples["metric"] == metric), columns]
 
 
 def _compare(baseline: pd.DataFrame, ours: pd.DataFrame, metric: str) -> Outcome:
@@ -108,13 +111,15 @@ def _compare(baseline: pd.DataFrame, ours: pd.DataFrame, metric: str) -> Outcome
     if both.empty:
         return Outcome(None, f"not comparable with {BASELINE}: no item in common")
     a, b = both["value_baseline"].to_numpy(float), both["value_variant"].to_numpy(float)
+    known = {"answer_baseline", "answer_variant"} <= set(both.columns)
+    changed = int((both["answer_baseline"] != both["answer_variant"]).sum()) if known else None
     values = set(a) | set(b)
     if values <= {0.0, 1.0}:
         answers = compare_accuracy(a, b)
-        return Outcome(Drop(answers.n, answers.drop_points, answers.standard_error_points, *answers[1:]), None)
+        return Outcome(Drop(answers.n, answers.drop_points, answers.standard_error_points, *answers[1:], changed), None)
     mean = compare_means(a, b)
     error = mean.standard_error
     if min(values) < 0 or max(values) > 1:
         text = significant(mean.difference) + (f" ± {significant(error, 2)}" if error is not None else "")
         return Outcome(None, f"{metric} is no share of right answers: paired difference {BASELINE} - variant {text} on {mean.n} items")
-    return Outcome(Drop(mean.n, 100 * mean.difference, 100 * error if error is not None else None, None, None), None)
+    return Outcome(Drop(mean.n, 100 * mean.difference, 100 * error if error is not None else None, None, None, changed), None)

@@ -16,14 +16,20 @@ from quantlab.errors import FailureKind, QuantlabError
 from quantlab.names import Variant, parse_variant
 from quantlab.prepared import Prepared, Source, Text
 from quantlab.recipe import Recipe, read_recipe
-from quantlab.records import DivergenceRecord, Failure, MeasureRecord, QuantizeRecord, Record, StageName, TaskRecord
+from quantlab.records import DivergenceRecord, Failure, MeasureRecord, QuantizeRecord, Record, SensitivityRecord, StageName, TaskRecord
 from quantlab.results import read_record, record_path, variants_with_records
 
 BASELINE = "baseline-16"
 SIXTEEN_BIT: Mapping[str, str] = {"transformers": BASELINE, "llama_cpp": "gguf-16"}
 """The unquantized model in each engine: speed, runtime memory and the noise floor are compared with it."""
 SAMPLE_COLUMNS = ("task", "doc_id", "doc_hash", "metric", "value")
-_COMMANDS: Mapping[StageName, str] = {"quantize": "quantize", "measure": "measure", "divergence": "diverge", "tasks": "evaluate"}
+_COMMANDS: Mapping[StageName, str] = {
+    "quantize": "quantize",
+    "measure": "measure",
+    "divergence": "diverge",
+    "tasks": "evaluate",
+    "sensitivity": "sensitivity",
+}
 
 
 class VariantRecords(NamedTuple):
@@ -34,6 +40,7 @@ class VariantRecords(NamedTuple):
     measure: MeasureRecord | None
     divergence: DivergenceRecord | None
     tasks: TaskRecord | None
+    sensitivity: SensitivityRecord | None
     samples: pd.DataFrame | None
     """Per-item results, one row per item and metric: SAMPLE_COLUMNS and more."""
 
@@ -49,6 +56,7 @@ class VariantRecords(NamedTuple):
             "measure": self.measure,
             "divergence": self.divergence,
             "tasks": self.tasks,
+            "sensitivity": self.sensitivity,
         }
         return {stage: record for stage, record in stages.items() if record is not None}
 
@@ -82,6 +90,8 @@ class ModelRecords(NamedTuple):
     """The pinned source as it was prepared; None where this workspace does not hold it."""
     text: Text | None
     """Provenance of the token ids; None where this workspace does not hold it."""
+    reference: dict[str, Any]
+    """references/<model>/reference.json; empty where this workspace does not hold it."""
     variants: dict[str, VariantRecords]
     """By slug: the baseline first, then by method and from most to fewest bits."""
 
@@ -108,17 +118,22 @@ def load_model(root: Path, model: str) -> ModelRecords:
     slugs = variants_with_records(root, model)
     if not slugs:
         raise QuantlabError(f"there are no records of {model} under {root / 'reports' / model / 'data'}: run a stage such as measure first")
-    device = root / "env" / "device.json"
-    about = json.loads(device.read_text(encoding="utf-8")) if device.is_file() else {}
+    about, reference = (_json(root / path) for path in (Path("env") / "device.json", Path("references") / model / "reference.json"))
     prepared = Prepared(root, model)
     return ModelRecords(
         model=model,
         recipe=recipe,
-        device=about if isinstance(about, dict) else {},
+        device=about,
+        reference=reference if "vocabulary" in reference else {},
         source=prepared.source() if (prepared.source_folder / "source.json").is_file() else None,
         text=prepared.text() if (prepared.text_folder / "text.json").is_file() else None,
         variants={slug: _load_variant(root, model, slug) for slug in slugs},
     )
+
+
+def _json(path: Path) -> dict[str, Any]:
+    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return found if isinstance(found, dict) else {}
 
 
 def _load_variant(root: Path, model: str, slug: str) -> VariantRecords:
@@ -129,6 +144,7 @@ def _load_variant(root: Path, model: str, slug: str) -> VariantRecords:
         measure=read_record(record_path(root, model, slug, "measure"), MeasureRecord),
         divergence=read_record(record_path(root, model, slug, "divergence"), DivergenceRecord),
         tasks=read_record(record_path(root, model, slug, "tasks"), TaskRecord),
+        sensitivity=read_record(record_path(root, model, slug, "sensitivity"), SensitivityRecord),
         samples=_read_samples(samples) if samples.is_file() else None,
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from quantlab.errors import QuantlabError
 from quantlab.methods import effective
@@ -32,6 +32,7 @@ def provenance(records: ModelRecords) -> list[Fact]:
         Fact("Versions", _versions(records)),
         Fact("Calibration", _text(records.recipe.calibration, records.text.calibration_sha256 if records.text else None)),
         Fact("Evaluation text", _evaluation(records)),
+        *([Fact("Reference", _reference(records.reference))] if records.reference else []),
         Fact("Tasks", _tasks(records)),
         Fact("Speed", _speed(records)),
         Fact("Seed", str(records.recipe.seed)),
@@ -65,6 +66,14 @@ def _source(records: ModelRecords) -> str:
     kind, name = next((kind, name) for kind, name in named.items() if name)
     pin = spec.revision or spec.sha256
     return f"{kind} `{name}`" + (f", revision `{pin}`" if pin else ", no revision named")
+
+
+def _reference(found: dict[str, Any]) -> str:
+    kept, theirs = float(found["bytes_per_scored_token"]), 2 * int(found["vocabulary"])
+    return (
+        f"the unquantized model in {found['dtype']} on {found['device']}: its final hidden states, {kept:,.0f} bytes per scored token "
+        f"({theirs / kept:.1f} times less than the {theirs:,} of 16-bit log-probabilities of the whole vocabulary)"
+    )
 
 
 def _devices(records: ModelRecords) -> str:

@@ -18,6 +18,8 @@ from quantlab.analysis.verdict import (
     mcnemar_p,
     minimum_detectable_drop,
     pooled,
+    pooled_verdict_interval,
+    verdict_interval,
     verdict_of,
 )
 from quantlab.reporting.drops import Drop, task_drop, task_names
@@ -56,7 +58,7 @@ def judge_tasks(records: ModelRecords, variant: VariantRecords) -> dict[str, Jud
         task: Judged(
             100 * c.drop,
             _points(interval(c.right_to_wrong, c.wrong_to_right, c.n)),
-            verdict_of(interval(c.right_to_wrong, c.wrong_to_right, c.n, 0.90), margin),
+            verdict_of(verdict_interval(c), margin),
             adjusted[task],
         )
         for task, c in counts.items()
@@ -70,7 +72,7 @@ def judge_all(records: ModelRecords, variant: VariantRecords) -> Judged | None:
     if not tasks or len(counts) < len(tasks):
         return None
     mean = 100 * sum(c.drop for c in counts) / len(counts)
-    verdict = verdict_of(pooled(counts, 0.90), records.recipe.comparison.margin_points)
+    verdict = verdict_of(pooled_verdict_interval(counts), records.recipe.comparison.margin_points)
     return Judged(mean, _points(pooled(counts, 0.95)), verdict, None)
 
 

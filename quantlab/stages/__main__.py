@@ -24,7 +24,9 @@ def main(job: dict[str, Any]) -> int:
     with noise_to(Path(job["log"]), job["quiet"]) as progress:
         try:
             device = find(job["device"])
-            write_record(cell.root, importlib.import_module(f"quantlab.stages.{job['stage']}").run(cell, device, progress))
+            write_record(
+                cell.root, importlib.import_module(f"quantlab.stages.{job['stage']}").run(cell, device, progress, **job.get("options", {}))
+            )
         except QuantlabError as error:
             _say(job, "usage", str(error))
             return 2

@@ -35,6 +35,8 @@ def run(cell: Cell, device: Device, progress: Progress) -> DivergenceRecord:
     token_ids = cell.prepared.token_ids("evaluation")
     if reference.info.evaluation_sha256 != cell.prepared.text().evaluation_sha256:
         raise QuantlabError(f"the reference of {cell.model} was computed on another text: run `quantlab reference` again")
+    if reference.info.revision != cell.prepared.source().revision:
+        raise QuantlabError(f"the reference of {cell.model} is of another revision of the model: run `quantlab reference` again")
     require_memory(device, checkpoint.disk_bytes, "the checkpoint")
     dense = runs_dense(checkpoint, device)
     engine = engines.load(engines.engine_for(checkpoint.manifest.format)).open_checkpoint(checkpoint, device.device, dense)
@@ -48,7 +50,13 @@ def run(cell: Cell, device: Device, progress: Progress) -> DivergenceRecord:
             key = key_of(settings, i)
             found = done.get(key)
             if found is None:
-                found = [column.tolist() for column in window_values(reference.logits(i), _finite(engine.logits(ids), i), ids)]
+                theirs, ours = reference.logits(i), _finite(engine.logits(ids), i)
+                if theirs.shape != ours.shape:
+                    raise CellFailure(
+                        "unsupported",
+                        f"the vocabulary has {ours.shape[1]:,} tokens, the reference's {theirs.shape[1]:,}: they cannot be compared",
+                    )
+                found = [column.tolist() for column in window_values(theirs, ours, ids)]
                 done.add({key: found})
             values.append(WindowValues(*map(np.asarray, found)))
             step.advance()

@@ -11,6 +11,7 @@ from typing import Any
 from quantlab import engines, tasksets
 from quantlab.cell import Cell, require_memory
 from quantlab.device import Device
+from quantlab.errors import CellFailure
 from quantlab.items import Items, key_of
 from quantlab.progress import Progress
 from quantlab.recipe import TasksSpec
@@ -18,7 +19,7 @@ from quantlab.records import Estimate, TaskRecord, TaskResult
 from quantlab.stages.diverge import runs_dense
 from quantlab.versions import installed
 
-SAMPLE_COLUMNS = ("task", "doc_id", "doc_hash", "metric", "value", "target", "response")
+SAMPLE_COLUMNS = ("task", "doc_id", "doc_hash", "metric", "value", "target", "response", "answer")
 _COMPARED = ("acc_norm", "exact_match", "acc")
 """The metric that a comparison uses, the first of these that the task has; else the task's first."""
 
@@ -37,7 +38,13 @@ def run(cell: Cell, device: Device, progress: Progress) -> TaskRecord:
     settings = key_of(versions, name, engine.dtype, dense, device.name, spec.chat_template, spec.batch_size)
     found = _evaluate(lm, cell, checkpoint.sha256, settings, progress)
     results = {task: _result(task, found, spec) for task in found["samples"]}
-    rows = [_row(task, s, m) for task, samples in found["samples"].items() for s in samples for m in s["metrics"] if _is_number(s[m])]
+    rows = [
+        _row(task, s, m, found["configs"][task])
+        for task, samples in found["samples"].items()
+        for s in samples
+        for m in s["metrics"]
+        if _is_number(s[m])
+    ]
     engine.close()
     write_samples(cell, rows)
     return TaskRecord(
@@ -52,6 +59,7 @@ def run(cell: Cell, device: Device, progress: Progress) -> TaskRecord:
         chat_template=spec.chat_template,
         dense=dense,
         seconds=time.monotonic() - began,
+        notes=found["quantlab_notes"],
     )
 
 
@@ -82,12 +90,17 @@ def _evaluate(lm: Any, cell: Cell, checkpoint: str, settings: str, progress: Pro
 
     spec, seed = cell.recipe.tasks, cell.recipe.seed
     tasks = load_tasks(spec, cell.root / ".quantlab" / "tasks" / cell.model)
+    empty = [task.task_name for task in tasks if not len(task.eval_docs)]
+    tasks = [task for task in tasks if task.task_name not in empty]
+    if not tasks:
+        raise CellFailure("not_measured", f"no item in {', '.join(empty)}")
     chosen = {task.task_name: choose_items(len(task.eval_docs), spec.items, seed) for task in tasks}
     items = {name: Items(cell.root, checkpoint, name) for name in chosen}
     what = ", ".join(f"{name} ({len(indices)} items)" for name, indices in chosen.items())
     with progress.step(f"{cell.variant.slug}: {what}") as step:
+        resuming = ResumingLM(lm, items, settings, step)
         found: dict[str, Any] = simple_evaluate(
-            ResumingLM(lm, items, settings, step),
+            resuming,
             tasks=tasks,
             samples=chosen,
             num_fewshot=spec.fewshot,
@@ -100,6 +113,11 @@ def _evaluate(lm: Any, cell: Cell, checkpoint: str, settings: str, progress: Pro
             torch_random_seed=seed,
             fewshot_random_seed=seed,
         )
+    cut = [
+        f"{count} requests of {task} are longer than the model's context and were cut from the left."
+        for task, count in resuming.cut.items()
+    ]
+    found["quantlab_notes"] = (*(f"{task} has no items." for task in empty), *cut)
     return found
 
 
@@ -131,7 +149,23 @@ def _score(values: list[float]) -> Estimate:
     return Estimate(value=float(array.mean()), standard_error=error, n=len(array))
 
 
-def _row(task: str, sample: dict[str, Any], metric: str) -> dict[str, Any]:
+def answer_of(sample: dict[str, Any], metric: str, config: dict[str, Any]) -> str:
+    """What the model answered: the index of the choice that the metric takes, else the filtered response.
+
+    `acc_norm` divides a choice's log-likelihood by its length in characters, as lm-eval does.
+    """
+    import numpy as np
+
+    responses = sample["filtered_resps"]
+    if config.get("output_type") != "multiple_choice":
+        return json.dumps(responses[0] if len(responses) == 1 else responses, default=str)
+    delimiter = str(config.get("target_delimiter", " "))
+    lengths = [max(1, len(str(arguments[1]).removeprefix(delimiter))) for arguments in sample["arguments"]]
+    likelihoods = np.array([float(response[0]) for response in responses[: len(lengths)]])
+    return str(int(np.argmax(likelihoods / np.array(lengths) if metric == "acc_norm" else likelihoods)))
+
+
+def _row(task: str, sample: dict[str, Any], metric: str, config: dict[str, Any]) -> dict[str, Any]:
     return {
         "task": task,
         "doc_id": int(sample["doc_id"]),
@@ -140,6 +174,7 @@ def _row(task: str, sample: dict[str, Any], metric: str) -> dict[str, Any]:
         "value": float(sample[metric]),
         "target": str(sample["target"]),
         "response": json.dumps(sample["filtered_resps"], default=str),
+        "answer": answer_of(sample, metric, config),
     }
 
 
@@ -148,7 +183,16 @@ def write_samples(cell: Cell, rows: list[dict[str, Any]]) -> None:
     import pandas as pd
 
     frame = pd.DataFrame(rows, columns=list(SAMPLE_COLUMNS)).astype(
-        {"task": "str", "doc_id": "int64", "doc_hash": "str", "metric": "str", "value": "float64", "target": "str", "response": "str"}
+        {
+            "task": "str",
+            "doc_id": "int64",
+            "doc_hash": "str",
+            "metric": "str",
+            "value": "float64",
+            "target": "str",
+            "response": "str",
+            "answer": "str",
+        }
     )
     cell.data_folder.mkdir(parents=True, exist_ok=True)
     target = cell.data_folder / "samples.parquet"

@@ -9,6 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from quantlab.device import Device
 from quantlab.errors import QuantlabError
 from quantlab.files import new_folder, write_text
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 class ReferenceInfo(Frozen):
     """What the reference is."""
 
-    schema_version: int = 1
+    schema_version: int = 2
     dtype: str
     device: str
     head: HeadSpec
@@ -34,6 +36,9 @@ class ReferenceInfo(Frozen):
     length: int
     hidden_size: int
     evaluation_sha256: str
+    vocabulary: int
+    revision: str | None
+    """Of the source."""
     bytes_per_scored_token: float
     """Of the stored hidden states; llama.cpp's logits take 2 × vocabulary."""
 
@@ -47,7 +52,10 @@ class Reference:
         path = folder / "reference.json"
         if not path.exists():
             raise QuantlabError(f"there is no {path}: run `quantlab reference` first")
-        self.info = ReferenceInfo.model_validate_json(path.read_text(encoding="utf-8"))
+        try:
+            self.info = ReferenceInfo.model_validate_json(path.read_text(encoding="utf-8"))
+        except ValidationError:
+            raise QuantlabError(f"{path} is of another version of quantlab: run `quantlab reference` again") from None
         self._hidden = np.load(folder / "hidden.npy", mmap_mode="r", allow_pickle=False)
         self._head = load_head(folder / "head.safetensors", self.info.head)
 
@@ -55,7 +63,23 @@ class Reference:
         """Exact logits (length, vocabulary) of one window."""
         import numpy as np
 
-        return self._head.logits(np.array(self._hidden[window]))
+        return self._head.logits(_unpacked(np.array(self._hidden[window]), self.info.dtype))
+
+
+def _packed(hidden: Any) -> NDArray[Any]:
+    """A tensor in the precision that it has; numpy has no bfloat16, so that its bits are kept as int16."""
+    import torch
+
+    kept: NDArray[Any] = (hidden.view(torch.int16) if hidden.dtype is torch.bfloat16 else hidden).cpu().numpy()
+    return kept
+
+
+def _unpacked(stored: NDArray[Any], dtype: str) -> NDArray[np.float32]:
+    import torch
+
+    tensor = torch.from_numpy(stored)
+    whole: NDArray[np.float32] = (tensor.view(torch.bfloat16) if dtype == "bfloat16" else tensor).float().numpy()
+    return whole
 
 
 def folder_of(root: Path, model: str) -> Path:
@@ -83,41 +107,47 @@ def run(root: Path, model: str, device: Device, progress: Progress) -> Reference
         )
     token_ids = prepared.token_ids("evaluation")
     with new_folder(folder_of(root, model)) as folder:
-        info = _compute(loaded.eval(), token_ids, folder, prepared.text().evaluation_sha256, device, progress)
+        info = _compute(loaded.eval(), token_ids, folder, (prepared.text().evaluation_sha256, source.revision), device, progress)
         write_text(folder / "reference.json", info.model_dump_json(indent=2) + "\n")
     return info
 
 
-def _compute(model: Any, token_ids: NDArray[np.int64], folder: Path, digest: str, device: Device, progress: Progress) -> ReferenceInfo:
+def _compute(
+    model: Any, token_ids: NDArray[np.int64], folder: Path, about: tuple[str, str | None], device: Device, progress: Progress
+) -> ReferenceInfo:
     import numpy as np
     import torch
 
+    digest, revision = about
     module = model.get_output_embeddings()
     caught: list[Any] = []
     module.register_forward_pre_hook(lambda _module, inputs: caught.append(inputs[0]))
     weight = module.weight.detach().cpu()
     head = Head(weight, None if getattr(module, "bias", None) is None else module.bias.detach().cpu(), spec_of(model.config))
     windows, length = token_ids.shape
-    # numpy has no bfloat16: hidden states are stored as float32, which holds every bfloat16 and float16 value exactly
-    hidden = np.lib.format.open_memmap(folder / "hidden.npy", mode="w+", dtype=np.float32, shape=(windows, length, weight.shape[1]))
+    dtype = str(weight.dtype).removeprefix("torch.")
+    kept = np.dtype("int16" if dtype == "bfloat16" else dtype)
+    hidden = np.lib.format.open_memmap(folder / "hidden.npy", mode="w+", dtype=kept, shape=(windows, length, weight.shape[1]))
     with progress.step("reference: hidden states of the evaluation text", windows) as step, torch.inference_mode():
         for i, ids in enumerate(token_ids):
             logits = model(input_ids=torch.from_numpy(ids)[None].to(device.device), use_cache=False).logits[0].float().cpu().numpy()
-            hidden[i] = caught.pop()[0].float().cpu().numpy()
+            hidden[i] = _packed(caught.pop()[0].to(weight.dtype))
             caught.clear()
             if i == 0:
-                _check_head(head, hidden[0], logits, device)
+                _check_head(head, _unpacked(np.array(hidden[0]), dtype), logits, device)
             step.advance()
     hidden.flush()
     head.save(folder / "head.safetensors")
     return ReferenceInfo(
-        dtype=str(weight.dtype).removeprefix("torch."),
+        dtype=dtype,
         device=device.name,
         head=head.spec,
         windows=windows,
         length=length,
         hidden_size=weight.shape[1],
         evaluation_sha256=digest,
+        vocabulary=weight.shape[0],
+        revision=revision,
         bytes_per_scored_token=hidden.nbytes / (windows * (length - 1 - length // 2)),
     )
 

@@ -18,13 +18,14 @@ from quantlab.reporting.markdown import render
 from quantlab.reporting.memory import memory_table
 from quantlab.reporting.metrics import metrics_json, plot_files
 from quantlab.reporting.plots import draw_plots
+from quantlab.reporting.sensitivity import heat_map_svg, sensitivity_table
 from quantlab.reporting.speed import speed_table
 from quantlab.reporting.summary import summary_table
 from quantlab.reporting.verdicts import decisions_table
 
 MAKERS = (
     *(summary_table, divergence_table, sureness_table, accuracy_table, decisions_table),
-    *(memory_table, speed_table, quantization_table),
+    *(memory_table, speed_table, quantization_table, sensitivity_table),
 )
 
 
@@ -34,6 +35,8 @@ def run(root: Path, model: str) -> Path:
     made = [make(records) for make in MAKERS]
     tables = {table.name: table for table in made}
     plots = draw_plots(tables["summary"], tables["accuracy"])
+    heat = heat_map_svg(tables["sensitivity"])
+    plots |= {"sensitivity.svg": heat} if heat else {}
     text = render(records, tables, plots)
 
     folder = root / "reports" / model

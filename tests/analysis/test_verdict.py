@@ -7,7 +7,16 @@ import math
 import pytest
 
 from quantlab.analysis.tango import Interval, interval
-from quantlab.analysis.verdict import Counts, holm, items_to_decide, mcnemar_p, minimum_detectable_drop, pooled, verdict_of
+from quantlab.analysis.verdict import (
+    Counts,
+    holm,
+    items_to_decide,
+    mcnemar_p,
+    minimum_detectable_drop,
+    pooled,
+    verdict_interval,
+    verdict_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -24,11 +33,12 @@ def test_verdicts(ninety: Interval, verdict: str) -> None:
     assert verdict_of(ninety, 1.0) == verdict
 
 
-def test_a_hundred_unchanged_items_decide_nothing_near_one_point_and_270_do() -> None:
-    assert verdict_of(interval(0, 0, 100, 0.9), 1.0) == "undecided"
-    assert verdict_of(interval(0, 0, 267, 0.9), 1.0) == "undecided"
-    assert verdict_of(interval(0, 0, 268, 0.9), 1.0) == "within margin"
-    assert items_to_decide(Counts(100, 0, 0)) == 268
+def test_a_hundred_unchanged_items_decide_nothing_near_one_point_and_361_do() -> None:
+    def verdict(n: int) -> str:
+        return verdict_of(verdict_interval(Counts(n, 0, 0)), 1.0)
+
+    assert verdict(100) == verdict(360) == "undecided" and verdict(361) == "within margin"
+    assert items_to_decide(Counts(100, 0, 0)) == 361
 
 
 def test_five_percent_of_flips_need_about_3100_items() -> None:

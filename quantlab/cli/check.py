@@ -1,0 +1,57 @@
+"""A gate for CI: exit code 0 where no variant loses more than allowed, 1 where one does or it is not known, 2 for misuse."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from quantlab.cli._common import Context, Ending, common
+from quantlab.errors import QuantlabError, unknown
+
+
+@click.command()
+@click.argument("report", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--max-drop", type=click.FloatRange(0, 100, min_open=True), required=True, help="Points of accuracy that may be lost.")
+@click.option("--task", "tasks", multiple=True, help="Judge this task; may be repeated. Default: all tasks together.")
+@click.option("--variant", "variants", multiple=True, help="Judge this variant; may be repeated. Default: every quantized one.")
+@click.option("--allow-undecided", is_flag=True, help="Pass where the items are too few to decide.")
+@common
+def command(
+    ctx: Context, report: Path, max_drop: float, tasks: tuple[str, ...], variants: tuple[str, ...], allow_undecided: bool
+) -> Ending:
+    """Judge the drops of a report against a margin.
+
+    REPORT is reports/MODEL of a workspace. A drop passes where the upper end of its 90 % interval lies below the
+    margin, paired item by item with baseline-16; it fails where the lower end lies above, where the items are too few
+    to decide (unless --allow-undecided), and where it was not measured. Exit code 0, 1 where one fails, 2 for misuse.
+
+    \b
+    quantlab check reports/smollm2 --max-drop 1.0
+    quantlab check reports/smollm2 --max-drop 2 --task piqa --variant gguf-4 --allow-undecided
+
+    With --json: {"passed", "max_drop_points", "judged": [{"variant", "task", "verdict", "passed", "drop_points",
+    "lower_points", "upper_points", "n", "reason"}]}, the interval at 90 %.
+    """
+    from quantlab.reporting.gate import judge
+    from quantlab.reporting.load import load_model
+
+    folder = report.resolve()
+    if folder.parent.name != "reports" or not (folder / "data").is_dir():
+        raise QuantlabError(f"{report} is no reports/MODEL folder with records: name the one that `quantlab run` printed")
+    root = folder.parents[1]
+    if not (root / "recipes" / f"{folder.name}.yaml").is_file():
+        raise QuantlabError(f"{root} is no workspace: it has no recipes/{folder.name}.yaml, which says how the report was made")
+    records = load_model(root, folder.name)
+    for slug in variants:
+        if slug not in records.variants:
+            raise unknown("variant in this report", slug, records.variants)
+    judged = judge(records, max_drop, tasks, variants, allow_undecided)
+    passed = all(row.passed for row in judged)
+    if not ctx.json:
+        for row in judged:
+            colour = "green" if row.passed else "red"
+            click.echo(f"{click.style('pass' if row.passed else 'FAIL', fg=colour)}  {row.variant}  {row.task}: {row.reason}")
+        failed = sum(not row.passed for row in judged)
+        click.echo(f"{len(judged) - failed} of {len(judged)} pass at {max_drop:g} point{'' if max_drop == 1 else 's'}")
+    return Ending({"passed": passed, "max_drop_points": max_drop, "judged": [row._asdict() for row in judged]}, 0 if passed else 1)

@@ -1,0 +1,57 @@
+"""Which part of a quantized model costs how much: each block's, or each linear layer's, share of the divergence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from quantlab.cli._common import Context, common
+from quantlab.cli._stage import device_option, workspace_of
+
+
+@click.command()
+@click.argument("model")
+@click.option("--method", required=True, help="The method, such as gptq.")
+@click.option("--bits", type=int, required=True, help="The width, such as 4.")
+@click.option("--label", default="", help="The variant's label, where it has one.")
+@click.option("--linears", is_flag=True, help="Swap each linear layer instead of each block.")
+@click.option("--windows", type=click.IntRange(1), default=8, show_default=True, help="Windows of the evaluation text.")
+@device_option
+@common
+def command(ctx: Context, model: str, method: str, bits: int, label: str, linears: bool, windows: int, device: str | None) -> Any:
+    """Which part of a quantized model costs how much.
+
+    Each block of the quantized MODEL (a name in this workspace, or of a run in runs/) is put alone into the unquantized
+    one, and the divergence measured; their sum stands beside the divergence of the whole. Quantize it first with
+    `quantlab run`. The report gets a heat map and a table.
+
+    \b
+    quantlab sensitivity smollm2 --method gptq --bits 4
+    quantlab sensitivity smollm2 --method gguf --bits 3 --linears --windows 4
+
+    With --json: the record, as in reports/MODEL/data/VARIANT/sensitivity.json.
+    """
+    from quantlab.cell import Cell, target_device
+    from quantlab.errors import CellFailure
+    from quantlab.isolation import run_isolated
+    from quantlab.names import Variant
+    from quantlab.stages import report
+
+    root = workspace_of(model)
+    cell = Cell(root, model, Variant(method, bits, label).slug)
+    cell.checkpoint()
+    record: Any = run_isolated(cell, "sensitivity", target_device(root, device).device, ctx.quiet, linears=linears, windows=windows)
+    if record.failure:
+        raise CellFailure(record.failure.kind, record.failure.reason)
+    path = report.run(root, model)
+    if not ctx.json:
+        total = sum(part.kl_divergence_nats.value for part in record.parts)
+        for part in sorted(record.parts, key=lambda p: -p.kl_divergence_nats.value):
+            value = part.kl_divergence_nats.value
+            click.echo(f"{part.part:32} {value:12.6f} nats  {100 * value / total if total else 0:5.1f} %")
+        whole = record.whole.value
+        click.echo(f"{'sum of the parts':32} {total:12.6f} nats, {total / whole if whole else 0:.2f} times the whole's {whole:.6f}")
+        click.echo(str(path))
+    return record

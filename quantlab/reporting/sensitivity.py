@@ -1,0 +1,86 @@
+"""Where the loss comes from: a table of the parts that cost most, and a heat map of all blocks."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from typing import Any
+
+from quantlab.records import SensitivityRecord
+from quantlab.reporting.canvas import new_figure, svg
+from quantlab.reporting.load import ModelRecords
+from quantlab.reporting.numbers import divergence, fixed, percent
+from quantlab.reporting.table import Column, Row, Table
+
+_CELL_INCHES = 0.3
+
+
+def sensitivity_table(records: ModelRecords) -> Table:
+    """One row per variant and part, the costliest first, then the sum; empty where no variant was asked for."""
+    rows: list[Row] = []
+    for variant in records.variants.values():
+        found = variant.sensitivity
+        if found and found.whole and not found.failure:
+            rows += _rows(variant.slug, found)
+    return Table("sensitivity", tuple(rows), _COLUMNS)
+
+
+def _rows(slug: str, found: SensitivityRecord) -> list[Row]:
+    whole = found.whole.value if found.whole else 0.0
+    total = sum(part.kl_divergence_nats.value for part in found.parts)
+    rows = []
+    for part in sorted(found.parts, key=lambda p: -p.kl_divergence_nats.value):
+        row = Row({"variant": slug, "part": part.part})
+        row.put("kl_divergence_nats", part.kl_divergence_nats.value)
+        row.put("kl_divergence_nats_standard_error", part.kl_divergence_nats.standard_error)
+        row.put("share", part.kl_divergence_nats.value / total if total else None, "nothing diverges")
+        rows.append(row)
+    last = Row({"variant": slug, "part": f"sum of {len(found.parts)} parts"})
+    last.put("kl_divergence_nats", total)
+    last.put("kl_divergence_nats_standard_error", None)
+    last.put("share", 1.0 if total else None, "nothing diverges")
+    last.put("of_whole", total / whole if whole else None, "the whole does not diverge")
+    return [*rows, last]
+
+
+_COLUMNS = (
+    Column("variant", ("variant",), str),
+    Column("part", ("part",), str),
+    Column("KL divergence alone (nats)", ("kl_divergence_nats", "kl_divergence_nats_standard_error"), divergence),
+    Column("share", ("share",), percent),
+    Column("sum / whole", ("of_whole",), partial(fixed, decimals=2)),
+)
+
+
+def heat_map_svg(table: Table) -> str | None:
+    """Variants (and layers, where each was swapped) over blocks; None where there is nothing to draw."""
+    values: dict[str, dict[int, float]] = {}
+    for row in table.rows:
+        match = re.match(r"block (\d+) ?(.*)", str(row.values["part"]))
+        value = row.number("kl_divergence_nats")
+        if match and value is not None:
+            line = f"{row.values['variant']} {match[2]}".strip()
+            values.setdefault(line, {})[int(match[1])] = value
+    if not values:
+        return None
+    blocks = 1 + max(block for line in values.values() for block in line)
+    grid = [[line.get(block, float("nan")) for block in range(blocks)] for line in values.values()]
+    with new_figure(max(4.0, 2.5 + blocks * _CELL_INCHES), 1.4 + len(grid) * _CELL_INCHES) as figure:
+        _draw(figure, grid, list(values))
+        return svg(figure)
+
+
+def _draw(figure: Any, grid: list[list[float]], lines: list[str]) -> None:
+    from matplotlib.colors import LogNorm
+
+    positive = [value for row in grid for value in row if value > 0]
+    axes = figure.subplots()
+    norm = LogNorm(min(positive), max(positive)) if positive and min(positive) < max(positive) else None
+    image = axes.imshow(grid, aspect="auto", cmap="viridis", norm=norm)
+    axes.set_yticks(range(len(lines)), lines)
+    step = max(1, len(grid[0]) // 16)
+    axes.set_xticks(range(0, len(grid[0]), step))
+    axes.set_xlabel("block")
+    axes.grid(visible=False)
+    bar = figure.colorbar(image, ax=axes, pad=0.02)
+    bar.set_label("nats/token" + (" (log)" if norm else ""))
