@@ -93,7 +93,8 @@ def dense_model(checkpoint: Checkpoint, dtype: torch.dtype, device: str) -> Any:
     if checkpoint.manifest.format == "gguf":
         file = checkpoint.gguf()
         try:
-            return AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=dtype).to(device).eval()
+            model: Any = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=dtype)
+            return model.to(device).eval()
         except ValueError as error:
             raise CellFailure("unsupported", f"transformers does not read this GGUF file: {' '.join(str(error).split())[:200]}") from error
     config = quantization_config(checkpoint.weights)

@@ -1,0 +1,60 @@
+"""Greedy answers of two variants side by side: which words differ, from which token on, and who talks longer."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from quantlab.cli._common import Context, common
+from quantlab.cli._stage import device_option, workspace_of
+
+
+@click.command()
+@click.argument("model")
+@click.argument("first")
+@click.argument("second")
+@click.option("--prompts", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="One prompt per line, or .jsonl.")
+@click.option("--tokens", type=click.IntRange(1), default=128, show_default=True, help="Tokens per answer at the most.")
+@device_option
+@common
+def command(ctx: Context, model: str, first: str, second: str, prompts: Path | None, tokens: int, device: str | None) -> dict[str, Any]:
+    """Greedy answers of two variants of MODEL side by side.
+
+    FIRST and SECOND are variants with a checkpoint, such as baseline-16 and gptq-4. Words that only the first says are
+    struck out, words that only the second says are marked. Written too as reports/MODEL/diff/FIRST--SECOND.md.
+
+    \b
+    quantlab diff smollm2 baseline-16 gguf-2
+    quantlab diff smollm2 gguf-16 gguf-4 --prompts mine.txt --tokens 64
+
+    With --json: {"model", "first", "second", "identical", "mean_tokens": [a, b], "answers": [{"prompt", "first", "second",
+    "tokens": [a, b], "first_divergent_token"}], "report"}.
+    """
+    from quantlab.cell import Cell, target_device
+    from quantlab.files import write_text
+    from quantlab.generation import generate, read_prompts
+    from quantlab.isolation import environment_of, log_path
+    from quantlab.progress import noise_to
+    from quantlab.reporting.sidebyside import compare, markdown, terminal
+
+    root, asked = workspace_of(model), read_prompts(prompts)
+    target = target_device(root, device)
+    answers = []
+    for slug in (first, second):
+        cell = Cell(root, model, slug)
+        cell.checkpoint()
+        os.environ.update(environment_of(cell, "evaluate", target.device))
+    for slug in (first, second):
+        cell = Cell(root, model, slug)
+        with noise_to(log_path(cell, "diff"), ctx.quiet) as progress:
+            answers.append(generate(cell, target, asked, tokens, progress))
+    found = compare(model, (first, second), asked, answers[0], answers[1])
+    path = root / "reports" / model / "diff" / f"{first}--{second}.md"
+    write_text(path, markdown(found))
+    if not ctx.json:
+        terminal(found)
+        click.echo(str(path))
+    return {**found.as_json(), "report": str(path)}
