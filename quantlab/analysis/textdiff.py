@@ -24,7 +24,7 @@ def first_divergence(first: Sequence[int], second: Sequence[int]) -> int | None:
 
 def word_diff(first: str, second: str) -> list[Span]:
     """The second text as changes of the first, word by word."""
-    a, b = (re.findall(r"\s+|\S+", text) for text in (first, second))
+    a, b = (re.findall(r"\S+\s*|\s+", text) for text in (first, second))
     found: list[Span] = []
     for tag, i1, i2, j1, j2 in difflib.SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
         if tag == "equal":

@@ -177,8 +177,8 @@ class Swap:
 
         for ours, theirs in zip(self._ours, self._theirs, strict=True):
             inside = {f"{name}." for name, module in ours.named_modules() if isinstance(module, nn.Linear)}
-            other = dict(theirs.named_parameters())
-            for name, tensor in ours.named_parameters():
+            other = theirs.state_dict()
+            for name, tensor in ours.state_dict().items():
                 if not name.startswith(tuple(inside)) and float((tensor - other[name]).abs().max()) > _REACH * float(tensor.abs().max()):
                     raise CellFailure(
                         "unsupported",
