@@ -116,7 +116,7 @@ def terminal(found: SideBySide) -> None:
         console.print(Text(_about(pair), style="dim"))
         console.print(Text.assemble(*((span.text, styles[span.kind]) for span in word_diff(pair.first.text, pair.second.text))))
         console.print()
-    console.print(
-        Text.assemble(("red, struck out", "red strike"), f": only {found.variants[0]}; ", ("green", "green"), f": only {found.variants[1]}")
-    )
+    first, second = found.variants
+    legend = (("red, struck out", "red strike"), f": only {first}; ", ("green", "green"), f": only {second}")
+    console.print(Text.assemble(*legend))
     console.print(_summary(found))
