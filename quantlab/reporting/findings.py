@@ -15,6 +15,7 @@ from quantlab.reporting.frontier import pareto_frontier, pareto_points
 from quantlab.reporting.load import BASELINE, SIXTEEN_BIT, ModelRecords
 from quantlab.reporting.noise import MINIMUM_WINDOWS, upper
 from quantlab.reporting.numbers import listing
+from quantlab.reporting.ranking import ranking_findings
 from quantlab.reporting.table import Row, Table
 
 KL_THRESHOLDS_NATS = (0.01, 0.1)
@@ -22,7 +23,13 @@ KL_THRESHOLDS_NATS = (0.01, 0.1)
 
 def findings(records: ModelRecords, summary: Table) -> list[str]:
     """The sentences, in the order in which a reader chooses."""
-    found = [_counts(records, summary.rows), *_smallest(records, summary), *_noise(records, summary.rows), _frontier(summary)]
+    found = [
+        _counts(records, summary.rows),
+        *_smallest(records, summary),
+        *ranking_findings(records, summary.rows),
+        *_noise(records, summary.rows),
+        _frontier(summary),
+    ]
     return [
         sentence
         for sentence in [*found, *drop_findings(records, summary.rows), _collapsed(summary.rows), _speeds(summary.rows)]

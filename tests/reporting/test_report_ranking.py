@@ -1,0 +1,39 @@
+"""The order of the variants: divergence first, paired drops among those it cannot tell apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from madeup import MODEL
+
+from quantlab.records import Estimate
+from quantlab.reporting.load import ModelRecords, load_model
+from quantlab.reporting.ranking import ranking, ranking_findings
+from quantlab.reporting.summary import summary_table
+
+
+def _with(records: ModelRecords, slug: str, value: float, error: float | None) -> None:
+    variant = records.variants[slug]
+    assert variant.divergence
+    changed = variant.divergence.model_copy(update={"kl_divergence_nats": Estimate(value=value, standard_error=error, n=64)})
+    records.variants[slug] = variant._replace(divergence=changed)
+
+
+def test_clear_divergences_decide_alone(workspace: Path) -> None:
+    records = load_model(workspace, MODEL)
+    for slug, value in (("gguf-8", 0.001), ("gptq-4", 0.2), ("awq-4", 0.1)):
+        _with(records, slug, value, 1e-5)
+    order = [slug for place in ranking(records, summary_table(records).rows) for slug in place.variants]
+    assert order.index("gguf-8") < order.index("awq-4") < order.index("gptq-4")
+    assert "baseline-16" not in order and "gguf-16" not in order and "bitsandbytes-4" not in order
+
+
+def test_where_intervals_meet_the_paired_drop_orders(workspace: Path) -> None:
+    records = load_model(workspace, MODEL)
+    for slug, value in (("gptq-4", 0.140), ("awq-4", 0.142)):  # drops 5 and 4 points
+        _with(records, slug, value, 0.01)
+    rows = summary_table(records).rows
+    place = next(place for place in ranking(records, rows) if "awq-4" in place.variants)
+    assert place.variants == ("awq-4", "gptq-4")
+    said = list(ranking_findings(records, rows))
+    assert "awq-4 = gptq-4" in said[0] and any("cannot tell awq-4 and gptq-4 apart" in sentence for sentence in said[1:])
