@@ -31,7 +31,7 @@ def device_option(function: Function) -> Function:
     return click.option("--device", default=None, help="auto, cpu, cuda or cuda:N; default: what `probe` chose.")(function)
 
 
-def run_stage(ctx: Context, stage: str, model: str, variant: str, device: str | None) -> Any:
+def run_stage(ctx: Context, stage: str, model: str, variant: str, device: str | None, **options: Any) -> Any:
     """Run a cell's stage in its own process; what the cell cannot do is recorded and shown, exit code 0."""
     from quantlab.cell import Cell, target_device
     from quantlab.isolation import run_isolated
@@ -43,7 +43,7 @@ def run_stage(ctx: Context, stage: str, model: str, variant: str, device: str | 
 
         known = ", ".join(sorted(p.stem for p in (root / "recipes").glob("*.yaml"))) or "none"
         raise QuantlabError(f"there is no recipes/{model}.yaml in this workspace: known are {known}; `quantlab run` writes one")
-    record = run_isolated(cell, cast("CellStage", stage), target_device(root, device).device, ctx.quiet)
+    record = run_isolated(cell, cast("CellStage", stage), target_device(root, device).device, ctx.quiet, **options)
     if not ctx.quiet and not ctx.json:
         where = f"{model}--{variant}: {stage}"
         click.echo(f"{where}: {record.failure.kind}: {record.failure.reason}" if record.failure else f"{where}: done", err=True)

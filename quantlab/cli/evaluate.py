@@ -1,6 +1,8 @@
 """lm-eval's tasks on one cell, per-sample results kept.
 
-Reads the cell's checkpoint, writes reports/MODEL/data/VARIANT/tasks.json and samples.parquet."""
+Reads the cell's checkpoint, writes reports/MODEL/data/VARIANT/tasks.json and samples.parquet. With --until-decided it
+looks at the items in at most five blocks and ends a task when its verdict at the recipe's margin is settled (alpha
+spending: all looks together make no more false verdicts than one); baseline-16 must have been evaluated before."""
 
 from __future__ import annotations
 
@@ -16,6 +18,7 @@ from quantlab.cli._stage import device_option, model_option, run_stage, variant_
 @model_option
 @variant_option
 @device_option
+@click.option("--until-decided", is_flag=True, help="Stop each task when its verdict against baseline-16 is settled.")
 @common
-def command(ctx: Context, model: str, variant: str, device: str | None) -> Any:
-    return run_stage(ctx, "evaluate", model, variant, device)
+def command(ctx: Context, model: str, variant: str, device: str | None, until_decided: bool) -> Any:
+    return run_stage(ctx, "evaluate", model, variant, device, until_decided=until_decided)

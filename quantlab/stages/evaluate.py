@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from quantlab.items import Items, key_of
 from quantlab.progress import Progress
 from quantlab.recipe import TasksSpec
 from quantlab.records import Estimate, TaskRecord, TaskResult
+from quantlab.stages._until_decided import BASELINE, evaluate_in_looks, read_baseline
 from quantlab.stages.diverge import runs_dense
 from quantlab.versions import installed
 
@@ -24,10 +26,14 @@ _COMPARED = ("acc_norm", "exact_match", "acc")
 """The metric that a comparison uses, the first of these that the task has; else the task's first."""
 
 
-def run(cell: Cell, device: Device, progress: Progress) -> TaskRecord:
-    """Evaluate the cell's checkpoint and write samples.parquet. Raises CellFailure where it cannot run here."""
+def run(cell: Cell, device: Device, progress: Progress, until_decided: bool = False) -> TaskRecord:
+    """Evaluate the cell's checkpoint and write samples.parquet. Raises CellFailure where it cannot run here.
+
+    `until_decided` stops each task when its verdict against the baseline is settled; the baseline itself runs whole.
+    """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     spec, checkpoint = cell.recipe.tasks, cell.checkpoint()
+    baseline = read_baseline(cell) if until_decided and cell.variant.slug != BASELINE else None
     require_memory(device, checkpoint.disk_bytes, "the checkpoint")
     began = time.monotonic()
     name = engines.engine_for(checkpoint.manifest.format)
@@ -36,7 +42,18 @@ def run(cell: Cell, device: Device, progress: Progress) -> TaskRecord:
     versions = installed(("lm-eval", *engines.load(name).REQUIRES))
     lm = engine.language_model(spec.batch_size)
     settings = key_of(versions, name, engine.dtype, dense, device.name, spec.chat_template, spec.batch_size)
-    found = _evaluate(lm, cell, checkpoint.sha256, settings, progress)
+    if baseline:
+        found, ended = evaluate_in_looks(
+            lambda sizes: _evaluate(lm, cell, checkpoint.sha256, settings, progress, sizes),
+            baseline,
+            _metric,
+            cell.recipe.comparison.margin_points,
+        )
+        found["quantlab_notes"] += tuple(
+            f"{task}: {stop.verdict}, {stop.reason} of {baseline.total(task):,}." for task, stop in ended.items() if stop
+        )
+    else:
+        found = _evaluate(lm, cell, checkpoint.sha256, settings, progress, {})
     results = {task: _result(task, found, spec) for task in found["samples"]}
     rows = [
         _row(task, s, m, found["configs"][task])
@@ -81,8 +98,8 @@ def choose_items(available: int, wanted: int | None, seed: int) -> list[int]:
     return sorted(int(i) for i in order[: wanted if wanted is not None else available])
 
 
-def _evaluate(lm: Any, cell: Cell, checkpoint: str, settings: str, progress: Progress) -> dict[str, Any]:
-    """lm-eval's own results, all tasks in one call."""
+def _evaluate(lm: Any, cell: Cell, checkpoint: str, settings: str, progress: Progress, sizes: Mapping[str, int]) -> dict[str, Any]:
+    """lm-eval's own results, all tasks in one call; `sizes` says how many items of a task, else the recipe does."""
     from lm_eval.evaluator import simple_evaluate
     from lm_eval.tasks import TaskManager
 
@@ -94,7 +111,7 @@ def _evaluate(lm: Any, cell: Cell, checkpoint: str, settings: str, progress: Pro
     tasks = [task for task in tasks if task.task_name not in empty]
     if not tasks:
         raise CellFailure("not_measured", f"no item in {', '.join(empty)}")
-    chosen = {task.task_name: choose_items(len(task.eval_docs), spec.items, seed) for task in tasks}
+    chosen = {task.task_name: choose_items(len(task.eval_docs), sizes.get(task.task_name, spec.items), seed) for task in tasks}
     items = {name: Items(cell.root, checkpoint, name) for name in chosen}
     what = ", ".join(f"{name} ({len(indices)} items)" for name, indices in chosen.items())
     with progress.step(f"{cell.variant.slug}: {what}") as step:
@@ -123,7 +140,7 @@ def _evaluate(lm: Any, cell: Cell, checkpoint: str, settings: str, progress: Pro
 
 def _result(task: str, found: dict[str, Any], spec: TasksSpec) -> TaskResult:
     samples = found["samples"][task]
-    metric = next((m for m in _COMPARED if m in samples[0]), samples[0]["metrics"][0])
+    metric = _metric(samples[0])
     metrics = {k.removesuffix(",none"): float(v) for k, v in found["results"][task].items() if _is_number(v) and "_stderr" not in k}
     multiple_choice = found["configs"][task].get("output_type") == "multiple_choice"
     return TaskResult(
@@ -134,6 +151,11 @@ def _result(task: str, found: dict[str, Any], spec: TasksSpec) -> TaskResult:
         fewshot=spec.fewshot,
         chance=sum(1 / len(s["arguments"]) for s in samples) / len(samples) if multiple_choice else None,
     )
+
+
+def _metric(sample: dict[str, Any]) -> str:
+    """The metric that a comparison uses."""
+    return next((m for m in _COMPARED if m in sample), str(sample["metrics"][0]))
 
 
 def _is_number(value: Any) -> bool:
