@@ -198,6 +198,20 @@ class DivergenceRecord(Record):
     """Quarters of the tokens by the reference's entropy, the surest first."""
 
 
+class Look(Frozen):
+    """Where `evaluate --until-decided` ended a task."""
+
+    number: int
+    """1 for the first look."""
+    of: int
+    items: int
+    available: int
+    quantile: float
+    """Of the normal distribution: this look's boundary, 1.645 where there is one look alone."""
+    verdict: str
+    reason: str
+
+
 class TaskResult(Frozen):
     """One lm-eval task on one checkpoint."""
 
@@ -209,6 +223,10 @@ class TaskResult(Frozen):
     task_version: str
     fewshot: int
     chance: float | None = None
+    available: int | None = None
+    """Items that the task has, of which `score.n` were asked."""
+    look: Look | None = None
+    """None where all items of the recipe were asked at once."""
 
 
 class TaskRecord(Record):

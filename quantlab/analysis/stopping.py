@@ -23,6 +23,8 @@ class Stop(NamedTuple):
     """1 for the first."""
     looks: int
     verdict: Verdict
+    quantile: float
+    """This look's boundary."""
     final: bool
     """Whether nothing more needs to be asked."""
 
@@ -31,7 +33,7 @@ class Stop(NamedTuple):
         """Why it stopped, or goes on."""
         if self.verdict != "undecided":
             return f"settled at look {self.look} of {self.looks}, after {self.items:,} items"
-        return f"all {self.items:,} items were looked at" if self.final else f"open after {self.items:,} items"
+        return f"open after all {self.items:,} items" if self.final else f"open after {self.items:,} items"
 
 
 def after(counts: Sequence[Counts], total: int, margin_points: float) -> Stop:
@@ -47,5 +49,5 @@ def after(counts: Sequence[Counts], total: int, margin_points: float) -> Stop:
     for place, (at, z) in enumerate(zip(counts, quantiles, strict=False), start=1):
         verdict = verdict_of(verdict_interval(at, z), margin_points)
         if verdict != "undecided":
-            return Stop(at.n, place, len(plan), verdict, True)
-    return Stop(seen[-1], len(seen), len(plan), "undecided", len(seen) == len(plan))
+            return Stop(at.n, place, len(plan), verdict, z, True)
+    return Stop(seen[-1], len(seen), len(plan), "undecided", quantiles[len(seen) - 1], len(seen) == len(plan))

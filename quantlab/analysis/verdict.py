@@ -15,9 +15,9 @@ from quantlab.analysis.tango import Interval, interval, limits
 
 Verdict = Literal["within margin", "worse", "undecided"]
 MARGIN_POINTS = 1.0
-_Z05, _Z20 = 1.6448536269514722, 0.8416212335729143
+Z05, _Z20 = 1.6448536269514722, 0.8416212335729143
 """One-sided 5 %, and power 80 %."""
-_ITEMS = (_Z05 + _Z20) ** 2
+DECIDING = (Z05 + _Z20) ** 2
 """6.18: items that decide at a margin are this × flips / margin²."""
 
 
@@ -39,7 +39,7 @@ class Counts(NamedTuple):
         return (self.right_to_wrong + self.wrong_to_right) / self.n
 
 
-def verdict_interval(counts: Counts, z: float = _Z05) -> Interval:
+def verdict_interval(counts: Counts, z: float = Z05) -> Interval:
     """The interval that a verdict is read from: Tango's, each end with half an item more that speaks against the claim.
 
     Tango's own 90 % interval is right on average over the unknown share of flips, not for each: where the drop is the
@@ -67,18 +67,20 @@ def pooled(tasks: Sequence[Counts], confidence: float) -> Interval:
     """
     if not tasks:
         raise ValueError("no task to pool")
-    return _mover(tasks, [interval(task.right_to_wrong, task.wrong_to_right, task.n, confidence) for task in tasks])
+    ends = [interval(task.right_to_wrong, task.wrong_to_right, task.n, confidence) for task in tasks]
+    return mean_interval([task.drop for task in tasks], ends)
 
 
-def pooled_verdict_interval(tasks: Sequence[Counts], z: float = _Z05) -> Interval:
+def pooled_verdict_interval(tasks: Sequence[Counts], z: float = Z05) -> Interval:
     """The same from each task's `verdict_interval`."""
-    return _mover(tasks, [verdict_interval(task, z) for task in tasks])
+    return mean_interval([task.drop for task in tasks], [verdict_interval(task, z) for task in tasks])
 
 
-def _mover(tasks: Sequence[Counts], ends: Sequence[Interval]) -> Interval:
-    mean = sum(task.drop for task in tasks) / len(tasks)
-    below = math.sqrt(sum((task.drop - end.lower) ** 2 for task, end in zip(tasks, ends, strict=True))) / len(tasks)
-    above = math.sqrt(sum((end.upper - task.drop) ** 2 for task, end in zip(tasks, ends, strict=True))) / len(tasks)
+def mean_interval(drops: Sequence[float], ends: Sequence[Interval]) -> Interval:
+    """The interval of the mean of independent drops from each one's own (MOVER, see `pooled`)."""
+    mean = sum(drops) / len(drops)
+    below = math.sqrt(sum((drop - end.lower) ** 2 for drop, end in zip(drops, ends, strict=True))) / len(drops)
+    above = math.sqrt(sum((end.upper - drop) ** 2 for drop, end in zip(drops, ends, strict=True))) / len(drops)
     return Interval(max(-1.0, mean - below), min(1.0, mean + above))
 
 
@@ -102,7 +104,7 @@ def minimum_detectable_drop(counts: Counts) -> float:
 
     Where nothing changed, flips stand at the one-sided 95 % upper bound z² / (n + z²) and not at 0.
     """
-    return (_Z05 + _Z20) * math.sqrt(max(counts.flips, _none_changed(counts.n)) / counts.n)
+    return (Z05 + _Z20) * math.sqrt(max(counts.flips, _none_changed(counts.n)) / counts.n)
 
 
 def items_to_decide(counts: Counts, margin_points: float = MARGIN_POINTS) -> int:
@@ -118,7 +120,7 @@ def items_to_decide(counts: Counts, margin_points: float = MARGIN_POINTS) -> int
     if not changed:
         return least
     upper = float(proportion_confint(changed, counts.n, alpha=0.10, method="wilson")[1])
-    return max(least, math.ceil(_ITEMS * upper / margin**2))
+    return max(least, math.ceil(DECIDING * upper / margin**2))
 
 
 def _items_without_a_change(margin: float) -> int:
@@ -134,4 +136,4 @@ def _items_without_a_change(margin: float) -> int:
 
 def _none_changed(n: int) -> float:
     """Upper end of Tango's 90 % interval where nothing changed."""
-    return float(limits(0, 0, n, _Z05)[1])
+    return float(limits(0, 0, n, Z05)[1])

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from quantlab.analysis.verdict import items_to_decide
 from quantlab.reporting.drops import Drop, task_drop, task_names
 from quantlab.reporting.load import BASELINE, ModelRecords
 from quantlab.reporting.numbers import listing
 from quantlab.reporting.table import Row
-from quantlab.reporting.verdicts import counts_of, interval_text
+from quantlab.reporting.verdicts import interval_text
 
 
 def drop_findings(records: ModelRecords, rows: Sequence[Row]) -> Iterable[str]:
@@ -27,10 +26,10 @@ def drop_findings(records: ModelRecords, rows: Sequence[Row]) -> Iterable[str]:
     at = f"{margin:g} point{'s' if margin != 1 else ''}"
     yield f"Accuracy {over}, at a margin of {at}: worse: {listing(worse)}; within the margin: {listing(within)}."
     if undecided:
-        needed = [_needed(drops[slug], margin) for slug in undecided]
-        low, high = _round(min(needed)), _round(max(needed))
-        count = low if low == high else f"{low} to {high}"
-        yield f"So few items cannot decide a loss near {at} for {listing(undecided)}: at the flips seen that takes about {count} per task."
+        known = [items for slug in undecided if (items := _needed(drops[slug], margin))]
+        low, high = (_round(min(known)), _round(max(known))) if known else ("", "")
+        count = f": at the flips seen that takes about {low if low == high else f'{low} to {high}'} per task" if known else ""
+        yield f"So few items cannot decide a loss near {at} for {listing(undecided)}{count}."
 
 
 def _drop(row: Row) -> str:
@@ -43,8 +42,8 @@ def _items(drops: Mapping[str, Sequence[Drop]], tasks: int) -> str:
 
 
 def _needed(drops: Sequence[Drop], margin: float) -> int:
-    """Items per task that would decide for the task that needs most."""
-    return max(items_to_decide(counts, margin) for drop in drops if (counts := counts_of(drop)))
+    """Items per task that would decide for the task that needs most; 0 where nothing is known of any."""
+    return max((drop.evidence.items_to_decide(margin) or 0 for drop in drops), default=0)
 
 
 def _round(items: int) -> str:

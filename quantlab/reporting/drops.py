@@ -9,7 +9,9 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from quantlab.analysis.paired import MeanDrop, compare_accuracy, compare_means, mean_drop
+from quantlab.analysis.evidence import Evidence, weigh
+from quantlab.analysis.paired import MeanDrop, compare_means, mean_drop
+from quantlab.analysis.verdict import Z05
 from quantlab.records import TaskRecord
 from quantlab.reporting.load import BASELINE, ModelRecords, VariantRecords
 from quantlab.reporting.numbers import significant
@@ -26,6 +28,8 @@ class Drop(NamedTuple):
     right_to_wrong: int | None
     """None where the metric is a share per item and not right or wrong."""
     wrong_to_right: int | None
+    evidence: Evidence
+    """Its intervals and p."""
     changed: int | None = None
     """Items whose answer is another one, right or wrong; None where the answers were not kept."""
 
@@ -74,8 +78,9 @@ def task_drop(records: ModelRecords, variant: VariantRecords, task: str) -> Outc
     if variant.samples is None or baseline.samples is None:
         lacking = variant.slug if variant.samples is None else BASELINE
         return Outcome(None, f"the drop is not measured: the per-item results of {lacking} are missing")
-    metric = ours.tasks[task].metric
-    return _compare(items_of(baseline.samples, task, metric), items_of(variant.samples, task, metric), metric)
+    result = ours.tasks[task]
+    z = result.look.quantile if result.look else Z05
+    return _compare(items_of(baseline.samples, task, result.metric), items_of(variant.samples, task, result.metric), result.metric, z)
 
 
 def variant_mean_drop(records: ModelRecords, variant: VariantRecords, tasks: tuple[str, ...]) -> MeanOutcome:
@@ -100,11 +105,11 @@ def _unlike(baseline: TaskRecord, ours: TaskRecord, task: str) -> str:
 
 def items_of(samples: pd.DataFrame, task: str, metric: str) -> pd.DataFrame:
     """The items of one task with their values of one metric; samples hold a row for every metric."""
-    columns = [*_ITEM, "value", *(["answer"] if "answer" in samples.columns else [])]
+    columns = [*_ITEM, "value", *(column for column in ("answer", "cluster") if column in samples.columns)]
     return samples.loc[(samples["task"] == task) & (samples["metric"] == metric), columns]
 
 
-def _compare(baseline: pd.DataFrame, ours: pd.DataFrame, metric: str) -> Outcome:
+def _compare(baseline: pd.DataFrame, ours: pd.DataFrame, metric: str, z: float) -> Outcome:
     if baseline.duplicated(_ITEM).any() or ours.duplicated(_ITEM).any():
         return Outcome(None, "not comparable: an item has several results")
     both = baseline.merge(ours, on=_ITEM, suffixes=("_baseline", "_variant"), validate="one_to_one").sort_values(_ITEM)
@@ -114,12 +119,13 @@ def _compare(baseline: pd.DataFrame, ours: pd.DataFrame, metric: str) -> Outcome
     known = {"answer_baseline", "answer_variant"} <= set(both.columns)
     changed = int((both["answer_baseline"] != both["answer_variant"]).sum()) if known else None
     values = set(a) | set(b)
-    if values <= {0.0, 1.0}:
-        answers = compare_accuracy(a, b)
-        return Outcome(Drop(answers.n, answers.drop_points, answers.standard_error_points, *answers[1:], changed), None)
-    mean = compare_means(a, b)
-    error = mean.standard_error
+    clusters = both["cluster_variant"].tolist() if "cluster_variant" in both.columns else None
     if min(values) < 0 or max(values) > 1:
+        mean = compare_means(a, b)
+        error = mean.standard_error
         text = significant(mean.difference) + (f" ± {significant(error, 2)}" if error is not None else "")
         return Outcome(None, f"{metric} is no share of right answers: paired difference {BASELINE} - variant {text} on {mean.n} items")
-    return Outcome(Drop(mean.n, 100 * mean.difference, 100 * error if error is not None else None, None, None, changed), None)
+    evidence = weigh(a, b, clusters, z)
+    lost, won = evidence.counts[1:] if evidence.counts else (None, None)
+    error = 100 * evidence.standard_error if evidence.standard_error is not None else None
+    return Outcome(Drop(evidence.n, 100 * evidence.drop, error, lost, won, evidence, changed), None)

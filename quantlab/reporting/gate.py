@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from quantlab.analysis.verdict import Counts, items_to_decide, pooled_verdict_interval, verdict_of
+from quantlab.analysis.evidence import Evidence
+from quantlab.analysis.verdict import mean_interval, verdict_of
 from quantlab.errors import QuantlabError, unknown
 from quantlab.names import parse_variant
 from quantlab.reporting.drops import task_drop, task_names
 from quantlab.reporting.load import ModelRecords, VariantRecords
-from quantlab.reporting.verdicts import counts_of, interval_text
+from quantlab.reporting.verdicts import interval_text
 
 ALL = "all tasks"
 
@@ -46,19 +47,18 @@ def judge(records: ModelRecords, margin: float, tasks: Sequence[str], variants: 
 def _judge(
     records: ModelRecords, variant: VariantRecords, name: str, tasks: Sequence[str], margin: float, allow_undecided: bool
 ) -> Judgement:
-    counts: list[Counts] = []
+    evidence: list[Evidence] = []
     for task in tasks:
         outcome = task_drop(records, variant, task)
-        found = counts_of(outcome.drop) if outcome.drop else None
-        if found is None:
-            reason = outcome.reason or f"{task}'s metric is not right or wrong"
-            return Judgement(variant.slug, name, "not measured", False, None, None, None, None, reason)
-        counts.append(found)
-    ninety = pooled_verdict_interval(counts)
+        if not outcome.drop:
+            return Judgement(variant.slug, name, "not measured", False, None, None, None, None, f"{task}: {outcome.reason}")
+        evidence.append(outcome.drop.evidence)
+    ninety = mean_interval([e.drop for e in evidence], [e.ninety for e in evidence])
     verdict = verdict_of(ninety, margin)
-    drop, n = 100 * sum(c.drop for c in counts) / len(counts), sum(c.n for c in counts)
+    drop, n = 100 * sum(e.drop for e in evidence) / len(evidence), sum(e.n for e in evidence)
     reason = f"{verdict}, {interval_text(drop, 100 * ninety.lower, 100 * ninety.upper)} points on {n:,} items"
-    if verdict == "undecided":
-        reason += f"; about {max(items_to_decide(c, margin) for c in counts):,} items per task would decide"
+    needed = max(e.items_to_decide(margin) or 0 for e in evidence)
+    if verdict == "undecided" and needed:
+        reason += f"; about {needed:,} items per task would decide"
     passed = verdict == "within margin" or (verdict == "undecided" and allow_undecided)
     return Judgement(variant.slug, name, verdict, passed, drop, 100 * ninety.lower, 100 * ninety.upper, n, reason)

@@ -9,26 +9,19 @@ import math
 from functools import partial
 from typing import NamedTuple
 
-from quantlab.analysis.tango import Interval, interval
-from quantlab.analysis.verdict import (
-    Counts,
-    Verdict,
-    holm,
-    items_to_decide,
-    mcnemar_p,
-    minimum_detectable_drop,
-    pooled,
-    pooled_verdict_interval,
-    verdict_interval,
-    verdict_of,
-)
-from quantlab.reporting.drops import Drop, task_drop, task_names
+from quantlab.analysis.clustered import MIN_CLUSTERS
+from quantlab.analysis.evidence import Evidence
+from quantlab.analysis.tango import Interval
+from quantlab.analysis.verdict import Verdict, holm, mean_interval, verdict_of
+from quantlab.records import TaskResult
+from quantlab.reporting.drops import task_drop, task_names
 from quantlab.reporting.load import BASELINE, ModelRecords, VariantRecords
 from quantlab.reporting.numbers import fixed, percent
 from quantlab.reporting.status import status_of
 from quantlab.reporting.table import Column, Row, Table
 
 DETECTABLE = 0.05
+_UNKNOWN = "the items are too few to know how much the metric varies"
 
 
 class Judged(NamedTuple):
@@ -39,41 +32,33 @@ class Judged(NamedTuple):
     """Of the drop, in points."""
     verdict: Verdict
     p_adjusted: float | None
-    """McNemar's exact p, Holm-adjusted over the variant's tasks; None for the pooled drop."""
+    """The two-sided p of no difference (McNemar's exact where items are independent), Holm-adjusted over the variant's
+    tasks; None for the pooled drop."""
 
 
-def counts_of(drop: Drop) -> Counts | None:
-    """The counts of a drop; None where the metric is not right or wrong."""
-    if drop.right_to_wrong is None or drop.wrong_to_right is None:
-        return None
-    return Counts(drop.n, drop.right_to_wrong, drop.wrong_to_right)
+def evidence_of(records: ModelRecords, variant: VariantRecords) -> dict[str, Evidence]:
+    """By task of the report; a task without a drop is left out."""
+    found = {task: task_drop(records, variant, task).drop for task in task_names(records)}
+    return {task: drop.evidence for task, drop in found.items() if drop}
 
 
 def judge_tasks(records: ModelRecords, variant: VariantRecords) -> dict[str, Judged]:
-    """By task; a task without counts is left out."""
-    margin = records.recipe.comparison.margin_points
-    counts = {task: c for task, drop in _drops(records, variant).items() if (c := counts_of(drop))}
-    adjusted = holm({task: mcnemar_p(c.right_to_wrong, c.wrong_to_right) for task, c in counts.items()})
+    """By task; a task without a drop is left out."""
+    margin, evidence = records.recipe.comparison.margin_points, evidence_of(records, variant)
+    adjusted = holm({task: e.p for task, e in evidence.items()})
     return {
-        task: Judged(
-            100 * c.drop,
-            _points(interval(c.right_to_wrong, c.wrong_to_right, c.n)),
-            verdict_of(verdict_interval(c), margin),
-            adjusted[task],
-        )
-        for task, c in counts.items()
+        task: Judged(100 * e.drop, _points(e.ninety_five), verdict_of(e.ninety, margin), adjusted[task]) for task, e in evidence.items()
     }
 
 
 def judge_all(records: ModelRecords, variant: VariantRecords) -> Judged | None:
-    """The mean drop over all tasks of the report, each counting alike; None where one has no counts."""
-    tasks, drops = task_names(records), _drops(records, variant)
-    counts = [c for drop in drops.values() if (c := counts_of(drop))]
-    if not tasks or len(counts) < len(tasks):
+    """The mean drop over all tasks of the report, each counting alike; None where one has no drop."""
+    evidence = list(evidence_of(records, variant).values())
+    if not evidence or len(evidence) < len(task_names(records)):
         return None
-    mean = 100 * sum(c.drop for c in counts) / len(counts)
-    verdict = verdict_of(pooled_verdict_interval(counts), records.recipe.comparison.margin_points)
-    return Judged(mean, _points(pooled(counts, 0.95)), verdict, None)
+    drops = [e.drop for e in evidence]
+    verdict = verdict_of(mean_interval(drops, [e.ninety for e in evidence]), records.recipe.comparison.margin_points)
+    return Judged(100 * sum(drops) / len(drops), _points(mean_interval(drops, [e.ninety_five for e in evidence])), verdict, None)
 
 
 def decisions_table(records: ModelRecords) -> Table:
@@ -86,24 +71,35 @@ def decisions_table(records: ModelRecords) -> Table:
 
 def _row(records: ModelRecords, variant: VariantRecords, task: str) -> Row:
     outcome = task_drop(records, variant, task)
-    counts = counts_of(outcome.drop) if outcome.drop else None
+    found = outcome.drop.evidence if outcome.drop else None
     judged = judge_tasks(records, variant).get(task)
-    why = outcome.reason or "the metric is not right or wrong"
-    row = Row({"task": task, "variant": variant.slug})
+    result = variant.tasks.tasks.get(task) if variant.tasks else None
+    why, margin = outcome.reason, records.recipe.comparison.margin_points
+    row = Row({"task": task, "variant": variant.slug}, notes=_notes(found, result))
     row.put("verdict", judged.verdict if judged else None, why)
     p = judged.p_adjusted if judged else None
-    row.put("mcnemar_p_holm", p, why)
-    row.put("detectable_loss", bool(counts and counts.drop > 0 and p is not None and p < DETECTABLE) if counts else None, why)
+    row.put("p_holm", p, why)
+    row.put("detectable_loss", bool(found.drop > 0 and p is not None and p < DETECTABLE) if found else None, why)
     _put_recovery(row, records, variant, task, why)
-    row.put("minimum_detectable_drop_points", 100 * minimum_detectable_drop(counts) if counts else None, why)
-    needed = items_to_decide(counts, records.recipe.comparison.margin_points) if counts else None
-    row.put("items_to_decide", needed, why)
-    row.put("n", counts.n if counts else None, why)
+    least = found.minimum_detectable_drop if found else None
+    row.put("minimum_detectable_drop_points", 100 * least if least is not None else None, why or _UNKNOWN)
+    row.put("items_to_decide", found.items_to_decide(margin) if found else None, why or _UNKNOWN)
+    row.put("items_available", result.available if result else None, why)
+    row.put("n", found.n if found else None, why)
+    row.put("clusters", found.clusters if found else None, why)
     row.fail(status_of(variant).failed)
     return row
 
 
-def _put_recovery(row: Row, records: ModelRecords, variant: VariantRecords, task: str, why: str) -> None:
+def _notes(found: Evidence | None, result: TaskResult | None) -> tuple[str, ...]:
+    notes = [f"ended early: {result.look.reason}"] if result and result.look and result.look.items < result.look.available else []
+    if found and found.clusters < found.n:
+        by = f"{found.n:,} items in {found.clusters:,} clusters (design effect {fixed(found.design_effect, 2)})"
+        notes.append(f"{by}: " + ("too few for an interval" if found.clusters < MIN_CLUSTERS else "bootstrap over clusters"))
+    return tuple(notes)
+
+
+def _put_recovery(row: Row, records: ModelRecords, variant: VariantRecords, task: str, why: str | None) -> None:
     base = records.variants.get(BASELINE)
     ours, theirs = (v.tasks.tasks.get(task) if v and v.tasks else None for v in (variant, base))
     plain = ours.score.value / theirs.score.value if ours and theirs and theirs.score.value else None
@@ -112,10 +108,6 @@ def _put_recovery(row: Row, records: ModelRecords, variant: VariantRecords, task
     known = ours and theirs and theirs.chance is not None and over > 0
     above = (ours.score.value - theirs.chance) / over if known and ours and theirs and theirs.chance is not None else None
     row.put("recovery_above_chance", above, "the baseline is not above chance" if plain is not None else why)
-
-
-def _drops(records: ModelRecords, variant: VariantRecords) -> dict[str, Drop]:
-    return {task: drop for task in task_names(records) if (drop := task_drop(records, variant, task).drop)}
 
 
 def _points(share: Interval) -> Interval:
@@ -132,9 +124,13 @@ def _loss(p: float, detectable: bool | None) -> str:
     return f"{'yes' if detectable else 'no'} ({shown})"
 
 
-def _needed(items: int, available: int | None) -> str:
+def needed_text(items: int, available: int | None) -> str:
+    """To two digits, the formula is not better than that; `not decidable` where the task has fewer."""
     digits = max(0, math.floor(math.log10(items)) - 1)
-    return f"{round(items, -digits):,}" + (f" (has {available:,})" if available is not None else "")
+    shown = f"{round(items, -digits):,}"
+    if available is None:
+        return shown
+    return f"{shown} (has {available:,})" if items <= available else f"not decidable ({shown}, has {available:,})"
 
 
 def _columns(margin: float) -> tuple[Column, ...]:
@@ -142,9 +138,10 @@ def _columns(margin: float) -> tuple[Column, ...]:
         Column("task", ("task",), str),
         Column("variant", ("variant",), str),
         Column(f"verdict at {margin:g} point{'s' if margin != 1 else ''}", ("verdict",), str),
-        Column("detectable loss (McNemar, Holm)", ("mcnemar_p_holm", "detectable_loss"), _loss),
+        Column("detectable loss (McNemar, Holm)", ("p_holm", "detectable_loss"), _loss),
         Column("recovery", ("recovery",), percent),
         Column("recovery above chance", ("recovery_above_chance",), percent),
         Column("minimum detectable drop (points)", ("minimum_detectable_drop_points",), partial(fixed, decimals=1)),
-        Column("items that would decide", ("items_to_decide", "n"), _needed),
+        Column("items that would decide", ("items_to_decide", "items_available"), needed_text),
+        Column("n", ("n",), "{:,}".format),
     )

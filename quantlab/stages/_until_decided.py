@@ -10,6 +10,7 @@ from quantlab.analysis.stopping import Stop, after
 from quantlab.analysis.verdict import Counts
 from quantlab.cell import Cell
 from quantlab.errors import QuantlabError
+from quantlab.stages._clusters import cluster_of
 
 BASELINE = "baseline-16"
 
@@ -72,7 +73,9 @@ def evaluate_in_looks(
 
 
 def _counts(samples: list[dict[str, Any]], values: Mapping[str, Mapping[int, float]], metric: str) -> Counts | None:
-    """None where a value is neither 0 nor 1."""
+    """None where a value is neither 0 nor 1, or where items share a passage: such a task is asked whole."""
+    if len({cluster_of(sample) for sample in samples}) < len(samples):
+        return None
     theirs = values.get(metric, {})
     pairs = [(theirs.get(int(sample["doc_id"])), float(sample[metric])) for sample in samples]
     if any(a is None for a, _ in pairs):

@@ -10,18 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from quantlab import engines, tasksets
+from quantlab.analysis.stopping import Stop
 from quantlab.cell import Cell, require_memory
 from quantlab.device import Device
 from quantlab.errors import CellFailure
 from quantlab.items import Items, key_of
 from quantlab.progress import Progress
 from quantlab.recipe import TasksSpec
-from quantlab.records import Estimate, TaskRecord, TaskResult
+from quantlab.records import Estimate, Look, TaskRecord, TaskResult
+from quantlab.stages._clusters import cluster_of
 from quantlab.stages._until_decided import BASELINE, evaluate_in_looks, read_baseline
 from quantlab.stages.diverge import runs_dense
 from quantlab.versions import installed
 
-SAMPLE_COLUMNS = ("task", "doc_id", "doc_hash", "metric", "value", "target", "response", "answer")
+SAMPLE_COLUMNS = ("task", "doc_id", "doc_hash", "metric", "value", "target", "response", "answer", "cluster")
 _COMPARED = ("acc_norm", "exact_match", "acc")
 """The metric that a comparison uses, the first of these that the task has; else the task's first."""
 
@@ -49,12 +51,11 @@ def run(cell: Cell, device: Device, progress: Progress, until_decided: bool = Fa
             _metric,
             cell.recipe.comparison.margin_points,
         )
-        found["quantlab_notes"] += tuple(
-            f"{task}: {stop.verdict}, {stop.reason} of {baseline.total(task):,}." for task, stop in ended.items() if stop
-        )
+        looks = {task: _look(stop, baseline.total(task)) for task, stop in ended.items() if stop}
+        found["quantlab_notes"] += tuple(f"{task}: {look.verdict}, {look.reason}." for task, look in looks.items())
     else:
-        found = _evaluate(lm, cell, checkpoint.sha256, settings, progress, {})
-    results = {task: _result(task, found, spec) for task in found["samples"]}
+        found, looks = _evaluate(lm, cell, checkpoint.sha256, settings, progress, {}), {}
+    results = {task: _result(task, found, spec, looks.get(task)) for task in found["samples"]}
     rows = [
         _row(task, s, m, found["configs"][task])
         for task, samples in found["samples"].items()
@@ -138,7 +139,20 @@ def _evaluate(lm: Any, cell: Cell, checkpoint: str, settings: str, progress: Pro
     return found
 
 
-def _result(task: str, found: dict[str, Any], spec: TasksSpec) -> TaskResult:
+def _look(stop: Stop, available: int) -> Look:
+    reason = stop.reason if stop.items == available else f"{stop.reason} of {available:,}"
+    return Look(
+        number=stop.look,
+        of=stop.looks,
+        items=stop.items,
+        available=available,
+        quantile=stop.quantile,
+        verdict=stop.verdict,
+        reason=reason,
+    )
+
+
+def _result(task: str, found: dict[str, Any], spec: TasksSpec, look: Look | None) -> TaskResult:
     samples = found["samples"][task]
     metric = _metric(samples[0])
     metrics = {k.removesuffix(",none"): float(v) for k, v in found["results"][task].items() if _is_number(v) and "_stderr" not in k}
@@ -150,6 +164,8 @@ def _result(task: str, found: dict[str, Any], spec: TasksSpec) -> TaskResult:
         task_version=str(found["versions"].get(task, "")),
         fewshot=spec.fewshot,
         chance=sum(1 / len(s["arguments"]) for s in samples) / len(samples) if multiple_choice else None,
+        available=int(found["n-samples"][task]["original"]),
+        look=look,
     )
 
 
@@ -197,6 +213,7 @@ def _row(task: str, sample: dict[str, Any], metric: str, config: dict[str, Any])
         "target": str(sample["target"]),
         "response": json.dumps(sample["filtered_resps"], default=str),
         "answer": answer_of(sample, metric, config),
+        "cluster": cluster_of(sample),
     }
 
 
@@ -214,6 +231,7 @@ def write_samples(cell: Cell, rows: list[dict[str, Any]]) -> None:
             "target": "str",
             "response": "str",
             "answer": "str",
+            "cluster": "str",
         }
     )
     cell.data_folder.mkdir(parents=True, exist_ok=True)

@@ -51,6 +51,6 @@ def test_a_look_by_hand() -> None:
     settled = after([Counts(plan[0], 60, 2), Counts(plan[1], 118, 5)], 1000, 1.0)
     assert (settled.verdict, settled.look, settled.items) == ("worse", 1, 200) and "look 1 of 5" in settled.reason
     last = after([Counts(n, n // 50, n // 100) for n in plan], 1000, 1.0)
-    assert last.final and last.items == 1000 and last.reason == "all 1,000 items were looked at"
+    assert last.final and last.items == 1000 and last.reason == "open after all 1,000 items"
     with pytest.raises(ValueError, match="looks of 1000 items"):
         after([Counts(100, 1, 1)], 1000, 1.0)

@@ -8,10 +8,10 @@ import pytest
 from madeup import MODEL
 
 from quantlab.analysis.tango import interval
-from quantlab.analysis.verdict import items_to_decide, mcnemar_p
+from quantlab.analysis.verdict import Counts, items_to_decide, mcnemar_p
 from quantlab.recipe import ComparisonSpec
 from quantlab.reporting.load import load_model
-from quantlab.reporting.verdicts import Counts, decisions_table, judge_all, judge_tasks
+from quantlab.reporting.verdicts import decisions_table, judge_all, judge_tasks
 
 
 def test_a_collapsed_variant_is_worse_and_a_close_one_undecided(workspace: Path) -> None:
