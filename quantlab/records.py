@@ -196,6 +196,9 @@ class DivergenceRecord(Record):
     """Of the scored text under the variant."""
     by_entropy: tuple[SureTokens, ...] = ()
     """Quarters of the tokens by the reference's entropy, the surest first."""
+    reference_sha256: str | None = None
+    """Of the reference's own description: records that name different ones were measured against different things."""
+    reference_dtype: str | None = None
 
 
 class Look(Frozen):
@@ -258,6 +261,11 @@ class SensitivityRecord(Record):
     """Mean divergence with every part swapped."""
     parts: tuple[PartLoss, ...] = ()
     seconds: float | None = None
+    nothing_swapped_nats: float | None = None
+    """Mean divergence of the unquantized model itself, on the first window: what the parts' figures cannot be told from."""
+    reference_sha256: str | None = None
+    """Of the reference's own description, as in the divergence record."""
+    reference_dtype: str | None = None
 
 
 StageName = Literal["quantize", "measure", "divergence", "tasks", "sensitivity"]
