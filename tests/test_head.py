@@ -19,7 +19,8 @@ MODELS: dict[str, tuple[dict[str, Any], HeadSpec]] = {
     "qwen2": ({"tie_word_embeddings": True, "num_key_value_heads": 2}, HeadSpec()),
     "gemma2": ({"final_logit_softcapping": 0.5, "head_dim": 8, "num_key_value_heads": 2}, HeadSpec(softcap=0.5)),
     "cohere": ({"logit_scale": 0.25, "tie_word_embeddings": True}, HeadSpec(multiplier=0.25)),
-    "granite": ({"logits_scaling": 8.0}, HeadSpec(multiplier=0.125)),
+    "granite": ({"logits_scaling": 6.0}, HeadSpec(divisor=6.0)),
+    "hyperclovax": ({"logits_scaling": 0.3, "pad_token_id": 0}, HeadSpec(multiplier=0.3)),
     "phi": ({}, HeadSpec()),  # its head has a bias
 }
 
@@ -45,6 +46,21 @@ def test_the_head_gives_the_models_logits_back(kind: str, dtype: torch.dtype, tm
     else:
         assert np.abs(again - logits).max() <= 2**-7 * np.abs(logits).max()
     assert logits.std() > 0.01
+
+
+@pytest.mark.parametrize("scaling", [6.0, 10.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_scale_that_is_no_power_of_two_is_exact(scaling: float, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("granite", **SMALL | {"logits_scaling": scaling})).to(dtype).eval()
+    module, caught = model.get_output_embeddings(), []
+    module.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
+    with torch.inference_mode():
+        logits = model(input_ids=torch.randint(0, 300, (1, 24)), use_cache=False).logits[0].float().numpy()
+    hidden = caught[0][0].float().numpy()
+    assert np.array_equal(Head(module.weight.detach(), None, spec_of(model.config)).logits(hidden), logits)
+    if dtype == torch.float32:  # a reciprocal is another number
+        assert not np.array_equal(Head(module.weight.detach(), None, HeadSpec(multiplier=1 / scaling)).logits(hidden), logits)
 
 
 def test_without_a_head_the_way_out_is_said(tmp_path: Path) -> None:
