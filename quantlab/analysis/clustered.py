@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +17,12 @@ MIN_CLUSTERS_TAIL = 100
 RESAMPLES = 400
 _SEED = 0
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]
 
 
 def mean(values: Floats) -> Estimate:
     """The mean of values (clusters, items), its standard error that of the clusters' means."""
-    means = values.mean(axis=1)
+    means = values.mean(axis=1, dtype=np.float64)
     error = float(means.std(ddof=1) / math.sqrt(len(means))) if len(means) >= MIN_CLUSTERS else None
     return Estimate(value=float(means.mean()), standard_error=error, n=len(means))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ PERCENTILES = {"median": 50.0, "p90": 90.0, "p95": 95.0, "p99": 99.0, "p99.9": 9
 QUARTERS = 4
 _TOP = 5
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]
 
 
 class WindowValues(NamedTuple):
@@ -52,6 +52,11 @@ def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     shifted: NDArray[np.float32] = logits - logits.max(axis=-1, keepdims=True)
     shifted -= np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
     return shifted
+
+
+def is_finite(values: NDArray[np.floating[Any]]) -> bool:
+    """Whether no number is NaN or infinite; without an array of the same size beside it."""
+    return math.isfinite(float(values.max())) and math.isfinite(float(values.min()))
 
 
 def window_values(reference: NDArray[np.float32], variant: NDArray[np.float32], token_ids: NDArray[np.int64]) -> WindowValues:
@@ -100,27 +105,34 @@ class Divergence(NamedTuple):
 
 
 def summarize(windows: Sequence[WindowValues]) -> Divergence:
-    """Means over all scored tokens. All windows score the same number of tokens.
+    """Means over all scored tokens. All windows score the same number of tokens."""
+    return summarize_columns(WindowValues(*(np.stack(column) for column in zip(*windows, strict=True))))
+
+
+def summarize_columns(columns: WindowValues) -> Divergence:
+    """The same of arrays (windows, tokens), which may be mapped from a file: what is computed of them is kept per window.
 
     Perplexity by the delta method: PPL × SE(mean loss). ln(PPL_Q / PPL_P) is the mean of the paired differences of the
     losses, so Var_Q + Var_P - 2 Cov is in its standard error.
     """
-    kl, nll, reference_nll, entropy, top1, top5 = (np.stack([w[i] for w in windows]) for i in range(len(WindowValues._fields)))
-    delta_p = np.exp(-nll) - np.exp(-reference_nll)
-    square = clustered.mean(delta_p**2)
+    kl, nll, reference_nll, entropy, top1, top5 = columns
+    whole = clustered.mean(kl)
+    paired = np.array([_paired(q, p) for q, p in zip(nll, reference_nll, strict=True)])
+    ratio, delta_p, square = (clustered.mean(paired[:, [i]]) for i in range(3))
     rms = math.sqrt(square.value)
+    spread = sum(float(((row.astype(np.float64) - whole.value) ** 2).sum()) for row in kl)
     return Divergence(
         tokens=kl.size,
         perplexity=_exp(clustered.mean(nll)),
         reference_perplexity=_exp(clustered.mean(reference_nll)),
-        log_perplexity_ratio=clustered.mean(nll - reference_nll),
-        kl=clustered.mean(kl),
-        kl_token_standard_error=float(kl.std(ddof=1) / math.sqrt(kl.size)) if kl.size > 1 else 0.0,
+        log_perplexity_ratio=ratio,
+        kl=whole,
+        kl_token_standard_error=math.sqrt(spread / (kl.size - 1) / kl.size) if kl.size > 1 else 0.0,
         kl_percentiles={name: clustered.percentile(kl, q) for name, q in PERCENTILES.items()},
         kl_max=float(kl.max()),
         top1_agreement=clustered.mean(top1),
         top5_overlap=clustered.mean(top5),
-        delta_p=clustered.mean(delta_p),
+        delta_p=delta_p,
         delta_p_rms=Estimate(
             value=rms, standard_error=None if square.standard_error is None or not rms else square.standard_error / (2 * rms), n=square.n
         ),
@@ -128,24 +140,39 @@ def summarize(windows: Sequence[WindowValues]) -> Divergence:
     )
 
 
+def _paired(nll: Floats, reference_nll: Floats) -> tuple[float, float, float]:
+    """Means over one window's tokens: the losses' difference, Q(x) - P(x), and its square."""
+    q, p = nll.astype(np.float64), reference_nll.astype(np.float64)
+    delta = np.exp(-q) - np.exp(-p)
+    return float((q - p).mean()), float(delta.mean()), float((delta**2).mean())
+
+
 def _by_entropy(kl: Floats, entropy: Floats, top1: Floats) -> tuple[SureTokens, ...]:
     """Mean divergence and agreement in each quarter of the tokens by entropy; a window without such tokens counts nothing."""
     edges = np.quantile(entropy, np.linspace(0, 1, QUARTERS + 1))
     found = []
     for i, (low, high) in enumerate(itertools.pairwise(edges)):
-        inside = (entropy >= low) & ((entropy < high) | (i == QUARTERS - 1))
-        if not inside.any():
+        rows = [_inside(row, low, high if i < QUARTERS - 1 else math.inf) for row in entropy]
+        counts = np.array([inside.sum() for inside in rows])
+        if not counts.any():
             continue  # equal edges: a quarter of tokens that are all alike
+        sums = (np.array([row[inside].sum(dtype=np.float64) for row, inside in zip(v, rows, strict=True)]) for v in (kl, top1))
+        divergence, agreement = (clustered.ratio(values, counts) for values in sums)
         found.append(
             SureTokens(
                 entropy_from_nats=float(low),
                 entropy_to_nats=float(high),
-                tokens=int(inside.sum()),
-                kl_divergence_nats=clustered.ratio((kl * inside).sum(1), inside.sum(1)),
-                top1_agreement=clustered.ratio((top1 * inside).sum(1), inside.sum(1)),
+                tokens=int(counts.sum()),
+                kl_divergence_nats=divergence,
+                top1_agreement=agreement,
             )
         )
     return tuple(found)
+
+
+def _inside(entropy: Floats, low: float, high: float) -> NDArray[np.bool_]:
+    found: NDArray[np.bool_] = (entropy >= low) & (entropy < high)
+    return found
 
 
 def _exp(loss: Estimate) -> Estimate:
