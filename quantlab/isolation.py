@@ -57,12 +57,12 @@ def run_isolated(cell: Cell, stage: CellStage, device: str, quiet: bool, **optio
 
 def record_failure(cell: Cell, stage: CellStage, failure: Failure) -> Record:
     """Write the record of a stage that has no numbers, and whatever else later stages read."""
-    from quantlab.stages import evaluate, quantize
+    from quantlab.stages import _samples, quantize
 
     if stage == "quantize":
         quantize.record_failure(cell, failure)
     if stage == "evaluate":
-        evaluate.write_samples(cell, [])
+        _samples.write_samples(cell, [])
     record = RECORDS[RECORD_OF[stage]](model=cell.model, variant=cell.variant.slug, failure=failure)
     write_record(cell.root, record)
     return record

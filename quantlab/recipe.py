@@ -81,7 +81,12 @@ class TasksSpec(Frozen):
     names: tuple[str, ...] = ("piqa", "arc_easy")
     items: int | None = Field(default=100, ge=1)
     """Items per task, chosen by the recipe's seed; null for all."""
-    fewshot: int = Field(default=0, ge=0, le=64)
+    fewshot: int | None = Field(default=None, ge=0, le=64)
+    """Examples before each item; null for what lm-eval's task has itself."""
+    filters: dict[str, str] = {}
+    """By task, the filter whose answers are compared (lm-eval's `flexible-extract`, ...); the task's first without one."""
+    until_decided: bool = False
+    """Stop a task when its verdict against the baseline is settled, in at most five looks."""
     chat_template: bool = False
     batch_size: int = Field(default=8, ge=1)
 

@@ -226,8 +226,12 @@ class TaskResult(Frozen):
     task_version: str
     fewshot: int
     chance: float | None = None
+    filter: str = "none"
+    """lm-eval's filter whose answers these are."""
     available: int | None = None
     """Items that the task has, of which `score.n` were asked."""
+    answer_tokens: Estimate | None = None
+    """Mean tokens of a generated answer's text; None where nothing is generated."""
     look: Look | None = None
     """None where all items of the recipe were asked at once."""
 

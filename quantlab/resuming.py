@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lm_eval.api.model import LM
+from lm_eval.models.utils import normalize_gen_kwargs
 
 from quantlab.errors import CellFailure
 from quantlab.items import Items, key_of
@@ -22,11 +23,12 @@ class ResumingLM(LM):  # type: ignore[misc]
     generations are never kept.
     """
 
-    def __init__(self, lm: Any, items: Mapping[str, Items], settings: str, step: Step) -> None:
+    def __init__(self, lm: Any, items: Mapping[str, Items], chosen: Mapping[str, Sequence[int]], settings: str, step: Step) -> None:
+        """`chosen` are each task's items, in the order in which lm-eval numbers them."""
         super().__init__()
-        self._lm, self._items, self._settings, self._step = lm, items, settings, step
+        self._lm, self._items, self._chosen, self._settings, self._step = lm, items, chosen, settings, step
         self.cut: dict[str, int] = {}
-        """By task: requests that were longer than the context."""
+        """By task: items that were longer than the context and were cut."""
 
     def _answer(self, kind: str, requests: Sequence[Any], ask: Callable[[list[Any]], list[Any]]) -> list[Any]:
         keys = [key_of(self._settings, kind, request.args) for request in requests]
@@ -35,14 +37,14 @@ class ResumingLM(LM):  # type: ignore[misc]
         done = [None if sampled[i] else self._items[requests[i].task_name].get(key) for i, key in enumerate(keys)]
         open_ = [i for i, value in enumerate(done) if value is None]
         self._step.total(len(requests))
-        for task, count in cut_requests(self._lm, requests).items():
+        for task, count in cut_items(self._lm, kind, requests).items():
             self.cut[task] = self.cut.get(task, 0) + count
         self._step.advance(len(requests) - len(open_))
         for begin in range(0, len(open_), BLOCK_REQUESTS):
             block = open_[begin : begin + BLOCK_REQUESTS]
             answers = ask([requests[i] for i in block])
             for i, answer in zip(block, answers, strict=True):
-                _require_finite(answer, requests[i])
+                self._require_finite(answer, requests[i])
             fresh.update(zip(block, answers, strict=True))
             for task in {requests[i].task_name for i in block}:
                 kept = [i for i in block if requests[i].task_name == task and not sampled[i]]
@@ -66,28 +68,39 @@ class ResumingLM(LM):  # type: ignore[misc]
         template: str | None = self._lm.chat_template(chat_template)
         return template
 
+    def _require_finite(self, answer: Any, request: Any) -> None:
+        """Raise CellFailure for a log-likelihood that is no finite number, with the item."""
+        value = answer[0] if isinstance(answer, tuple) else answer
+        if isinstance(value, float) and not math.isfinite(value):
+            item = self._chosen[request.task_name][request.doc_id]
+            raise CellFailure(
+                "broken_checkpoint", f"the log-likelihood of item {item} of {request.task_name} is {value}, not a finite number"
+            )
+
     @property
     def tokenizer_name(self) -> str:
         return str(self._lm.tokenizer_name)
 
 
-def _require_finite(answer: Any, request: Any) -> None:
-    """Raise CellFailure for a log-likelihood that is no number, with the item."""
-    value = answer[0] if isinstance(answer, tuple) else answer
-    if isinstance(value, float) and math.isnan(value):
-        raise CellFailure("broken_checkpoint", f"the log-likelihood of item {request.doc_id} of {request.task_name} is not a number")
+def cut_items(lm: Any, kind: str, requests: Sequence[Any]) -> dict[str, int]:
+    """How many items of each task are longer than the model's context: lm-eval cuts them from the left without a word.
 
-
-def cut_requests(lm: Any, requests: Sequence[Any]) -> dict[str, int]:
-    """How many requests of each task are longer than the model's context: lm-eval cuts them from the left without a word."""
-    found: dict[str, int] = {}
-    longest = int(lm.max_length)
+    A continuation's last token is no input, so one token more than the context fits; a prompt leaves room for the
+    answer; a rolling log-likelihood goes over the document in windows and cuts nothing.
+    """
+    found: dict[str, set[int]] = {}
+    if kind == "loglikelihood_rolling":
+        return {}
     for request in requests:
-        text = "".join(part for part in request.args[:2] if isinstance(part, str))
+        text, longest = str(request.args[0]), int(lm.max_length)
+        if kind == "loglikelihood":
+            text, longest = text + str(request.args[1]), longest + 1
+        else:
+            longest -= int(normalize_gen_kwargs(request.args[1], lm.max_gen_toks)["max_gen_toks"])
         # a token has a byte at the least, so that a short text needs no tokenizer
         if len(text.encode()) + 1 > longest and len(lm.tok_encode(text)) > longest:
-            found[request.task_name] = found.get(request.task_name, 0) + 1
-    return found
+            found.setdefault(request.task_name, set()).add(request.doc_id)
+    return {task: len(items) for task, items in found.items()}
 
 
 def _plain(answer: Any) -> Any:

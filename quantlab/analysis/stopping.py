@@ -22,6 +22,8 @@ class Stop(NamedTuple):
     look: int
     """1 for the first."""
     looks: int
+    total: int
+    """Items that would be looked at in all."""
     verdict: Verdict
     quantile: float
     """This look's boundary."""
@@ -49,5 +51,5 @@ def after(counts: Sequence[Counts], total: int, margin_points: float) -> Stop:
     for place, (at, z) in enumerate(zip(counts, quantiles, strict=False), start=1):
         verdict = verdict_of(verdict_interval(at, z), margin_points)
         if verdict != "undecided":
-            return Stop(at.n, place, len(plan), verdict, z, True)
-    return Stop(seen[-1], len(seen), len(plan), "undecided", quantiles[len(seen) - 1], len(seen) == len(plan))
+            return Stop(at.n, place, len(plan), total, verdict, z, True)
+    return Stop(seen[-1], len(seen), len(plan), total, "undecided", quantiles[len(seen) - 1], len(seen) == len(plan))

@@ -2,40 +2,61 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from quantlab import engines, tasksets
+from quantlab import engines
 from quantlab.analysis.stopping import Stop
+from quantlab.analysis.verdict import Z05
 from quantlab.cell import Cell, require_memory
 from quantlab.device import Device
 from quantlab.errors import CellFailure
 from quantlab.items import Items, key_of
 from quantlab.progress import Progress
-from quantlab.recipe import TasksSpec
 from quantlab.records import Estimate, Look, TaskRecord, TaskResult
-from quantlab.stages._clusters import cluster_of
+from quantlab.stages._samples import (
+    Sample,
+    answer_tokens,
+    choices_of,
+    is_number,
+    metric_of,
+    of_filter,
+    rows_of,
+    write_samples,
+)
+from quantlab.stages._tasks import Asked, load_asked, with_full_run_examples
 from quantlab.stages._until_decided import BASELINE, evaluate_in_looks, read_baseline
 from quantlab.stages.diverge import runs_dense
+from quantlab.stages.probe import STAGE_VERSIONS
 from quantlab.versions import installed
 
-SAMPLE_COLUMNS = ("task", "doc_id", "doc_hash", "metric", "value", "target", "response", "answer", "cluster")
-_COMPARED = ("acc_norm", "exact_match", "acc")
-"""The metric that a comparison uses, the first of these that the task has; else the task's first."""
+
+class Answers(NamedTuple):
+    """What lm-eval found, by the recipe's task."""
+
+    samples: dict[str, list[Sample]]
+    metrics: dict[str, dict[str, float]]
+    """lm-eval's own figures."""
+    configs: dict[str, dict[str, Any]]
+    versions: dict[str, str]
+    fewshot: dict[str, int]
+    available: dict[str, int]
+    """Items that the task has."""
+    notes: tuple[str, ...]
 
 
 def run(cell: Cell, device: Device, progress: Progress, until_decided: bool = False) -> TaskRecord:
     """Evaluate the cell's checkpoint and write samples.parquet. Raises CellFailure where it cannot run here.
 
-    `until_decided` stops each task when its verdict against the baseline is settled; the baseline itself runs whole.
+    `until_decided`, here or in the recipe, stops each task when its verdict against the baseline is settled; the
+    baseline itself runs whole.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     spec, checkpoint = cell.recipe.tasks, cell.checkpoint()
-    baseline = read_baseline(cell) if until_decided and cell.variant.slug != BASELINE else None
+    early = (until_decided or spec.until_decided) and cell.variant.slug != BASELINE
+    baseline = read_baseline(cell) if early else None
     require_memory(device, checkpoint.disk_bytes, "the checkpoint")
     began = time.monotonic()
     name = engines.engine_for(checkpoint.manifest.format)
@@ -43,28 +64,17 @@ def run(cell: Cell, device: Device, progress: Progress, until_decided: bool = Fa
     engine = engines.load(name).open_checkpoint(checkpoint, device.device, dense)
     versions = installed(("lm-eval", *engines.load(name).REQUIRES))
     lm = engine.language_model(spec.batch_size)
-    settings = key_of(versions, name, engine.dtype, dense, device.name, spec.chat_template, spec.batch_size)
+    settings = key_of(STAGE_VERSIONS["evaluate"], versions, name, engine.dtype, dense, device.name, spec.chat_template, spec.batch_size)
+    ended: dict[str, Stop | None] = {}
     if baseline:
         found, ended = evaluate_in_looks(
-            lambda sizes: _evaluate(lm, cell, checkpoint.sha256, settings, progress, sizes),
-            baseline,
-            _metric,
-            cell.recipe.comparison.margin_points,
+            lambda sizes: _evaluate(lm, cell, checkpoint.sha256, settings, progress, sizes), baseline, cell.recipe.comparison.margin_points
         )
-        looks = {task: _look(stop, baseline.total(task)) for task, stop in ended.items() if stop}
-        found["quantlab_notes"] += tuple(f"{task}: {look.verdict}, {look.reason}." for task, look in looks.items())
     else:
-        found, looks = _evaluate(lm, cell, checkpoint.sha256, settings, progress, {}), {}
-    results = {task: _result(task, found, spec, looks.get(task)) for task in found["samples"]}
-    rows = [
-        _row(task, s, m, found["configs"][task])
-        for task, samples in found["samples"].items()
-        for s in samples
-        for m in s["metrics"]
-        if _is_number(s[m])
-    ]
+        found = _evaluate(lm, cell, checkpoint.sha256, settings, progress, {})
+    results = {task: _result(task, found, _look(ended[task], found, task) if baseline else None) for task in found.samples}
     engine.close()
-    write_samples(cell, rows)
+    write_samples(cell, [row for task, samples in found.samples.items() for s in samples for row in rows_of(task, s, found.configs[task])])
     return TaskRecord(
         model=cell.model,
         variant=cell.variant.slug,
@@ -77,49 +87,32 @@ def run(cell: Cell, device: Device, progress: Progress, until_decided: bool = Fa
         chat_template=spec.chat_template,
         dense=dense,
         seconds=time.monotonic() - began,
-        notes=found["quantlab_notes"],
+        notes=(*found.notes, *(f"{task}: {r.look.verdict}, {r.look.reason}." for task, r in results.items() if r.look)),
     )
 
 
-def load_tasks(spec: TasksSpec, folder: Path) -> list[Any]:
-    """lm-eval's task objects. Raises QuantlabError for an unknown task."""
-    from lm_eval.tasks import TaskManager
-
-    tasksets.check_tasks(spec.set, spec.names)
-    specs = tasksets.load(spec.set).specs(spec.names, folder)
-    manager = TaskManager(include_defaults=any(not s.endswith(".yaml") for s in specs))
-    return list(manager.load(specs)["tasks"].values())
-
-
-def choose_items(available: int, wanted: int | None, seed: int) -> list[int]:
-    """Sorted indices of a random subset: the first `wanted` of one fixed order, so a larger subset contains a smaller one."""
-    import numpy as np
-
-    order = np.random.default_rng(seed).permutation(available)
-    return sorted(int(i) for i in order[: wanted if wanted is not None else available])
-
-
-def _evaluate(lm: Any, cell: Cell, checkpoint: str, settings: str, progress: Progress, sizes: Mapping[str, int]) -> dict[str, Any]:
-    """lm-eval's own results, all tasks in one call; `sizes` says how many items of a task, else the recipe does."""
+def _evaluate(lm: Any, cell: Cell, checkpoint: str, settings: str, progress: Progress, sizes: Mapping[str, int]) -> Answers:
+    """All tasks in one call of lm-eval; `sizes` says how many items of a task, else the recipe does."""
     from lm_eval.evaluator import simple_evaluate
     from lm_eval.tasks import TaskManager
 
     from quantlab.resuming import ResumingLM
 
     spec, seed = cell.recipe.tasks, cell.recipe.seed
-    tasks = load_tasks(spec, cell.root / ".quantlab" / "tasks" / cell.model)
-    empty = [task.task_name for task in tasks if not len(task.eval_docs)]
-    tasks = [task for task in tasks if task.task_name not in empty]
-    if not tasks:
+    every = load_asked(spec, cell.root / ".quantlab" / "tasks" / cell.model)
+    asked = [task for task in every if task.available]
+    empty = [task.name for task in every if not task.available]
+    if not asked:
         raise CellFailure("not_measured", f"no item in {', '.join(empty)}")
-    chosen = {task.task_name: choose_items(len(task.eval_docs), sizes.get(task.task_name, spec.items), seed) for task in tasks}
-    items = {name: Items(cell.root, checkpoint, name) for name in chosen}
-    what = ", ".join(f"{name} ({len(indices)} items)" for name, indices in chosen.items())
+    chosen = {leaf: own for task in asked for leaf, own in task.choose(sizes.get(task.name, spec.items), seed).items()}
+    leaves = [with_full_run_examples(leaf, chosen[leaf.task_name]) for task in asked for leaf in task.leaves if leaf.task_name in chosen]
+    items = {leaf: Items(cell.root, checkpoint, leaf) for leaf in chosen}
+    what = ", ".join(f"{task.name} ({sum(len(chosen.get(leaf.task_name, ())) for leaf in task.leaves)} items)" for task in asked)
     with progress.step(f"{cell.variant.slug}: {what}") as step:
-        resuming = ResumingLM(lm, items, settings, step)
+        resuming = ResumingLM(lm, items, chosen, settings, step)
         found: dict[str, Any] = simple_evaluate(
             resuming,
-            tasks=tasks,
+            tasks=leaves,
             samples=chosen,
             num_fewshot=spec.fewshot,
             apply_chat_template=spec.chat_template,
@@ -132,110 +125,78 @@ def _evaluate(lm: Any, cell: Cell, checkpoint: str, settings: str, progress: Pro
             fewshot_random_seed=seed,
         )
     cut = [
-        f"{count} requests of {task} are longer than the model's context and were cut from the left."
-        for task, count in resuming.cut.items()
+        f"{count} items of {task} are longer than the model's context and were cut from the left." for task, count in resuming.cut.items()
     ]
-    found["quantlab_notes"] = (*(f"{task} has no items." for task in empty), *cut)
-    return found
+    return _answers(found, asked, spec.filters, lm, (*(f"{name} has no items." for name in empty), *cut))
 
 
-def _look(stop: Stop, available: int) -> Look:
-    reason = stop.reason if stop.items == available else f"{stop.reason} of {available:,}"
+def _answers(found: dict[str, Any], asked: list[Asked], filters: Mapping[str, str], lm: Any, notes: tuple[str, ...]) -> Answers:
+    """lm-eval's result by the recipe's tasks: a group's items are those of its members, its figures their means over items."""
+    result = Answers({}, {}, {}, {}, {}, {}, notes)
+    for task in asked:
+        leaves = [leaf.task_name for leaf in task.leaves if leaf.task_name in found["samples"]]
+        samples: list[Sample] = []
+        for leaf in leaves:
+            config = found["configs"][leaf]
+            kept = of_filter(found["samples"][leaf], task.name, filters.get(task.name))
+            samples += [{**s, "subtask": leaf, "answer_tokens": answer_tokens(s, lm, config)} for s in kept]
+        result.samples[task.name] = samples
+        result.configs[task.name] = found["configs"][leaves[0]]
+        result.versions[task.name] = str(found["versions"].get(leaves[0], ""))
+        result.fewshot[task.name] = int(found["n-shot"].get(leaves[0], 0))
+        result.available[task.name] = task.available
+        result.metrics[task.name] = (
+            {key.removesuffix(",none"): float(v) for key, v in found["results"][leaves[0]].items() if is_number(v) and "_stderr" not in key}
+            if len(task.leaves) == 1
+            else {m: _score([float(s[m]) for s in samples]).value for m in samples[0]["metrics"] if is_number(samples[0][m])}
+        )
+    return result
+
+
+def _look(stop: Stop | None, found: Answers, task: str) -> Look:
+    """Where a task ended; `stop` is None where it cannot end early and was asked whole."""
+    asked, available = len(found.samples[task]), found.available[task]
+    if stop is None:
+        reason = "asked whole: its items share texts, or its metric is not right or wrong"
+        return Look(number=1, of=1, items=asked, available=available, quantile=Z05, verdict="not judged early", reason=reason)
+    reason = stop.reason if stop.items == stop.total else f"{stop.reason} of {stop.total:,}"
     return Look(
         number=stop.look,
         of=stop.looks,
         items=stop.items,
-        available=available,
+        available=stop.total,
         quantile=stop.quantile,
         verdict=stop.verdict,
         reason=reason,
     )
 
 
-def _result(task: str, found: dict[str, Any], spec: TasksSpec, look: Look | None) -> TaskResult:
-    samples = found["samples"][task]
-    metric = _metric(samples[0])
-    metrics = {k.removesuffix(",none"): float(v) for k, v in found["results"][task].items() if _is_number(v) and "_stderr" not in k}
-    multiple_choice = found["configs"][task].get("output_type") == "multiple_choice"
+def _result(task: str, found: Answers, look: Look | None) -> TaskResult:
+    samples, metrics = found.samples[task], found.metrics[task]
+    metric = metric_of(samples[0])
+    multiple_choice = found.configs[task].get("output_type") == "multiple_choice"
+    tokens = [s["answer_tokens"] for s in samples if s["answer_tokens"] is not None]
+    whole = next(iter(metrics), "")
     return TaskResult(
-        metric=metric,
-        score=_score([float(s[metric]) for s in samples]),
+        metric=metric or whole.partition(",")[0],
+        score=_score([float(s[metric]) for s in samples])
+        if metric
+        else Estimate(value=metrics[whole], standard_error=None, n=len(samples)),
         metrics=metrics,
-        task_version=str(found["versions"].get(task, "")),
-        fewshot=spec.fewshot,
-        chance=sum(1 / len(s["arguments"]) for s in samples) / len(samples) if multiple_choice else None,
-        available=int(found["n-samples"][task]["original"]),
+        filter=str(samples[0]["filter"]),
+        task_version=found.versions[task],
+        fewshot=found.fewshot[task],
+        chance=sum(1 / choices_of(s) for s in samples) / len(samples) if multiple_choice else None,
+        available=found.available[task],
+        answer_tokens=_score(tokens) if tokens else None,
         look=look,
     )
-
-
-def _metric(sample: dict[str, Any]) -> str:
-    """The metric that a comparison uses."""
-    return next((m for m in _COMPARED if m in sample), str(sample["metrics"][0]))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float)
 
 
 def _score(values: list[float]) -> Estimate:
     """Mean and its standard error, the items independent."""
     import numpy as np
 
-    array = np.asarray(values)
+    array = np.asarray(values, dtype=np.float64)
     error = float(array.std(ddof=1) / np.sqrt(len(array))) if len(array) > 1 else None
     return Estimate(value=float(array.mean()), standard_error=error, n=len(array))
-
-
-def answer_of(sample: dict[str, Any], metric: str, config: dict[str, Any]) -> str:
-    """What the model answered: the index of the choice that the metric takes, else the filtered response.
-
-    `acc_norm` divides a choice's log-likelihood by its length in characters, as lm-eval does.
-    """
-    import numpy as np
-
-    responses = sample["filtered_resps"]
-    if config.get("output_type") != "multiple_choice":
-        return json.dumps(responses[0] if len(responses) == 1 else responses, default=str)
-    delimiter = str(config.get("target_delimiter", " "))
-    lengths = [max(1, len(str(arguments[1]).removeprefix(delimiter))) for arguments in sample["arguments"]]
-    likelihoods = np.array([float(response[0]) for response in responses[: len(lengths)]])
-    return str(int(np.argmax(likelihoods / np.array(lengths) if metric == "acc_norm" else likelihoods)))
-
-
-def _row(task: str, sample: dict[str, Any], metric: str, config: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "task": task,
-        "doc_id": int(sample["doc_id"]),
-        "doc_hash": str(sample["doc_hash"]),
-        "metric": metric,
-        "value": float(sample[metric]),
-        "target": str(sample["target"]),
-        "response": json.dumps(sample["filtered_resps"], default=str),
-        "answer": answer_of(sample, metric, config),
-        "cluster": cluster_of(sample),
-    }
-
-
-def write_samples(cell: Cell, rows: list[dict[str, Any]]) -> None:
-    """Write samples.parquet whole; with no rows it still has its columns."""
-    import pandas as pd
-
-    frame = pd.DataFrame(rows, columns=list(SAMPLE_COLUMNS)).astype(
-        {
-            "task": "str",
-            "doc_id": "int64",
-            "doc_hash": "str",
-            "metric": "str",
-            "value": "float64",
-            "target": "str",
-            "response": "str",
-            "answer": "str",
-            "cluster": "str",
-        }
-    )
-    cell.data_folder.mkdir(parents=True, exist_ok=True)
-    target = cell.data_folder / "samples.parquet"
-    partial = target.with_name(".samples.parquet.partial")
-    frame.to_parquet(partial, index=False)
-    partial.replace(target)

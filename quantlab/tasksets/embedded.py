@@ -48,7 +48,7 @@ def specs(names: tuple[str, ...], folder: Path) -> list[str]:
             "dataset_kwargs": {"data_files": {"validation": str(arrow)}},
             "training_split": None,
             "validation_split": "validation",
-            "test_split": None,
+            "test_split": "validation",  # the split that examples come from too: lm-eval then leaves out the item itself
             "fewshot_split": "validation",
         }
         path = folder / f"{name}.yaml"

@@ -17,6 +17,7 @@ from quantlab.device import find
 from quantlab.engines.transformers import TransformersEngine
 from quantlab.progress import Progress
 from quantlab.stages import evaluate, quantize
+from quantlab.stages._tasks import choose_items, load_asked
 
 pytestmark = pytest.mark.slow
 QUIET = Progress(quiet=True)
@@ -32,16 +33,15 @@ def cell(workspace: Path) -> Cell:
 def _command_line(cell: Cell, folder: Path, dtype: str) -> pd.DataFrame:
     """The same items through the `lm_eval` command; one row per item and metric."""
     spec = cell.recipe.tasks
-    tasks = {task.task_name: len(task.eval_docs) for task in evaluate.load_tasks(spec, folder / "tasks")}
-    samples = {name: evaluate.choose_items(available, spec.items, cell.recipe.seed) for name, available in tasks.items()}
-    command = [str(Path(sys.executable).parent / "lm_eval"), "--model", "hf", "--tasks", ",".join(tasks)]
+    samples = {k: v for task in load_asked(spec, folder / "tasks") for k, v in task.choose(spec.items, cell.recipe.seed).items()}
+    command = [str(Path(sys.executable).parent / "lm_eval"), "--model", "hf", "--tasks", ",".join(samples)]
     command += ["--model_args", f"pretrained={cell.checkpoint().weights},dtype={dtype}", "--include_path", str(folder / "tasks")]
     command += ["--samples", json.dumps(samples), "--log_samples", "--output_path", str(folder / "out")]
     command += ["--batch_size", "4", "--device", "cpu"]
     done = subprocess.run(command, env=os.environ | {"HF_HUB_OFFLINE": "1"}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     rows: list[dict[str, Any]] = []
-    for task in tasks:
+    for task in samples:
         (path,) = (folder / "out").rglob(f"samples_{task}_*.jsonl")
         for sample in map(json.loads, path.read_text().splitlines()):
             common = {"task": task, "doc_id": sample["doc_id"], "doc_hash": sample["doc_hash"]}
@@ -80,6 +80,6 @@ def test_what_was_answered_is_not_asked_again(cell: Cell, monkeypatch: pytest.Mo
 
 
 def test_more_items_contain_the_fewer() -> None:
-    few, many = evaluate.choose_items(500, 10, 7), evaluate.choose_items(500, 50, 7)
-    assert len(few) == 10 and set(few) < set(many) and few != evaluate.choose_items(500, 10, 8)
-    assert evaluate.choose_items(5, None, 7) == [0, 1, 2, 3, 4]
+    few, many = choose_items(500, 10, 7), choose_items(500, 50, 7)
+    assert len(few) == 10 and set(few) < set(many) and few != choose_items(500, 10, 8)
+    assert choose_items(5, None, 7) == [0, 1, 2, 3, 4]
