@@ -2,7 +2,8 @@
 
 Reads the cell's checkpoint, writes reports/MODEL/data/VARIANT/tasks.json and samples.parquet. With --until-decided it
 looks at the items in at most five blocks and ends a task when its verdict at the recipe's margin is settled (alpha
-spending: all looks together make no more false verdicts than one); baseline-16 must have been evaluated before."""
+spending: all looks together make no more false verdicts than one); baseline-16 must have been evaluated before. In a
+recipe it is `tasks: {until_decided: true}`, which DVC follows."""
 
 from __future__ import annotations
 

@@ -24,6 +24,7 @@ from quantlab.cli._stage import show
 @click.option("--variant", "variants", multiple=True, help="A variant of the recipe, such as gguf-4-iq4_xs; may be repeated.")
 @click.option("--tasks", help="lm-eval tasks, separated by commas (`quantlab list tasks`).")
 @click.option("--limit", type=click.IntRange(min=1), help="Items per task, chosen by seed.")
+@click.option("--until-decided", is_flag=True, help="Stop each task when its verdict is settled, in at most five looks at the items.")
 @click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.")
 @click.option("--recipe", "recipe_file", type=click.Path(path_type=Path), help="A recipe file instead of the shipped one.")
 @click.option(
@@ -49,6 +50,8 @@ def command(ctx: Context, model: str, **options: Any) -> dict[str, Any]:
     if options["bits"] and not options["methods"]:
         raise QuantlabError("--bits needs --method: name the method that should quantize to that width")
     overrides: dict[str, Any] = {"items": options["limit"]} if options["limit"] else {}
+    if options["until_decided"]:
+        overrides["until_decided"] = True
     if options["tasks"]:
         overrides["names"] = [name.strip() for name in options["tasks"].split(",")]
     find(options["device"])
