@@ -19,7 +19,7 @@ from lm_eval.models.utils import (
 )
 
 from quantlab.engines._llama_generate import generate, read_rules
-from quantlab.engines._llama_score import MAX_SEQUENCES, packs, questions, score
+from quantlab.engines._llama_score import MAX_CHOICES, Scorer, packs, questions
 from quantlab.errors import CellFailure
 from quantlab.gguf.library import Context, Model
 
@@ -36,6 +36,7 @@ class LlamaLM(TemplateLM):  # type: ignore[misc]
         self.tokenizer, self.batch_size = tokenizer, batch_size
         self._model, self._rules = model, read_rules(folder, tokenizer.eos_token_id)
         self._context: Context | None = None
+        self._scorer: Scorer | None = None
 
     @property
     def eot_token_id(self) -> int:
@@ -83,13 +84,14 @@ class LlamaLM(TemplateLM):  # type: ignore[misc]
         if not todo:
             return []
         most = max(len(question.choices) for question in todo)
-        if most > MAX_SEQUENCES:
-            raise CellFailure("unsupported", f"{most} choices of one question are more than llama.cpp's {MAX_SEQUENCES} sequences")
-        sequences, tokens = max(most, self.batch_size), max(_UBATCH, todo[0].tokens)
-        context = self._make(tokens, sequences, unified=True)
+        if most > MAX_CHOICES:
+            raise CellFailure("unsupported", f"{most} choices of one question are more than the {MAX_CHOICES} that llama.cpp takes at once")
+        sequences, tokens = max(most, min(self.batch_size, MAX_CHOICES)), max(_UBATCH, *(question.tokens for question in todo))
+        longest = max(len(question.context) for question in todo)
+        scorer = self._scorer_in(self._make(longest + tokens, sequences + 1, unified=True))
         answers: dict[int, tuple[float, bool]] = {}
-        for pack in packs(todo, tokens, sequences):
-            for found in score(context, pack):
+        for pack in packs(todo, tokens, sequences, scorer.shares):
+            for found in scorer.score(pack):
                 answers[found.request] = (found.log_probability, found.greedy)
                 if requests[found.request][0] is not None:
                     self.cache_hook.add_partial("loglikelihood", requests[found.request][0], answers[found.request])
@@ -154,7 +156,13 @@ class LlamaLM(TemplateLM):  # type: ignore[misc]
         self._context = Context(self._model, cells, _UBATCH, _UBATCH, sequences, unified=unified)
         return self._context
 
+    def _scorer_in(self, context: Context) -> Scorer:
+        """The one that knows what the context's cache holds."""
+        if self._scorer is None or self._scorer.context is not context:
+            self._scorer = Scorer(context)
+        return self._scorer
+
     def close(self) -> None:
         if self._context:
             self._context.close()
-        self._context = None
+        self._context = self._scorer = None

@@ -1,18 +1,26 @@
-"""Scoring continuations with llama.cpp: the choices of one question share the tokens of their context."""
+"""Scoring continuations with llama.cpp: tokens that questions have in common at their beginning are computed once.
+
+Within a pass a token belongs to every sequence that begins with it, so that questions and their choices form a tree.
+From pass to pass the last question's context stays in the cache for what the next ones share with it: the examples of a
+few-shot task are computed once, not once a question. Not where llama.cpp cannot take a state back to an earlier token:
+recurrent models share nothing, and with sliding-window attention nothing stays from pass to pass.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from quantlab.errors import CellFailure
 from quantlab.gguf.library import Batch, Context
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-MAX_SEQUENCES = 256
-"""llama.cpp's LLAMA_MAX_SEQ."""
+MAX_CHOICES = 255
+"""llama.cpp's LLAMA_MAX_SEQ of 256, less the sequence that holds the last context."""
+_HELD = 0
 
 
 class Choice(NamedTuple):
@@ -45,69 +53,150 @@ class Score(NamedTuple):
 
 
 def questions(pairs: Iterable[tuple[Sequence[int], Sequence[int]]], max_length: int, share: bool) -> list[Question]:
-    """Group (context, continuation) token ids by context, longest first.
+    """Group (context, continuation) token ids by context, in the order of the contexts' tokens: neighbours share most.
 
     Cut from the left to `max_length` inputs as lm-eval's HFLM does: the last token is a target only. `share` False
-    keeps each request on its own, for models whose state cannot belong to two sequences.
+    keeps each request on its own, for models whose state cannot belong to two sequences. Raises CellFailure for a
+    continuation that does not fit at all.
     """
     found: dict[tuple[tuple[int, ...], int], Question] = {}
     for index, (context, continuation) in enumerate(pairs):
-        assert 0 < len(continuation) <= max_length and context, "a request has a context and a continuation that fits the model"
+        if not 0 < len(continuation) <= max_length or not context:
+            raise CellFailure(
+                "unsupported",
+                f"request {index + 1} has {len(context)} tokens of context and {len(continuation)} of continuation: one of each at the "
+                f"least, and a continuation that fits the model's {max_length}, can be scored",
+            )
         inputs = [*context, *continuation][-(max_length + 1) :][:-1]
         shared = tuple(inputs[: len(inputs) - len(continuation) + 1])
         place = found.setdefault((shared, 0 if share else index), Question(shared, []))
         place.choices.append(Choice(index, inputs[len(shared) :], list(continuation)))
-    return sorted(found.values(), key=lambda question: -question.tokens)
+    return sorted(found.values(), key=lambda question: question.context)
 
 
-def packs(todo: Iterable[Question], tokens: int, sequences: int) -> Iterator[list[Question]]:
-    """Questions for one pass: as many as fit into so many tokens and sequences, one at least."""
+def common(first: Sequence[int], second: Sequence[int]) -> int:
+    """How many tokens both begin with."""
+    pairs = enumerate(zip(first, second, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(first), len(second)))
+
+
+def packs(todo: Iterable[Question], tokens: int, sequences: int, share: bool = True) -> Iterator[list[Question]]:
+    """Questions for one pass: as many as fit into so many new tokens and sequences, one at least.
+
+    `share` says that tokens which a question has in common with the one before it in its pack are not new.
+    """
     pack: list[Question] = []
+    used = choices = 0
     for question in todo:
-        full = (
-            sum(q.tokens for q in pack) + question.tokens > tokens or sum(len(q.choices) for q in pack) + len(question.choices) > sequences
-        )
-        if pack and full:
+        new = question.tokens - (common(pack[-1].context, question.context) if pack and share else 0)
+        if pack and (used + new > tokens or choices + len(question.choices) > sequences):
             yield pack
-            pack = []
+            pack, used, choices, new = [], 0, 0, question.tokens
         pack.append(question)
+        used, choices = used + new, choices + len(question.choices)
     if pack:
         yield pack
 
 
-def score(context: Context, pack: Sequence[Question]) -> Iterator[Score]:
-    """Score one pack from an empty cache. The context's cache is unified and holds the pack."""
-    import numpy as np
+class Tree(NamedTuple):
+    """A pack's new tokens, each once, parents first: what `Batch` wants, and the (request, target)s of each token."""
 
-    tokens: list[int] = []
-    positions: list[int] = []
-    owners: list[tuple[int, ...]] = []
-    targets: list[list[tuple[int, int]]] = []  # of each token: (request, target)
-    first = 0
+    tokens: list[int]
+    positions: list[int]
+    owners: list[list[int]]
+    targets: list[list[tuple[int, int]]]
+
+    def add(self, token: int, position: int, own: Sequence[int]) -> int:
+        """A new token's index."""
+        self.tokens.append(token)
+        self.positions.append(position)
+        self.owners.append(list(own))
+        self.targets.append([])
+        return len(self.tokens) - 1
+
+
+def kept(question: Question, held: Sequence[int]) -> int:
+    """How many tokens of the cache's sequence a question begins with; its last token is always new, for its logits."""
+    return min(common(held, question.context), len(question.context) - 1)
+
+
+def tree(pack: Sequence[Question], held: Sequence[int], share: bool) -> Tree:
+    """Lay a pack out. Its choices are the sequences from `_HELD` + 1 on, in order."""
+    made = Tree([], [], [], [])
+    path: list[int] = []  # of the last question: the indices of its context's tokens that are not held
+    before: tuple[int, ...] = ()
+    sequence = _HELD + 1
     for question in pack:
-        own = tuple(range(first, first + len(question.choices)))
-        first += len(own)
-        tokens += question.context
-        positions += range(len(question.context))
-        owners += [own] * len(question.context)
-        targets += [[] for _ in question.context[1:]] + [[(c.request, c.targets[0]) for c in question.choices]]
-        for sequence, choice in zip(own, question.choices, strict=True):
-            tokens += choice.inputs
-            positions += range(len(question.context), len(question.context) + len(choice.inputs))
-            owners += [(sequence,)] * len(choice.inputs)
-            targets += [[(choice.request, target)] for target in choice.targets[1:]]
-    sums = {choice.request: 0.0 for question in pack for choice in question.choices}
-    greedy = dict.fromkeys(sums, True)
-    context.clear()
-    for part in (slice(i, i + context.batch) for i in range(0, len(tokens), context.batch)):
-        wanted = [bool(t) for t in targets[part]]
-        rows = context.run(Batch(tokens[part], positions[part], owners[part], wanted))
-        for row, goals in zip(_with_normalizers(rows), filter(None, targets[part]), strict=True):
-            for index, target in goals:
-                sums[index] += float(row.logits[target]) - row.normalizer
-                greedy[index] &= int(np.argmax(row.logits)) == target
-    for index, total in sums.items():
-        yield Score(index, total, greedy[index])
+        own = range(sequence, sequence + len(question.choices))
+        sequence += len(question.choices)
+        start = kept(question, held)
+        path = path[: max(0, common(before, question.context) - start)] if share else []
+        for node in path:
+            made.owners[node] += own
+        path += [made.add(question.context[i], i, own) for i in range(start + len(path), len(question.context))]
+        before = question.context
+        made.targets[path[-1]] += [(choice.request, choice.targets[0]) for choice in question.choices]
+        for owner, choice in zip(own, question.choices, strict=True):
+            for i, (token, target) in enumerate(zip(choice.inputs, choice.targets[1:], strict=True)):
+                made.targets[made.add(token, len(question.context) + i, [owner])].append((choice.request, target))
+    return made
+
+
+class Scorer:
+    """Scores packs in one context, whose cache is unified and holds the longest context beside a pack."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.shares = not context.model.recurrent
+        self._keeps = self.shares and not context.model.sliding_window
+        self._held: tuple[int, ...] = ()
+
+    def score(self, pack: Sequence[Question]) -> list[Score]:
+        """Every choice's score. Raises CellFailure where llama.cpp fails."""
+        held, self._held = self._held, ()
+        if not held:
+            self.context.clear()
+        made = tree(pack, held, self.shares)
+        last = self._begin(pack, held)
+        found = self._run(made, [choice.request for question in pack for choice in question.choices])
+        if self._keeps:
+            self._hold(pack[-1], last)
+        return found
+
+    def _begin(self, pack: Sequence[Question], held: Sequence[int]) -> int:
+        """Let each choice's sequence begin with what the cache holds of it; the last question's first sequence."""
+        first = sequence = _HELD + 1
+        for question in pack:
+            first = sequence
+            for _ in question.choices:
+                if held:
+                    self.context.copy(_HELD, sequence, kept(question, held))
+                sequence += 1
+        if held:
+            self.context.forget(_HELD)
+        return first
+
+    def _hold(self, question: Question, sequence: int) -> None:
+        """Keep a context's tokens and nothing else."""
+        self.context.copy(sequence, _HELD, len(question.context))
+        for other in range(_HELD + 1, sequence + len(question.choices)):
+            self.context.forget(other)
+        self._held = question.context
+
+    def _run(self, made: Tree, requests: Sequence[int]) -> list[Score]:
+        import numpy as np
+
+        sums, greedy = dict.fromkeys(requests, 0.0), dict.fromkeys(requests, True)
+        size = self.context.batch
+        for part in (slice(i, i + size) for i in range(0, len(made.tokens), size)):
+            goals = made.targets[part]
+            rows = self.context.run(Batch(made.tokens[part], made.positions[part], made.owners[part], [bool(g) for g in goals]))
+            for row, wanted in zip(_with_normalizers(rows), filter(None, goals), strict=True):
+                best = int(np.argmax(row.logits))
+                for request, target in wanted:
+                    sums[request] += float(row.logits[target]) - row.normalizer
+                    greedy[request] &= best == target
+        return [Score(request, sums[request], greedy[request]) for request in requests]
 
 
 class _Row(NamedTuple):

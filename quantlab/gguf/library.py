@@ -73,6 +73,8 @@ class Model:
         self.vocabulary = int(api.llama_vocab_n_tokens(api.llama_model_get_vocab(self.handle)))
         self.trained_context = int(api.llama_model_n_ctx_train(self.handle))
         self.recurrent = bool(api.llama_model_is_recurrent(self.handle) or api.llama_model_is_hybrid(self.handle))
+        self.sliding_window = int(api.llama_model_n_swa(self.handle))
+        """Tokens that layers with sliding-window attention look back, 0 where none has it."""
         self.weights_bytes = said.mebibytes("model buffer") or int(api.llama_model_size(self.handle))
         """Buffers of the weights as llama.cpp logs them, repacked copies included."""
         self.repacked_bytes = said.mebibytes(r"\w*REPACK model buffer")
@@ -162,6 +164,16 @@ class Context:
         """Forget every sequence."""
         api = llama()
         api.llama_memory_clear(api.llama_get_memory(self.handle), False)
+
+    def copy(self, sequence: int, to: int, tokens: int) -> None:
+        """Let another sequence begin with so many tokens of one; the cache is unified, so that nothing is moved."""
+        api = llama()
+        api.llama_memory_seq_cp(api.llama_get_memory(self.handle), sequence, to, 0, tokens)
+
+    def forget(self, sequence: int) -> None:
+        """Forget one sequence; what it shares with others stays theirs."""
+        api = llama()
+        api.llama_memory_seq_rm(api.llama_get_memory(self.handle), sequence, -1, -1)
 
     def wait(self) -> None:
         """Return when the device has finished."""
