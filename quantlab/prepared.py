@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from quantlab.checkpoint import FileEntry
 from quantlab.errors import QuantlabError
+from quantlab.files import sha256
 from quantlab.records import Failure, Frozen
 
 if TYPE_CHECKING:
@@ -103,6 +104,21 @@ class Prepared(NamedTuple):
     def source_sha256(self) -> str:
         """Hash of source.json, which names every weight file with its own."""
         return hashlib.sha256((self.source_folder / "source.json").read_bytes()).hexdigest()
+
+    def require_unchanged(self) -> None:
+        """Raise QuantlabError where a weight file is no longer what `prepare` hashed.
+
+        Sizes are checked always, contents where a file was written or put in place after source.json.
+        """
+        source, written = self.source(), (self.source_folder / "source.json").stat().st_mtime_ns
+        for name, entry in source.files.items():
+            path = self.weights / name
+            found = path.stat() if path.is_file() else None
+            same = found is not None and found.st_size == entry.bytes
+            if same and found is not None and max(found.st_mtime_ns, found.st_ctime_ns) > written:
+                same = sha256(path) == entry.sha256
+            if not same:
+                raise QuantlabError(f"{path} is not what it was when {self.model} was prepared: run `quantlab prepare` again")
 
     def token_ids(self, purpose: str) -> NDArray[np.int64]:
         """The windows of `calibration` or `evaluation`, shape (windows, length)."""

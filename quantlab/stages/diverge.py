@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from quantlab import engines
-from quantlab.analysis.divergence import METRICS_VERSION, WindowValues, scored, summarize, window_values
+from quantlab.analysis.divergence import METRICS_VERSION, WindowValues, is_finite, scored, summarize_columns, window_values
 from quantlab.cell import Cell, require_memory
 from quantlab.checkpoint import Checkpoint
+from quantlab.columns import Columns, Shape
 from quantlab.device import Device
-from quantlab.errors import CellFailure, QuantlabError
-from quantlab.items import Items, key_of
-from quantlab.progress import Progress
+from quantlab.errors import CellFailure
+from quantlab.items import key_of
+from quantlab.progress import Progress, Step
 from quantlab.records import DivergenceRecord
-from quantlab.stages.reference import Reference, folder_of
+from quantlab.stages._comparable import other_vocabulary, require_finite, require_same_vocabulary
+from quantlab.stages._reference_store import Reference, folder_of, require_sound
+from quantlab.stages.probe import STAGE_VERSIONS
 from quantlab.versions import installed
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 
@@ -31,44 +34,50 @@ def runs_dense(checkpoint: Checkpoint, device: Device) -> bool:
 def run(cell: Cell, device: Device, progress: Progress) -> DivergenceRecord:
     """Compare the cell's checkpoint with the reference. Raises CellFailure where it cannot run here."""
     checkpoint = cell.checkpoint()
-    reference = Reference(folder_of(cell.root, cell.model))
+    reference = Reference(folder_of(cell.root, cell.model), device)
+    reference.require_current(cell)
+    require_same_vocabulary(checkpoint, cell.prepared.source().vocabulary, reference.info.vocabulary)
     token_ids = cell.prepared.token_ids("evaluation")
-    if reference.info.evaluation_sha256 != cell.prepared.text().evaluation_sha256:
-        raise QuantlabError(f"the reference of {cell.model} was computed on another text: run `quantlab reference` again")
-    if reference.info.revision != cell.prepared.source().revision:
-        raise QuantlabError(f"the reference of {cell.model} is of another revision of the model: run `quantlab reference` again")
     require_memory(device, checkpoint.disk_bytes, "the checkpoint")
     dense = runs_dense(checkpoint, device)
     engine = engines.load(engines.engine_for(checkpoint.manifest.format)).open_checkpoint(checkpoint, device.device, dense)
     settings = key_of(
-        METRICS_VERSION, engine.name, engine.dtype, dense, device.name, reference.info.model_dump(), installed(_libraries(engine.name))
+        *(STAGE_VERSIONS["diverge"], METRICS_VERSION, engine.name, engine.dtype, dense, device.name, reference.sha256),
+        *(reference.notes, installed(_libraries(engine.name))),
     )
-    done = Items(cell.root, checkpoint.sha256, "divergence")
-    values: list[WindowValues] = []
+    rows = scored(token_ids.shape[1])
+    shape = Shape(len(WindowValues._fields), len(token_ids), rows.stop - rows.start)
+    done = Columns(cell.root, checkpoint.sha256, "divergence", settings, shape)
     with progress.step(f"{cell.variant.slug}: divergence from the reference", len(token_ids)) as step:
-        for i, ids in enumerate(token_ids):
-            key = key_of(settings, i)
-            found = done.get(key)
-            if found is None:
-                theirs, ours = reference.logits(i), _finite(engine.logits(ids), i)
-                if theirs.shape != ours.shape:
-                    raise CellFailure(
-                        "unsupported",
-                        f"the vocabulary has {ours.shape[1]:,} tokens, the reference's {theirs.shape[1]:,}: they cannot be compared",
-                    )
-                found = [column.tolist() for column in window_values(theirs, ours, ids)]
-                done.add({key: found})
-            values.append(WindowValues(*map(np.asarray, found)))
-            step.advance()
+        compare(reference.logits, engine.logits, token_ids, done, step)
     engine.close()
-    return _record(cell, checkpoint, engine, device, values, dense)
+    return _record(cell, checkpoint, reference, engine, device, token_ids, WindowValues(*done.read()), dense)
 
 
-def _finite(logits: NDArray[np.float32], window: int) -> NDArray[np.float32]:
-    """The logits themselves. Raises CellFailure where one is not finite, with the window."""
-    if not np.isfinite(logits).all():
-        raise CellFailure("broken_checkpoint", f"the logits of window {window + 1} of the evaluation text are not finite")
-    return logits
+def compare(
+    reference: Callable[[int], NDArray[np.float32]],
+    variant: Callable[[NDArray[np.int64]], NDArray[np.float32]],
+    token_ids: NDArray[np.int64],
+    done: Columns,
+    step: Step,
+) -> None:
+    """Fill the windows that are not done: `reference` gives a window's logits by its number, `variant` by its token ids.
+
+    Raises CellFailure where the variant's logits are not finite or of another vocabulary, QuantlabError where the
+    reference's are not finite; both name the window.
+    """
+    for i, ids in enumerate(token_ids):
+        if not done.has(i):
+            theirs = reference(i)
+            require_sound(theirs, i)
+            ours = require_finite(variant(ids), f"window {i + 1} of the evaluation text")
+            if theirs.shape != ours.shape:
+                raise other_vocabulary(ours.shape[1], theirs.shape[1])
+            values = window_values(theirs, ours, ids)
+            if not all(is_finite(column) for column in values):
+                raise CellFailure("broken_checkpoint", f"the divergence in window {i + 1} of the evaluation text is not finite")
+            done.put(i, values)
+        step.advance()
 
 
 def _libraries(engine: str) -> tuple[str, ...]:
@@ -76,11 +85,17 @@ def _libraries(engine: str) -> tuple[str, ...]:
 
 
 def _record(
-    cell: Cell, checkpoint: Checkpoint, engine: engines.Engine, device: Device, values: list[WindowValues], dense: bool
+    cell: Cell,
+    checkpoint: Checkpoint,
+    reference: Reference,
+    engine: engines.Engine,
+    device: Device,
+    token_ids: NDArray[np.int64],
+    values: WindowValues,
+    dense: bool,
 ) -> DivergenceRecord:
-    token_ids = cell.prepared.token_ids("evaluation")
-    found = summarize(values)
-    text_bytes = _scored_bytes(cell, checkpoint)
+    found = summarize_columns(values)
+    text_bytes = _scored_bytes(cell, checkpoint, token_ids)
     return DivergenceRecord(
         model=cell.model,
         variant=cell.variant.slug,
@@ -88,7 +103,8 @@ def _record(
         engine=engine.name,
         device=device.name,
         versions=installed(_libraries(engine.name)),
-        windows=len(values),
+        notes=reference.notes,
+        windows=len(token_ids),
         window_tokens=token_ids.shape[1],
         scored_tokens=found.tokens,
         text_bytes=text_bytes,
@@ -108,14 +124,15 @@ def _record(
         log_perplexity_ratio=found.log_perplexity_ratio,
         bits_per_byte=math.log(found.perplexity.value) * found.tokens / (math.log(2) * text_bytes),
         by_entropy=found.by_entropy,
+        reference_sha256=reference.sha256,
+        reference_dtype=reference.info.dtype,
     )
 
 
-def _scored_bytes(cell: Cell, checkpoint: Checkpoint) -> int:
+def _scored_bytes(cell: Cell, checkpoint: Checkpoint, token_ids: NDArray[np.int64]) -> int:
     """UTF-8 bytes of the scored tokens."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(cell.prepared.weights, trust_remote_code=checkpoint.manifest.trust_remote_code)
-    token_ids = cell.prepared.token_ids("evaluation")
     rows = scored(token_ids.shape[1])
     return sum(len(str(tokenizer.decode(ids[1:][rows])).encode()) for ids in token_ids)
