@@ -266,7 +266,7 @@ class SensitivityRecord(Record):
     parts: tuple[PartLoss, ...] = ()
     seconds: float | None = None
     nothing_swapped_nats: float | None = None
-    """Mean divergence of the unquantized model itself, on the first window: what the parts' figures cannot be told from."""
+    """Mean divergence of the unquantized model from its own reference here: parts below it cannot be told."""
     reference_sha256: str | None = None
     """Of the reference's own description, as in the divergence record."""
     reference_dtype: str | None = None

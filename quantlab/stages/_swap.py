@@ -1,0 +1,156 @@
+"""Parts of one model put into another and taken out again: blocks, linear layers, fused experts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from quantlab.errors import CellFailure
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+
+NOTHING, REST, WHOLE = "nothing", "the rest", "the whole"
+_REACH = 1e-5
+"""Tensors of both models that differ by more are not the same: norms that AWQ scaled, say."""
+
+
+class Swap:
+    """The unquantized model, into which parts of another are put and taken out again."""
+
+    def __init__(self, plain: Any, other: Any, linears: bool) -> None:
+        self._plain, self._other = plain, other
+        self._ours, self._theirs = _blocks(plain), _blocks(other)
+        names: list[list[str]] = [[""] for _ in self._ours]
+        if linears:
+            names = [_matrices(block) for block in self._ours]
+            self._require_nothing_else_differs(names)
+        self._names = names
+        self.parts = [self._part(i, name) for i, inside in enumerate(names) for name in inside] + [REST, WHOLE]
+
+    def _part(self, block: int, name: str) -> str:
+        return f"block {block}" + (f" {name}" if name else "")
+
+    def logits(self, ids: torch.Tensor) -> Iterator[tuple[str, NDArray[np.float32]]]:
+        """Each part's name and the logits (length, vocabulary) with that part alone swapped, on one window (1, length).
+
+        The first are those of the unquantized model with nothing swapped.
+        """
+        import torch
+
+        with torch.inference_mode():
+            before, nothing = self._outputs(ids)
+            yield NOTHING, nothing
+            for i, inside in enumerate(self._names):
+                for name in inside:
+                    with _Replaced(self._ours, i, name, self._theirs[i]), _Skipped(self._ours, before[:i]):
+                        found = self._run(self._plain, ids)
+                    yield self._part(i, name), found
+            for i, block in enumerate(list(self._theirs)):
+                self._theirs[i] = self._ours[i]
+                self._ours[i] = block
+            yield REST, self._run(self._other, ids)  # the other model, with every block of the unquantized one
+            for i, block in enumerate(list(self._theirs)):
+                self._theirs[i] = self._ours[i]
+                self._ours[i] = block
+            yield WHOLE, self._run(self._other, ids)
+
+    def _run(self, model: Any, ids: torch.Tensor) -> NDArray[np.float32]:
+        found: NDArray[np.float32] = model(input_ids=ids, use_cache=False).logits[0].float().cpu().numpy()
+        return found
+
+    def _outputs(self, ids: torch.Tensor) -> tuple[list[Any], NDArray[np.float32]]:
+        """What each block of the unquantized model gives, and its logits: what lies before a swapped part is computed once."""
+        kept: list[Any] = []
+        hooks = [block.register_forward_hook(lambda _module, _inputs, output: kept.append(output)) for block in self._ours]
+        logits = self._run(self._plain, ids)
+        for hook in hooks:
+            hook.remove()
+        return kept, logits
+
+    def _require_nothing_else_differs(self, names: list[list[str]]) -> None:
+        """Raise CellFailure where a tensor of a block differs that no part holds: the parts would not be the whole."""
+        for i, (ours, theirs) in enumerate(zip(self._ours, self._theirs, strict=True)):
+            other, inside = theirs.state_dict(), tuple(f"{name}." for name in names[i])
+            for name, tensor in ours.state_dict().items():
+                if name.startswith(inside) or _alike(tensor, other.get(name)):
+                    continue
+                if tensor.ndim <= 1:
+                    raise CellFailure(
+                        "unsupported",
+                        f"this method moves scales between the layers of a block ({name} of block {i} differs), so that a linear "
+                        "layer means nothing alone: ask for blocks",
+                    )
+                raise CellFailure(
+                    "unsupported",
+                    f"{name} of block {i} is quantized and is neither a linear layer nor a matrix of experts, so that the parts "
+                    "would not be the whole: ask for blocks",
+                )
+
+
+def _alike(ours: torch.Tensor, theirs: torch.Tensor | None) -> bool:
+    if theirs is None or theirs.shape != ours.shape:
+        return False
+    return float((ours.float() - theirs.float()).abs().max()) <= _REACH * float(ours.float().abs().max())
+
+
+def _matrices(block: Any) -> list[str]:
+    """Names of a block's linear layers; the fused experts of a mixture (matrices in one tensor) are one part."""
+    from torch import nn
+    from transformers.pytorch_utils import Conv1D
+
+    found = []
+    for name, module in block.named_modules():
+        experts = any(p.ndim == 3 for p in module.parameters(recurse=False)) and not isinstance(module, nn.Conv1d)
+        if isinstance(module, nn.Linear | Conv1D) or experts:
+            found.append(name)
+    return found
+
+
+def _blocks(model: Any) -> Any:
+    from torch import nn
+
+    layers = model.config.get_text_config().num_hidden_layers
+    found = [m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == layers]
+    if not found:
+        raise CellFailure("unsupported", "this architecture has no list of blocks")
+    return found[0]
+
+
+class _Replaced:
+    """A block, or one linear layer of it, replaced by another's while the block of code runs."""
+
+    def __init__(self, blocks: Any, index: int, name: str, other: Any) -> None:
+        self._blocks, self._index, self._name = blocks, index, name
+        self._new = other.get_submodule(name) if name else other
+
+    def __enter__(self) -> None:
+        block = self._blocks[self._index]
+        self._old = block.get_submodule(self._name) if self._name else block
+        self._put(self._new)
+
+    def __exit__(self, *_: object) -> None:
+        self._put(self._old)
+
+    def _put(self, module: Any) -> None:
+        if self._name:
+            self._blocks[self._index].set_submodule(self._name, module)
+        else:
+            self._blocks[self._index] = module
+
+
+class _Skipped:
+    """The first blocks give what they gave before instead of computing it."""
+
+    def __init__(self, blocks: Any, outputs: list[Any]) -> None:
+        self._blocks, self._outputs = blocks, outputs
+
+    def __enter__(self) -> None:
+        for block, output in zip(self._blocks, self._outputs, strict=False):
+            block.forward = lambda *_args, _output=output, **_options: _output
+
+    def __exit__(self, *_: object) -> None:
+        for block, _ in zip(self._blocks, self._outputs, strict=False):
+            del block.forward
