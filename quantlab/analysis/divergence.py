@@ -60,9 +60,9 @@ def is_finite(values: NDArray[np.floating[Any]]) -> bool:
 
 
 def window_values(reference: NDArray[np.float32], variant: NDArray[np.float32], token_ids: NDArray[np.int64]) -> WindowValues:
-    """Compare two logits arrays (length, vocabulary) of one window of token ids (length,)."""
+    """Compare the logits of one window of token ids (length,): each (rows, vocabulary), the window's last rows, all that are scored."""
     rows = scored(len(token_ids))
-    log_p, log_q = log_softmax(reference[rows]), log_softmax(variant[rows])
+    log_p, log_q = (log_softmax(logits[len(logits) - len(token_ids) + rows.start : -1]) for logits in (reference, variant))
     targets = token_ids[1:][rows]
     index = np.arange(len(targets))
     nll, reference_nll = -log_q[index, targets], -log_p[index, targets]

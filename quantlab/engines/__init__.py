@@ -38,8 +38,8 @@ class Engine(Protocol):
     dense: bool
     """Whether weight-only quantized layers run as dense layers that were dequantized once."""
 
-    def logits(self, token_ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Teacher-forced next-token logits of one window: (length,) token ids to (length, vocabulary)."""
+    def logits(self, token_ids: NDArray[np.int64], first: int = 0) -> NDArray[np.float32]:
+        """Teacher-forced next-token logits of one window from row `first` on: (length,) token ids to (length - first, vocabulary)."""
         ...
 
     def language_model(self, batch_size: int) -> Any:

@@ -77,12 +77,13 @@ class TransformersEngine:
         self._cache: Any = None
         self._next: Any = None
 
-    def logits(self, token_ids: NDArray[np.int64]) -> NDArray[np.float32]:
+    def logits(self, token_ids: NDArray[np.int64], first: int = 0) -> NDArray[np.float32]:
         import torch
 
         with torch.inference_mode():
             ids = torch.from_numpy(token_ids)[None].to(self._torch_device)
-            out: NDArray[np.float32] = self.model(input_ids=ids, use_cache=False).logits[0].float().cpu().numpy()
+            # the head runs on the whole window, as the reference's does: its rows would differ in another batch's shape
+            out: NDArray[np.float32] = self.model(input_ids=ids, use_cache=False).logits[0, first:].float().cpu().numpy()
         return out
 
     def language_model(self, batch_size: int) -> Any:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tiny_llama import TEXT
 
 from quantlab import engines
+from quantlab.analysis.divergence import scored, window_values
 from quantlab.checkpoint import Manifest, list_files, write_manifest
 from quantlab.errors import CellFailure
 from quantlab.gguf.library import Model, assign
@@ -92,6 +93,17 @@ def test_a_decode_beyond_the_cells_goes_on_as_before(prepared: Path, token_ids: 
     # greedy but for numerical ties, which the model's random weights have
     behind = logits.max(axis=1) - logits[np.arange(180), history[100:]]
     assert behind.max() < 0.01 < np.median(logits.std(axis=1))
+
+
+def test_rows_that_nobody_reads_are_left_out(
+    prepared: Path, quantized: Callable[..., Path], token_ids: NDArray[np.int64], open_engine: Any
+) -> None:
+    engines_, first = [open_engine(file) for file in (prepared / "f16.gguf", quantized(4))], scored(128).start
+    whole, late = ([engine.logits(token_ids[0], start) for engine in engines_] for start in (0, first))
+    assert late[0].shape == (64, whole[0].shape[1])
+    np.testing.assert_allclose(late[1], whole[1][first:], atol=1e-4)
+    for some, every in zip(window_values(*late, token_ids[0]), window_values(*whole, token_ids[0]), strict=True):
+        np.testing.assert_allclose(some, every, atol=1e-4)
 
 
 def requests() -> list[tuple[str, str]]:
