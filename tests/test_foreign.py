@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from quantlab.errors import QuantlabError
-from quantlab.foreign import identify
+from quantlab.errors import CellFailure, QuantlabError
+from quantlab.foreign import identify, require_same_tokenizer, sample
 
 
 def _checkpoint(folder: Path, config: dict[str, Any] | None, value: float = 0.0) -> Path:
@@ -55,3 +55,70 @@ def test_the_name_is_of_the_contents(tmp_path: Path) -> None:
 def test_what_is_no_checkpoint_of_ours_is_refused(config: dict[str, Any] | None, said: str, tmp_path: Path) -> None:
     with pytest.raises(QuantlabError, match=said):
         identify(_checkpoint(tmp_path / "c", config))
+
+
+WORDS = ("a", "cat", "sat", "on", "the", "mat")
+PASSAGES = ["a cat sat", "on the mat", "the cat"]
+
+
+def _tokenizer(folder: Path, words: tuple[str, ...]) -> Any:
+    """Letters and words, as Llama 2's vocabulary spells them: every vocabulary here has the same size."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    raw = Tokenizer(models.WordLevel({"<unk>": 0} | {f"▁{word}": i for i, word in enumerate(words, 1)}, unk_token="<unk>"))
+    raw.pre_tokenizer, raw.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    made = PreTrainedTokenizerFast(tokenizer_object=raw, unk_token="<unk>")
+    made.save_pretrained(folder)
+    return made
+
+
+def _gguf(path: Path, words: tuple[str, ...]) -> Path:
+    from gguf import GGUFWriter, TokenType
+
+    writer = GGUFWriter(path, "llama")
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list(["<unk>", *(f"▁{word}" for word in words)])
+    writer.add_token_scores([0.0] * (len(words) + 1))
+    writer.add_token_types([TokenType.UNKNOWN] + [TokenType.NORMAL] * len(words))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def test_the_models_own_tokenizer_passes_and_none_is_said(tmp_path: Path) -> None:
+    own = _tokenizer(tmp_path / "own", WORDS)
+    assert require_same_tokenizer(tmp_path / "own", own, PASSAGES) == ()
+    assert "brings no tokenizer" in require_same_tokenizer(_checkpoint(tmp_path / "none", None), own, PASSAGES)[0]
+
+
+def test_another_tokenizer_of_the_same_size_is_refused(tmp_path: Path) -> None:
+    own = _tokenizer(tmp_path / "own", WORDS)
+    other = _tokenizer(tmp_path / "other", ("a", "cat", "sat", "mat", "on", "the"))
+    assert len(other) == len(own)
+    with pytest.raises(CellFailure, match="gives other token ids than the model's for 2 of 3 passages"):
+        require_same_tokenizer(tmp_path / "other", own, PASSAGES)
+    (tmp_path / "other" / "tokenizer.json").write_text("{}")
+    with pytest.raises(CellFailure, match="its tokenizer cannot be read"):
+        require_same_tokenizer(tmp_path / "other", own, PASSAGES)
+
+
+@pytest.mark.parametrize(
+    ("words", "differing"), [(WORDS, 0), (("a", "cat", "sat", "mat", "on", "the"), 2), (("a", "cat", "sat", "on", "the"), 1)]
+)
+def test_a_gguf_vocabulary_must_spell_the_text(words: tuple[str, ...], differing: int, tmp_path: Path) -> None:
+    pytest.importorskip("llama_cpp")
+    own = _tokenizer(tmp_path / "own", WORDS)
+    path = _gguf(tmp_path / "vocabulary.gguf", words)
+    if not differing:
+        assert require_same_tokenizer(path, own, PASSAGES) == ()
+        return
+    with pytest.raises(CellFailure, match=f"reads other text in the model's token ids for {differing} of 3 passages"):
+        require_same_tokenizer(path, own, PASSAGES)
+
+
+def test_the_sample_is_short_paragraphs_of_the_text() -> None:
+    assert sample(["one\n\ntwo", "", "x" * 9000]) == ["one", "two", "x" * 4000]
+    assert len(sample(["\n\n".join("abcdefgh" * 100)])) == 300

@@ -17,14 +17,21 @@ from quantlab.install import bring_extra
 from quantlab.methods import InMemory, Job, Method
 from quantlab.progress import Progress
 from quantlab.records import Failure, QuantizeRecord
+from quantlab.stages._comparable import require_same_vocabulary
 from quantlab.stages._verify import Check, check_tokens, verify
+from quantlab.text import passages_of
 from quantlab.versions import installed
 
 
 def run(cell: Cell, device: Device, progress: Progress) -> QuantizeRecord:
-    """Make the checkpoint. Raises CellFailure for what the cell cannot do, QuantlabError for a checkpoint in the way."""
+    """Make the checkpoint.
+
+    Raises CellFailure for what the cell cannot do, QuantlabError for a checkpoint in the way or weights that are not
+    those prepared.
+    """
     method = methods.load(cell.variant.method)
     require_possible(cell, method)
+    cell.prepared.require_unchanged()
     manifest = _manifest(cell, method)
     _require_free(cell, manifest)
     began = time.monotonic()
@@ -104,16 +111,36 @@ def _make(
         trust_remote_code=manifest.trust_remote_code,
         check_tokens=check_tokens(cell),
     )
+    notes = _require_same_words(cell) if cell.variant.external else ()
     in_memory = InMemory(None, None) if cell.variant.external else method.quantize(job)
     seconds = time.monotonic() - began
     manifest = manifest.model_copy(update=_weights(cell, folder))
-    write_manifest(folder, manifest)
+    checkpoint = write_manifest(folder, manifest)
+    if cell.variant.external:
+        require_same_vocabulary(checkpoint, prepared.source().vocabulary, prepared.source().vocabulary)
     check = verify(cell, folder, manifest, in_memory, device, progress)
     manifest = manifest.model_copy(
         update={"collapsed": check.collapsed, "dense_verified": check.dense_verified, "dense_check_nats": check.dense_nats}
     )
     write_manifest(folder, manifest)
-    return manifest, check, seconds
+    return manifest, check._replace(notes=notes + check.notes), seconds
+
+
+def _require_same_words(cell: Cell) -> tuple[str, ...]:
+    """Notes on a tokenizer that could not be compared. Raises CellFailure where somebody else's checkpoint has another."""
+    from transformers import AutoTokenizer
+
+    trust = cell.prepared.source().trust_remote_code
+    tokenizer = AutoTokenizer.from_pretrained(cell.prepared.weights, trust_remote_code=trust)
+    passages = foreign.sample(passages_of(cell.recipe.evaluation, "evaluation", cell.root)[0])
+    return foreign.require_same_tokenizer(_external_path(cell), tokenizer, passages, trust)
+
+
+def _external_path(cell: Cell) -> Path:
+    path = (cell.root / Path(cell.recipe.settings(cell.variant).checkpoint)).resolve()
+    if foreign.identify(path) != cell.variant:
+        raise QuantlabError(f"{path} is no longer the checkpoint that {cell.variant.slug} names: run it again with --checkpoint {path}")
+    return path
 
 
 def _weights(cell: Cell, folder: Path) -> dict[str, Any]:
@@ -121,9 +148,7 @@ def _weights(cell: Cell, folder: Path) -> dict[str, Any]:
     if cell.variant.method == "baseline":
         return {"weights": _relative(cell.prepared.weights, cell.checkpoint_folder), "files": cell.prepared.source().files}
     if cell.variant.external:
-        path = (cell.root / Path(cell.recipe.settings(cell.variant).checkpoint)).resolve()
-        if foreign.identify(path) != cell.variant:
-            raise QuantlabError(f"{path} is no longer the checkpoint that {cell.variant.slug} names: run it again with --checkpoint {path}")
+        path = _external_path(cell)
         place = path.parent if path.is_file() else path
         return {"weights": _relative(place, cell.checkpoint_folder), "files": foreign.weight_files(path)}
     return {"files": list_files(folder)}
