@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from quantlab.reporting.drops import Drop, task_drop, task_names, variant_mean_drop
+import math
+
+from quantlab.analysis.evidence import Evidence
+from quantlab.reporting.drops import Drop, task_drop, task_names, tasks_in_points, variant_mean_drop
 from quantlab.reporting.load import ModelRecords, VariantRecords
-from quantlab.reporting.numbers import percent, points
+from quantlab.reporting.numbers import fixed, percent, points, significant
 from quantlab.reporting.status import status_of
 from quantlab.reporting.table import Column, Row, Table
 from quantlab.reporting.verdicts import Judged, interval_text, judge_all, judge_tasks
@@ -13,11 +16,15 @@ MEAN = "mean"
 
 
 def accuracy_table(records: ModelRecords) -> Table:
-    """The mean first, then task by task, so that variants stand below each other."""
-    tasks = task_names(records)
-    means = [_mean_row(records, variant, tasks) for variant in records.variants.values()] if len(tasks) != 1 else []
+    """The mean first, then task by task, so that variants stand below each other.
+
+    A metric that does not lie between 0 and 1 has no drop in points; its difference has a column where there is one.
+    """
+    tasks, in_points = task_names(records), tasks_in_points(records)
+    means = [_mean_row(records, variant, in_points) for variant in records.variants.values()] if len(in_points) != 1 else []
     each = [_task_row(records, variant, task) for task in tasks for variant in records.variants.values()]
-    return Table("accuracy", (*means, *each), _COLUMNS)
+    off_scale = any(row.values["difference"] is not None for row in each)
+    return Table("accuracy", (*means, *each), _COLUMNS if not off_scale else (*_COLUMNS[:4], _DIFFERENCE, *_COLUMNS[4:]))
 
 
 def _mean_row(records: ModelRecords, variant: VariantRecords, tasks: tuple[str, ...]) -> Row:
@@ -27,6 +34,8 @@ def _mean_row(records: ModelRecords, variant: VariantRecords, tasks: tuple[str, 
     score = sum(found.tasks[task].score.value for task in tasks) / len(tasks) if found and complete else None
     row.put("score", score, variant.why_not("tasks"))
     row.put("score_standard_error", None)
+    row.put("score_is_share", True)
+    _put_difference(row, None, "the mean is over the tasks in points")
     mean, reason = variant_mean_drop(records, variant, tasks)
     row.put("drop_points", mean.points if mean else None, reason)
     row.put("drop_standard_error", mean.standard_error if mean else None)
@@ -44,10 +53,13 @@ def _task_row(records: ModelRecords, variant: VariantRecords, task: str) -> Row:
     row.put("score", result.score.value if result else None, variant.why_not("tasks"))
     row.put("score_standard_error", result.score.standard_error if result else None)
     outcome = task_drop(records, variant, task)
+    row.put("score_is_share", task in tasks_in_points(records))
+    _put_difference(row, outcome.difference, outcome.reason or "the metric has a drop in points")
     row.put("drop_points", outcome.drop.points if outcome.drop else None, outcome.reason)
     row.put("drop_standard_error", outcome.drop.standard_error if outcome.drop else None)
     _put_judged(row, judge_tasks(records, variant).get(task), outcome.reason)
     _put_flips(row, [outcome.drop] if outcome.drop else [], outcome.reason)
+    row.put("n", outcome.difference.n if outcome.difference else row.values["n"])
     row.put("chance", result.chance if result else None)
     row.fail(status_of(variant).failed)
     return row
@@ -58,6 +70,15 @@ def _put_judged(row: Row, judged: Judged | None, reason: str | None) -> None:
     row.put("drop_lower_points", judged.ninety_five.lower if judged else None)
     row.put("drop_upper_points", judged.ninety_five.upper if judged else None)
     row.put("verdict", judged.verdict if judged else None, reason or "the metric is not right or wrong")
+
+
+def _put_difference(row: Row, found: Evidence | None, reason: str) -> None:
+    """Baseline - variant in the metric's unit; no interval where the clusters are too few."""
+    ends = found.ninety_five if found and math.isfinite(found.ninety_five.lower) else None
+    row.put("difference", found.drop if found else None, reason)
+    row.put("difference_lower", ends.lower if ends else None)
+    row.put("difference_upper", ends.upper if ends else None)
+    row.put("difference_p", found.p if found and ends else None)
 
 
 def _put_flips(row: Row, drops: list[Drop], reason: str | None) -> None:
@@ -74,14 +95,23 @@ def _put_flips(row: Row, drops: list[Drop], reason: str | None) -> None:
     row.put("n", n or None, why)
 
 
-def _score(value: float, standard_error: float | None) -> str:
+def _score(value: float, standard_error: float | None, is_share: bool | None) -> str:
+    if not is_share:
+        return significant(value) + (f" ± {significant(standard_error, 2)}" if standard_error is not None else "")
     return points(100 * value, 100 * standard_error if standard_error is not None else None)
+
+
+def _difference(value: float, lower: float | None, upper: float | None) -> str:
+    if lower is None or upper is None:
+        return significant(value)
+    decimals = max(0, 2 - math.floor(math.log10(upper - lower))) if upper > lower else 3
+    return " ".join((fixed(value, decimals), f"[{fixed(lower, decimals)}, {fixed(upper, decimals)}]"))
 
 
 _COLUMNS = (
     Column("task", ("task",), str),
     Column("variant", ("variant",), str),
-    Column("score (%)", ("score", "score_standard_error"), _score),
+    Column("score (%)", ("score", "score_standard_error", "score_is_share"), _score),
     Column("drop (points) [95 % interval]", ("drop_points", "drop_lower_points", "drop_upper_points"), interval_text),
     Column("verdict", ("verdict",), str),
     Column("right to wrong", ("right_to_wrong",), "{:,}".format),
@@ -89,4 +119,9 @@ _COLUMNS = (
     Column("flips", ("flips",), percent),
     Column("changed answers", ("changed_answers",), "{:,}".format),
     Column("n", ("n",), "{:,}".format),
+)
+_DIFFERENCE = Column(
+    "difference (baseline - variant, the metric's unit) [95 % interval]",
+    ("difference", "difference_lower", "difference_upper"),
+    _difference,
 )

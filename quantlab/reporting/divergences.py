@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
-from quantlab.records import DivergenceRecord, Estimate
+from quantlab.records import DivergenceRecord, Estimate, SureTokens
 from quantlab.reporting.load import ModelRecords, VariantRecords
 from quantlab.reporting.numbers import divergence, fixed, significant
+from quantlab.reporting.references import against_another
 from quantlab.reporting.status import status_of
 from quantlab.reporting.table import Column, Row, Table
 
@@ -16,28 +18,41 @@ _ESTIMATES = ("kl_divergence_nats", "top1_agreement", "top5_overlap", "delta_p",
 
 def divergence_table(records: ModelRecords) -> Table:
     """One row per variant."""
-    return Table("divergence", tuple(_row(variant) for variant in records.variants.values()), _COLUMNS)
+    odd = against_another(records)
+    rows = tuple(_row(variant, odd.get(variant.slug)) for variant in records.variants.values())
+    return Table("divergence", rows, _COLUMNS)
 
 
 def sureness_table(records: ModelRecords) -> Table:
-    """One row per variant: its mean divergence in each quarter of the tokens by the reference's entropy."""
-    rows, edges = [], {}
+    """One row per variant: its mean divergence in each quarter of the tokens by the reference's entropy.
+
+    A quarter stands under its own bounds: where the reference is equally sure of many tokens, a quarter has none and is
+    left out of the records.
+    """
+    every = [v.divergence.by_entropy for v in records.variants.values() if v.divergence]
+    edges = [_edges(quarter) for quarter in max(every, key=len, default=())]
+    rows = []
     for variant in records.variants.values():
         row, quarters = Row({"variant": variant.slug}), variant.divergence.by_entropy if variant.divergence else ()
+        own = {_edges(quarter): quarter for quarter in quarters}
+        why = "its quarters are others: it was measured against another reference" if own else _why(variant)
         for place in range(4):
-            quarter = quarters[place] if place < len(quarters) else None
-            if quarter:
-                edges[place] = (quarter.entropy_from_nats, quarter.entropy_to_nats)
-            _put(row, f"quarter{place + 1}_kl_divergence_nats", quarter.kl_divergence_nats if quarter else None, _why(variant))
-            _put(row, f"quarter{place + 1}_top1_agreement", quarter.top1_agreement if quarter else None, _why(variant))
+            quarter = own.get(edges[place]) if place < len(edges) else None
+            reason = why if place < len(edges) or not edges else "no token lies there: many have the same entropy"
+            _put(row, f"quarter{place + 1}_kl_divergence_nats", quarter.kl_divergence_nats if quarter else None, reason)
+            _put(row, f"quarter{place + 1}_top1_agreement", quarter.top1_agreement if quarter else None, reason)
         row.fail(status_of(variant).failed)
         rows.append(row)
     return Table("sureness", tuple(rows), _quarter_columns(edges))
 
 
-def _row(variant: VariantRecords) -> Row:
+def _edges(quarter: SureTokens) -> tuple[float, float]:
+    return quarter.entropy_from_nats, quarter.entropy_to_nats
+
+
+def _row(variant: VariantRecords, odd: str | None) -> Row:
     found, why = variant.divergence, _why(variant)
-    row = Row({"variant": variant.slug}, notes=variant.notes("divergence"))
+    row = Row({"variant": variant.slug}, notes=(*([f"not compared with the others: {odd}"] if odd else []), *variant.notes("divergence")))
     for name in _ESTIMATES:
         _put(row, name, getattr(found, name) if found else None, why)
     row.put("kl_divergence_token_standard_error", found.kl_divergence_token_standard_error if found else None)
@@ -96,16 +111,16 @@ _COLUMNS = (
 )
 
 
-def _quarter_columns(edges: dict[int, tuple[float, float]]) -> tuple[Column, ...]:
-    names = ("surest", "second", "third", "least sure")
+def _quarter_columns(edges: Sequence[tuple[float, float]]) -> tuple[Column, ...]:
+    # With a quarter left out the others are no quarters in order any more, and go by their bounds alone.
+    names = ("surest quarter", "second quarter", "third quarter", "least sure quarter") if len(edges) in (0, 4) else ("",) * len(edges)
 
     def header(place: int) -> str:
-        low, high = edges.get(place, (None, None))
-        between = f", entropy {fixed(low, 2)} to {fixed(high, 2)}" if low is not None and high is not None else ""
-        return f"{names[place]} quarter{between}"
+        between = f"entropy {fixed(edges[place][0], 2)} to {fixed(edges[place][1], 2)}" if edges else ""
+        return ", ".join(part for part in (names[place], between) if part)
 
     def cell(kl: float, error: float | None, top1: float | None) -> str:
         return divergence(kl, error) + (f" ({fixed(100 * top1, 1)} %)" if top1 is not None else "")
 
-    columns = [Column(header(i), (*_pair(f"quarter{i + 1}_kl_divergence_nats"), f"quarter{i + 1}_top1_agreement"), cell) for i in range(4)]
-    return (Column("variant", ("variant",), str), *columns)
+    keys = [(*_pair(f"quarter{i + 1}_kl_divergence_nats"), f"quarter{i + 1}_top1_agreement") for i in range(len(names))]
+    return (Column("variant", ("variant",), str), *(Column(header(i), key, cell) for i, key in enumerate(keys)))

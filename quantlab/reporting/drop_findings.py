@@ -4,32 +4,49 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from quantlab.reporting.drops import Drop, task_drop, task_names
+from quantlab.reporting.drops import Drop, task_drop, tasks_in_points
 from quantlab.reporting.load import BASELINE, ModelRecords
-from quantlab.reporting.numbers import listing
+from quantlab.reporting.numbers import fixed, listing, significant
 from quantlab.reporting.table import Row
-from quantlab.reporting.verdicts import interval_text
+from quantlab.reporting.verdicts import interval_text, judge_tasks
+
+FALSE_VERDICTS = 0.05
+"""One-sided, of each verdict."""
 
 
 def drop_findings(records: ModelRecords, rows: Sequence[Row]) -> Iterable[str]:
     """The sentences; none where no drop was measured."""
     found = {slug: row for row in rows if (slug := str(row.values["variant"])) != BASELINE and row.values["verdict"]}
-    tasks = task_names(records)
+    tasks = tasks_in_points(records)
     drops = {slug: [d for task in tasks if (d := task_drop(records, records.variants[slug], task).drop)] for slug in found}
     if not drops:
         return
     margin = records.recipe.comparison.margin_points
     over = f"{'over ' if len(tasks) > 1 else 'on '}{listing(tasks)} ({_items(drops, len(tasks))})"
     worse = [f"{slug} ({_drop(row)} points)" for slug, row in found.items() if row.values["verdict"] == "worse"]
-    within = [slug for slug, row in found.items() if row.values["verdict"] == "within margin"]
+    within = [f"{slug} ({_within(records, slug, row)})" for slug, row in found.items() if row.values["verdict"] == "within margin"]
     undecided = [slug for slug, row in found.items() if row.values["verdict"] == "undecided"]
     at = f"{margin:g} point{'s' if margin != 1 else ''}"
     yield f"Accuracy {over}, at a margin of {at}: worse: {listing(worse)}; within the margin: {listing(within)}."
+    if len(found) > 1 and (worse or within):
+        yield (
+            f"Each of these verdicts may be false in about {100 * FALSE_VERDICTS:g} % of cases: of {len(found)} variants judged, up to "
+            f"{fixed(FALSE_VERDICTS * len(found), 1)} by chance. Doubt one that the divergence does not support."
+        )
     if undecided:
         known = [items for slug in undecided if (items := _needed(drops[slug], margin))]
         low, high = (_round(min(known)), _round(max(known))) if known else ("", "")
         count = f": at the flips seen that takes about {low if low == high else f'{low} to {high}'} per task" if known else ""
         yield f"So few items cannot decide a loss near {at} for {listing(undecided)}{count}."
+
+
+def _within(records: ModelRecords, slug: str, row: Row) -> str:
+    """The drop, the divergence beside it, and any task that the mean hides."""
+    kl = row.number("kl_divergence_nats")
+    beside = f", KL divergence {significant(kl)} nats" if kl is not None else ""
+    worse = [task for task, judged in judge_tasks(records, records.variants[slug]).items() if judged.verdict == "worse"]
+    hidden = f", though worse on {listing(worse)}" if worse and len(tasks_in_points(records)) > 1 else ""
+    return f"{_drop(row)} points{beside}{hidden}"
 
 
 def _drop(row: Row) -> str:

@@ -5,22 +5,23 @@ Compared only where task version, few-shot, chat template, metric and the items'
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from quantlab.analysis.evidence import Evidence, weigh
-from quantlab.analysis.paired import MeanDrop, compare_means, mean_drop
+from quantlab.analysis.paired import MeanDrop, mean_drop
 from quantlab.analysis.verdict import Z05
 from quantlab.records import TaskRecord
 from quantlab.reporting.load import BASELINE, ModelRecords, VariantRecords
-from quantlab.reporting.numbers import significant
 
 _ITEM = ["doc_id", "doc_hash"]
 
 
 class Drop(NamedTuple):
-    """A paired drop in percentage points of a metric that lies between 0 and 1."""
+    """A paired drop in percentage points of a metric that lies between 0 and 1, on the items that both were asked."""
 
     n: int
     points: float
@@ -30,6 +31,9 @@ class Drop(NamedTuple):
     wrong_to_right: int | None
     evidence: Evidence
     """Its intervals and p."""
+    reference_mean: float
+    """Of the baseline on these items, which are fewer than all where the variant's evaluation ended early."""
+    variant_mean: float
     changed: int | None = None
     """Items whose answer is another one, right or wrong; None where the answers were not kept."""
 
@@ -46,6 +50,8 @@ class Outcome(NamedTuple):
 
     drop: Drop | None
     reason: str | None
+    difference: Evidence | None = None
+    """Baseline - variant in the metric's own unit, where it does not lie between 0 and 1 and has no drop in points."""
 
 
 class MeanOutcome(NamedTuple):
@@ -83,10 +89,26 @@ def task_drop(records: ModelRecords, variant: VariantRecords, task: str) -> Outc
     return _compare(items_of(baseline.samples, task, result.metric), items_of(variant.samples, task, result.metric), result.metric, z)
 
 
+def tasks_in_points(records: ModelRecords) -> tuple[str, ...]:
+    """The tasks that a mean drop is over: all of the report but those whose metric does not lie between 0 and 1."""
+    return tuple(task for task in task_names(records) if not _off_scale(records, task))
+
+
+def _off_scale(records: ModelRecords, task: str) -> bool:
+    """Whether an item of the first variant that has the task lies outside 0 and 1; the baseline is the first."""
+    for variant in records.variants.values():
+        if variant.samples is not None and variant.tasks and task in variant.tasks.tasks:
+            values = items_of(variant.samples, task, variant.tasks.tasks[task].metric)["value"]
+            return bool(len(values)) and not values.between(0, 1).all()
+    return False
+
+
 def variant_mean_drop(records: ModelRecords, variant: VariantRecords, tasks: tuple[str, ...]) -> MeanOutcome:
-    """The mean over all tasks of the report; none where one lacks, or rows would average different tasks."""
+    """The mean over all tasks that have a drop in points; none where one lacks, or rows would average different tasks."""
+    in_points = set(tasks_in_points(records))
+    tasks = tuple(task for task in tasks if task in in_points)
     if not tasks:
-        return MeanOutcome(None, variant.why_not("tasks"))
+        return MeanOutcome(None, variant.why_not("tasks") if not task_names(records) else "no task has a metric between 0 and 1")
     outcomes = [task_drop(records, variant, task) for task in tasks]
     drops = [outcome.drop for outcome in outcomes if outcome.drop]
     if len(drops) < len(tasks):
@@ -98,6 +120,8 @@ def _unlike(baseline: TaskRecord, ours: TaskRecord, task: str) -> str:
     a, b = baseline.tasks[task], ours.tasks[task]
     if a.metric != b.metric:
         return f"metric {b.metric} against {a.metric}"
+    if a.filter != b.filter:
+        return f"filter {b.filter} against {a.filter}"
     if (a.task_version, a.fewshot, baseline.chat_template) != (b.task_version, b.fewshot, ours.chat_template):
         return "another task version, number of few-shot examples or chat template"
     return ""
@@ -118,14 +142,19 @@ def _compare(baseline: pd.DataFrame, ours: pd.DataFrame, metric: str, z: float) 
     a, b = both["value_baseline"].to_numpy(float), both["value_variant"].to_numpy(float)
     known = {"answer_baseline", "answer_variant"} <= set(both.columns)
     changed = int((both["answer_baseline"] != both["answer_variant"]).sum()) if known else None
-    values = set(a) | set(b)
-    clusters = both["cluster_variant"].tolist() if "cluster_variant" in both.columns else None
-    if min(values) < 0 or max(values) > 1:
-        mean = compare_means(a, b)
-        error = mean.standard_error
-        text = significant(mean.difference) + (f" ± {significant(error, 2)}" if error is not None else "")
-        return Outcome(None, f"{metric} is no share of right answers: paired difference {BASELINE} - variant {text} on {mean.n} items")
-    evidence = weigh(a, b, clusters, z)
+    clusters = tuple(both["cluster_variant"]) if "cluster_variant" in both.columns else None
+    try:
+        evidence = _weigh(a.tobytes(), b.tobytes(), clusters, z)
+    except ValueError as fault:
+        return Outcome(None, f"not comparable with {BASELINE}: {fault}")
+    if not evidence.bounded:
+        return Outcome(None, f"{metric} is no share of right answers: its paired difference stands in the accuracy table", evidence)
     lost, won = evidence.counts[1:] if evidence.counts else (None, None)
     error = 100 * evidence.standard_error if evidence.standard_error is not None else None
-    return Outcome(Drop(evidence.n, 100 * evidence.drop, error, lost, won, evidence, changed), None)
+    return Outcome(Drop(evidence.n, 100 * evidence.drop, error, lost, won, evidence, float(a.mean()), float(b.mean()), changed), None)
+
+
+@lru_cache(maxsize=1024)
+def _weigh(baseline: bytes, ours: bytes, clusters: tuple[str, ...] | None, z: float) -> Evidence:
+    """Every table and sentence asks for the same comparisons; those of clusters take a bootstrap each."""
+    return weigh(np.frombuffer(baseline), np.frombuffer(ours), clusters, z)

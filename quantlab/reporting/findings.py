@@ -16,6 +16,7 @@ from quantlab.reporting.load import BASELINE, SIXTEEN_BIT, ModelRecords
 from quantlab.reporting.noise import MINIMUM_WINDOWS, upper
 from quantlab.reporting.numbers import listing
 from quantlab.reporting.ranking import ranking_findings
+from quantlab.reporting.references import against_another
 from quantlab.reporting.table import Row, Table
 
 KL_THRESHOLDS_NATS = (0.01, 0.1)
@@ -60,7 +61,8 @@ def _noise(records: ModelRecords, rows: Sequence[Row]) -> Iterable[str]:
 
 def _smallest(records: ModelRecords, summary: Table) -> Iterable[str]:
     sizes = {_slug(row): row for row in _quantized(summary.rows) if row.number("disk_bytes") is not None}
-    estimates = {slug: kl for slug in sizes if (kl := _divergence(records, slug))}
+    odd = against_another(records)
+    estimates = {slug: kl for slug in sizes if slug not in odd and (kl := _divergence(records, slug))}
     if not estimates:
         return
     unit = numbers.unit_for(row.number("disk_bytes") or 0 for row in sizes.values())

@@ -111,8 +111,18 @@ def _evaluation(records: ModelRecords) -> str:
     ran = "; ".join(f"{dtype}: {listing(slugs)}" for dtype, slugs in dtypes.items())
     dense = [f"{d.variant} ({significant(d.dense_check_nats)})" if d.dense_check_nats is not None else d.variant for d in done if d.dense]
     once = f". Measured on layers dequantized once (their divergence from the real kernel, nats): {listing(dense)}" if dense else ""
-    reference = f". Reference in {records.recipe.reference.dtype}" + (f"; computed in {ran}" if ran else "")
+    reference = f". Reference in {_reference_dtype(records)}" + (f"; variants computed in {ran}" if ran else "")
     return f"{_text(records.recipe.evaluation, digest)}{f'; {counts}' if counts else ''}{reference}{once}"
+
+
+def _reference_dtype(records: ModelRecords) -> str:
+    """What it ran in, from its own description or the records; the recipe may say only `auto`."""
+    if "dtype" in records.reference:
+        return str(records.reference["dtype"])
+    named = {d for v in records.variants.values() if v.divergence and (d := v.divergence.reference_dtype)}
+    asked = records.recipe.reference.dtype
+    known = listing(sorted(named)) if named else asked
+    return known if known != "auto" else "a dtype that is not recorded (the recipe asks for auto)"
 
 
 def _tasks(records: ModelRecords) -> str:

@@ -16,7 +16,8 @@ _CELL_INCHES = 0.3
 
 
 def sensitivity_table(records: ModelRecords) -> Table:
-    """One row per variant and part, the costliest first, then the sum; empty where no variant was asked for."""
+    """One row per variant and part, the costliest first, then the sum, everything together, and nothing where it was
+    measured; empty where no variant was asked for."""
     rows: list[Row] = []
     for variant in records.variants.values():
         found = variant.sensitivity
@@ -30,17 +31,28 @@ def _rows(slug: str, found: SensitivityRecord) -> list[Row]:
     total = sum(part.kl_divergence_nats.value for part in found.parts)
     rows = []
     for part in sorted(found.parts, key=lambda p: -p.kl_divergence_nats.value):
-        row = Row({"variant": slug, "part": part.part})
-        row.put("kl_divergence_nats", part.kl_divergence_nats.value)
-        row.put("kl_divergence_nats_standard_error", part.kl_divergence_nats.standard_error)
-        row.put("share", part.kl_divergence_nats.value / total if total else None, "nothing diverges")
-        rows.append(row)
-    last = Row({"variant": slug, "part": f"sum of {len(found.parts)} parts"})
-    last.put("kl_divergence_nats", total)
-    last.put("kl_divergence_nats_standard_error", None)
+        estimate = part.kl_divergence_nats
+        rows.append(_line(slug, part.part, estimate.value, estimate.standard_error, found))
+        rows[-1].put("share", estimate.value / total if total else None, "nothing diverges")
+    last = _line(slug, f"sum of {len(found.parts)} parts", total, None, found)
     last.put("share", 1.0 if total else None, "nothing diverges")
     last.put("of_whole", total / whole if whole else None, "the whole does not diverge")
-    return [*rows, last]
+    rows.append(last)
+    if found.whole:
+        rows.append(_line(slug, "everything quantized", whole, found.whole.standard_error, found))
+    if found.nothing_swapped_nats is not None:
+        rows.append(_line(slug, "nothing quantized (first window)", found.nothing_swapped_nats, None, found))
+    for row in rows[len(found.parts) + 1 :]:
+        row.put("share", None, "it is no part")
+    return rows
+
+
+def _line(slug: str, part: str, nats: float, error: float | None, found: SensitivityRecord) -> Row:
+    row = Row({"variant": slug, "part": part, "windows": found.windows, "window_tokens": found.window_tokens})
+    row.put("kl_divergence_nats", nats)
+    row.put("kl_divergence_nats_standard_error", error)
+    row.put("of_whole", None, "of the sum alone")
+    return row
 
 
 _COLUMNS = (

@@ -14,7 +14,7 @@ from quantlab.analysis.evidence import Evidence
 from quantlab.analysis.tango import Interval
 from quantlab.analysis.verdict import Verdict, holm, mean_interval, verdict_of
 from quantlab.records import TaskResult
-from quantlab.reporting.drops import task_drop, task_names
+from quantlab.reporting.drops import Drop, task_drop, task_names, tasks_in_points
 from quantlab.reporting.load import BASELINE, ModelRecords, VariantRecords
 from quantlab.reporting.numbers import fixed, percent
 from quantlab.reporting.status import status_of
@@ -32,8 +32,8 @@ class Judged(NamedTuple):
     """Of the drop, in points."""
     verdict: Verdict
     p_adjusted: float | None
-    """The two-sided p of no difference (McNemar's exact where items are independent), Holm-adjusted over the variant's
-    tasks; None for the pooled drop."""
+    """The two-sided p of no difference (McNemar's exact of independent right or wrong answers, by sign flips of whole
+    clusters, Student's t of shares), Holm-adjusted over the variant's tasks; None for the pooled drop."""
 
 
 def evidence_of(records: ModelRecords, variant: VariantRecords) -> dict[str, Evidence]:
@@ -52,9 +52,9 @@ def judge_tasks(records: ModelRecords, variant: VariantRecords) -> dict[str, Jud
 
 
 def judge_all(records: ModelRecords, variant: VariantRecords) -> Judged | None:
-    """The mean drop over all tasks of the report, each counting alike; None where one has no drop."""
+    """The mean drop over all tasks in points, each counting alike; None where one has no drop."""
     evidence = list(evidence_of(records, variant).values())
-    if not evidence or len(evidence) < len(task_names(records)):
+    if not evidence or len(evidence) < len(tasks_in_points(records)):
         return None
     drops = [e.drop for e in evidence]
     verdict = verdict_of(mean_interval(drops, [e.ninety for e in evidence]), records.recipe.comparison.margin_points)
@@ -63,9 +63,8 @@ def judge_all(records: ModelRecords, variant: VariantRecords) -> Judged | None:
 
 def decisions_table(records: ModelRecords) -> Table:
     """What so many items can decide: one row per variant and task."""
-    rows = [
-        _row(records, variant, task) for task in task_names(records) for variant in records.variants.values() if variant.slug != BASELINE
-    ]
+    variants = [variant for variant in records.variants.values() if variant.slug != BASELINE]
+    rows = [_row(records, variant, task) for task in tasks_in_points(records) for variant in variants]
     return Table("decisions", tuple(rows), _columns(records.recipe.comparison.margin_points))
 
 
@@ -80,7 +79,7 @@ def _row(records: ModelRecords, variant: VariantRecords, task: str) -> Row:
     p = judged.p_adjusted if judged else None
     row.put("p_holm", p, why)
     row.put("detectable_loss", bool(found.drop > 0 and p is not None and p < DETECTABLE) if found else None, why)
-    _put_recovery(row, records, variant, task, why)
+    _put_recovery(row, outcome.drop, result, why)
     least = found.minimum_detectable_drop if found else None
     row.put("minimum_detectable_drop_points", 100 * least if least is not None else None, why or _UNKNOWN)
     row.put("items_to_decide", found.items_to_decide(margin) if found else None, why or _UNKNOWN)
@@ -92,22 +91,31 @@ def _row(records: ModelRecords, variant: VariantRecords, task: str) -> Row:
 
 
 def _notes(found: Evidence | None, result: TaskResult | None) -> tuple[str, ...]:
-    notes = [f"ended early: {result.look.reason}"] if result and result.look and result.look.items < result.look.available else []
+    notes = []
+    if result and result.look and result.look.items < result.look.available:
+        wider = f"its intervals are read at {fixed(result.look.quantile, 2)} instead of 1.64 standard errors and so are wider"
+        notes.append(f"ended early: {result.look.reason}; {wider}; p takes no account of the looks")
     if found and found.clusters < found.n:
         by = f"{found.n:,} items in {found.clusters:,} clusters (design effect {fixed(found.design_effect, 2)})"
-        notes.append(f"{by}: " + ("too few for an interval" if found.clusters < MIN_CLUSTERS else "bootstrap over clusters"))
+        few = f"fewer than {MIN_CLUSTERS}, too few for an interval or a verdict"
+        notes.append(f"{by}: " + (few if found.clusters < MIN_CLUSTERS else "intervals by cluster, p by sign flips of whole clusters"))
+    elif found and not found.counts:
+        notes.append("the metric is a share per item and not right or wrong: interval and p are Student's t of the paired differences")
     return tuple(notes)
 
 
-def _put_recovery(row: Row, records: ModelRecords, variant: VariantRecords, task: str, why: str | None) -> None:
-    base = records.variants.get(BASELINE)
-    ours, theirs = (v.tasks.tasks.get(task) if v and v.tasks else None for v in (variant, base))
-    plain = ours.score.value / theirs.score.value if ours and theirs and theirs.score.value else None
-    row.put("recovery", plain, why)
-    over = theirs.score.value - theirs.chance if theirs and theirs.chance is not None else 0.0
-    known = ours and theirs and theirs.chance is not None and over > 0
-    above = (ours.score.value - theirs.chance) / over if known and ours and theirs and theirs.chance is not None else None
-    row.put("recovery_above_chance", above, "the baseline is not above chance" if plain is not None else why)
+def _put_recovery(row: Row, drop: Drop | None, result: TaskResult | None, why: str | None) -> None:
+    """Both means are of the items that both were asked: an early end asks the variant fewer."""
+    plain = drop.variant_mean / drop.reference_mean if drop and drop.reference_mean else None
+    row.put("recovery", plain, why or "the baseline has none right")
+    chance = result.chance if result else None
+    over = drop.reference_mean - chance if drop and chance is not None else 0.0
+    above = (drop.variant_mean - chance) / over if drop and chance is not None and over > 0 else None
+    row.put(
+        "recovery_above_chance",
+        above,
+        why or ("the baseline is not above chance" if chance is not None else "the task has no chance level"),
+    )
 
 
 def _points(share: Interval) -> Interval:
@@ -138,7 +146,7 @@ def _columns(margin: float) -> tuple[Column, ...]:
         Column("task", ("task",), str),
         Column("variant", ("variant",), str),
         Column(f"verdict at {margin:g} point{'s' if margin != 1 else ''}", ("verdict",), str),
-        Column("detectable loss (McNemar, Holm)", ("p_holm", "detectable_loss"), _loss),
+        Column("detectable loss (p, Holm)", ("p_holm", "detectable_loss"), _loss),
         Column("recovery", ("recovery",), percent),
         Column("recovery above chance", ("recovery_above_chance",), percent),
         Column("minimum detectable drop (points)", ("minimum_detectable_drop_points",), partial(fixed, decimals=1)),
