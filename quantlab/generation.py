@@ -22,7 +22,9 @@ class Answer(NamedTuple):
 
     text: str
     token_ids: tuple[int, ...]
-    """The text's, by the model's tokenizer."""
+    """The tokens that the model chose, without the one that ended the answer."""
+    ended: bool
+    """Whether the model ended it; False where the limit on tokens cut it off."""
 
 
 def read_prompts(path: Path | None) -> list[str]:
@@ -44,8 +46,6 @@ def read_prompts(path: Path | None) -> list[str]:
 
 def generate(cell: Cell, device: Device, prompts: list[str], tokens: int, progress: Progress) -> list[Answer]:
     """Answers of at most so many tokens, through the chat template where the tokenizer has one. Raises CellFailure."""
-    from lm_eval.api.instance import Instance
-
     checkpoint = cell.checkpoint()
     require_memory(device, checkpoint.disk_bytes, "the checkpoint")
     module = engines.load(engines.engine_for(checkpoint.manifest.format))
@@ -54,13 +54,44 @@ def generate(cell: Cell, device: Device, prompts: list[str], tokens: int, progre
         lm = engine.language_model(BATCH)
         chat = getattr(lm.tokenizer, "chat_template", None)
         asked = [lm.apply_chat_template([{"role": "user", "content": p}]) if chat else p for p in prompts]
-        texts: list[str] = []
-        settings = {"until": [], "max_gen_toks": tokens, "do_sample": False}
+        answers: list[Answer] = []
         for begin in range(0, len(asked), BATCH):
             part = asked[begin : begin + BATCH]
-            requests: list[Any] = [Instance("generate_until", {}, (text, dict(settings)), begin + i) for i, text in enumerate(part)]
-            texts += lm.generate_until(requests, disable_tqdm=True)
+            answers += answer(lm, part, tokens)
             step.advance(len(part))
-        answers = [Answer(text, tuple(lm.tokenizer.encode(text, add_special_tokens=False))) for text in texts]
         engine.close()
     return answers
+
+
+def answer(lm: Any, prompts: list[str], tokens: int) -> list[Answer]:
+    """One batch of greedy answers of an engine's language model."""
+    made = lm.continuations(prompts, tokens) if hasattr(lm, "continuations") else _transformers(lm, prompts, tokens)
+    ends = end_ids(lm)
+    found = []
+    for ids in made:
+        length = next((i for i, token in enumerate(ids) if token in ends), len(ids))
+        text = str(lm.tokenizer.decode(ids[:length], skip_special_tokens=True))
+        found.append(Answer(text, tuple(ids[:length]), length < len(ids)))
+    return found
+
+
+def end_ids(lm: Any) -> frozenset[int]:
+    """The tokens that end an answer, as the model's generation config says."""
+    if hasattr(lm, "end_ids"):
+        return frozenset(lm.end_ids)
+    ends = lm.model.generation_config.eos_token_id
+    ends = lm.tokenizer.eos_token_id if ends is None else ends
+    return frozenset(ends if isinstance(ends, list) else [ends])
+
+
+def _transformers(lm: Any, prompts: list[str], tokens: int) -> list[list[int]]:
+    """lm-eval's HFLM gives texts only: its model is asked as it asks it, and the tokens are kept."""
+    import torch
+
+    ids, mask = lm.tok_batch_encode(prompts, left_truncate_len=lm.max_length - tokens)
+    pad = lm.tokenizer.pad_token_id
+    with torch.inference_mode():
+        made = lm.model.generate(
+            input_ids=ids.to(lm.device), attention_mask=mask.to(lm.device), max_new_tokens=tokens, do_sample=False, pad_token_id=pad
+        )
+    return [row.tolist() for row in made[:, ids.shape[1] :]]

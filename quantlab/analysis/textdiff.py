@@ -1,8 +1,9 @@
-"""Two texts side by side: where their tokens part, and which words differ."""
+"""Two texts side by side: where their tokens part, which words differ, and whether one is longer more often than chance would have it."""
 
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -32,3 +33,9 @@ def word_diff(first: str, second: str) -> list[Span]:
             continue
         found += [Span("first", "".join(a[i1:i2]))] * (i2 > i1) + [Span("second", "".join(b[j1:j2]))] * (j2 > j1)
     return found
+
+
+def sign_test(first: int, second: int) -> float:
+    """The exact two-sided p of so many differences each way: min(1, 2 P[Binomial(first + second, 1/2) <= the fewer])."""
+    n, few = first + second, min(first, second)
+    return min(1.0, 2 * sum(math.comb(n, k) for k in range(few + 1)) / (1 << n))

@@ -30,8 +30,12 @@ def command(ctx: Context, model: str, first: str, second: str, prompts: Path | N
     quantlab diff smollm2 baseline-16 gguf-2
     quantlab diff smollm2 gguf-16 gguf-4 --prompts mine.txt --tokens 64
 
-    With --json: {"model", "first", "second", "identical", "mean_tokens": [a, b], "answers": [{"prompt", "first", "second",
-    "tokens": [a, b], "first_divergent_token"}], "report"}.
+    Lengths and the first other token are of the tokens that the models chose. An answer that reaches --tokens is cut off, and
+    said to be.
+
+    With --json: {"model", "first", "second", "limit_tokens", "identical", "mean_tokens": [a, b], "cut_off": [a, b], "longer":
+    {"first", "second", "same", "unknown"}, "answers": [{"prompt", "first", "second", "tokens": [a, b], "ended": [a, b],
+    "first_divergent_token"}], "report"}.
     """
     from quantlab.cell import Cell, target_device
     from quantlab.files import write_text
@@ -51,7 +55,7 @@ def command(ctx: Context, model: str, first: str, second: str, prompts: Path | N
         cell = Cell(root, model, slug)
         with noise_to(log_path(cell, "diff"), ctx.quiet) as progress:
             answers.append(generate(cell, target, asked, tokens, progress))
-    found = compare(model, (first, second), asked, answers[0], answers[1])
+    found = compare(model, (first, second), tokens, asked, answers[0], answers[1])
     path = root / "reports" / model / "diff" / f"{first}--{second}.md"
     write_text(path, markdown(found))
     if not ctx.json:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from quantlab.errors import CellFailure
 from quantlab.gguf.library import Batch, Context, one_sequence
 
 if TYPE_CHECKING:
@@ -33,12 +35,17 @@ def read_rules(folder: Path, eos_token_id: int | None) -> Rules:
 
 
 def generate(
-    context: Context, prompts: Sequence[Sequence[int]], limit: int, rules: Rules, stopped: Callable[[list[int]], bool]
+    context: Context,
+    prompts: Sequence[Sequence[int]],
+    limit: int,
+    rules: Rules,
+    stopped: Callable[[list[int]], bool],
+    names: Sequence[str],
 ) -> list[list[int]]:
     """Continue each prompt by at most `limit` tokens, an end token included.
 
     `stopped` looks at the tokens so far and says whether a stop string is in them. The context has a sequence with
-    enough cells for each prompt.
+    enough cells for each prompt. Raises CellFailure where a logit is not finite, with the prompt's `names` entry.
     """
     made: list[list[int]] = [[] for _ in prompts]
     seen = [set(prompt) for prompt in prompts]
@@ -47,6 +54,10 @@ def generate(
 
     def take(sequence: int, logits: NDArray[np.float32]) -> bool:
         """Add the next token; whether the sequence goes on."""
+        if not math.isfinite(float(logits.sum())):  # one that is not makes the sum so, and argmax would take NaN for the best
+            raise CellFailure(
+                "broken_checkpoint", f"logits are not finite at token {len(made[sequence]) + 1} of the answer to {names[sequence]}"
+            )
         token = _choose(logits, seen[sequence], rules.repetition_penalty)
         made[sequence].append(token)
         seen[sequence].add(token)

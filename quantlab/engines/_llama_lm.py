@@ -5,6 +5,7 @@ Tokens are the Hugging Face tokenizer's, so that both engines see the same ids. 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from quantlab.gguf.library import Context, Model
 
 _UBATCH = 512
 _STEP = 256
+_SHOWN = 80
 
 
 class LlamaLM(TemplateLM):  # type: ignore[misc]
@@ -122,24 +124,37 @@ class LlamaLM(TemplateLM):  # type: ignore[misc]
                 self.cache_hook.add_partial("generate_until", (requests[i].args[0], settings), text)
         return texts
 
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """Tokens that end an answer."""
+        return self._rules.end_ids
+
+    def continuations(self, prompts: list[str], limit: int) -> list[list[int]]:
+        """Greedy token ids after each prompt, at most so many, an end token included. Raises CellFailure."""
+        return self._continue(prompts, limit, lambda tokens: False)
+
     def _generate(self, contexts: list[str], settings: dict[str, Any]) -> list[str]:
         known = normalize_gen_kwargs(settings, self.max_gen_toks)
         if known.get("do_sample"):
             raise CellFailure("unsupported", "the llama_cpp engine generates greedily: the task asks for sampling")
         until = handle_stop_sequences(known.get("until"), eos=self.tokenizer.decode(self.eot_token_id))
         limit = known["max_gen_toks"]
-        if limit >= self.max_length:
-            raise CellFailure("unsupported", f"the task generates {limit} tokens, the model's context has {self.max_length}")
         longest = max(len(term) for term in until) + 8  # tokens that a stop string can lie in, with room for partial characters
-        prompts = [self.tok_encode(context)[-(self.max_length - limit) :] for context in contexts]
 
         def stopped(tokens: list[int]) -> bool:
             tail = self.tokenizer.decode(tokens[-longest:])
             return any(term in tail for term in until if term)
 
-        context = self._make(max(map(len, prompts)) + limit, len(prompts), unified=False)
-        made = generate(context, prompts, limit, self._rules, stopped)
+        made = self._continue(contexts, limit, stopped)
         return [postprocess_generated_text(self.tokenizer.decode(t, skip_special_tokens=True), until, None) for t in made]
+
+    def _continue(self, texts: list[str], limit: int, stopped: Callable[[list[int]], bool]) -> list[list[int]]:
+        if limit >= self.max_length:
+            raise CellFailure("unsupported", f"{limit} tokens of an answer are asked for, the model's context has {self.max_length}")
+        prompts = [self.tok_encode(text)[-(self.max_length - limit) :] for text in texts]
+        names = [f"the prompt that ends with {text[-_SHOWN:]!r}" for text in texts]
+        context = self._make(max(map(len, prompts)) + limit, len(prompts), unified=False)
+        return generate(context, prompts, limit, self._rules, stopped, names)
 
     def _make(self, tokens: int, sequences: int, unified: bool) -> Context:
         """A context with room for so many tokens in all (unified), or in each sequence; the held one where it will do."""

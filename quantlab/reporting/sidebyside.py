@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
-from quantlab.analysis.textdiff import Span, first_divergence, word_diff
+from quantlab.analysis.textdiff import Span, first_divergence, sign_test, word_diff
 from quantlab.generation import Answer
+
+Longer = Literal["first", "second", "same", "unknown"]
 
 
 class Pair(NamedTuple):
@@ -16,7 +19,20 @@ class Pair(NamedTuple):
     first: Answer
     second: Answer
     divergent: int | None
-    """Index of the first token that differs; None where the answers are the same."""
+    """Index of the first token that differs, the shorter answer's length where one begins the other; None where both are the same."""
+
+    @property
+    def lengths(self) -> tuple[int, int]:
+        """Tokens of each."""
+        return len(self.first.token_ids), len(self.second.token_ids)
+
+    @property
+    def longer(self) -> Longer:
+        """Which one is longer: that can be told although one of them was cut off, and not where both were."""
+        if not self.first.ended and not self.second.ended:
+            return "unknown"
+        a, b = self.lengths
+        return "same" if a == b else "first" if a > b else "second"
 
 
 class SideBySide(NamedTuple):
@@ -24,6 +40,8 @@ class SideBySide(NamedTuple):
 
     model: str
     variants: tuple[str, str]
+    limit: int
+    """Tokens per answer at the most."""
     pairs: tuple[Pair, ...]
 
     @property
@@ -33,9 +51,20 @@ class SideBySide(NamedTuple):
 
     @property
     def mean_tokens(self) -> tuple[float, float]:
-        """Tokens per answer of each."""
-        n = len(self.pairs)
-        return sum(len(p.first.token_ids) for p in self.pairs) / n, sum(len(p.second.token_ids) for p in self.pairs) / n
+        """Tokens per answer of each, those that were cut off counted as far as they went."""
+        lengths = [pair.lengths for pair in self.pairs]
+        return sum(a for a, _ in lengths) / len(lengths), sum(b for _, b in lengths) / len(lengths)
+
+    @property
+    def cut(self) -> tuple[int, int]:
+        """How many answers of each the limit cut off."""
+        return sum(not pair.first.ended for pair in self.pairs), sum(not pair.second.ended for pair in self.pairs)
+
+    @property
+    def longer(self) -> dict[Longer, int]:
+        """On how many prompts which one is longer."""
+        found = [pair.longer for pair in self.pairs]
+        return {kind: found.count(kind) for kind in get_args(Longer)}
 
     def as_json(self) -> dict[str, Any]:
         """As `quantlab diff --json` documents it."""
@@ -44,42 +73,72 @@ class SideBySide(NamedTuple):
                 "prompt": pair.prompt,
                 "first": pair.first.text,
                 "second": pair.second.text,
-                "tokens": [len(pair.first.token_ids), len(pair.second.token_ids)],
+                "tokens": list(pair.lengths),
+                "ended": [pair.first.ended, pair.second.ended],
                 "first_divergent_token": pair.divergent,
             }
             for pair in self.pairs
         ]
         first, second = self.variants
-        about = {"model": self.model, "first": first, "second": second, "identical": self.identical}
-        return {**about, "mean_tokens": list(self.mean_tokens), "answers": answers}
+        about = {"model": self.model, "first": first, "second": second, "limit_tokens": self.limit, "identical": self.identical}
+        return {**about, "mean_tokens": list(self.mean_tokens), "cut_off": list(self.cut), "longer": self.longer, "answers": answers}
 
 
-def compare(model: str, variants: tuple[str, str], prompts: Sequence[str], first: Sequence[Answer], second: Sequence[Answer]) -> SideBySide:
+def compare(
+    model: str, variants: tuple[str, str], limit: int, prompts: Sequence[str], first: Sequence[Answer], second: Sequence[Answer]
+) -> SideBySide:
     """Pair the answers up."""
     pairs = [Pair(p, a, b, first_divergence(a.token_ids, b.token_ids)) for p, a, b in zip(prompts, first, second, strict=True)]
-    return SideBySide(model, variants, tuple(pairs))
+    return SideBySide(model, variants, limit, tuple(pairs))
 
 
-def _summary(found: SideBySide) -> str:
-    a, b = found.mean_tokens
-    same = sum(pair.divergent is None for pair in found.pairs)
-    parted = sorted(pair.divergent for pair in found.pairs if pair.divergent is not None)
-    where = f" Where they differ, the first other token is number {parted[len(parted) // 2] + 1} (median)." if parted else ""
+def summary(found: SideBySide) -> list[str]:
+    """What the answers show, a sentence or two each: how many are the same, from where on they differ, who talks longer."""
+    count = len(found.pairs)
+    parted = [pair.divergent + 1 for pair in found.pairs if pair.divergent is not None]
+    lines = [f"{count - len(parted)} of {count} answers are identical, token by token (greedy decoding)."]
+    if parted:
+        where = f"{statistics.median_low(parted)} (median; {min(parted)} to {max(parted)})"
+        lines.append(f"Where they differ, the first other token is number {where}.")
+    means = ", ".join(f"{name} {mean:.1f}" for name, mean in zip(found.variants, found.mean_tokens, strict=True))
+    lines.append(f"Tokens per answer: {means}.{_limited(found)}")
+    return [*lines, _who_talks_longer(found)]
+
+
+def _limited(found: SideBySide) -> str:
+    if not any(found.cut):
+        return f" The limit of {found.limit} cut none off."
+    cut = " and ".join(f"{n} of {name}" for n, name in zip(found.cut, found.variants, strict=True))
+    return f" The limit of {found.limit} cut off {cut}, so that what they would have said is longer: raise it with --tokens."
+
+
+def _who_talks_longer(found: SideBySide) -> str:
+    a, b, told = found.longer["first"], found.longer["second"], len(found.pairs) - found.longer["unknown"]
+    untold = f" On {found.longer['unknown']} both were cut off." if found.longer["unknown"] else ""
+    if not told:
+        return "Who talks longer cannot be told: every answer was cut off."
+    first, second = found.variants
+    if a == b:
+        return f"Neither talks longer: each does on {a} of the {told} prompts where it can be told.{untold}"
+    name, most = (first, a) if a > b else (second, b)
+    chance = sign_test(a, b)
+    clear = "" if chance < 0.05 else ", which chance alone would often give"
     return (
-        f"{same} of {len(found.pairs)} answers are identical.{where} Tokens per answer: {found.variants[0]} {a:.1f}, "
-        f"{found.variants[1]} {b:.1f}. Greedy decoding."
+        f"{name} talks longer on {most} of the {told} prompts where it can be told, the other on {min(a, b)} "
+        f"(sign test, p = {chance:.2g}{clear}).{untold}"
     )
 
 
 def _about(pair: Pair) -> str:
-    lengths = f"{len(pair.first.token_ids)} and {len(pair.second.token_ids)} tokens"
+    counts = [f"{n}{'' if answer.ended else ' (cut off)'}" for n, answer in zip(pair.lengths, (pair.first, pair.second), strict=True)]
+    lengths = f"{counts[0]} and {counts[1]} tokens"
     return f"identical, {lengths}" if pair.divergent is None else f"differ from token {pair.divergent + 1} on, {lengths}"
 
 
 def markdown(found: SideBySide) -> str:
     """Struck out is what only the first says, bold what only the second says."""
     first, second = found.variants
-    lines = [f"# {found.model}: {first} against {second}", "", _summary(found), ""]
+    lines = [f"# {found.model}: {first} against {second}", "", *(f"- {line}" for line in summary(found)), ""]
     lines += [f"~~struck out~~: only {first}. **Bold**: only {second}.", ""]
     for pair in found.pairs:
         text = "".join(_marked(span) for span in word_diff(pair.first.text, pair.second.text))
@@ -119,4 +178,5 @@ def terminal(found: SideBySide) -> None:
     first, second = found.variants
     legend = (("red, struck out", "red strike"), f": only {first}; ", ("green", "green"), f": only {second}")
     console.print(Text.assemble(*legend))
-    console.print(_summary(found))
+    for line in summary(found):
+        console.print(line)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from quantlab.analysis.textdiff import first_divergence, word_diff
-from quantlab.generation import Answer
-from quantlab.reporting.sidebyside import compare, markdown
+import pytest
+
+from quantlab.analysis.textdiff import first_divergence, sign_test, word_diff
 
 
 def test_first_divergence() -> None:
@@ -21,11 +21,9 @@ def test_both_texts_come_back_from_the_spans() -> None:
     assert next(s.text for s in spans if s.kind == "first") == "cat "
 
 
-def test_the_page_says_what_is_the_same_and_who_talks_longer() -> None:
-    answers = [Answer("one two", (1, 2)), Answer("a *b*", (3, 4))], [Answer("one two", (1, 2)), Answer("a c d", (3, 5, 6))]
-    found = compare("m", ("gguf-16", "gguf-2"), ["p", "q <b>"], *answers)
-    assert found.identical == 0.5 and found.mean_tokens == (2.0, 2.5)
-    text = markdown(found)
-    assert "1 of 2 answers are identical" in text and "differ from token 2 on" in text
-    assert "~~\\*b\\*~~" in text and "**c d**" in text and "q \\<b\\>" in text
-    assert found.as_json()["answers"][1]["first_divergent_token"] == 1
+def test_the_sign_test_is_scipys() -> None:
+    from scipy.stats import binomtest
+
+    for a, b in ((0, 0), (3, 3), (0, 5), (2, 9), (12, 30)):
+        expected = 1.0 if a + b == 0 else binomtest(a, a + b, 0.5).pvalue
+        assert sign_test(a, b) == sign_test(b, a) == pytest.approx(expected)

@@ -1,0 +1,84 @@
+"""Two variants' answers as a page and in a terminal: what is the same, from where on they differ, who talks longer."""
+
+from __future__ import annotations
+
+import pytest
+
+from quantlab.generation import Answer
+from quantlab.reporting.sidebyside import SideBySide, compare, markdown, summary, terminal
+
+
+def said(text: str, *token_ids: int, ended: bool = True) -> Answer:
+    return Answer(text, token_ids, ended)
+
+
+def found(first: list[Answer], second: list[Answer]) -> SideBySide:
+    prompts = ["p", "q <b>", "r", "s"][: len(first)]
+    return compare("m", ("gguf-16", "gguf-2"), 4, prompts, first, second)
+
+
+@pytest.fixture
+def four() -> SideBySide:
+    first = [said("one two", 1, 2), said("a *b*", 3, 4), said("x", 5), said("l l l l", 6, 6, 6, 6, ended=False)]
+    second = [said("one two", 1, 2), said("a c d", 3, 5, 6), said("x y z w", 5, 7, 8, 9, ended=False), said("l k", 6, 7, 8, 9, ended=False)]
+    return found(first, second)
+
+
+def test_the_generated_tokens_say_what_is_the_same_and_where_it_differs(four: SideBySide) -> None:
+    assert four.identical == 0.25 and [pair.divergent for pair in four.pairs] == [None, 1, 1, 1]
+    retokenized = found([said("no", 1, 2)], [said("no", 3)])  # the same text by other tokens is no identical answer
+    assert retokenized.identical == 0 and retokenized.pairs[0].divergent == 0
+
+
+def test_a_cut_off_answer_is_longer_than_one_that_ended_and_two_cannot_be_told_apart(four: SideBySide) -> None:
+    assert [pair.longer for pair in four.pairs] == ["same", "second", "second", "unknown"]
+    assert four.cut == (1, 2) and four.mean_tokens == (2.25, 3.25)
+    assert four.longer == {"first": 0, "second": 2, "same": 1, "unknown": 1}
+
+
+def test_the_summary_says_who_talks_longer_and_how_many_reached_the_limit(four: SideBySide) -> None:
+    same, parted, lengths, longer = summary(four)
+    assert same == "1 of 4 answers are identical, token by token (greedy decoding)."
+    assert parted == "Where they differ, the first other token is number 2 (median; 2 to 2)."
+    assert "gguf-16 2.2, gguf-2 3.2" in lengths and "cut off 1 of gguf-16 and 2 of gguf-2" in lengths
+    assert longer.startswith("gguf-2 talks longer on 2 of the 3 prompts where it can be told, the other on 0 (sign test, p = 0.5, ")
+    assert longer.endswith("On 1 both were cut off.")
+
+
+def test_the_summary_of_equal_answers_names_no_talker() -> None:
+    same, lengths, longer = summary(found([said("a", 1)], [said("a", 1)]))
+    assert same.startswith("1 of 1") and "cut none off" in lengths and longer.startswith("Neither talks longer")
+    cut = [said("a", 1, ended=False)]
+    assert summary(found(cut, cut))[-1].startswith("Who talks longer cannot be told")
+
+
+def test_the_page_marks_words_and_takes_their_signs_literally(four: SideBySide) -> None:
+    text = markdown(four)
+    assert all(f"- {line}" in text for line in summary(four))
+    assert "differ from token 2 on, 2 and 3 tokens" in text and "1 and 4 (cut off) tokens" in text
+    assert "~~\\*b\\*~~" in text and "**c d**" in text and "## q \\<b\\>" in text
+
+
+def test_the_terminal_says_the_same_in_colours(
+    four: SideBySide, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    terminal(four)
+    plain = capsys.readouterr().out
+    assert all(line in plain for line in summary(four)) and "a *b*c d" in plain
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    terminal(four)
+    assert "\x1b[9;31m*b*" in capsys.readouterr().out  # red and struck out is what only the first says
+
+
+def test_the_json_has_each_answers_tokens_and_end(four: SideBySide) -> None:
+    about = four.as_json()
+    assert (about["limit_tokens"], about["cut_off"], about["longer"]["unknown"]) == (4, [1, 2], 1)
+    assert about["answers"][2] == {
+        "prompt": "r",
+        "first": "x",
+        "second": "x y z w",
+        "tokens": [1, 4],
+        "ended": [True, False],
+        "first_divergent_token": 1,
+    }
