@@ -16,34 +16,15 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
+from _answers import Answers, ask
+
 from quantlab.device import cores
 from quantlab.engines.llama_cpp import LlamaCppEngine
-from quantlab.recipe import TasksSpec
-from quantlab.stages.evaluate import choose_items, load_tasks
-
-
-def _evaluate(lm: Any, task: str, items: int) -> tuple[dict[int, float], float]:
-    """Each item's accuracy, and the seconds."""
-    from lm_eval.evaluator import simple_evaluate
-    from lm_eval.tasks import TaskManager
-
-    with tempfile.TemporaryDirectory() as folder:
-        (loaded,) = load_tasks(TasksSpec(names=(task,)), Path(folder))
-        chosen = choose_items(len(loaded.eval_docs), items, 1234)
-        began = time.perf_counter()
-        found = simple_evaluate(
-            lm,
-            tasks=[loaded],
-            samples={task: chosen},
-            bootstrap_iters=0,
-            log_samples=True,
-            task_manager=TaskManager(include_defaults=False),
-        )
-        seconds = time.perf_counter() - began
-    return {int(s["doc_id"]): float(s["acc"]) for s in found["samples"][task]}, seconds
+from quantlab.progress import noise_to
 
 
 def _server(file: Path, port: int, log: Any) -> subprocess.Popen[bytes]:
@@ -74,10 +55,26 @@ def main() -> None:
     parser.add_argument("tokenizer", type=Path)
     parser.add_argument("--items", type=int, default=20)
     parser.add_argument("--task", default="arc_easy")
+    parser.add_argument("--fewshot", type=int, default=0, help="examples before each question")
     arguments = parser.parse_args()
-    engine = LlamaCppEngine(arguments.file, arguments.tokenizer, "cpu")
-    ours, my_seconds = _evaluate(engine.language_model(8), arguments.task, arguments.items)
-    engine.close()
+    with tempfile.TemporaryDirectory() as folder, noise_to(Path(folder) / "log.txt"):
+        engine = LlamaCppEngine(arguments.file, arguments.tokenizer, "cpu")
+        ours = ask(engine.language_model(8), arguments.task, arguments.items, arguments.fewshot)
+        engine.close()
+    print(f"quantlab, in process      {len(ours.items) / ours.seconds:8.2f} items/s, accuracy {ours.accuracy:.3f}")
+    theirs = _peer(arguments)
+    if isinstance(theirs, str):
+        print(f"lm-eval gguf over server  failed: {theirs}")
+        return
+    print(f"lm-eval gguf over server  {len(theirs.items) / theirs.seconds:8.2f} items/s, accuracy {theirs.accuracy:.3f}")
+    same = sum(found.choice == theirs.items[item].choice for item, found in ours.items.items())
+    print(f"ratio {theirs.seconds / ours.seconds:.2f}; the same answer on {same} of {len(ours.items)} items")
+
+
+def _peer(arguments: argparse.Namespace) -> Answers | str:
+    """lm-eval's own answers, or why there are none and where its source says so."""
+    from lm_eval.models.gguf import GGUFLM
+
     port = _free_port()
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "server.log"
@@ -85,24 +82,15 @@ def main() -> None:
             process = _server(arguments.file, port, file)
             try:
                 _wait(port, process, log)
-                from lm_eval.models.gguf import GGUFLM
-
-                peer: tuple[dict[int, float], float] | str = _evaluate(
-                    GGUFLM(base_url=f"http://127.0.0.1:{port}"), arguments.task, arguments.items
-                )
+                return ask(GGUFLM(base_url=f"http://127.0.0.1:{port}"), arguments.task, arguments.items, arguments.fewshot)
             except Exception as error:  # the peer may fail in any way; that is a result too
-                peer = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+                last = traceback.extract_tb(error.__traceback__)[-1]
+                return (
+                    f"{type(error).__name__}: {' '.join(str(error).split())[:200]} at {Path(last.filename).name}:{last.lineno}: {last.line}"
+                )
             finally:
                 process.terminate()
                 process.wait(30)
-    print(f"quantlab, in process      {len(ours) / my_seconds:8.2f} items/s, accuracy {sum(ours.values()) / len(ours):.3f}")
-    if isinstance(peer, str):
-        print(f"lm-eval gguf over server  failed: {peer}")
-        return
-    theirs, peer_seconds = peer
-    same = sum(ours[item] == theirs[item] for item in ours)
-    print(f"lm-eval gguf over server  {len(theirs) / peer_seconds:8.2f} items/s, accuracy {sum(theirs.values()) / len(theirs):.3f}")
-    print(f"ratio {peer_seconds / my_seconds:.2f}; the same right or wrong on {same} of {len(ours)} items")
 
 
 if __name__ == "__main__":
