@@ -40,7 +40,11 @@ def read_record(path: Path, kind: type[R]) -> R | None:
 
 def variants_with_records(root: Path, model: str) -> list[str]:
     """Variants of a model that have any record, by method and then from most to fewest bits."""
-    folder = root / "reports" / model / "data"
+    return variants_in(root / "reports" / model / "data")
+
+
+def variants_in(folder: Path) -> list[str]:
+    """The same of the folder that holds a model's records."""
     found = [p.name for p in folder.iterdir() if p.is_dir() and any(p.glob("*.json"))] if folder.is_dir() else []
     return sorted(
         found, key=lambda slug: (parse_variant(slug).method != "baseline", parse_variant(slug).method, -parse_variant(slug).bits, slug)

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from quantlab.cli._common import Context, Ending, common
-from quantlab.errors import QuantlabError, unknown
+from quantlab.errors import unknown
 
 
 @click.command()
@@ -22,7 +22,8 @@ def command(
 ) -> Ending:
     """Judge the drops of a report against a margin.
 
-    REPORT is reports/MODEL of a workspace. A drop passes where the upper end of its 90 % interval lies below the
+    REPORT is reports/MODEL of a workspace, or a copy of it that holds its data/ and recipe.yaml. All tasks are those of
+    the recipe: one that was not run fails. A drop passes where the upper end of its 90 % interval lies below the
     margin, paired item by item with baseline-16; it fails where the lower end lies above, where the items are too few
     to decide (unless --allow-undecided), and where it was not measured. Exit code 0, 1 where one fails, 2 for misuse.
 
@@ -34,15 +35,9 @@ def command(
     "lower_points", "upper_points", "n", "reason"}]}, the interval at 90 %.
     """
     from quantlab.reporting.gate import judge
-    from quantlab.reporting.load import load_model
+    from quantlab.reporting.load import load_report
 
-    folder = report.resolve()
-    if folder.parent.name != "reports" or not (folder / "data").is_dir():
-        raise QuantlabError(f"{report} is no reports/MODEL folder with records: name the one that `quantlab run` printed")
-    root = folder.parents[1]
-    if not (root / "recipes" / f"{folder.name}.yaml").is_file():
-        raise QuantlabError(f"{root} is no workspace: it has no recipes/{folder.name}.yaml, which says how the report was made")
-    records = load_model(root, folder.name)
+    records = load_report(report)
     for slug in variants:
         if slug not in records.variants:
             raise unknown("variant in this report", slug, records.variants)

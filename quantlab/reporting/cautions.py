@@ -10,19 +10,71 @@ from quantlab.reporting.drops import items_of
 from quantlab.reporting.load import BASELINE, ModelRecords, VariantRecords
 from quantlab.reporting.noise import distinguishable, interval, noise_floor
 from quantlab.reporting.numbers import listing, significant
-from quantlab.reporting.verdicts import interval_text, judge_tasks
+from quantlab.reporting.references import against_another
+from quantlab.reporting.verdicts import DETECTABLE, interval_text, judge_all, judge_tasks
 
 SUSPICIOUS_POINTS = 2.0
 """An 8-bit variant loses 0 to 1.5 % in the literature; an interval wholly above this means a broken harness."""
+SUSPICIOUS_16_BIT_NATS = 0.01
+"""Of a 16-bit variant: bfloat16 diverges from float32 by about 0.001, an F16 GGUF by 2e-6 (SmolLM2-135M, measured)."""
+SUSPICIOUS_8_BIT_NATS = 0.05
+"""Of an 8-bit variant: llama.cpp's Q8_0 has 0.0014 on an 8B model, here 0.004 on 135M, where LLM.int8 has 0.019."""
+LARGE_NATS = 0.1
+"""From here on a variant is far from the unquantized model, and answers that are truly better are not to be expected."""
 _SCORE_TOLERANCE = 1e-6
 
 
 def cautions(records: ModelRecords) -> list[str]:
     """One sentence each; none where nothing was found."""
-    found = [*_devices(records)]
+    found = [*_devices(records), *_references(records)]
     for variant in records.variants.values():
-        found += [*_eight_bit(records, variant), *_hidden(records, variant), *_checkpoints(variant), *_scores(variant)]
-    return [*found, *_order(records)]
+        found += [*_far(variant), *_eight_bit(records, variant), *_better(records, variant), *_hidden(records, variant)]
+        found += [*_checkpoints(variant), *_scores(variant)]
+    return [*found, *_order(records), *_undecided(records)]
+
+
+def _references(records: ModelRecords) -> Iterable[str]:
+    for slug, why in against_another(records).items():
+        yield f"{slug} is not compared with the others by divergence: {why}. Run diverge again for all of them."
+
+
+def _far(variant: VariantRecords) -> Iterable[str]:
+    kl = variant.divergence.kl_divergence_nats if variant.divergence and not variant.failure else None
+    bits = variant.variant.bits
+    most = SUSPICIOUS_16_BIT_NATS if bits >= 16 else SUSPICIOUS_8_BIT_NATS if bits == 8 else None
+    if kl and most is not None and (interval(kl) or (kl.value,))[0] > most:
+        yield (
+            f"{variant.slug} diverges by {significant(kl.value)} nats: more than {most:g} is not expected at {bits} bits. "
+            "Suspect the engine, the tokens or the checkpoint before the method."
+        )
+
+
+def _better(records: ModelRecords, variant: VariantRecords) -> Iterable[str]:
+    """Significantly better than the unquantized model, and far from it: more likely a fault or chance than a gain."""
+    kl = _divergence(variant)
+    if variant.variant.bits >= 16 or not kl or kl.value < LARGE_NATS:
+        return
+    by_task = judge_tasks(records, variant)
+    better = [task for task, j in by_task.items() if j.points < 0 and j.p_adjusted is not None and j.p_adjusted < DETECTABLE]
+    pooled = judge_all(records, variant)
+    if pooled and len(by_task) > 1 and pooled.ninety_five.upper < 0:
+        better.append("all tasks together")
+    if better:
+        yield (
+            f"{variant.slug} answers significantly better than {BASELINE} on {listing(better)}, though it diverges by "
+            f"{significant(kl.value)} nats: suspect the evaluation, or chance, before a gain."
+        )
+
+
+def _undecided(records: ModelRecords) -> Iterable[str]:
+    quantized = [v for v in records.variants.values() if v.variant.bits < 16]
+    open_ = [v.slug for v in quantized if (judged := judge_all(records, v)) and judged.verdict == "undecided"]
+    if open_:
+        margin = records.recipe.comparison.margin_points
+        yield (
+            f"Undecided over all tasks at {margin:g} point{'s' if margin != 1 else ''}: {listing(open_)}. Their intervals hold both a loss "
+            "above the margin and one below it: undecided is no sign that nothing is lost."
+        )
 
 
 def _devices(records: ModelRecords) -> Iterable[str]:
@@ -74,9 +126,11 @@ def _scores(variant: VariantRecords) -> Iterable[str]:
 
 def _order(records: ModelRecords) -> Iterable[str]:
     """Fewer bits of one method that come out closer: possible, and more often a mistake."""
+    odd = against_another(records)
     methods = {v.variant.method for v in records.variants.values()}
     for method in sorted(methods - {"baseline"}):
-        own = [v for v in records.variants.values() if v.variant.method == method and not v.variant.label and _divergence(v)]
+        same = [v for v in records.variants.values() if v.variant.method == method and v.slug not in odd]
+        own = [v for v in same if not v.variant.label and _divergence(v)]
         for more, fewer in pairwise(sorted(own, key=lambda v: -v.variant.bits)):
             a, b = (_bounds(_divergence(v)) for v in (more, fewer))
             if a and b and a[0] > b[1]:

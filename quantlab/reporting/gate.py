@@ -9,7 +9,7 @@ from quantlab.analysis.evidence import Evidence
 from quantlab.analysis.verdict import mean_interval, verdict_of
 from quantlab.errors import QuantlabError, unknown
 from quantlab.names import parse_variant
-from quantlab.reporting.drops import task_drop, task_names
+from quantlab.reporting.drops import task_drop, task_names, tasks_in_points
 from quantlab.reporting.load import ModelRecords, VariantRecords
 from quantlab.reporting.verdicts import interval_text
 
@@ -32,15 +32,18 @@ class Judgement(NamedTuple):
 
 
 def judge(records: ModelRecords, margin: float, tasks: Sequence[str], variants: Sequence[str], allow_undecided: bool) -> list[Judgement]:
-    """Each variant on each named task, or on all tasks together. Raises QuantlabError where there is nothing to judge."""
-    there = task_names(records)
+    """Each variant on each named task, or on all tasks of the recipe and the report together, where a task that nobody ran
+    is not measured. Raises QuantlabError where there is nothing to judge."""
+    done, in_points = task_names(records), tasks_in_points(records)
+    there = tuple(dict.fromkeys((*records.recipe.tasks.names, *done)))
     for task in tasks:
         if task not in there:
             raise unknown("task in this report", task, there)
     chosen = list(variants) or [slug for slug in records.variants if parse_variant(slug).bits < 16]
-    if not there or not chosen:
+    if not done or not chosen:
         raise QuantlabError(f"{records.model} has no {'tasks' if chosen else 'quantized variants'} to judge: run `quantlab evaluate` first")
-    groups: list[tuple[str, tuple[str, ...]]] = [(task, (task,)) for task in tasks] or [(ALL if len(there) > 1 else there[0], there)]
+    judged = tuple(task for task in there if task not in done or task in in_points) or there
+    groups: list[tuple[str, tuple[str, ...]]] = [(task, (task,)) for task in tasks] or [(ALL if len(judged) > 1 else judged[0], judged)]
     return [_judge(records, records.variants[slug], name, group, margin, allow_undecided) for slug in chosen for name, group in groups]
 
 

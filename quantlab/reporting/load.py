@@ -17,11 +17,13 @@ from quantlab.names import Variant, parse_variant
 from quantlab.prepared import Prepared, Source, Text
 from quantlab.recipe import Recipe, read_recipe
 from quantlab.records import DivergenceRecord, Failure, MeasureRecord, QuantizeRecord, Record, SensitivityRecord, StageName, TaskRecord
-from quantlab.results import read_record, record_path, variants_with_records
+from quantlab.results import read_record, variants_in
 
 BASELINE = "baseline-16"
 SIXTEEN_BIT: Mapping[str, str] = {"transformers": BASELINE, "llama_cpp": "gguf-16"}
 """The unquantized model in each engine: speed, runtime memory and the noise floor are compared with it."""
+RECIPE = "recipe.yaml"
+"""The recipe's copy beside a report, so that the folder can be judged wherever it is."""
 SAMPLE_COLUMNS = ("task", "doc_id", "doc_hash", "metric", "value")
 _COMMANDS: Mapping[StageName, str] = {
     "quantize": "quantize",
@@ -115,9 +117,8 @@ def failure_text(failure: Failure) -> str:
 def load_model(root: Path, model: str) -> ModelRecords:
     """Read all records of a model. Raises QuantlabError where there are none or one is not readable."""
     recipe = read_recipe(root / "recipes" / f"{model}.yaml")
-    slugs = variants_with_records(root, model)
-    if not slugs:
-        raise QuantlabError(f"there are no records of {model} under {root / 'reports' / model / 'data'}: run a stage such as measure first")
+    data = root / "reports" / model / "data"
+    variants = _variants(data, model)
     about, reference = (_json(root / path) for path in (Path("env") / "device.json", Path("references") / model / "reference.json"))
     prepared = Prepared(root, model)
     return ModelRecords(
@@ -127,8 +128,35 @@ def load_model(root: Path, model: str) -> ModelRecords:
         reference=reference if "vocabulary" in reference else {},
         source=prepared.source() if (prepared.source_folder / "source.json").is_file() else None,
         text=prepared.text() if (prepared.text_folder / "text.json").is_file() else None,
-        variants={slug: _load_variant(root, model, slug) for slug in slugs},
+        variants=variants,
     )
+
+
+def load_report(folder: Path) -> ModelRecords:
+    """The records of any folder with a report's `data/`, wherever it was copied to; what its workspace knows beside them is left out.
+
+    The recipe is `recipes/<model>.yaml` of the folder or one above it, else the `recipe.yaml` that the report stage
+    writes beside the report. Raises QuantlabError where either is missing.
+    """
+    folder = folder.resolve()
+    if not (folder / "data").is_dir():
+        raise QuantlabError(
+            f"{folder} holds no data/ with records: name the reports/MODEL folder that `quantlab run` printed, or a copy of it"
+        )
+    above = (place / "recipes" / f"{folder.name}.yaml" for place in (folder, *folder.parents))
+    path = next((p for p in (*above, folder / RECIPE) if p.is_file()), None)
+    if path is None:
+        raise QuantlabError(f"{folder} has neither a recipes/{folder.name}.yaml above it nor a {RECIPE} in it: run `quantlab report` again")
+    recipe = read_recipe(path)
+    found = _variants(folder / "data", recipe.model)
+    return ModelRecords(recipe.model, recipe, {}, None, None, {}, found)
+
+
+def _variants(data: Path, model: str) -> dict[str, VariantRecords]:
+    found = {slug: _load_variant(data / slug, slug) for slug in variants_in(data)}
+    if not found:
+        raise QuantlabError(f"there are no records of {model} under {data}: run a stage such as measure first")
+    return found
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -136,15 +164,15 @@ def _json(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _load_variant(root: Path, model: str, slug: str) -> VariantRecords:
-    samples = record_path(root, model, slug, "tasks").with_name("samples.parquet")
+def _load_variant(folder: Path, slug: str) -> VariantRecords:
+    samples = folder / "samples.parquet"
     return VariantRecords(
         variant=parse_variant(slug),
-        quantize=read_record(record_path(root, model, slug, "quantize"), QuantizeRecord),
-        measure=read_record(record_path(root, model, slug, "measure"), MeasureRecord),
-        divergence=read_record(record_path(root, model, slug, "divergence"), DivergenceRecord),
-        tasks=read_record(record_path(root, model, slug, "tasks"), TaskRecord),
-        sensitivity=read_record(record_path(root, model, slug, "sensitivity"), SensitivityRecord),
+        quantize=read_record(folder / "quantize.json", QuantizeRecord),
+        measure=read_record(folder / "measure.json", MeasureRecord),
+        divergence=read_record(folder / "divergence.json", DivergenceRecord),
+        tasks=read_record(folder / "tasks.json", TaskRecord),
+        sensitivity=read_record(folder / "sensitivity.json", SensitivityRecord),
         samples=_read_samples(samples) if samples.is_file() else None,
     )
 

@@ -1,6 +1,6 @@
 """report: all records of a model to tables, plots and a markdown report. Measures nothing and changes no record.
 
-Writes report.md, metrics.json, tables/, plots/ and dvc/ under reports/<model>/; the same records give the same bytes.
+Writes report.md, metrics.json, recipe.yaml (a copy), tables/, plots/ and dvc/ under reports/<model>/; the same records give the same bytes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from quantlab.files import new_folder, write_text
 from quantlab.names import check_model_name
 from quantlab.reporting.accuracy import accuracy_table
 from quantlab.reporting.divergences import divergence_table, sureness_table
-from quantlab.reporting.load import load_model
+from quantlab.reporting.load import RECIPE, load_model
 from quantlab.reporting.making import quantization_table
 from quantlab.reporting.markdown import render
 from quantlab.reporting.memory import memory_table
@@ -44,6 +44,7 @@ def run(root: Path, model: str) -> Path:
     _write_folder(folder / "plots", plots)
     _write_folder(folder / "dvc", plot_files(tables["summary"]))
     write_text(folder / "metrics.json", metrics_json(tables["summary"]))
+    write_text(folder / RECIPE, (root / "recipes" / f"{model}.yaml").read_text(encoding="utf-8"))
     # Last, so that a report never points at plots and tables of an earlier run.
     write_text(folder / "report.md", text)
     return folder / "report.md"
