@@ -134,6 +134,30 @@ def test_log_likelihoods_are_those_of_hflm(prepared: Path, hflm: Any, open_engin
         np.testing.assert_allclose([value for value, _ in got], [value for value, _ in expected], atol=0.05)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_answers_are_those_of_the_same_weights_in_transformers_but_for_ties(
+    dtype: str, prepared: Path, source: Path, open_engine: Any
+) -> None:
+    from lm_eval.models.huggingface import HFLM
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype).eval()
+    hflm = HFLM(pretrained=model, tokenizer=AutoTokenizer.from_pretrained(source), batch_size=4)
+    words, random_ = TEXT.split(), random.Random(2)
+    contexts = [" ".join(random_.choices(words, k=random_.randint(3, 12))) for _ in range(40)]
+    asked = instances(
+        "loglikelihood", [(c, " " + " ".join(random_.choices(words, k=random_.randint(1, 4)))) for c in contexts for _ in "abc"]
+    )
+    ours, theirs = (
+        np.array([value for value, _ in lm.loglikelihood(asked)]).reshape(40, 3)
+        for lm in (open_engine(prepared / "f16.gguf").language_model(8), hflm)
+    )
+    margins = np.diff(np.sort(theirs, axis=1), axis=1)[:, -1]
+    other = ours.argmax(axis=1) != theirs.argmax(axis=1)
+    assert np.median(margins) > 0.5  # most questions are no ties
+    assert other.mean() <= 0.05 and (margins[other] < 0.05).all()
+
+
 def test_a_greedy_continuation_is_said_to_be_one(prepared: Path, hflm: Any, open_engine: Any) -> None:
     lm = open_engine(prepared / "f16.gguf").language_model(2)
     engine = open_engine(prepared / "f16.gguf")
