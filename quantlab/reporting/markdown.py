@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from importlib.resources import files
+from math import ceil, log
 
 import jinja2
 
+from quantlab.analysis.verdict import Counts, items_to_decide
 from quantlab.reporting.cautions import cautions
 from quantlab.reporting.findings import findings
 from quantlab.reporting.load import BASELINE, ModelRecords
@@ -34,7 +36,20 @@ def render(records: ModelRecords, tables: Mapping[str, Table], plots: Collection
         provenance=provenance(records),
         settings=settings(records),
         baseline=BASELINE,
+        **_items(records.recipe.comparison.margin_points),
+        sensitivity_windows=_windows(tables["sensitivity"]),
         margin=f"{records.recipe.comparison.margin_points:g}",
         gigabytes="(GB" in tables["summary"].markdown(),
         on_device=any(row.values["peak_memory_kind"] == "process_vram_bytes" for row in tables["summary"].rows),
     )
+
+
+def _items(margin_points: float) -> dict[str, str]:
+    """How many unchanged items decide at the margin: by the verdict's interval, and by an exact one-sided bound."""
+    exact = ceil(log(0.05) / log(1 - margin_points / 100)) if margin_points < 100 else 1
+    return {"no_change_items": f"{items_to_decide(Counts(1, 0, 0), margin_points):,}", "rule_of_three": f"{exact:,}"}
+
+
+def _windows(sensitivity: Table) -> str:
+    used = sorted({(row.values["windows"], row.values["window_tokens"]) for row in sensitivity.rows if row.values.get("windows")}, key=str)
+    return f", over the first {' or '.join(f'{count} windows of {length} tokens' for count, length in used)}" if used else ""

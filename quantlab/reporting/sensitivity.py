@@ -43,7 +43,7 @@ def _rows(slug: str, found: SensitivityRecord) -> list[Row]:
     if found.nothing_swapped_nats is not None:
         rows.append(_line(slug, "nothing quantized (first window)", found.nothing_swapped_nats, None, found))
     for row in rows[len(found.parts) + 1 :]:
-        row.put("share", None, "it is no part")
+        row.put("share", None)
     return rows
 
 
@@ -51,7 +51,7 @@ def _line(slug: str, part: str, nats: float, error: float | None, found: Sensiti
     row = Row({"variant": slug, "part": part, "windows": found.windows, "window_tokens": found.window_tokens})
     row.put("kl_divergence_nats", nats)
     row.put("kl_divergence_nats_standard_error", error)
-    row.put("of_whole", None, "of the sum alone")
+    row.put("of_whole", None)
     return row
 
 

@@ -8,9 +8,12 @@ import pandas as pd
 import pytest
 from madeup import MODEL, NUMBERS, write_cell, write_workspace
 
-from quantlab.records import MeasureRecord
+from quantlab.records import DivergenceRecord, MeasureRecord
 from quantlab.reporting.cautions import cautions
+from quantlab.reporting.divergences import divergence_table
 from quantlab.reporting.load import load_model
+from quantlab.reporting.ranking import ranking
+from quantlab.reporting.summary import summary_table
 from quantlab.results import read_record, record_path, write_record
 
 
@@ -19,8 +22,45 @@ def found(root: Path) -> list[str]:
 
 
 def test_only_the_hidden_variant_is_named(workspace: Path) -> None:
-    assert [text.split("'")[0] for text in found(workspace)] == ["gptq-8"]
-    assert "not distinguishable" in found(workspace)[0]
+    texts = found(workspace)
+    assert [text.split("'")[0] for text in texts[:-1]] == ["gptq-8"] and "not distinguishable" in texts[0]
+    assert texts[-1].startswith("Undecided over all tasks at 1 point: ") and "gguf-8" in texts[-1] and "gptq-2" not in texts[-1]
+
+
+@pytest.mark.parametrize(("slug", "nats"), [("gguf-16", 0.02), ("baseline-16", 0.02), ("gguf-8", 0.09)])
+def test_sixteen_and_eight_bits_that_are_far_point_at_the_harness(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slug: str, nats: float
+) -> None:
+    write_workspace(tmp_path)
+    size, _, perplexity, wrong, speed = NUMBERS[slug]
+    monkeypatch.setitem(NUMBERS, slug, (size, nats, perplexity, wrong, speed))
+    write_cell(tmp_path, slug)
+    assert any(text.startswith(f"{slug} diverges by {nats:.4f} nats: more than") for text in found(tmp_path))
+
+
+def test_a_far_variant_that_answers_better_is_doubted(tmp_path: Path) -> None:
+    write_workspace(tmp_path)
+    path = record_path(tmp_path, MODEL, "gptq-3", "tasks").with_name("samples.parquet")
+    samples = pd.read_parquet(path)
+    samples.loc[samples["metric"] == "acc_norm", "value"] = 1.0
+    samples.to_parquet(path)
+    text = next(text for text in found(tmp_path) if text.startswith("gptq-3 answers significantly better"))
+    assert "piqa, arc_easy and all tasks together" in text
+
+
+def test_another_reference_is_named_and_not_ranked(tmp_path: Path) -> None:
+    write_workspace(tmp_path)
+    for slug in NUMBERS:
+        record = read_record(record_path(tmp_path, MODEL, slug, "divergence"), DivergenceRecord)
+        assert record is not None
+        sha256, dtype = ("b" * 64, "bfloat16") if slug == "gguf-4" else ("a" * 64, "float32")
+        write_record(tmp_path, record.model_copy(update={"reference_sha256": sha256, "reference_dtype": dtype}))
+    records = load_model(tmp_path, MODEL)
+    assert next(text for text in cautions(records) if text.startswith("gguf-4 is not compared")).count("`") == 4
+    places = ranking(records, summary_table(records).rows)
+    assert "gguf-4" not in [slug for place in places for slug in place.variants] and len(places) > 2
+    row = next(row for row in divergence_table(records).rows if row.values["variant"] == "gguf-4")
+    assert "in bfloat16, not `aaaaaaaaaaaa` in float32" in row.notes[0]
 
 
 def test_eight_bits_that_lose_much_point_at_the_harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from madeup import MODEL
+from madeup import MODEL, write_cell, write_recipe
 
 from quantlab.cli.check import command
 
@@ -48,3 +49,24 @@ def test_misuse_ends_with_2(report: Path, arguments: str) -> None:
 
 def test_another_folder_ends_with_2(tmp_path: Path) -> None:
     assert CliRunner().invoke(command, [str(tmp_path), "--max-drop", "1"]).exit_code == 2
+
+
+def test_a_task_of_the_recipe_that_nobody_ran_fails(tmp_path: Path) -> None:
+    write_recipe(tmp_path)
+    for slug in ("baseline-16", "gguf-8"):
+        write_cell(tmp_path, slug, tasks=("piqa",))
+    folder = tmp_path / "reports" / MODEL
+    code, found = _run(folder, "--max-drop", "50")
+    assert code == 1 and [row["verdict"] for row in found["judged"]] == ["not measured"] and "arc_easy" in found["judged"][0]["reason"]
+    assert _run(folder, "--max-drop", "50", "--task", "piqa")[0] == 0
+    assert _run(folder, "--max-drop", "50", "--task", "arc_easy", "--allow-undecided")[0] == 1
+
+
+def test_a_copied_folder_is_judged_alike(report: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "artifact"
+    shutil.copytree(report, copy)
+    arguments = ("--max-drop", "5", "--variant", "gguf-8", "--variant", "gptq-2")
+    assert _run(copy, *arguments) == _run(report, *arguments)
+    (copy / "recipe.yaml").unlink()
+    done = CliRunner().invoke(command, [str(copy), "--max-drop", "5"])
+    assert done.exit_code == 2 and "recipe.yaml" in done.output

@@ -36,4 +36,14 @@ def test_where_intervals_meet_the_paired_drop_orders(workspace: Path) -> None:
     place = next(place for place in ranking(records, rows) if "awq-4" in place.variants)
     assert place.variants == ("awq-4", "gptq-4")
     said = list(ranking_findings(records, rows))
-    assert "awq-4 = gptq-4" in said[0] and any("gptq-4 is not told apart from awq-4" in sentence and "was tested" in sentence for sentence in said[1:])
+    assert "awq-4 = gptq-4" in said[0] and any(
+        "gptq-4 is not told apart from awq-4" in sentence and "was tested" in sentence for sentence in said[1:]
+    )
+
+
+def test_without_intervals_the_order_is_by_the_means_and_says_so(workspace: Path) -> None:
+    records = load_model(workspace, MODEL)
+    _with(records, "awq-4", 0.168, None)
+    said = list(ranking_findings(records, summary_table(records).rows))
+    assert "By the means alone, with no interval below 30 windows: awq-4." in said[0]
+    assert "means alone" not in next(iter(ranking_findings(load_model(workspace, MODEL), summary_table(records).rows)))
