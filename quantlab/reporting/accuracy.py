@@ -24,7 +24,9 @@ def accuracy_table(records: ModelRecords) -> Table:
     means = [_mean_row(records, variant, in_points) for variant in records.variants.values()] if len(in_points) != 1 else []
     each = [_task_row(records, variant, task) for task in tasks for variant in records.variants.values()]
     off_scale = any(row.values["difference"] is not None for row in each)
-    return Table("accuracy", (*means, *each), _COLUMNS if not off_scale else (*_COLUMNS[:4], _DIFFERENCE, *_COLUMNS[4:]))
+    generated = any(row.values["answer_tokens"] is not None for row in each)
+    columns = _COLUMNS if not off_scale else (*_COLUMNS[:4], _DIFFERENCE, *_COLUMNS[4:])
+    return Table("accuracy", (*means, *each), (*columns, _TOKENS) if generated else columns)
 
 
 def _mean_row(records: ModelRecords, variant: VariantRecords, tasks: tuple[str, ...]) -> Row:
@@ -43,6 +45,8 @@ def _mean_row(records: ModelRecords, variant: VariantRecords, tasks: tuple[str, 
     _put_judged(row, judge_all(records, variant) if mean else None, reason)
     _put_flips(row, drops, reason)
     row.put("chance", None)
+    row.put("answer_tokens", None)
+    row.put("answer_tokens_standard_error", None)
     row.fail(status_of(variant).failed)
     return row
 
@@ -61,6 +65,9 @@ def _task_row(records: ModelRecords, variant: VariantRecords, task: str) -> Row:
     _put_flips(row, [outcome.drop] if outcome.drop else [], outcome.reason)
     row.put("n", outcome.difference.n if outcome.difference else row.values["n"])
     row.put("chance", result.chance if result else None)
+    tokens = result.answer_tokens if result else None
+    row.put("answer_tokens", tokens.value if tokens else None, "nothing is generated" if result else None)
+    row.put("answer_tokens_standard_error", tokens.standard_error if tokens else None)
     row.fail(status_of(variant).failed)
     return row
 
@@ -108,6 +115,7 @@ def _difference(value: float, lower: float | None, upper: float | None) -> str:
     return " ".join((fixed(value, decimals), f"[{fixed(lower, decimals)}, {fixed(upper, decimals)}]"))
 
 
+_TOKENS = Column("tokens per answer", ("answer_tokens", "answer_tokens_standard_error"), points)
 _COLUMNS = (
     Column("task", ("task",), str),
     Column("variant", ("variant",), str),
