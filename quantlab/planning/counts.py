@@ -7,13 +7,29 @@ which transformers never builds) is computed from the shapes and named apart; it
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import importlib.metadata
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
+from quantlab.errors import QuantlabError
+from quantlab.files import write_text
+from quantlab.pypi import cache_folder
 from quantlab.records import Frozen
 
 COUNT_VERSION = 1
 """Version of what a count means; part of the cache's key."""
+
+SHIPPED = Path(__file__).with_name("counts.json")
+"""Counts of the catalogue's configs, by config_key."""
+SECONDS_LIMIT = 300
+LAYERS_LIMIT = 10_000
 
 Role = Literal["embedding", "head", "linear", "expert", "router", "norm", "vision", "mtp", "other"]
 
@@ -41,7 +57,7 @@ class Matrix(Frozen):
 
 
 class ParameterCount(Frozen):
-    """How many parameters a model has, and where. Tied tensors and persistent buffers are counted once."""
+    """How many parameters a model has, and where. Tied tensors are counted once."""
 
     architecture: str
     """The class that was built, such as LlamaForCausalLM; `estimate` where none could be."""
@@ -57,15 +73,21 @@ class ParameterCount(Frozen):
     tied: bool
     layers: int = 0
     hidden: int = 0
+    query_per_kv: int = 1
+    """Query heads that share one key-value head."""
+    model_type: str = ""
     experts: int = 0
     """Routed experts in a layer; 0 for a dense model."""
     experts_per_token: int = 0
     by_role: dict[Role, int]
     """Adds up to `total`, but for `mtp`, which is apart."""
     tensors: tuple[Matrix, ...] = ()
-    """Every weight matrix of the text model: linears, experts, routers, embedding and head. () for an estimate."""
+    """Every weight matrix of the text model: linears, experts, routers, embedding and head. () where only a number is known."""
     vectors: int = 0
     """Parameters of the text model outside matrices (norms, biases, state-space constants), which stay unquantized."""
+    buffers: int = 0
+    """Elements of saved tensors that are no parameters, such as routers' corrections; in no total."""
+    buffer_bytes: int = 0
     certain: bool = True
     """False where it was estimated: show it with its doubts, never as an exact figure."""
     doubts: tuple[str, ...] = ()
@@ -78,9 +100,93 @@ def count(config: Mapping[str, Any]) -> ParameterCount:
     An architecture that transformers does not know is estimated, `certain=False`. Raises QuantlabError for a config
     without the sizes that an estimate needs, or with impossible ones.
     """
-    raise NotImplementedError
+    from quantlab.planning.estimate import check_sizes, estimate
+
+    check_sizes(config)
+    key = config_key(config)
+    shipped = _shipped().get(key)
+    if shipped:
+        return ParameterCount.model_validate(shipped)
+    path = cache_folder() / "counts" / f"{key[:40]}-{_version()}.json"
+    answer = _read(path) or _ask(config)
+    if "refused" in answer:
+        raise QuantlabError(f"transformers refuses this config: {answer['refused']}: mend config.json, or name another model")
+    if "unknown" in answer:
+        return estimate(config, str(answer["unknown"]))
+    if not path.is_file():
+        write_text(path, json.dumps(answer))
+    return ParameterCount.model_validate(answer["count"])
 
 
 def stated(total: int, active: int | None = None, why: str = "") -> ParameterCount:
-    """A count from a stated number of parameters alone, `certain=False`: for names that have no config."""
-    raise NotImplementedError
+    """A count from a stated number of parameters alone, `certain=False`: for names that have no config.
+
+    Raises QuantlabError for a number below 1, or more active parameters than there are.
+    """
+    used = total if active is None else active
+    if not 0 < used <= total:
+        raise QuantlabError(f"{total} parameters with {used} active are no model: both are 1 or more, and active is at most the total")
+    return ParameterCount(
+        architecture="stated",
+        total=total,
+        active=used,
+        active_without_embedding=used,
+        embedding=0,
+        head=0,
+        tied=False,
+        by_role={"other": total},
+        certain=False,
+        doubts=(why or "Only a stated number of parameters is known: no shapes, so no exact bytes and no cache.",),
+    )
+
+
+def config_key(config: Mapping[str, Any]) -> str:
+    """Hash of what a config says, whatever the order of its keys, and of what a count means."""
+    left_out = ("quantization_config", "auto_map", "dtype", "torch_dtype", "_name_or_path", "transformers_version", "architectures")
+    told = {key: value for key, value in config.items() if key not in left_out}
+    return hashlib.sha256(json.dumps([COUNT_VERSION, told], sort_keys=True).encode()).hexdigest()
+
+
+@functools.cache
+def _shipped() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(SHIPPED.read_text(encoding="utf-8")) if SHIPPED.is_file() else {}
+    return found
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("transformers")
+    except importlib.metadata.PackageNotFoundError:
+        return "none"
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """What an earlier call stored; None for a file that is not there or was cut."""
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        ParameterCount.model_validate(found["count"])
+    except (OSError, ValueError, KeyError):
+        return None
+    return found
+
+
+def _ask(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Count in a process of its own, so that this one imports no torch."""
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "TRANSFORMERS_VERBOSITY": "error"}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "quantlab.planning._count"],
+            input=json.dumps(dict(config)),
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS_LIMIT,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return {"unknown": f"building the architecture took more than {SECONDS_LIMIT} seconds"}
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or [f"code {done.returncode}"])[-1]
+        return {"unknown": f"building the architecture failed ({reason[:200]})"}
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
