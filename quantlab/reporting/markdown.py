@@ -10,7 +10,9 @@ from importlib.resources import files
 
 import jinja2
 
+from quantlab.catalogue.expectation import expectations
 from quantlab.reporting.cautions import cautions
+from quantlab.reporting.expectations import expectation_findings
 from quantlab.reporting.findings import findings
 from quantlab.reporting.load import BASELINE, ModelRecords
 from quantlab.reporting.provenance import provenance, settings
@@ -29,6 +31,8 @@ def render(records: ModelRecords, tables: Mapping[str, Table], plots: Collection
         caveat=" ".join(records.recipe.caveat.split()),
         findings=findings(records, tables["summary"]),
         cautions=cautions(records),
+        expected=expectation_findings(tables["expectations"]),
+        quoted_source=expectations().quoted_bands.source,
         tables={name: table.markdown() for name, table in tables.items()},
         plots=plots,
         provenance=provenance(records),
