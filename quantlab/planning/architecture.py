@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 from quantlab.errors import QuantlabError
@@ -51,11 +52,20 @@ class Architecture(Frozen):
     """False where a figure rests on a guess that `doubts` names."""
     doubts: tuple[str, ...] = ()
 
+    @cached_property
+    def distinct_layers(self) -> dict[Layer, int]:
+        """Layers that differ, and how many there are of each."""
+        found: dict[Layer, int] = {}
+        for layer in self.layers:
+            found[layer] = found.get(layer, 0) + 1
+        return found
+
+    @cached_property
     def kinds(self) -> dict[str, int]:
         """How many layers there are of each kind."""
         found: dict[str, int] = {}
-        for layer in self.layers:
-            found[layer.kind] = found.get(layer.kind, 0) + 1
+        for layer, how_many in self.distinct_layers.items():
+            found[layer.kind] = found.get(layer.kind, 0) + how_many
         return found
 
 

@@ -1,4 +1,4 @@
-"""Whether a model fits a set of GPUs, at every method and width: weights, cache, activations and overhead, each by itself.
+"""Whether a model fits, at every method and width: weights, cache, activations and overhead, each by itself.
 
 Everything is computed from the model's config.json and the catalogue's GPUs; nothing is loaded and no torch imported.
 """
@@ -6,116 +6,130 @@ Everything is computed from the model's config.json and the catalogue's GPUs; no
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-from quantlab.catalogue.gpu import GpuSpec
-from quantlab.records import Frozen
+from quantlab import methods as packages
+from quantlab.catalogue.gpu import GpuSet, gpus
+from quantlab.errors import QuantlabError
+from quantlab.names import Variant, parse_variant
+from quantlab.planning.architecture import Architecture, read_architecture
+from quantlab.planning.counts import ParameterCount, count
+from quantlab.planning.kvcache import cache_bytes, dtype_name
+from quantlab.planning.plan import ModelPlan, RigPlan, VariantPlan, Workload
+from quantlab.planning.rig import Subject, place, smallest, tensor_parallel_sizes
+from quantlab.planning.weights import weight_bytes
 
-
-class Rig(NamedTuple):
-    """GPUs of one kind that hold one copy of the model, tensor-parallel."""
-
-    gpu: GpuSpec
-    count: int
-
-    @property
-    def name(self) -> str:
-        return f"{self.count} × {self.gpu.name}" if self.count > 1 else self.gpu.name
-
-
-class Workload(Frozen):
-    """What the model is asked to hold at once."""
-
-    context_tokens: int = 8192
-    """Tokens in each sequence's cache."""
-    batch: int = 1
-    cache_dtype: str = "bfloat16"
-    policy: str = "exact"
-    """How the engine keeps the cache: a name of `quantlab.planning.kvcache.POLICIES`."""
-
-
-class RigPlan(Frozen):
-    """One variant on one rig; bytes are of the fullest GPU."""
-
-    gpu: str
-    gpus: int
-    """How many GPUs; tensor parallelism over all of them."""
-    weights_bytes: int
-    cache_bytes: int
-    """Of all sequences of the batch."""
-    activation_bytes: int
-    overhead_bytes: int
-    total_bytes: int
-    usable_bytes: int
-    fits: bool
-    spare_bytes: int
-    """Usable less total; negative by how much does not fit."""
-    largest_context_tokens: int
-    """Longest context that fits at the batch asked for, up to what the model was made for; 0 where none does."""
-    largest_batch: int
-    """Most sequences of the context asked for that fit; 0 where none does."""
-    decode_ceiling_tokens_per_second: float | None
-    """Over the whole batch; None where the GPU's bandwidth is not known or the variant does not fit."""
-    total_high_bytes: int
-    """Total with the highest overhead quoted: between the two it is not certain that the variant fits."""
-
-
-class VariantPlan(Frozen):
-    """One method and width."""
-
-    method: str
-    bits: int
-    stored: bool = False
-    """Whether this is the format that the release itself is stored in."""
-    weight_bytes: int | None
-    """Of the checkpoint; None where `reason` says why it is not known."""
-    bits_per_weight: float | None = None
-    reason: str = ""
-    exact: bool = True
-    rigs: tuple[RigPlan, ...] = ()
-    """One per rig asked for; without one, the smallest set of each kind of GPU that holds it."""
-
-    @property
-    def slug(self) -> str:
-        return f"{self.method}-{self.bits}"
-
-
-class ModelPlan(Frozen):
-    """What a model needs."""
-
-    model: str
-    model_type: str
-    total_parameters: int
-    active_parameters: int
-    cache_bytes_per_sequence: int
-    cache_bytes_by_kind: dict[str, int]
-    state_bytes: int
-    """Part of the cache that does not grow with the context."""
-    context_tokens: int
-    batch: int
-    cache_dtype: str
-    policy: str
-    max_context_tokens: int | None
-    certain: bool
-    """False where a figure rests on a guess that `doubts` names."""
-    doubts: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-    variants: tuple[VariantPlan, ...] = ()
+__all__ = ["ModelPlan", "RigPlan", "VariantPlan", "Workload", "plan_model", "wanted_variants"]
 
 
 def plan_model(
-    config: Mapping[str, Any],
+    config: Mapping[str, Any] | None,
     *,
     name: str,
-    rigs: Sequence[Rig] = (),
+    rigs: Sequence[GpuSet] = (),
     workload: Workload | None = None,
     methods: Sequence[str] = (),
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+    counted: ParameterCount | None = None,
     warnings: Sequence[str] = (),
+    place_gpus: bool = True,
 ) -> ModelPlan:
-    """The plan of a model from its config.json's content.
+    """The plan of a model from its config.json's content, or, where that is None, from its `counted` parameters alone.
 
-    Without `rigs` every variant gets the smallest set of each kind of GPU of the catalogue that holds it. `methods` are
-    names (all their widths) or variants such as `gptq-4`; empty means all. Raises QuantlabError for a config that
-    cannot be planned and for unknown methods.
+    Without `rigs` every variant gets the smallest set of each kind of GPU of the catalogue that holds it; with
+    `place_gpus=False` none at all. `methods` are names (all their widths) or variants such as `gptq-4`; empty means
+    all. `settings` are a recipe's, by variant. Raises QuantlabError for a config that cannot be planned, a workload that
+    is none, and unknown methods.
     """
-    raise NotImplementedError
+    workload = _checked(workload or Workload())
+    architecture = read_architecture(config) if config is not None else None
+    if counted is None:
+        if config is None:
+            raise QuantlabError(f"nothing is known of {name} to plan from: name a config.json, or a model of the catalogue")
+        counted = count(config)
+    given = settings or {}
+    places = (tuple(rigs) or None) if place_gpus else ()
+    chosen = [_variant(v, given.get(v.slug, {}), counted, architecture, places, workload) for v in wanted_variants(methods)]
+    cache = cache_bytes(architecture, workload.context_tokens, workload.cache_dtype, workload.policy) if architecture else None
+    return ModelPlan(
+        model=name,
+        model_type=architecture.model_type if architecture else None,
+        total_parameters=counted.total,
+        active_parameters=counted.active,
+        cache_bytes_per_sequence=cache.total if cache else None,
+        cache_bytes_by_kind=cache.by_kind if cache else {},
+        state_bytes=cache.state if cache else 0,
+        context_tokens=workload.context_tokens,
+        batch=workload.batch,
+        cache_dtype=workload.cache_dtype,
+        policy=workload.policy,
+        max_context_tokens=architecture.max_context if architecture else None,
+        stored_as=architecture.stored.label if architecture and architecture.stored else None,
+        certain=counted.certain and (architecture.certain if architecture else False),
+        doubts=tuple(dict.fromkeys((*(architecture.doubts if architecture else ()), *counted.doubts))),
+        warnings=(*warnings, *_warnings(architecture, workload)),
+        variants=tuple(chosen),
+    )
+
+
+def wanted_variants(methods: Sequence[str]) -> tuple[Variant, ...]:
+    """The variants meant by names of methods and by slugs; all that there are for none. Raises QuantlabError."""
+    found: list[Variant] = []
+    for name in methods or packages.names():
+        if name in packages.names():
+            found += [Variant(name, bits) for bits in packages.load(name).BITS]
+        elif "-" in name:
+            variant = parse_variant(name)
+            packages.load(variant.method)
+            found.append(variant)
+        else:
+            packages.load(name)  # raises, with the known names
+    return tuple(dict.fromkeys(found))
+
+
+def _checked(workload: Workload) -> Workload:
+    if workload.context_tokens < 1 or workload.batch < 1:
+        raise QuantlabError(f"context {workload.context_tokens} and batch {workload.batch} are no workload: give 1 or more of both")
+    return workload.model_copy(update={"cache_dtype": dtype_name(workload.cache_dtype)})
+
+
+def _variant(
+    variant: Variant,
+    given: Mapping[str, Any],
+    counted: ParameterCount,
+    architecture: Architecture | None,
+    rigs: Sequence[GpuSet] | None,
+    workload: Workload,
+) -> VariantPlan:
+    settings = packages.settings_of(variant, given)
+    weights = weight_bytes(counted, variant.method, variant.bits, settings)
+    if weights is None:
+        widths = ", ".join(map(str, packages.load(variant.method).BITS))
+        reason = f"{variant.method} does not offer {variant.bits} bits (it offers {widths})"
+        return VariantPlan(method=variant.method, bits=variant.bits, weight_bytes=None, reason=reason)
+    subject = Subject(variant.method, variant.bits, weights, counted, architecture)
+    return VariantPlan(
+        method=variant.method,
+        bits=variant.bits,
+        weight_bytes=weights.bytes_total,
+        bits_per_weight=weights.bits_per_weight,
+        how=weights.how,
+        notes=weights.notes,
+        rigs=tuple(place(subject, rig, workload) for rig in rigs) if rigs is not None else _smallest(subject, workload),
+    )
+
+
+def _smallest(subject: Subject, workload: Workload) -> tuple[RigPlan, ...]:
+    sizes = tensor_parallel_sizes(subject.architecture)
+    return tuple(plan for gpu in gpus().values() if (plan := smallest(subject, gpu, workload, sizes)))
+
+
+def _warnings(architecture: Architecture | None, workload: Workload) -> tuple[str, ...]:
+    found = []
+    if architecture is None:
+        found.append("only its number of parameters is stated: cache and activations are left out, so it needs more than is shown")
+    elif architecture.max_context and workload.context_tokens > architecture.max_context:
+        found.append(f"the model was made for {architecture.max_context:,} tokens; {workload.context_tokens:,} are beyond that")
+    if architecture and architecture.stored:
+        found.append(f"the release is stored quantized, as {architecture.stored.label}: other variants start from its dequantized weights")
+    return tuple(found)

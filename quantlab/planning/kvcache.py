@@ -6,6 +6,7 @@ Policies: what an engine really holds differs from what attention needs.
 |---|---|
 | exact | what attention needs: min(tokens, window) of a sliding layer, kernel - 1 columns of a convolution |
 | transformers | window - 1 tokens (the newest one is not kept), `kernel` columns of a convolution |
+| llama_cpp | contexts in steps of 256 tokens; of a sliding layer the window and one batch of 512; recurrent layers in float32 |
 | every_layer_full | every token in every layer, as engines do that do not honour windows |
 
 The formulas are those of the layer kinds' papers; `transformers` is compared with that library's tensors in the tests.
@@ -23,7 +24,7 @@ from quantlab.planning.architecture import Architecture
 from quantlab.planning.layers import Layer
 from quantlab.records import Frozen
 
-Policy = Literal["exact", "transformers", "every_layer_full"]
+Policy = Literal["exact", "transformers", "llama_cpp", "every_layer_full"]
 POLICIES: tuple[str, ...] = get_args(Policy)
 DTYPES: dict[str, Fraction] = {
     "float32": Fraction(4),
@@ -40,6 +41,7 @@ DTYPES: dict[str, Fraction] = {
 """Bytes per element."""
 _ALIASES = {"fp32": "float32", "f32": "float32", "fp16": "float16", "f16": "float16", "bf16": "bfloat16"}
 _FLOAT32 = 4
+_LLAMA_STEP, _LLAMA_BATCH = 256, 512  # llama.cpp pads n_ctx to 256; n_ubatch is 512 unless told otherwise
 
 
 class CacheBytes(Frozen):
@@ -107,19 +109,12 @@ def _sum(
     size = DTYPES[dtype_name(dtype)]
     by_kind: dict[str, int] = {}
     state = 0
-    for layer, how_many in _distinct(architecture).items():
+    for layer, how_many in architecture.distinct_layers.items():
         cached, half, recurrent = elements(layer, tokens, tensor_parallel, policy)
-        fixed = math.ceil(half * max(size, Fraction(2))) + recurrent * _FLOAT32
+        fixed = math.ceil(half * (_FLOAT32 if policy == "llama_cpp" else max(size, Fraction(2)))) + recurrent * _FLOAT32
         by_kind[layer.kind] = by_kind.get(layer.kind, 0) + how_many * (math.ceil(cached * size) + fixed)
         state += how_many * fixed if layer.state_elements or layer.conv_channels else 0
     return CacheBytes(total=sum(by_kind.values()), by_kind={k: v for k, v in by_kind.items() if v}, state=state)
-
-
-def _distinct(architecture: Architecture) -> dict[Layer, int]:
-    found: dict[Layer, int] = {}
-    for layer in architecture.layers:
-        found[layer] = found.get(layer, 0) + 1
-    return found
 
 
 def _held(layer: Layer, tokens: int, tensor_parallel: int, policy: str) -> _Elements:
@@ -138,9 +133,15 @@ def _held(layer: Layer, tokens: int, tensor_parallel: int, policy: str) -> _Elem
 
 def _kept(layer: Layer, tokens: int, policy: str) -> int:
     """Tokens that a layer keeps."""
+    if policy == "llama_cpp":
+        return _padded(tokens if layer.window is None else min(_padded(tokens), layer.window + _LLAMA_BATCH))
     if layer.window is None or policy == "every_layer_full":
         return tokens
     return min(tokens, layer.window - 1 if policy == "transformers" else layer.window)
+
+
+def _padded(tokens: int) -> int:
+    return -(-tokens // _LLAMA_STEP) * _LLAMA_STEP
 
 
 def _state(layer: Layer, tensor_parallel: int) -> int:

@@ -63,6 +63,8 @@ class Layer(Frozen):
     """Heads of a recurrent state, kept in float32."""
     state_elements: int = 0
     """Of the recurrent state, all heads."""
+    value_channels: int = 0
+    """Of all value heads of a recurrent layer."""
     conv_channels: int = 0
     conv_kernel: int = 0
 
@@ -161,6 +163,7 @@ def _delta_net(fields: Fields) -> Layer:
         kind="delta_net",
         state_heads=heads,
         state_elements=heads * key_dim * value_dim,
+        value_channels=heads * value_dim,
         conv_channels=2 * keys * key_dim + heads * value_dim,
         conv_kernel=fields.integer("linear_conv_kernel_dim") or 4,
     )
