@@ -35,9 +35,14 @@ def test_vllm_gets_the_quantization_the_context_and_the_gpus(method: str, bits: 
     assert words[words.index("--tensor-parallel-size") + 1] == "1"
 
 
+def _parallel(method: str) -> str:
+    words = _serve(method, 4, gpus=4)
+    return words[words.index("--tensor-parallel-size") + 1]
+
+
 def test_gpus_become_tensor_parallelism_but_not_for_bitsandbytes() -> None:
-    assert "4" == _serve("gptq", 4, gpus=4)[_serve("gptq", 4).index("--tensor-parallel-size") + 1]
-    assert "1" == _serve("bitsandbytes", 4, gpus=4)[_serve("bitsandbytes", 4).index("--tensor-parallel-size") + 1]
+    assert _parallel("gptq") == "4"
+    assert _parallel("bitsandbytes") == "1"
 
 
 def test_the_baseline_is_its_source() -> None:
