@@ -6,9 +6,13 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
+from pydantic import ValidationError
+
 from quantlab.errors import QuantlabError
+from quantlab.planning.counts import LAYERS_LIMIT
 from quantlab.planning.fields import Fields, families
 from quantlab.planning.layers import Layer, kv_heads, layers_of
+from quantlab.recipe import explain
 from quantlab.records import Frozen
 
 _MLA = ("mla", "mla_indexed")
@@ -74,11 +78,17 @@ def read_architecture(config: Mapping[str, Any]) -> Architecture:
 
     Raises QuantlabError for missing or contradictory fields.
     """
-    fields = Fields(config)
+    try:
+        return _read(Fields(config))
+    except ValidationError as error:
+        raise QuantlabError(f"config.json has fields that no model has: {explain(error)}") from None
+
+
+def _read(fields: Fields) -> Architecture:
     heads, experts = fields.needed("num_attention_heads"), fields.integer("experts", 0) or None
     if "num_key_value_heads" not in fields.raw and fields.family is None:
         fields.doubt(f"config.json has no num_key_value_heads: as many as attention heads ({heads}) are taken")
-    layers = layers_of(fields, fields.needed("num_hidden_layers"))
+    layers = layers_of(fields, _how_many_layers(fields))
     latent = any(layer.kind in _MLA for layer in layers)
     kv = 1 if latent else kv_heads(fields)
     _check_heads(heads, kv)
@@ -101,6 +111,13 @@ def read_architecture(config: Mapping[str, Any]) -> Architecture:
         certain=fields.certain,
         doubts=tuple(fields.doubts),
     )
+
+
+def _how_many_layers(fields: Fields) -> int:
+    found = fields.needed("num_hidden_layers")
+    if found > LAYERS_LIMIT:
+        raise QuantlabError(f"config.json: num_hidden_layers is {found}, which no model has: it must be at most {LAYERS_LIMIT}")
+    return found
 
 
 def _check_heads(heads: int, kv: int) -> None:

@@ -122,6 +122,8 @@ def _held(layer: Layer, tokens: int, tensor_parallel: int, policy: str) -> _Elem
     per_token = heads * (layer.key_dim + layer.value_dim)
     if layer.kind in ("compressed_sparse", "heavily_compressed"):
         return _compressed(layer, tokens, policy)
+    if policy == "transformers" and not layer.value_dim:
+        per_token *= 2  # DeepSeek V4's layers that do not compress: the one tensor is stored as keys and again as values
     kept = _kept(layer, tokens, policy)
     columns = layer.conv_kernel if policy == "transformers" else max(layer.conv_kernel - 1, 0)
     return _Elements(

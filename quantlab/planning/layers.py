@@ -183,17 +183,23 @@ def _mla(fields: Fields, kind: LayerKind) -> Layer:
 
 def _compressed(fields: Fields, kind: LayerKind) -> Layer:
     sparse = kind == "compressed_sparse"
-    rates = fields.get("compress_rates") or {}
-    default = {"compressed_sparse": 4, "heavily_compressed": 128}.get(kind)
     return Layer(
         kind=kind,
         kv_heads=1,
         key_dim=head_dim(fields, kind),
         window=fields.needed("sliding_window"),
-        ratio=rates.get(f"{kind}_attention", default),
+        ratio=_ratio(fields, kind),
         index_dim=fields.needed("index_head_dim") if sparse else 0,
         index_topk=fields.integer("index_topk") if sparse else None,
     )
+
+
+def _ratio(fields: Fields, kind: LayerKind) -> int | None:
+    """Tokens per compressed entry; None for a layer that does not compress."""
+    short, usual = {"compressed_sparse": ("csa", 4), "heavily_compressed": ("hca", 128)}.get(kind, ("", 0))
+    rates = fields.get("compress_rates")
+    given = rates.get(f"{kind}_attention") if isinstance(rates, Mapping) else None
+    return given or fields.integer(f"compress_rate_{short}") or usual or None
 
 
 def head_dim(fields: Fields, kind: LayerKind = "full") -> int:
