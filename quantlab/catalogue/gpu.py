@@ -7,7 +7,7 @@ gpus.yaml in the current folder add to it and replace whole entries of it.
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from pydantic import Field, model_validator
 
@@ -55,7 +55,8 @@ class GpuSpec(Frozen):
         return data
 
 
-class GpuSet(NamedTuple):
+@dataclass(frozen=True)
+class GpuSet:
     """Some GPUs of one kind."""
 
     gpu: GpuSpec
@@ -91,7 +92,7 @@ def parse_gpus(text: str) -> GpuSet:
     name, _, number = (times[2], "", times[1]) if times else text.strip().partition(":")
     if number.strip() and not re.fullmatch(r"[1-9]\d{0,5}", number.strip()):
         raise QuantlabError(f"{text!r} names no GPUs: write the count as a whole number above 0, such as h100:2")
-    return GpuSet(find_gpu(name), int(number or 1))
+    return GpuSet(gpu=find_gpu(name), count=int(number or 1))
 
 
 def _slug(name: str) -> str:

@@ -177,7 +177,7 @@ def _gather(found: list[Piece]) -> list[Matrix]:
 
 def _mtp(found: list[Piece], text: Any, config: Mapping[str, Any]) -> tuple[int, list[str]]:
     """Layers for multi-token prediction: each the model's last layer, a projection of two hidden states to one, three norms."""
-    inner = config.get("text_config") if isinstance(config.get("text_config"), Mapping) else config
+    inner = _nested(config) or config
     keys = ("mtp_num_hidden_layers", "num_nextn_predict_layers", "num_mtp_modules")
     many = next((int(v) for key in keys if (v := inner.get(key, config.get(key)))), 0)
     if not many:
@@ -197,6 +197,11 @@ def _mtp(found: list[Piece], text: Any, config: Mapping[str, Any]) -> tuple[int,
     return each * many, [said]
 
 
+def _nested(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    nested = config.get("text_config")
+    return nested if isinstance(nested, Mapping) else None
+
+
 def _defaults(config: Mapping[str, Any], text: Any) -> list[str]:
     missing = _missing(config, text, every=True)
     if not missing:
@@ -207,7 +212,7 @@ def _defaults(config: Mapping[str, Any], text: Any) -> list[str]:
 
 def _missing(config: Mapping[str, Any], text: Any, every: bool = False) -> list[str]:
     """Sizes that the config does not give. A nested text config often leaves out defaults, and its releases mean them."""
-    nested = config.get("text_config") if isinstance(config.get("text_config"), Mapping) else None
+    nested = _nested(config)
     given = {**config, **(nested or {})}
     names = {key: text.attribute_map.get(key, key) for key in _SIZES}
     absent = [key for key, other in names.items() if key not in given and other not in given]

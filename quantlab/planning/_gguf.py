@@ -8,12 +8,12 @@ from typing import NamedTuple
 from quantlab.planning import _ggml
 from quantlab.planning.counts import Matrix, ParameterCount
 
-_CATEGORIES = {
-    **{"v_proj": "attn_v", "in_proj_qkv": "attn_v", "qkv_proj": "attn_v", "Wqkv": "attn_v", "query_key_value": "attn_v"},
-    **{"c_attn": "attn_v", "k_proj": "attn_k", "q_proj": "attn_q", "o_proj": "attn_output", "dense": "attn_output"},
-    **{"gate_proj": "ffn_gate", "up_proj": "ffn_up", "down_proj": "ffn_down", "w2": "ffn_down", "w1": "ffn_gate", "w3": "ffn_up"},
-    **{"gate_up_proj": "ffn_up", "fc1": "ffn_up", "fc2": "ffn_down", "c_fc": "ffn_up"},
-}
+_CATEGORIES = (
+    {"v_proj": "attn_v", "in_proj_qkv": "attn_v", "qkv_proj": "attn_v", "Wqkv": "attn_v", "query_key_value": "attn_v"}
+    | {"c_attn": "attn_v", "k_proj": "attn_k", "q_proj": "attn_q", "o_proj": "attn_output", "dense": "attn_output"}
+    | {"gate_proj": "ffn_gate", "up_proj": "ffn_up", "down_proj": "ffn_down", "w2": "ffn_down", "w1": "ffn_gate", "w3": "ffn_up"}
+    | {"gate_up_proj": "ffn_up", "fc1": "ffn_up", "fc2": "ffn_down", "c_fc": "ffn_up"}
+)
 """The module's name in transformers, and llama.cpp's category of what the converter makes of it."""
 
 _PLAIN = ("F32", "F16", "BF16")

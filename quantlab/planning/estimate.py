@@ -15,7 +15,7 @@ from quantlab.errors import QuantlabError
 from quantlab.planning.counts import LAYERS_LIMIT, Matrix, ParameterCount, Role
 
 TOTAL_WITHIN = 0.15
-ACTIVE_WITHIN = 0.75
+ACTIVE_WITHIN = 0.8
 _NAMES: dict[str, tuple[str, ...]] = {
     "hidden": ("hidden_size", "n_embd", "d_model", "dim"),
     "layers": ("num_hidden_layers", "n_layer", "num_layers", "n_layers"),
@@ -72,7 +72,7 @@ def estimate(config: Mapping[str, Any], why: str) -> ParameterCount:
     routed = max(0, layers - (_size(text, "dense_layers") or 0)) // (_size(text, "every") or 1) if experts else 0
     expert_inner = _size(text, "expert_inner") or inner
     dense_inner = _size(text, "dense_inner") or inner
-    shared = _size(text, "shared_inner") or expert_inner * (_size(text, "shared"))
+    shared = _size(text, "shared_inner") or expert_inner * (_size(text, "shared") or 0)
     tied = bool(text.get("tie_word_embeddings", False))
     rows = [
         _matrix("linear", "self_attn.q_proj", heads * dim, hidden, layers),
