@@ -68,6 +68,7 @@ def plan_model(
         certain=counted.certain and (architecture.certain if architecture else False),
         doubts=tuple(dict.fromkeys((*(architecture.doubts if architecture else ()), *counted.doubts))),
         warnings=(*warnings, *_warnings(architecture, workload)),
+        gpus_asked=bool(rigs),
         variants=tuple(chosen),
     )
 

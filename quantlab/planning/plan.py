@@ -63,7 +63,7 @@ class VariantPlan(Frozen):
     """Of the checkpoint's tensors; None where `reason` says why it is not known."""
     bits_per_weight: float | None = None
     how: str | None = None
-    """formula (from every matrix's shape) or quoted (from published files' bits per weight)."""
+    """formula (from every matrix's shape) or analogy (another model's bits per weight)."""
     stored: bool = False
     """Whether this is the format that the release itself is stored in."""
     reason: str = ""
@@ -99,6 +99,8 @@ class ModelPlan(Frozen):
     """False where a figure rests on a guess that `doubts` names."""
     doubts: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    gpus_asked: bool = False
+    """Whether `rigs` are what was asked for, or the smallest of each kind."""
     variants: tuple[VariantPlan, ...] = ()
 
     @property

@@ -80,7 +80,8 @@ def place(subject: Subject, rig: GpuSet, workload: Workload) -> RigPlan:
 
 def smallest(subject: Subject, gpu: GpuSpec, workload: Workload, sizes: Sequence[int]) -> RigPlan | None:
     """The smallest set of one kind of GPU that holds the variant; None where none of `sizes` does."""
-    tried: Sequence[GpuSet] = [GpuSet(gpu, size) for size in sizes if _could_hold(subject, gpu, size)]
+    alone = gpu.name.startswith("apple")  # a chip with its own memory, which nothing joins to another
+    tried = [GpuSet(gpu=gpu, count=size) for size in (sizes[:1] if alone else sizes) if _could_hold(subject, gpu, size)]
     return next((plan for rig in tried if (plan := place(subject, rig, workload)).verdict == "fits"), None)
 
 
@@ -145,7 +146,7 @@ def _ceiling(subject: Subject, rig: GpuSet, workload: Workload) -> float | None:
         return None
     cache = cache_bytes_read(subject.architecture, workload.context_tokens, rig.count, workload.cache_dtype)
     peak = peak_operations_per_second(rig.gpu, subject.method, subject.bits)
-    read = bytes_read(subject.weights, subject.count, workload.batch)
+    read = bytes_read(subject.weights, subject.count, workload.batch, subject.method)
     return decode_ceiling(read, cache, workload.batch, subject.count.active_without_embedding, rig.gpu, rig.count, peak)
 
 

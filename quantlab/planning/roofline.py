@@ -18,10 +18,11 @@ _PEAK: Mapping[tuple[str, int], str] = {("fp8", 8): "fp8", ("bitsandbytes", 8): 
 _VISION_BYTES = 2
 
 
-def bytes_read(weights: WeightBytes, count: ParameterCount, batch: int) -> float:
+def bytes_read(weights: WeightBytes, count: ParameterCount, batch: int, method: str = "") -> float:
     """Weight bytes that one decoding step of the whole batch reads, over all GPUs."""
     idle = weights.expert_bytes * untouched_share(count.experts, count.experts_per_token, batch)
-    aside = weights.embedding_bytes + count.by_role.get("vision", 0) * _VISION_BYTES
+    tower = 0 if method == "gguf" else count.by_role.get("vision", 0) * _VISION_BYTES  # llama.cpp keeps it in another file
+    aside = weights.embedding_bytes + tower
     return max(weights.bytes_total - aside - idle, 0)
 
 
