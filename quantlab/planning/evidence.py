@@ -36,6 +36,8 @@ class Measured(NamedTuple):
     decode_tokens_per_second: Quantity | None
     """At the smallest batch and context of the report."""
     parameters: int | None
+    disk_bytes: int | None = None
+    """Of the checkpoint's weight files."""
 
 
 def local_evidence(root: Path) -> tuple[Measured, ...]:
@@ -96,6 +98,7 @@ def _measured(row: dict[str, Any], report: Path, root: Path) -> Measured | None:
         divergence_nats=divergence,
         decode_tokens_per_second=exact(float(speed), "measured", source) if isinstance(speed, int | float) else None,
         parameters=made.get("parameters"),
+        disk_bytes=row.get("disk_bytes"),
     )
 
 
