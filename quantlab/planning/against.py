@@ -35,7 +35,6 @@ from quantlab.recipe import Recipe, read_recipe
 from quantlab.records import Frozen, MeasureRecord, QuantizeRecord, SpeedPoint
 from quantlab.results import read_record
 
-
 _PEAK = (
     "its overhead is the middle of what the shipped example's records show, so on those its error is the spread and no test of the forecast"
 )

@@ -31,6 +31,8 @@ class GpuOverhead(Frozen):
 
     overhead_gib: tuple[float, float]
     """Lowest and highest."""
+    known_misses: dict[str, str]
+    """By model type: a fit that turned out wrong."""
     source: str
 
 

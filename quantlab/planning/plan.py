@@ -37,6 +37,8 @@ class RigPlan(Frozen):
     """With the lowest overhead."""
     total_high_bytes: int
     usable_bytes: int
+    usable_estimated: bool = False
+    """Whether no log of a process is known that saw so much."""
     verdict: Verdict
     spare_bytes: int
     """Usable less the total with the highest overhead where it fits, else with the lowest: negative by what is lacking."""

@@ -39,12 +39,13 @@ def ingredients(name: str) -> Ingredients:
     known = target(name)
     if known.config is not None:
         return Ingredients(known.slug, known.config, None, known.source, known.warnings)
+    if known.entry and known.entry.parameters:
+        return Ingredients(known.slug, None, known.parameters(), known.source, known.warnings)
     size = named_size(known.slug)
-    total = (known.entry.parameters if known.entry else None) or (size.total if size else None)
-    if total is None:
+    if size is None:
         nearest = ", ".join(known.entry.nearest) if known.entry else ""
         raise QuantlabError(
-            f"no release named {name} is known and its name states no size: plan one of {nearest or '`quantlab list models`'}"
+            f"no release named {known.slug} is known and its name states no size: plan {nearest or 'a config.json'} instead"
         )
-    why = f"no release named {known.slug} is known: {total / 1e9:g}B parameters are taken from its name alone"
-    return Ingredients(known.slug, None, stated(total, size.active if size else None, why), known.source, known.warnings)
+    why = f"Only the {size.total / 1e9:g}B parameters that the name states were taken."
+    return Ingredients(known.slug, None, stated(size.total, size.active, why), known.source, known.warnings)

@@ -16,8 +16,9 @@ from quantlab.planning.plan import RigPlan, Verdict, Workload
 from quantlab.planning.roofline import bytes_read, decode_ceiling, peak_operations_per_second
 from quantlab.planning.weights import WeightBytes
 
-SIZES = (1, 2, 4, 8, 16, 32, 64)
+SIZES = (1, 2, 4, 8, 16, 32)
 """How many GPUs a set can have."""
+_ONE_MACHINE = 8
 _LONGEST, _MOST = 2**40, 2**24
 
 
@@ -27,7 +28,7 @@ class Subject(NamedTuple):
     method: str
     bits: int
     weights: WeightBytes
-    count: ParameterCount
+    counted: ParameterCount
     architecture: Architecture | None
     """None where only the number of parameters is known: cache and activations are then left out."""
 
@@ -69,6 +70,7 @@ def place(subject: Subject, rig: GpuSet, workload: Workload) -> RigPlan:
         total_bytes=total,
         total_high_bytes=total + high - low,
         usable_bytes=usable,
+        usable_estimated=rig.gpu.usable_estimated,
         verdict=verdict,
         spare_bytes=usable - (total - low + overhead),
         largest_context_tokens=_largest_context(subject, rig, workload, usable - weights - overhead),
@@ -146,13 +148,15 @@ def _ceiling(subject: Subject, rig: GpuSet, workload: Workload) -> float | None:
         return None
     cache = cache_bytes_read(subject.architecture, workload.context_tokens, rig.count, workload.cache_dtype)
     peak = peak_operations_per_second(rig.gpu, subject.method, subject.bits)
-    read = bytes_read(subject.weights, subject.count, workload.batch, subject.method)
-    return decode_ceiling(read, cache, workload.batch, subject.count.active_without_embedding, rig.gpu, rig.count, peak)
+    read = bytes_read(subject.weights, subject.counted, workload.batch, subject.method)
+    return decode_ceiling(read, cache, workload.batch, subject.counted.active_without_embedding, rig.gpu, rig.count, peak)
 
 
 def _notes(subject: Subject, rig: GpuSet) -> tuple[str, ...]:
     why = why_not_parallel(subject.architecture, rig.count) if subject.architecture else None
     found = [f"{why}: an engine would refuse, or split by layers"] if why else []
-    if rig.gpu.usable_estimated:
-        found.append(f"the memory that a process sees on {rig.gpu.name} is estimated")
+    if rig.count > _ONE_MACHINE:
+        found.append(f"more than {_ONE_MACHINE} GPUs span machines, which tensor parallelism needs a fast network for")
+    if subject.architecture and subject.architecture.model_type in calibration().gpu.known_misses:
+        found.append(calibration().gpu.known_misses[subject.architecture.model_type])
     return tuple(found)

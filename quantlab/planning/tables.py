@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from rich.table import Table
 
 from quantlab.planning.against import Comparison
 from quantlab.planning.plan import ModelPlan, RigPlan, VariantPlan
+from quantlab.planning.rig import SIZES
 
 _GIB, _GB = 2**30, 10**9
+_OWN_BITS = re.compile(r"the [\d.]+ bits")
 
 
 def about(plan: ModelPlan, source: str) -> list[str]:
@@ -19,9 +22,8 @@ def about(plan: ModelPlan, source: str) -> list[str]:
     lines = [f"{plan.model}: {plan.total_parameters:,} parameters{used}{sure}; {source}"]
     if plan.cache_bytes_per_sequence is not None:
         kinds = ", ".join(f"{kind} {size:,}" for kind, size in plan.cache_bytes_by_kind.items())
-        lines.append(
-            f"cache of one sequence of {plan.context_tokens:,} tokens in {plan.cache_dtype}: {plan.cache_bytes_per_sequence:,} bytes ({kinds})"
-        )
+        what = f"cache of one sequence of {plan.context_tokens:,} tokens in {plan.cache_dtype}"
+        lines.append(f"{what}: {plan.cache_bytes_per_sequence:,} bytes ({kinds})")
     return lines
 
 
@@ -38,37 +40,36 @@ def rig_tables(plan: ModelPlan) -> list[Table]:
 def _rig_table(plan: ModelPlan, i: int) -> Table:
     first = next(v.rigs[i] for v in plan.variants if v.rigs)
     each = " each" if first.gpus > 1 else ""
+    overhead = f"{first.overhead_bytes / _GIB:.1f}–{first.overhead_high_bytes / _GIB:.1f}"
     title = (
-        f"{first.gpus} × {first.gpu}, {first.usable_bytes / _GIB:.1f} GiB usable{each}; batch {plan.batch}, "
-        f"{plan.context_tokens:,} tokens; memory in GiB per GPU"
+        f"{first.gpus} × {first.gpu}, {first.usable_bytes / _GIB:.1f} GiB usable{each}; batch {plan.batch}, {plan.context_tokens:,} "
+        f"tokens\nGiB per GPU; the total has an overhead of {overhead}; the verdict says what is spare (+) or lacking (−)"
     )
     table = Table(title=title, title_justify="left", header_style="bold")
-    for name in ("variant", "file GB", "bits/weight", "weights", "cache", "activations", "overhead", "total", "verdict"):
+    for name in ("variant", "file GB", "bits per\nweight", "weights", "cache", "activa-\ntions", "total", "verdict"):
         table.add_column(name, justify="left" if name in ("variant", "verdict") else "right", no_wrap=True)
-    for name in ("largest context", "largest batch", "ceiling tok/s"):
+    for name in ("longest\ncontext", "largest\nbatch", "ceiling\ntokens/s"):
         table.add_column(name, justify="right", no_wrap=True)
     for variant in plan.variants:
-        table.add_row(*_start(variant), *(_cells(variant.rigs[i]) if variant.rigs else ["–"] * 5 + [variant.reason, "–", "–", "–"]))
+        table.add_row(*_start(variant), *(_cells(variant.rigs[i]) if variant.rigs else ["–"] * 4 + [variant.reason, "–", "–", "–"]))
     return table
 
 
 def _start(variant: VariantPlan) -> list[str]:
     known = variant.weight_bytes is not None
     return [
-        variant.slug + (" (as stored)" if variant.stored else ""),
+        variant.slug,
         f"{(variant.weight_bytes or 0) / _GB:,.2f}" if known else "–",
         f"{variant.bits_per_weight:.2f}" if variant.bits_per_weight else "–",
     ]
 
 
 def _cells(rig: RigPlan) -> list[str]:
-    low, high = rig.overhead_bytes / _GIB, rig.overhead_high_bytes / _GIB
     ceiling = rig.decode_ceiling_tokens_per_second
     return [
         f"{rig.weights_bytes / _GIB:,.2f}",
-        f"{rig.cache_bytes / _GIB:,.2f}",
-        f"{rig.activation_bytes / _GIB:.2f}",
-        f"{low:.1f}–{high:.1f}",
+        f"{rig.cache_bytes / _GIB:,.2f}" if rig.cache_bytes else "–",
+        f"{rig.activation_bytes / _GIB:.2f}" if rig.activation_bytes else "–",
         f"{rig.total_bytes / _GIB:,.1f}–{rig.total_high_bytes / _GIB:,.1f}",
         verdict(rig),
         f"{rig.largest_context_tokens:,}" if rig.largest_context_tokens else "–",
@@ -79,21 +80,14 @@ def _cells(rig: RigPlan) -> list[str]:
 
 def verdict(rig: RigPlan) -> str:
     """Whether it fits, with what is spare or lacking in GiB per GPU."""
-    amount = abs(rig.spare_bytes) / _GIB
-    words = {
-        "fits": f"fits, {amount:,.1f} spare",
-        "tight": f"tight, {amount:,.1f} spare at least overhead",
-        "no": f"no, {amount:,.1f} too much",
-        "unknown": f"{amount:,.1f} left for the cache",
-    }
-    return words[rig.verdict]
+    amount = f"{'+' if rig.spare_bytes >= 0 else '−'}{abs(rig.spare_bytes) / _GIB:,.1f}"
+    return f"{amount} before its cache" if rig.verdict == "unknown" else f"{rig.verdict} {amount}"
 
 
 def smallest_table(plan: ModelPlan) -> Table:
     """Per variant, the smallest set of each kind of GPU."""
-    table = Table(
-        title=f"smallest sets that hold it; batch {plan.batch}, {plan.context_tokens:,} tokens", title_justify="left", header_style="bold"
-    )
+    title = f"smallest sets that hold it; batch {plan.batch}, {plan.context_tokens:,} tokens"
+    table = Table(title=title, title_justify="left", header_style="bold")
     for name in ("variant", "file GB", "bits/weight"):
         table.add_column(name, justify="left" if name == "variant" else "right", no_wrap=True)
     table.add_column("GPUs")
@@ -107,7 +101,7 @@ def by_size(rigs: Sequence[RigPlan]) -> str:
     sizes: dict[int, list[str]] = {}
     for rig in rigs:
         sizes.setdefault(rig.gpus, []).append(rig.gpu)
-    return "; ".join(f"{size} × {', '.join(names)}" for size, names in sorted(sizes.items())) or "no set of up to 64 GPUs"
+    return "; ".join(f"{size} × {', '.join(names)}" for size, names in sorted(sizes.items())) or f"no set of up to {SIZES[-1]} GPUs"
 
 
 def notes(plan: ModelPlan) -> list[str]:
@@ -115,9 +109,12 @@ def notes(plan: ModelPlan) -> list[str]:
     by_note: dict[str, list[str]] = {}
     for variant in plan.variants:
         for note in variant.notes:
-            by_note.setdefault(note, []).append(variant.slug)
-    of_gpus = dict.fromkeys(note for v in plan.variants for rig in v.rigs for note in rig.notes)
-    return [*plan.doubts, *plan.warnings, *of_gpus, *(f"{_named(slugs, plan)}: {note}" for note, slugs in by_note.items())]
+            by_note.setdefault(_OWN_BITS.sub("the bits", note), []).append(variant.slug)
+    rigs = [rig for variant in plan.variants for rig in variant.rigs]
+    guessed = ", ".join(dict.fromkeys(rig.gpu for rig in rigs if rig.usable_estimated))
+    found = [*plan.doubts, *plan.warnings, *dict.fromkeys(note for rig in rigs for note in rig.notes)]
+    found += [f"the memory that a process sees is estimated for {guessed}"] if guessed else []
+    return found + [f"{_named(slugs, plan)}: {note}" for note, slugs in by_note.items()]
 
 
 def _named(slugs: Sequence[str], plan: ModelPlan) -> str:
