@@ -5,9 +5,9 @@ interval of what is known: `met` where the interval lies inside, `failed` where 
 where nothing is known. An open limit does not reject (unless `certain` is asked for); it is said, with what would
 settle it.
 
-Order: models with a published score for the use come first, the higher the better, then the others by their number of
-parameters; of one model the variant with the fewest open limits, the smallest drop, the highest speed and the least
-memory. Names decide last, so the order is total.
+Order: what may not fit the memory comes after what does. Models with a published score for the use come first, the higher
+the better, then the others by their number of parameters; of one model the variant with the fewest open limits, the
+smallest drop, the highest speed and the least memory. Names decide last, so the order is total.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
+
+from quantlab.reporting.numbers import significant
 
 Kind = Literal["measured", "interpolated", "estimated", "unknown"]
 Outcome = Literal["met", "open", "failed"]
@@ -197,7 +199,7 @@ def choose(request: Request, candidates: Sequence[Candidate]) -> Choice:
         bad = "failed" if not request.certain else "open"
         failed = tuple([each for each in judged if each.outcome in ("failed", bad)])
         licence = _licence(request, candidate)
-        key = _key(candidate, sum(each.outcome == "open" for each in judged), request.use)
+        key = _key(candidate, [each.limit.name for each in judged if each.outcome == "open"], request.use)
         if failed or licence:
             rejected.append((key, Rejected(candidate, failed, licence)))
         else:
@@ -235,7 +237,9 @@ def quantity_text(found: Quantity, text: Callable[[float], str]) -> str:
         return f"about {text(found.value)}"
     if found.high is None:
         return f"{text(found.low or 0.0)} or more"
-    return f"up to {text(found.high)}" if found.low is None else f"{text(found.low)} to {text(found.high)}"
+    if found.low is None:
+        return f"about {text(found.value)}, at most {text(found.high)}" if found.value != found.high else f"at most {text(found.high)}"
+    return f"{text(found.low)} to {text(found.high)}"
 
 
 def _limits(request: Request) -> list[Limit]:
@@ -259,18 +263,20 @@ def _licence(request: Request, candidate: Candidate) -> str:
     return f"its licence is {candidate.licence}, not {named}" if candidate.licence else f"its licence is not known to be {named}"
 
 
-def _key(candidate: Candidate, open_limits: int, use: str | None) -> tuple[object, ...]:
+def _key(candidate: Candidate, open_limits: Sequence[str], use: str | None) -> tuple[object, ...]:
     score = candidate.scores.get(use or "", UNKNOWN).value
     drop, speed, memory = candidate.drop_points, candidate.decode_tokens_per_second.value, candidate.memory_bytes.value
     # the middle of an interval decides between intervals; without an upper end it stands last
     worst = drop.value if drop.value is not None and (drop.high is not None or drop.kind == "measured") else math.inf
     return (
+        "memory" in open_limits,  # what may not even load comes after all that does
         score is None,
         -(score or 0.0),
         -(candidate.parameters or 0),
         candidate.model,
-        open_limits,
+        len(open_limits),
         worst,
+        drop.value if drop.value is not None else math.inf,
         -(speed or 0.0),
         memory if memory is not None else math.inf,
         candidate.variant,
@@ -329,7 +335,7 @@ ASPECTS = (
         False,
         lambda r: r.min_tokens_per_second,
         lambda c: c.decode_tokens_per_second,
-        "{:.3g} tokens/s".format,
+        lambda v: f"{significant(v)} tokens/s",
     ),
     Aspect("latency", "the first token", True, lambda r: r.max_first_token_seconds, lambda c: c.first_token_seconds, "{:.3g} s".format),
     Aspect(
@@ -338,7 +344,7 @@ ASPECTS = (
         True,
         lambda r: r.max_dollars_per_million,
         lambda c: c.dollars_per_million,
-        "{:.3g} dollars per million tokens".format,
+        lambda v: f"{significant(v)} dollars per million tokens",
     ),
 )
 """All that a request can limit, in the order of the reasons."""

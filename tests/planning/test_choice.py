@@ -84,6 +84,13 @@ def test_of_one_model_the_fewest_open_limits_then_the_smallest_drop_then_speed_t
     assert choose(Request(), [candidate(variant="y"), lean]).best == lean
 
 
+def test_what_may_not_fit_comes_after_what_does_however_able() -> None:
+    tight = candidate("large", size=70e9, memory_bytes=Quantity(23 * GB, "estimated", 23 * GB, 25 * GB))
+    found = choose(Request(max_memory_bytes=24 * GB), [tight, candidate("small")])
+    assert [each.candidate.model for each in found.ranked] == ["small", "large"]
+    assert [each.limit.name for each in found.ranked[1].open] == ["memory"]
+
+
 def test_the_order_is_total_whatever_the_order_of_the_candidates() -> None:
     pool = [candidate(f"m{i % 3}", f"gguf-{i}", drop=None if i % 2 else (0, 1), device=d) for i in range(12) for d in ("a", "b")]
     first = [each.candidate for each in choose(Request(max_drop_points=2), pool).ranked]
@@ -105,7 +112,7 @@ def test_licences_contexts_prices_and_latencies_are_limits() -> None:
         "short": "the context is not at least 16,384 tokens: 8,192 tokens, estimated",
         "closed": "its licence is llama4, not MIT or apache-2.0",
         "nameless": "its licence is not known to be MIT or apache-2.0",
-        "dear": "the price is not at most 1 dollars per million tokens: 3 dollars per million tokens, estimated",
+        "dear": "the price is not at most 1.00 dollars per million tokens: 3.00 dollars per million tokens, estimated",
         "slow": "the first token is not at most 1 s: 4 s, measured",
     }
     assert "the price is not known" in found.ranked[0].reasons

@@ -68,7 +68,7 @@ def test_published_figures_come_last_with_their_source() -> None:
     found = drop_points(subject("llama-3.1-8b", "gptq-4"), [])
     assert found[:4] == (3.0, "estimated", 0, 6) and "MMLU" in found.source
     assert drop_points(subject("m", "gptq-2", 135_000_000), [])[1:4] == ("estimated", 15, None)
-    assert drop_points(subject("m", "baseline-16"), [])[:2] == (0.0, "measured")
+    assert drop_points(subject("m", "baseline-16"), [])[:4] == (0.0, "estimated", 0.0, 0.0)
     assert drop_points(subject("m", "gptq-7"), []).kind == "unknown"
 
 
@@ -149,3 +149,14 @@ def test_the_committed_example_is_evidence() -> None:
     root = Path(__file__).parents[2]
     found = {each.variant for each in local_evidence(root) if each.source == "reports/examples/smollm2"}
     assert {"gguf-4", "gptq-4", "baseline-16"} <= found
+
+
+def test_fewer_bits_are_never_published_as_losing_less() -> None:
+    from quantlab import methods
+
+    for name in methods.names():
+        for size in (1 * B, 8 * B, 70 * B):
+            found = [drop_points(subject("m", f"{name}-{bits}", size), []) for bits in sorted(methods.load(name).BITS, reverse=True)]
+            ends = [(q.low, float("inf") if q.high is None else q.high) for q in found]
+            assert ends == sorted(ends, key=lambda end: end[0] or 0), (name, size)
+            assert [high for _, high in ends] == sorted(high for _, high in ends), (name, size)
