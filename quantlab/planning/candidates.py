@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from quantlab import methods
 from quantlab.catalogue import Entry, entries
 from quantlab.catalogue.config import known_config
+from quantlab.catalogue.entry import SHIPPED, read
 from quantlab.catalogue.expectation import expectations, published_score
 from quantlab.catalogue.gpu import GpuSet, GpuSpec, gpus
 from quantlab.errors import QuantlabError
@@ -69,11 +69,17 @@ def gather(root: Path, hardware: Hardware, workload: Workload) -> Pool:
             left_out[name] = "the catalogue has no config.json of it"
             continue
         try:
-            plan = _plan(name, config, hardware, workload, evidence)
+            plan = _plan(name, config, hardware, workload)
         except QuantlabError as error:
             left_out[name] = str(error)
             continue
-        found += [_candidate(plan, v, entry, hardware, evidence, own) for v in plan.variants if v.weight_bytes is not None]
+        planned = {v.slug: v for v in plan.variants if v.weight_bytes is not None and not v.stored}
+        found += [_candidate(plan, variant, slug, entry, hardware, evidence, own) for slug, variant in planned.items()]
+        # other settings at a width are known by their measured bytes alone
+        for slug in sorted({m.variant for m in evidence if m.model == name and m.disk_bytes and parse_variant(m.variant).label}):
+            method, bits, _ = parse_variant(slug)
+            if (plain := planned.get(f"{method}-{bits}")) is not None:
+                found.append(_candidate(plan, plain, slug, entry, hardware, evidence, own))
     for each in evidence:
         if each.model not in known:
             left_out[each.model] = f"measured in {each.source}, but not in the catalogue: add it to models.yaml to have it planned"
@@ -81,15 +87,13 @@ def gather(root: Path, hardware: Hardware, workload: Workload) -> Pool:
 
 
 def config_of(name: str, entry: Entry) -> Mapping[str, Any] | None:
-    """The config.json behind an alias without asking a hub: the catalogue's, or that of a local folder."""
-    known = known_config(name)
-    if known:
-        return known.config
+    """The config.json behind an alias without asking a hub: that of a local folder, or the catalogue's where the alias is its own."""
     path = Path(entry.path) / "config.json" if entry.path else None
     if path and path.is_file():
         found = json.loads(path.read_text(encoding="utf-8"))
         return found if isinstance(found, dict) else None
-    return None
+    original, known = read(SHIPPED).get(name), known_config(name)
+    return known.config if known and original and original.place == entry.place else None
 
 
 def on_hardware(evidence: Sequence[Measured], hardware: Hardware) -> tuple[Measured, ...]:
@@ -115,29 +119,32 @@ def decode_speed(ceiling: float | None, hardware: Hardware, own: Sequence[Measur
     return Quantity(ceiling * share, "estimated", None, ceiling, f"roofline of {ceiling:,.0f} tokens/s × {share:g} ({why})")
 
 
-def _plan(name: str, config: Mapping[str, Any], hardware: Hardware, workload: Workload, evidence: Sequence[Measured]) -> ModelPlan:
-    labelled = sorted({m.variant for m in evidence if m.model == name and parse_variant(m.variant).label})
-    wanted = (*methods.names(), *labelled)
+def _plan(name: str, config: Mapping[str, Any], hardware: Hardware, workload: Workload) -> ModelPlan:
     rigs = (hardware.rig,) if hardware.rig else ()
-    return plan_model(config, name=name, rigs=rigs, workload=workload, methods=wanted, place_gpus=hardware.rig is not None)
+    return plan_model(config, name=name, rigs=rigs, workload=workload, place_gpus=hardware.rig is not None)
 
 
 def _candidate(
-    plan: ModelPlan, variant: VariantPlan, entry: Entry, hardware: Hardware, evidence: Sequence[Measured], own: Sequence[Measured]
+    plan: ModelPlan,
+    variant: VariantPlan,
+    slug: str,
+    entry: Entry,
+    hardware: Hardware,
+    evidence: Sequence[Measured],
+    own: Sequence[Measured],
 ) -> Candidate:
-    slug = parse_variant(variant.slug)
-    measured = measured_at(evidence, plan.model, variant.slug)
-    subject = Subject(plan.model, slug, plan.total_parameters)
+    measured = measured_at(evidence, plan.model, slug)
+    subject = Subject(plan.model, parse_variant(slug), plan.total_parameters)
     rig = variant.rigs[0] if variant.rigs else None
     uses = expectations().uses
     return Candidate(
         model=plan.model,
-        variant=variant.slug,
+        variant=slug,
         device=hardware.name,
         drop_points=drop_points(subject, evidence),
         divergence_nats=divergence_nats(subject, evidence),
         decode_tokens_per_second=decode_speed(
-            rig.decode_ceiling_tokens_per_second if rig else None, hardware, measured_at(own, plan.model, variant.slug)
+            rig.decode_ceiling_tokens_per_second if rig else None, hardware, measured_at(own, plan.model, slug)
         ),
         memory_bytes=_memory(plan, variant, measured),
         context_tokens=plan.max_context_tokens,

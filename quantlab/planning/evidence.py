@@ -10,15 +10,28 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple
+
+from pydantic import ValidationError
 
 from quantlab.catalogue.gpu import GpuSpec
 from quantlab.names import parse_variant
 from quantlab.planning.choice import Quantity, exact
+from quantlab.records import MeasureRecord, SpeedPoint
 
 PATTERNS = ("reports/*/tables/summary.json", "runs/*/reports/*/tables/summary.json", "reports/examples/*/tables/summary.json")
 _T975 = 1.96
 """For the interval of a divergence, whose standard error is of 30 windows or more."""
+
+
+class Throughput(NamedTuple):
+    """The most tokens per second that were measured, whatever the batch and context."""
+
+    decode_tokens_per_second: float
+    prefill_tokens_per_second: float | None
+    batch: int
+    context_tokens: int
 
 
 class Measured(NamedTuple):
@@ -38,6 +51,7 @@ class Measured(NamedTuple):
     parameters: int | None
     disk_bytes: int | None = None
     """Of the checkpoint's weight files."""
+    throughput: Throughput | None = None
 
 
 def local_evidence(root: Path) -> tuple[Measured, ...]:
@@ -99,7 +113,27 @@ def _measured(row: dict[str, Any], report: Path, root: Path) -> Measured | None:
         decode_tokens_per_second=exact(float(speed), "measured", source) if isinstance(speed, int | float) else None,
         parameters=made.get("parameters"),
         disk_bytes=row.get("disk_bytes"),
+        throughput=_throughput(measure),
     )
+
+
+def _throughput(measure: dict[str, Any]) -> Throughput | None:
+    if not measure.get("speed"):
+        return None
+    points = [point for point in _points(measure) if point.decode_tokens_per_second]
+    if not points:
+        return None
+    best = max(points, key=lambda point: median(point.decode_tokens_per_second))
+    prefill = max((median(p.prefill_tokens_per_second) for p in points if p.prefill_tokens_per_second), default=None)
+    return Throughput(median(best.decode_tokens_per_second), prefill, best.batch, best.context_tokens)
+
+
+def _points(measure: dict[str, Any]) -> tuple[SpeedPoint, ...]:
+    try:
+        speed = MeasureRecord.model_validate(measure).speed
+    except ValidationError:
+        return ()
+    return speed.points if speed else ()
 
 
 def _interval(row: dict[str, Any], value: str, lower: str, upper: str, source: str) -> Quantity | None:

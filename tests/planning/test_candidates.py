@@ -20,7 +20,11 @@ from quantlab.planning.fit import Workload
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one report: Qwen3.5-9B at 4 and 8 bits, and 4B and 27B at 4 bits, on an RTX 4090."""
     folder = tmp_path_factory.mktemp("reports")
-    for model, slugs, parameters in (("qwen3.5-9b", ("gguf-4", "gguf-8"), 9), ("qwen3.5-4b", ("awq-4",), 4), ("stranger", ("gguf-4",), 1)):
+    for model, slugs, parameters in (
+        ("qwen3.5-9b", ("gguf-4", "gguf-8", "gguf-4-iq4_xs"), 9),
+        ("qwen3.5-4b", ("awq-4",), 4),
+        ("stranger", ("gguf-4",), 1),
+    ):
         rows = []
         for slug in slugs:
             data = folder / "reports" / model / "data" / slug
@@ -71,6 +75,12 @@ def test_measured_bytes_take_the_place_of_computed_ones(pool: Pool, tmp_path: Pa
     assert ours.value != computed.value
     assert ours.low is not None and ours.high is not None and computed.low is not None and computed.high is not None
     assert ours.high - ours.low == pytest.approx(computed.high - computed.low)
+
+
+def test_other_settings_at_a_width_are_candidates_where_they_were_measured(pool: Pool) -> None:
+    labelled = find(pool, "qwen3.5-9b", "gguf-4-iq4_xs")
+    assert labelled.drop_points.kind == "measured" and "measured" in labelled.memory_bytes.source
+    assert not [c for c in pool.candidates if c.variant.count("-") > 1 and c.model != "qwen3.5-9b"]
 
 
 def test_a_speed_measured_on_another_device_is_no_speed_of_this_one(root: Path) -> None:
