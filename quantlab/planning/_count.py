@@ -38,13 +38,14 @@ class Piece(NamedTuple):
 
 def build(config: Mapping[str, Any]) -> Any:
     """The model on the meta device. Raises KeyError where transformers has no such architecture, ValueError where it refuses."""
-    import torch
-    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForSeq2SeqLM
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-    given = {key: value for key, value in config.items() if key not in _IRRELEVANT and key != "model_type"}
     if config.get("model_type") not in CONFIG_MAPPING:
         raise KeyError(f"transformers has no architecture {config.get('model_type')!r}")
+    import torch
+    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForSeq2SeqLM
+
+    given = {key: value for key, value in config.items() if key not in _IRRELEVANT and key != "model_type"}
     made = AutoConfig.for_model(config["model_type"], **given)
     # AutoModelForCausalLM drops vision towers without a word
     several = (AutoModelForImageTextToText, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoModel)

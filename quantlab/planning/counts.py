@@ -108,12 +108,13 @@ def count(config: Mapping[str, Any]) -> ParameterCount:
     if shipped:
         return ParameterCount.model_validate(shipped)
     path = cache_folder() / "counts" / f"{key[:40]}-{_version()}.json"
-    answer = _read(path) or _ask(config)
+    known = _read(path)
+    answer = known or _ask(config)
     if "refused" in answer:
         raise QuantlabError(f"transformers refuses this config: {answer['refused']}: mend config.json, or name another model")
     if "unknown" in answer:
         return estimate(config, str(answer["unknown"]))
-    if not path.is_file():
+    if not known:
         write_text(path, json.dumps(answer))
     return ParameterCount.model_validate(answer["count"])
 

@@ -85,7 +85,7 @@ def estimate(config: Mapping[str, Any], why: str) -> ParameterCount:
         _matrix("router", "mlp.gate", experts, hidden, routed),
     ]
     matrices = [
-        *(m for m in rows if m.how_many and m.out_features),
+        *(m for m in rows if m.parameters),
         Matrix(role="embedding", name="model.embed_tokens", out_features=vocabulary, in_features=hidden, how_many=1),
     ]
     if not tied:
