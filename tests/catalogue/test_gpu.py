@@ -75,7 +75,8 @@ def test_an_unknown_gpu_lists_the_nearest_first() -> None:
 
 def test_the_users_file_adds_and_replaces(own: Path) -> None:
     own.write_text(
-        "h100-sxm-80gb: {memory_gb: 80, bandwidth_gb_per_second: 3000, aliases: [h100]}\nMy Card: {memory_gb: 10, bandwidth_gb_per_second: 99}\n"
+        "h100-sxm-80gb: {memory_gb: 80, bandwidth_gb_per_second: 3000, aliases: [h100]}\n"
+        "My Card: {memory_gb: 10, bandwidth_gb_per_second: 99}\n"
     )
     assert find_gpu("h100").bandwidth_gb_per_second == 3000
     mine = find_gpu("my card")
@@ -90,6 +91,6 @@ def test_the_users_file_adds_and_replaces(own: Path) -> None:
 )
 def test_a_file_that_is_no_list_of_gpus_is_refused_by_name(text: str, own: Path) -> None:
     own.write_text(text)
-    with pytest.raises(QuantlabError, match="own.yaml") as raised:
+    with pytest.raises(QuantlabError, match=r"own\.yaml") as raised:
         gpus()
     assert "\n" not in str(raised.value)
