@@ -25,13 +25,16 @@ class Stored(Frozen):
     """Its quantization_config's quant_method."""
     bits: float
     """Of a quantized weight, without scales."""
+    expert_bits: float | None = None
+    """Of an expert's weight with its scales, where experts have a format of their own."""
     group_size: int | None = None
     kept: tuple[str, ...] = ()
     """Modules that are not quantized, as the config names them."""
 
     @property
     def label(self) -> str:
-        return f"{self.method} ({self.bits:g} bits)"
+        experts = f", experts in {self.expert_bits:g}" if self.expert_bits else ""
+        return f"{self.method} ({self.bits:g} bits{experts})"
 
 
 class Architecture(Frozen):
@@ -150,6 +153,9 @@ def _intermediate(fields: Fields, per_token: int | None) -> int | None:
 
 
 def _stored(found: Any, fields: Fields) -> Stored | None:
+    fp4 = fields.raw.get("expert_dtype") == "fp4" or (isinstance(found, Mapping) and found.get("expert_dtype") == "fp4")
+    if fp4:  # DeepSeek V4: experts in blocks of 32 with an 8-bit scale, the rest in fp8
+        return Stored(method="fp8", bits=8, expert_bits=4.25)
     if not isinstance(found, Mapping) or not found:
         return None
     method = str(found.get("quant_method") or found.get("quant_algo") or "unknown")

@@ -5,6 +5,7 @@ Everything is computed from the model's config.json and the catalogue's GPUs; no
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,11 +13,12 @@ from quantlab import methods as packages
 from quantlab.catalogue.gpu import GpuSet, gpus
 from quantlab.errors import QuantlabError
 from quantlab.names import Variant, parse_variant
-from quantlab.planning.architecture import Architecture, read_architecture
+from quantlab.planning.architecture import Architecture, Stored, read_architecture
 from quantlab.planning.counts import ParameterCount, count
 from quantlab.planning.kvcache import cache_bytes, dtype_name
 from quantlab.planning.plan import ModelPlan, RigPlan, VariantPlan, Workload
 from quantlab.planning.rig import Subject, place, smallest, tensor_parallel_sizes
+from quantlab.planning.stored import stored_bytes
 from quantlab.planning.weights import weight_bytes
 
 __all__ = ["ModelPlan", "RigPlan", "VariantPlan", "Workload", "plan_model", "wanted_variants"]
@@ -50,6 +52,8 @@ def plan_model(
     given = settings or {}
     places = (tuple(rigs) or None) if place_gpus else ()
     chosen = [_variant(v, given.get(v.slug, {}), counted, architecture, places, workload) for v in wanted_variants(methods)]
+    if architecture and architecture.stored and not methods:
+        chosen = [*_as_stored(architecture.stored, counted, architecture, places, workload), *chosen]
     cache = cache_bytes(architecture, workload.context_tokens, workload.cache_dtype, workload.policy) if architecture else None
     return ModelPlan(
         model=name,
@@ -108,14 +112,27 @@ def _variant(
         widths = ", ".join(map(str, packages.load(variant.method).BITS))
         reason = f"{variant.method} does not offer {variant.bits} bits (it offers {widths})"
         return VariantPlan(method=variant.method, bits=variant.bits, weight_bytes=None, reason=reason)
-    subject = Subject(variant.method, variant.bits, weights, counted, architecture)
+    return _placed(Subject(variant.method, variant.bits, weights, counted, architecture), rigs, workload)
+
+
+def _as_stored(
+    stored: Stored, counted: ParameterCount, architecture: Architecture, rigs: Sequence[GpuSet] | None, workload: Workload
+) -> list[VariantPlan]:
+    weights = stored_bytes(counted, stored)
+    if weights is None:
+        return []
+    subject = Subject(stored.method, math.ceil(stored.bits), weights, counted, architecture)
+    return [_placed(subject, rigs, workload).model_copy(update={"stored": True})]
+
+
+def _placed(subject: Subject, rigs: Sequence[GpuSet] | None, workload: Workload) -> VariantPlan:
     return VariantPlan(
-        method=variant.method,
-        bits=variant.bits,
-        weight_bytes=weights.bytes_total,
-        bits_per_weight=weights.bits_per_weight,
-        how=weights.how,
-        notes=weights.notes,
+        method=subject.method,
+        bits=subject.bits,
+        weight_bytes=subject.weights.bytes_total,
+        bits_per_weight=subject.weights.bits_per_weight,
+        how=subject.weights.how,
+        notes=subject.weights.notes,
         rigs=tuple(place(subject, rig, workload) for rig in rigs) if rigs is not None else _smallest(subject, workload),
     )
 

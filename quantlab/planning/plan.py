@@ -75,7 +75,7 @@ class VariantPlan(Frozen):
 
     @property
     def slug(self) -> str:
-        return f"{self.method}-{self.bits}"
+        return f"as stored ({self.method})" if self.stored else f"{self.method}-{self.bits}"
 
 
 class ModelPlan(Frozen):
@@ -107,9 +107,9 @@ class ModelPlan(Frozen):
 
     @property
     def weight_bytes(self) -> dict[str, dict[str, int]]:
-        """Bytes by method and width."""
+        """Bytes by method and width; the release's own format is not among them."""
         found: dict[str, dict[str, int]] = {}
         for variant in self.variants:
-            if variant.weight_bytes is not None:
+            if variant.weight_bytes is not None and not variant.stored:
                 found.setdefault(variant.method, {})[str(variant.bits)] = variant.weight_bytes
         return found
