@@ -145,11 +145,14 @@ def _experts_per_token(fields: Fields, experts: int | None) -> int | None:
 def _intermediate(fields: Fields, per_token: int | None) -> int | None:
     """Channels that one token passes at once in its widest feed-forward."""
     dense = fields.get("intermediate_size")
-    widest = max(dense) if isinstance(dense, list) and dense else dense
+    if isinstance(dense, list):  # a size per layer
+        widest = max((size for size in dense if isinstance(size, int)), default=0)
+    else:
+        widest = fields.integer("intermediate_size", 0) or 0
     if not per_token:
-        return int(widest) if widest else None
-    expert = fields.integer("moe_intermediate_size") or (int(widest) if widest else None)
-    return max(per_token * expert, int(widest or 0)) if expert else None
+        return widest or None
+    expert = fields.integer("moe_intermediate_size", 0) or widest
+    return max(per_token * expert, widest) or None
 
 
 def _stored(found: Any, fields: Fields) -> Stored | None:

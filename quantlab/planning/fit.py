@@ -15,7 +15,7 @@ from quantlab.errors import QuantlabError
 from quantlab.names import Variant, parse_variant
 from quantlab.planning.architecture import Architecture, Stored, read_architecture
 from quantlab.planning.counts import ParameterCount, count
-from quantlab.planning.kvcache import cache_bytes, dtype_name
+from quantlab.planning.kvcache import POLICIES, cache_bytes, dtype_name
 from quantlab.planning.plan import ModelPlan, RigPlan, VariantPlan, Workload
 from quantlab.planning.rig import Subject, place, smallest, tensor_parallel_sizes
 from quantlab.planning.stored import stored_bytes
@@ -62,6 +62,7 @@ def plan_model(
         active_parameters=counted.active,
         cache_bytes_per_sequence=cache.total if cache else None,
         cache_bytes_by_kind=cache.by_kind if cache else {},
+        cache_bytes_by_policy=_by_policy(architecture, workload) if architecture else {},
         state_bytes=cache.state if cache else 0,
         context_tokens=workload.context_tokens,
         batch=workload.batch,
@@ -90,6 +91,10 @@ def wanted_variants(methods: Sequence[str]) -> tuple[Variant, ...]:
         else:
             packages.load(name)  # raises, with the known names
     return tuple(dict.fromkeys(found))
+
+
+def _by_policy(architecture: Architecture, workload: Workload) -> dict[str, int]:
+    return {policy: cache_bytes(architecture, workload.context_tokens, workload.cache_dtype, policy).total for policy in POLICIES}
 
 
 def _checked(workload: Workload) -> Workload:

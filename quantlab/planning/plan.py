@@ -88,6 +88,8 @@ class ModelPlan(Frozen):
     cache_bytes_per_sequence: int | None
     """None for a model whose architecture is not known."""
     cache_bytes_by_kind: dict[str, int]
+    cache_bytes_by_policy: dict[str, int] = {}
+    """The same sequence as each kind of engine keeps it."""
     state_bytes: int
     """Part of the cache that does not grow with the context."""
     context_tokens: int

@@ -22,8 +22,11 @@ def about(plan: ModelPlan, source: str) -> list[str]:
     lines = [f"{plan.model}: {plan.total_parameters:,} parameters{used}{sure}; {source}"]
     if plan.cache_bytes_per_sequence is not None:
         kinds = ", ".join(f"{kind} {size:,}" for kind, size in plan.cache_bytes_by_kind.items())
+        held = {p: size for p, size in plan.cache_bytes_by_policy.items() if size != plan.cache_bytes_per_sequence}
         what = f"cache of one sequence of {plan.context_tokens:,} tokens in {plan.cache_dtype}"
         lines.append(f"{what}: {plan.cache_bytes_per_sequence:,} bytes ({kinds})")
+        if held:
+            lines.append(f"as engines keep it: {', '.join(f'{policy} {size:,}' for policy, size in held.items())}")
     return lines
 
 
