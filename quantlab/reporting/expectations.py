@@ -123,7 +123,7 @@ def _sentence(bits: int, rows: Sequence[Row]) -> str:
     ]
     measured = any(row.values.get("disk_verdict") or row.values.get("peak_verdict") for row in rows)
     reach = f"the quoted {band.times_smaller:g}× is reached {' and '.join(saved) if saved else 'by none'}" if measured else ""
-    loss = f"the quoted loss of {quoted} {', '.join(parts)}" if parts else ""
+    loss = f"the quoted loss of {quoted} {listing(parts)}" if parts else ""
     return f"{bits} bits: {'; '.join(part for part in (loss, reach) if part)}." if loss or reach else ""
 
 
