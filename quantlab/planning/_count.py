@@ -36,12 +36,16 @@ class Piece(NamedTuple):
     fused: bool = False
 
 
+class NoSuchArchitectureError(Exception):
+    """transformers has no language model of this kind."""
+
+
 def build(config: Mapping[str, Any]) -> Any:
-    """The model on the meta device. Raises KeyError where transformers has no such architecture, ValueError where it refuses."""
+    """The model on the meta device. Raises NoSuchArchitectureError, or whatever transformers raises for a config that it refuses."""
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     if config.get("model_type") not in CONFIG_MAPPING:
-        raise KeyError(f"transformers has no architecture {config.get('model_type')!r}")
+        raise NoSuchArchitectureError(f"transformers has no architecture {config.get('model_type', 'without model_type')!r}")
     import torch
     from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForSeq2SeqLM
 
@@ -54,7 +58,7 @@ def build(config: Mapping[str, Any]) -> Any:
         if type(made) in kind._model_mapping:
             with torch.device("meta"):
                 return kind.from_config(made)
-    raise KeyError(f"transformers builds no language model of {config['model_type']!r}")
+    raise NoSuchArchitectureError(f"transformers builds no language model of {config['model_type']!r}")
 
 
 def pieces(model: Any) -> Iterator[Piece]:
@@ -95,6 +99,8 @@ def _piece(name: str, module: Any, key: str, tensor: Any, embedding: Any, head: 
         return Piece("expert", name, size, matrix, bias)
     if last in _ROUTERS and tensor.dim() == 2 and min(tensor.shape) < hidden and key == "weight" and "mlp.gate_proj" not in name:
         return Piece("router", name, size, ((name, *tensor.shape, 1),), bias)
+    if type(module).__name__ == "Conv1D" and tensor.dim() == 2:  # GPT-2's linear, stored (in, out)
+        return Piece("linear", name, size, ((name, tensor.shape[1], tensor.shape[0], 1),), bias)
     if isinstance(module, nn.Linear) and tensor.dim() == 2:
         return Piece("linear", name, size, ((name, *tensor.shape, 1),), bias)
     if "norm" in type(module).__name__.lower():
@@ -215,7 +221,7 @@ def _missing(config: Mapping[str, Any], text: Any, every: bool = False) -> list[
     """Sizes that the config does not give. A nested text config often leaves out defaults, and its releases mean them."""
     nested = _nested(config)
     given = {**config, **(nested or {})}
-    names = {key: text.attribute_map.get(key, key) for key in _SIZES}
+    names = {key: text.attribute_map.get(key, key) for key in _SIZES if hasattr(text, key)}
     absent = [key for key, other in names.items() if key not in given and other not in given]
     return absent if every else [key for key in absent if _SIZES[key] and nested is None]
 
@@ -232,11 +238,12 @@ def _query_per_kv(text: Any) -> int:
 def answer(config: Mapping[str, Any]) -> dict[str, Any]:
     """The count, or why there is none."""
     try:
-        return {"count": count_model(build(config), config).model_dump(mode="json")}
-    except KeyError as error:
-        return {"unknown": str(error.args[0])}
+        model = build(config)
+    except NoSuchArchitectureError as error:
+        return {"unknown": str(error)}
     except Exception as error:
         return {"refused": " ".join(str(error).split())[:300] or type(error).__name__}
+    return {"count": count_model(model, config).model_dump(mode="json")}
 
 
 def write_catalogue() -> None:

@@ -211,3 +211,20 @@ def test_a_stated_number_is_never_certain() -> None:
     for total, active in ((0, None), (10, 11), (-5, None)):
         with pytest.raises(QuantlabError, match="no model"):
             stated(total, active)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("config", "linears"),
+    [
+        ({"model_type": "gpt2", "n_embd": 48, "n_layer": 2, "n_head": 4, "vocab_size": 100, "n_positions": 16}, 2 * 12 * 48 * 48),
+        ({"model_type": "mamba", "hidden_size": 32, "num_hidden_layers": 2, "vocab_size": 64, "state_size": 4}, None),
+    ],
+    ids=["linears that are no Linear", "no attention"],
+)
+def test_other_kinds_of_model_are_counted(config: dict[str, Any], linears: int | None) -> None:
+    found = ParameterCount.model_validate(_count.answer(config)["count"])
+    assert found.certain
+    if linears is not None:
+        assert found.by_role["linear"] == sum(m.parameters for m in found.tensors if m.role == "linear") == linears
+    assert sum(n for role, n in found.by_role.items() if role != "mtp") == found.total
