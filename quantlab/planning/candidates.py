@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -120,8 +121,17 @@ def decode_speed(ceiling: float | None, hardware: Hardware, own: Sequence[Measur
 
 
 def _plan(name: str, config: Mapping[str, Any], hardware: Hardware, workload: Workload) -> ModelPlan:
-    rigs = (hardware.rig,) if hardware.rig else ()
-    return plan_model(config, name=name, rigs=rigs, workload=workload, place_gpus=hardware.rig is not None)
+    rig = hardware.rig
+    gpu = (rig.gpu.model_dump_json(), rig.count) if rig else None
+    return _planned(name, json.dumps(config, sort_keys=True), gpu, workload.model_dump_json())
+
+
+@lru_cache(maxsize=512)
+def _planned(name: str, config: str, gpu: tuple[str, int] | None, workload: str) -> ModelPlan:
+    """A plan by the text of what it is made from: a router that gathers again does not plan again."""
+    rigs = (GpuSet(GpuSpec.model_validate_json(gpu[0]), gpu[1]),) if gpu else ()
+    asked = Workload.model_validate_json(workload)
+    return plan_model(json.loads(config), name=name, rigs=rigs, workload=asked, place_gpus=gpu is not None)
 
 
 def _candidate(

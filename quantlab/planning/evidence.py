@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from quantlab.catalogue.gpu import GpuSpec
+from quantlab.errors import QuantlabError
 from quantlab.names import parse_variant
 from quantlab.planning.choice import Quantity, exact
 from quantlab.records import MeasureRecord, SpeedPoint
@@ -85,14 +86,21 @@ def _rows(path: Path) -> Sequence[dict[str, Any]]:
         rows = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return []
-    return [row for row in rows if isinstance(row, dict) and "variant" in row] if isinstance(rows, list) else []
+    return [row for row in rows if isinstance(row, dict) and _is_variant(row.get("variant"))] if isinstance(rows, list) else []
+
+
+def _is_variant(slug: object) -> bool:
+    try:
+        parse_variant(str(slug))
+    except QuantlabError:
+        return False
+    return True
 
 
 def _measured(row: dict[str, Any], report: Path, root: Path) -> Measured | None:
     slug = str(row["variant"])
     if row.get("status") == "failed":
         return None
-    parse_variant(slug)
     source = str(report.relative_to(root))
     measure, made = (_record(report, slug, stage) for stage in ("measure", "quantize"))
     drop = _interval(row, "mean_drop_points", "mean_drop_lower_points", "mean_drop_upper_points", source)

@@ -132,6 +132,9 @@ def test_local_reports_are_read_and_failures_are_not(tmp_path: Path) -> None:
                 "decode_tokens_per_second": 40.0,
             },
             {"variant": "awq-2", "status": "failed"},
+            {"variant": "no variant"},
+            {"variant": None},
+            "no row",
         ]
         (report / "tables" / "summary.json").write_text(json.dumps(rows))
     (tmp_path / "reports" / "broken" / "tables").mkdir(parents=True)
