@@ -41,8 +41,8 @@ def _held(said: str, model: str, slug: str, gpu: str, count: int, before: str = 
         parts.append(f"but not into the {share:.1f} GiB per GPU that vLLM takes at gpu_memory_utilization {ENGINE_SHARE:g}")
     if why:
         parts.append(f"and {why}")
-    others = smallest(model, slug, "h100", "h200", "rtx-5090")
-    if rig.verdict != "fits" or why or not default:
+    if rig.verdict != "fits" or why:
+        others = smallest(model, slug, "h100", "h200", "rtx-5090")
         parts.append(f"the smallest sets that hold it: {listing(f'{n} × {name}' for name, n in others.items())}")
     against = (rig.verdict == "tight") + bool(why) + (not default)
     verdict = WRONG if rig.verdict == "no" or against > 1 else PARTLY if against else RIGHT
