@@ -67,7 +67,7 @@ def command(ctx: Context, **options: Any) -> dict[str, Any]:
         certain=options["certain"],
     )
     choice = choose(request, pool.candidates)
-    following = _following(choice, hardware, context)
+    following = _following(choice, hardware, pool, context)
     if not ctx.json:
         _print(choice, request, hardware, pool, options, following)
     return {**as_json(request, choice), "hardware": hardware.name, "left_out": dict(pool.left_out), **following}
@@ -98,7 +98,7 @@ def _check_licences(wanted: tuple[str, ...], pool: Pool) -> None:
             raise unknown("licence", name, known)
 
 
-def _following(choice: Choice, hardware: Hardware, context: int) -> dict[str, Any]:
+def _following(choice: Choice, hardware: Hardware, pool: Pool, context: int) -> dict[str, Any]:
     """The commands that come next; None where nothing was found."""
     from quantlab.catalogue import entries
     from quantlab.planning.recommendation import measuring, serving, untried
@@ -109,7 +109,8 @@ def _following(choice: Choice, hardware: Hardware, context: int) -> dict[str, An
     gpus = hardware.rig.count if hardware.rig else 1
     served = serving(Path(), best, entries().get(best.model), context, gpus)
     note = untried(best)
-    return {"measure": measuring(best), "serve": {**served._asdict(), "notes": (*served.notes, *([note] if note else []))}}
+    notes = (*served.notes, *([note] if note else []), *pool.notes.get(best.model, ()))
+    return {"measure": measuring(best), "serve": {**served._asdict(), "notes": notes}}
 
 
 def _print(choice: Choice, request: Request, hardware: Hardware, pool: Pool, options: dict[str, Any], following: dict[str, Any]) -> None:

@@ -46,6 +46,8 @@ class Pool(NamedTuple):
     candidates: tuple[Candidate, ...]
     left_out: Mapping[str, str]
     """By model, why it could not be planned."""
+    notes: Mapping[str, tuple[str, ...]] = {}
+    """By model, what a reader of its plan must know."""
 
 
 def memory_alone(size_bytes: int, name: str) -> Hardware:
@@ -62,18 +64,20 @@ def gather(root: Path, hardware: Hardware, workload: Workload) -> Pool:
     own = on_hardware(evidence, hardware)
     found: list[Candidate] = []
     left_out: dict[str, str] = {}
+    notes: dict[str, tuple[str, ...]] = {}
     for name, entry in known.items():
         if not entry.exists:
             continue
         config = config_of(name, entry)
         if config is None:
-            left_out[name] = "the catalogue has no config.json of it"
+            left_out[name] = "no config.json of it is known here, neither the catalogue's nor one in a folder of its own"
             continue
         try:
             plan = _plan(name, config, hardware, workload)
         except QuantlabError as error:
             left_out[name] = str(error)
             continue
+        notes[name] = tuple(dict.fromkeys((*plan.warnings, *plan.doubts)))
         planned = {v.slug: v for v in plan.variants if v.weight_bytes is not None and not v.stored}
         found += [_candidate(plan, variant, slug, entry, hardware, evidence, own) for slug, variant in planned.items()]
         # other settings at a width are known by their measured bytes alone
@@ -84,7 +88,7 @@ def gather(root: Path, hardware: Hardware, workload: Workload) -> Pool:
     for each in evidence:
         if each.model not in known:
             left_out[each.model] = f"measured in {each.source}, but not in the catalogue: add it to models.yaml to have it planned"
-    return Pool(tuple(found), left_out)
+    return Pool(tuple(found), left_out, notes)
 
 
 def config_of(name: str, entry: Entry) -> Mapping[str, Any] | None:

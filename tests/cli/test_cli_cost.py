@@ -135,6 +135,25 @@ def test_what_makes_no_sense_is_refused(arguments: tuple[str, ...], said: str, r
     assert said in refused("cost", "qwen3.5-4b", "gguf-4", *arguments)
 
 
+def test_of_a_bare_name_no_throughput_is_estimated(quantlab: Run, refused: Callable[..., str]) -> None:
+    asked = (
+        "cost",
+        "qwen3.5-72b",
+        "awq-4",
+        "--gpu",
+        "a100",
+        "--tokens-per-month",
+        "9M",
+        "--price-per-hour",
+        "1",
+        "--against-api",
+        "gpt-5.5",
+    )
+    assert "only its number of parameters is known: give --throughput" in refused(*asked)
+    found = answer(quantlab, *asked, "--throughput", "500")
+    assert found["verdict"] == "unknown" and any("not certain that it fits" in note for note in found["notes"])
+
+
 def test_a_variant_that_no_method_offers_is_refused(refused: Callable[..., str]) -> None:
     said = refused("cost", "qwen3.5-4b", "awq-8", "--gpu", "h100", "--tokens-per-month", "5M", "--against-api", "gpt-5.5")
     assert "awq does not offer 8 bits" in said
