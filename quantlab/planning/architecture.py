@@ -15,6 +15,7 @@ from quantlab.planning.layers import Layer, kv_heads, layers_of
 from quantlab.recipe import explain
 from quantlab.records import Frozen
 
+_LISTS = ("layer_types", "layers_block_type", "hybrid_override_pattern")
 _MLA = ("mla", "mla_indexed")
 
 
@@ -117,10 +118,12 @@ def _read(fields: Fields) -> Architecture:
 
 
 def _how_many_layers(fields: Fields) -> int:
-    found = fields.needed("num_hidden_layers")
+    listed = next((found for key in _LISTS if (found := fields.get(key)) and isinstance(found, list | str)), ())
+    found = len(listed) if listed and fields.integer("num_hidden_layers") is None else fields.needed("num_hidden_layers")
     if found > LAYERS_LIMIT:
         raise QuantlabError(f"config.json: num_hidden_layers is {found}, which no model has: it must be at most {LAYERS_LIMIT}")
-    return found
+    twice = fields.family == "longcat_flash" and "num_hidden_layers" not in fields.raw  # two attentions in each of its layers
+    return 2 * found if twice else found
 
 
 def _check_heads(heads: int, kv: int) -> None:

@@ -5,11 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from quantlab.planning import hybrids
 from quantlab.planning.fields import Fields
 from quantlab.records import Frozen
 
 LayerKind = Literal[
-    "full", "sliding", "chunked", "mla", "mla_indexed", "delta_net", "compressed_sparse", "heavily_compressed", "conv", "none"
+    "full",
+    "sliding",
+    "chunked",
+    "mla",
+    "mla_indexed",
+    "delta_net",
+    "compressed_sparse",
+    "heavily_compressed",
+    "mamba",
+    "hybrid",
+    "conv",
+    "none",
 ]
 _BY_TYPE: Mapping[str, LayerKind] = {
     "full_attention": "full",
@@ -22,6 +34,8 @@ _BY_TYPE: Mapping[str, LayerKind] = {
     "indexed_attention": "mla_indexed",
     "compressed_sparse_attention": "compressed_sparse",
     "heavily_compressed_attention": "heavily_compressed",
+    "mamba": "mamba",
+    "hybrid": "hybrid",
     "conv": "conv",
     "moe": "none",
     "mlp": "none",
@@ -78,7 +92,7 @@ def layers_of(fields: Fields, count: int) -> tuple[Layer, ...]:
 
 
 def _kinds(fields: Fields, count: int) -> list[LayerKind]:
-    named = fields.sequence("layer_types", count)
+    named = fields.sequence("layer_types", count) or fields.sequence("layers_block_type", count) or hybrids.layer_types(fields, count)
     if named:
         return [_named(fields, name) for name in named]
     ratios = fields.sequence("compress_ratios", count, longer=True)
@@ -102,6 +116,11 @@ def _named(fields: Fields, name: Any) -> LayerKind:
         return "full"
     if kind == "full" and fields.get("kv_lora_rank"):
         return "mla"
+    if kind == "delta_net" and fields.family in hybrids.FAMILIES:
+        return "mamba"
+    if kind in ("mamba", "hybrid") and fields.family not in hybrids.FAMILIES:
+        fields.doubt(f"the state of the {name} layers of {fields.model_type} is not known here: it is left out")
+        return "none" if kind == "mamba" else "full"
     if kind == "delta_net" and not fields.get("linear_num_value_heads"):
         fields.doubt("config.json does not give the state of its linear_attention layers: it is left out")
         return "none"
@@ -143,6 +162,8 @@ def _layer(fields: Fields, kind: LayerKind) -> Layer:
         return Layer(kind=kind)
     if kind == "delta_net":
         return _delta_net(fields)
+    if kind in ("mamba", "hybrid"):
+        return _recurrent(fields, kind)
     if kind == "conv":
         kernel = fields.integer("conv_L_cache") or fields.integer("conv_kernel_size") or 3
         return Layer(kind=kind, conv_channels=fields.needed("hidden_size"), conv_kernel=kernel)
@@ -166,6 +187,24 @@ def _delta_net(fields: Fields) -> Layer:
         value_channels=heads * value_dim,
         conv_channels=2 * keys * key_dim + heads * value_dim,
         conv_kernel=fields.integer("linear_conv_kernel_dim") or 4,
+    )
+
+
+def _recurrent(fields: Fields, kind: LayerKind) -> Layer:
+    kept = hybrids.state(fields)
+    if kept is None:
+        return Layer(kind="none")
+    attention = kind == "hybrid"
+    return Layer(
+        kind=kind,
+        kv_heads=kv_heads(fields) if attention else 0,
+        key_dim=head_dim(fields) if attention else 0,
+        value_dim=head_dim(fields) if attention else 0,
+        state_heads=kept.heads,
+        state_elements=kept.elements,
+        value_channels=kept.value_channels,
+        conv_channels=kept.conv_channels,
+        conv_kernel=kept.conv_kernel,
     )
 
 

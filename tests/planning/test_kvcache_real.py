@@ -62,3 +62,4 @@ def test_cache_equals_the_tensors_of_transformers(family: str) -> None:
 def test_families_cover_every_kind_of_layer() -> None:
     kinds = {kind for family in FAMILIES for kind in read_architecture(tiny(family)).kinds}
     assert kinds >= {"full", "sliding", "chunked", "mla", "mla_indexed", "delta_net", "compressed_sparse", "heavily_compressed", "conv"}
+    assert kinds >= {"mamba", "hybrid"}

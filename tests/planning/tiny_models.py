@@ -32,6 +32,7 @@ _LATENT = {
     **_EXPERTS,
 }
 _DELTA = {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 8, "linear_value_head_dim": 12}
+_MAMBA = {"mamba_n_heads": 8, "mamba_d_head": 16, "mamba_d_state": 12, "mamba_n_groups": 1, "mamba_d_conv": 4, "mamba_expand": 2}
 _FAMILIES: dict[str, dict[str, Any]] = {
     "llama": {},
     "qwen3": {"head_dim": 24},
@@ -70,6 +71,36 @@ _FAMILIES: dict[str, dict[str, Any]] = {
     },
     "qwen3_5_text": _DELTA,
     "qwen3_5_moe_text": {**_DELTA, **_EXPERTS, "num_experts": 4, "shared_expert_intermediate_size": 32},
+    "granitemoehybrid": {**_MAMBA, "layer_types": ["mamba", "attention", "mamba", "attention"], "num_local_experts": 0},
+    "falcon_h1": {**_MAMBA, "mamba_d_ssm": 128},
+    "nemotron_h": {
+        "hybrid_override_pattern": "M*-M",
+        "mamba_num_heads": 8,
+        "mamba_head_dim": 16,
+        "ssm_state_size": 12,
+        "n_groups": 2,
+        "conv_kernel": 4,
+    },
+    "jamba": {
+        "attn_layer_period": 2,
+        "attn_layer_offset": 1,
+        "mamba_expand": 2,
+        "mamba_d_state": 12,
+        "mamba_d_conv": 4,
+        "num_experts": 2,
+        "num_experts_per_tok": 1,
+    },
+    "kimi_linear": {
+        **_LATENT,
+        "num_experts": 4,
+        "linear_attn_config": {
+            "num_heads": 4,
+            "head_dim": 12,
+            "short_conv_kernel_size": 4,
+            "kda_layers": [1, 2, 4],
+            "full_attn_layers": [3],
+        },
+    },
     "lfm2": {"layer_types": ["conv", "conv", "full_attention", "conv"]},
 }
 FAMILIES = tuple(_FAMILIES)
