@@ -155,6 +155,8 @@ def _ceiling(subject: Subject, rig: GpuSet, workload: Workload) -> float | None:
 def _notes(subject: Subject, rig: GpuSet) -> tuple[str, ...]:
     why = why_not_parallel(subject.architecture, rig.count) if subject.architecture else None
     found = [f"{why}: an engine would refuse, or split by layers"] if why else []
+    if subject.method == "gguf" and rig.count > 1:
+        found.append("llama.cpp splits by layers unless told otherwise: its GPUs then work in turn, and the ceiling is that of one GPU")
     if rig.count > _ONE_MACHINE:
         found.append(f"more than {_ONE_MACHINE} GPUs span machines, which tensor parallelism needs a fast network for")
     if subject.architecture and subject.architecture.model_type in calibration().gpu.known_misses:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from quantlab.errors import QuantlabError
 
-_CONTEXT = re.compile(r"\s*(\d{1,18})(?:\.(\d{1,6}))?\s*([kKmM]?)\s*")
+_CONTEXT = re.compile(r"\s*(\d{1,18})(?:\.(\d{1,6}))?\s*([kKmM]?)\s*", re.ASCII)
 _FACTORS = {"": 1, "k": 1024, "m": 1024 * 1024}
 _NAMED = re.compile(r"(?<![\w.])(\d{1,5}(?:\.\d{1,3})?)([bt])(?![a-z0-9])")
 _ACTIVE = re.compile(r"(?<![\w.])a(\d{1,5}(?:\.\d{1,3})?)b(?![a-z0-9])")
