@@ -37,7 +37,7 @@ def command(ctx: Context, **options: Any) -> dict[str, Any]:
     Candidates are the catalogue's models at every method and width, with what was measured in the reports here (reports/,
     runs/). A limit is judged by the whole interval of what is known: what certainly breaks one is rejected, what may
     break one is ranked with the limit marked open. Models with published scores for the use come first, then the others
-    by size; of one model the variant with the fewest open limits and the smallest drop.
+    by size; of one model the variant with the fewest open limits, the smallest certain drop and the smallest divergence.
 
     \b
     quantlab recommend --gpu rtx-4090 --context 32k --use code

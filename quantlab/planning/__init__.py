@@ -16,6 +16,12 @@
 | roofline.py | the decode ceiling |
 | rig.py, plan.py, fit.py | `plan_model(config, ...)`: each variant on each set of GPUs, the largest context and batch, verdicts |
 | resolve.py, gguf_config.py, sizes.py | `ingredients(name)`: target.py and GGUF files; contexts and sizes as people write them |
+| cost.py, bill.py | `compare(...)`: one's own GPUs against an API; the bill of a variant, every assumption with its source |
+| evidence.py, losses.py | what was measured here; drops and divergences: measured, interpolated, or published |
+| candidates.py | `gather(...)`: every model, method and width, each figure with how it is known |
+| choice.py | `choose(request, candidates)`: the ranked answer, and what would change it |
+| recommendation.py, serving.py, amounts.py | a choice for a reader; the commands that serve a checkpoint; 5000M, 24GB |
+| claims/ | docs/claims.md, made by running the planner |
 | against.py, tables.py | predictions beside records; a plan for a terminal |
 
 Bytes are bytes; GB is 10^9 and GiB is 2^30, and names say which. GPUs, prices and models lie in `quantlab.catalogue`.

@@ -6,8 +6,9 @@ where nothing is known. An open limit does not reject (unless `certain` is asked
 settle it.
 
 Order: what may not fit the memory comes after what does. Models with a published score for the use come first, the higher
-the better, then the others by their number of parameters; of one model the variant with the fewest open limits, the
-smallest drop, the highest speed and the least memory. Names decide last, so the order is total.
+the better, then the others by their number of parameters. Of one model: the variant with the fewest open limits, then
+with a drop whose upper end is known, the smallest lower end (the loss that is certain), the smallest measured divergence,
+the smallest upper end, the highest speed, the least memory. Names decide last, so the order is total.
 """
 
 from __future__ import annotations
@@ -266,8 +267,8 @@ def _licence(request: Request, candidate: Candidate) -> str:
 def _key(candidate: Candidate, open_limits: Sequence[str], use: str | None) -> tuple[object, ...]:
     score = candidate.scores.get(use or "", UNKNOWN).value
     drop, speed, memory = candidate.drop_points, candidate.decode_tokens_per_second.value, candidate.memory_bytes.value
-    # the middle of an interval decides between intervals; without an upper end it stands last
-    worst = drop.value if drop.value is not None and (drop.high is not None or drop.kind == "measured") else math.inf
+    near = candidate.divergence_nats
+    found = near.value is not None and near.kind in ("measured", "interpolated")
     return (
         "memory" in open_limits,  # what may not even load comes after all that does
         score is None,
@@ -275,8 +276,10 @@ def _key(candidate: Candidate, open_limits: Sequence[str], use: str | None) -> t
         -(candidate.parameters or 0),
         candidate.model,
         len(open_limits),
-        worst,
-        drop.value if drop.value is not None else math.inf,
+        drop.high is None,
+        max(0.0, drop.low or 0.0),  # the loss that is certain: a middle would let the noise of few items decide
+        (near.value or 0.0) if found else math.inf,
+        drop.high if drop.high is not None else math.inf,
         -(speed or 0.0),
         memory if memory is not None else math.inf,
         candidate.variant,

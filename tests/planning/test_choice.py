@@ -84,6 +84,16 @@ def test_of_one_model_the_fewest_open_limits_then_the_smallest_drop_then_speed_t
     assert choose(Request(), [candidate(variant="y"), lean]).best == lean
 
 
+def test_few_items_do_not_decide_between_variants_that_a_divergence_tells_apart() -> None:
+    lucky = candidate(variant="gguf-3", drop=(-5, 4), divergence_nats=exact(0.097, "measured"))
+    close = candidate(variant="gguf-8", drop=(-3, 6), divergence_nats=exact(0.0045, "measured"))
+    assert choose(Request(), [lucky, close]).best == close
+    certain = candidate(variant="gguf-2", drop=(1, 3), divergence_nats=exact(0.0001, "measured"))
+    assert choose(Request(), [certain, close]).best == close
+    unmeasured = candidate(variant="awq-4", drop=(0, 1))
+    assert choose(Request(), [unmeasured, close]).best == close
+
+
 def test_what_may_not_fit_comes_after_what_does_however_able() -> None:
     tight = candidate("large", size=70e9, memory_bytes=Quantity(23 * GB, "estimated", 23 * GB, 25 * GB))
     found = choose(Request(max_memory_bytes=24 * GB), [tight, candidate("small")])
