@@ -24,6 +24,9 @@ from quantlab.planning.evidence import Measured, is_gpu, local_evidence, measure
 from quantlab.planning.fit import ModelPlan, VariantPlan, Workload, plan_model
 from quantlab.planning.losses import Subject, divergence_nats, drop_points
 
+RELEASED = "as-released"
+"""Stands in a variant's place for a release that is stored quantized: quantlab makes no such checkpoint."""
+
 
 class Hardware(NamedTuple):
     """What the model is to run on."""
@@ -80,6 +83,7 @@ def gather(root: Path, hardware: Hardware, workload: Workload) -> Pool:
         notes[name] = tuple(dict.fromkeys((*plan.warnings, *plan.doubts)))
         planned = {v.slug: v for v in plan.variants if v.weight_bytes is not None and not v.stored}
         found += [_candidate(plan, variant, slug, entry, hardware, evidence, own) for slug, variant in planned.items()]
+        found += [_released(plan, v, entry, hardware) for v in plan.variants if v.stored and v.weight_bytes is not None]
         # other settings at a width are known by their measured bytes alone
         for slug in sorted({m.variant for m in evidence if m.model == name and m.disk_bytes and parse_variant(m.variant).label}):
             method, bits, _ = parse_variant(slug)
@@ -165,6 +169,25 @@ def _candidate(
         licence=entry.license,
         parameters=plan.total_parameters,
         scores={use: _score(plan.model, use) for use in uses},
+    )
+
+
+def _released(plan: ModelPlan, variant: VariantPlan, entry: Entry, hardware: Hardware) -> Candidate:
+    """The release as its publisher stored it, where that is quantized already: nothing is lost against itself."""
+    rig = variant.rigs[0] if variant.rigs else None
+    itself = exact(0.0, "estimated", f"by definition: it is the release, stored as {plan.stored_as}")
+    return Candidate(
+        model=plan.model,
+        variant=RELEASED,
+        device=hardware.name,
+        drop_points=itself,
+        divergence_nats=itself,
+        decode_tokens_per_second=decode_speed(rig.decode_ceiling_tokens_per_second if rig else None, hardware, ()),
+        memory_bytes=_memory(plan, variant, ()),
+        context_tokens=plan.max_context_tokens,
+        licence=entry.license,
+        parameters=plan.total_parameters,
+        scores={use: _score(plan.model, use) for use in expectations().uses},
     )
 
 

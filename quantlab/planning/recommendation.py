@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from quantlab.catalogue import Entry
-from quantlab.names import parse_variant
+from quantlab.names import Variant, parse_variant
+from quantlab.planning.candidates import RELEASED
 from quantlab.planning.choice import ASPECTS, UNKNOWN, Candidate, Change, Choice, Quantity, Ranked, Request, quantity_text
-from quantlab.planning.serving import Served, measure, serve
+from quantlab.planning.serving import Served, measure, serve, serve_release
 from quantlab.reporting.numbers import significant
 
 MARKS = {"measured": "m", "interpolated": "i", "estimated": "e", "unknown": "?"}
@@ -80,6 +81,8 @@ def rejections(choice: Choice) -> str:
 def serving(root: Path, candidate: Candidate, entry: Entry | None, context_tokens: int, gpus: int) -> Served:
     """How the candidate is served: its checkpoint here where there is one, else where `quantlab run` will write it."""
     source = (entry.hub or entry.path or entry.place) if entry else candidate.model
+    if candidate.variant == RELEASED:
+        return serve_release(source, candidate.model, context_tokens, gpus)
     folder = checkpoint_folder(root, candidate.model, candidate.variant)
     name = f"{candidate.model}-{candidate.variant}"
     return serve(parse_variant(candidate.variant), folder.as_posix(), source, name, context_tokens, gpus)
@@ -93,13 +96,15 @@ def checkpoint_folder(root: Path, model: str, variant: str) -> Path:
 
 def untried(candidate: Candidate) -> str | None:
     """What the plan cannot know of a variant that was never made here; None where it was measured."""
-    if candidate.drop_points.kind == "measured" or candidate.variant.startswith("baseline"):
+    if candidate.drop_points.kind == "measured" or candidate.variant == RELEASED or candidate.variant.startswith("baseline"):
         return None
     return f"not made here yet: whether {parse_variant(candidate.variant).method} can quantize this architecture shows when it runs"
 
 
 def measuring(candidate: Candidate) -> str:
-    """The command that measures the candidate."""
+    """The command that measures the candidate; of a release that is stored quantized, its dequantized weights."""
+    if candidate.variant == RELEASED:
+        return measure(candidate.model, Variant("baseline", 16))
     return measure(candidate.model, parse_variant(candidate.variant))
 
 

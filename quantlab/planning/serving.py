@@ -48,6 +48,12 @@ def serve(variant: Variant, checkpoint: str, source: str, name: str, context_tok
     return Served(shlex.join(words), notes=notes)
 
 
+def serve_release(source: str, name: str, context_tokens: int, gpus: int = 1) -> Served:
+    """How to serve a release that is stored quantized: vLLM finds the format in its config.json."""
+    words = ["vllm", "serve", source, "--tensor-parallel-size", str(max(gpus, 1)), "--max-model-len", str(context_tokens)]
+    return Served(shlex.join([*words, "--served-model-name", name]), notes=("vLLM finds the release's format in its config.json",))
+
+
 def measure(model: str, variant: Variant) -> str:
     """The command that measures the variant."""
     if variant.label:

@@ -11,7 +11,7 @@ from quantlab.catalogue import entries
 from quantlab.catalogue.gpu import parse_gpus
 from quantlab.errors import QuantlabError
 from quantlab.planning.amounts import parse_bytes, parse_tokens
-from quantlab.planning.candidates import Hardware, Pool, decode_speed, gather, memory_alone
+from quantlab.planning.candidates import RELEASED, Hardware, Pool, decode_speed, gather, memory_alone
 from quantlab.planning.choice import Candidate, Request, choose
 from quantlab.planning.fit import Workload
 
@@ -80,7 +80,16 @@ def test_measured_bytes_take_the_place_of_computed_ones(pool: Pool, tmp_path: Pa
 def test_other_settings_at_a_width_are_candidates_where_they_were_measured(pool: Pool) -> None:
     labelled = find(pool, "qwen3.5-9b", "gguf-4-iq4_xs")
     assert labelled.drop_points.kind == "measured" and "measured" in labelled.memory_bytes.source
-    assert not [c for c in pool.candidates if c.variant.count("-") > 1 and c.model != "qwen3.5-9b"]
+    assert not [c for c in pool.candidates if c.variant.count("-") > 1 and c.variant != RELEASED and c.model != "qwen3.5-9b"]
+
+
+def test_a_release_that_is_stored_quantized_is_a_candidate_of_its_own(pool: Pool) -> None:
+    stored = {c.model for c in pool.candidates if c.variant == RELEASED}
+    assert "deepseek-v4-pro" in stored and "qwen3.5-9b" not in stored
+    released, made = find(pool, "deepseek-v4-pro", RELEASED), find(pool, "deepseek-v4-pro", "gguf-8")
+    assert released.memory_bytes.value is not None and made.memory_bytes.value is not None
+    assert released.memory_bytes.value < made.memory_bytes.value
+    assert released.drop_points[:4] == (0.0, "estimated", 0.0, 0.0) and "by definition" in released.drop_points.source
 
 
 def test_a_speed_measured_on_another_device_is_no_speed_of_this_one(root: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from quantlab import methods
 from quantlab.names import Variant
-from quantlab.planning.serving import measure, serve
+from quantlab.planning.serving import measure, serve, serve_release
 
 
 def _serve(method: str, bits: int, gpus: int = 1, folder: str = "runs/m/checkpoints/m/v") -> list[str]:
@@ -48,6 +48,12 @@ def test_gpus_become_tensor_parallelism_but_not_for_bitsandbytes() -> None:
 def test_the_baseline_is_its_source() -> None:
     assert _serve("baseline", 16)[2] == "org/Name"
     assert "--quantization" not in _serve("baseline", 16)
+
+
+def test_a_release_needs_no_flag() -> None:
+    assert serve_release("openai/gpt-oss-20b", "gpt-oss-20b", 8192, 2).command == (
+        "vllm serve openai/gpt-oss-20b --tensor-parallel-size 2 --max-model-len 8192 --served-model-name gpt-oss-20b"
+    )
 
 
 def test_gguf_is_served_by_llama_server_and_ollama() -> None:
