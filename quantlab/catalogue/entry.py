@@ -6,11 +6,11 @@ that stands in two of them is taken whole from the later one.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from pydantic import Field, ValidationError, model_validator
 
+from quantlab.catalogue.files import catalogue_files, own_file
 from quantlab.errors import QuantlabError
 from quantlab.recipe import SourceSpec, explain, read_yaml
 from quantlab.records import Frozen
@@ -28,6 +28,10 @@ class Entry(Frozen):
     file: str | None = None
     sha256: str | None = None
     parameters: int | None = None
+    active: int | None = None
+    """Parameters used for one token of text; None where it is not known."""
+    context: int | None = None
+    """Tokens that the model was made for."""
     license: str | None = None
     source: dict[str, str] = Field(default={})
     """Where each fact comes from, by its key."""
@@ -68,21 +72,14 @@ class Entry(Frozen):
 
 def user_file() -> Path:
     """The user's own catalogue: `$QUANTLAB_MODELS`, else models.yaml in quantlab's user configuration folder."""
-    import platformdirs
-
-    given = os.environ.get("QUANTLAB_MODELS")
-    return Path(given).expanduser() if given else Path(platformdirs.user_config_dir("quantlab", appauthor=False)) / "models.yaml"
+    return own_file("models.yaml", "QUANTLAB_MODELS")
 
 
 def entries() -> dict[str, Entry]:
     """Every alias, the user's own included. Raises QuantlabError for a catalogue file that is not one."""
-    own = user_file()
-    if os.environ.get("QUANTLAB_MODELS") and not own.is_file():
-        raise QuantlabError(f"there is no file {own}, which QUANTLAB_MODELS names: write it, or unset the variable")
     found: dict[str, Entry] = {}
-    for path in (SHIPPED, own, Path("models.yaml")):
-        if path.is_file():
-            found.update(read(path))
+    for path in catalogue_files("models.yaml", "QUANTLAB_MODELS"):
+        found.update(read(path))
     return found
 
 

@@ -16,6 +16,8 @@ EPILOG = """\b
 Examples:
   quantlab doctor                                      what works on this machine, and what is missing
   quantlab list models                                 names that MODEL can be
+  quantlab plan llama-3.1-8b --gpu rtx-4090            what fits, with which context, before anything is downloaded
+  quantlab recommend --vram 24GB --context 32k         which model, at which variant, and why
   quantlab run smollm2 --method gguf --bits 4          quantize, measure, write a report
   quantlab run Qwen/Qwen3.5-4B --method gptq --method awq --bits 4
   quantlab run ./my-model --method gguf --bits 8 --bits 4 --bits 2

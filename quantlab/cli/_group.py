@@ -17,6 +17,7 @@ from quantlab.errors import QuantlabError, unknown
 
 FOLDER = Path(__file__).parent
 SECTIONS = {
+    "Choose": ("plan", "recommend", "cost"),
     "Run": ("run", "list", "show", "doctor", "clean"),
     "Judge what was measured": ("check", "diff", "sensitivity"),
     "Stages, in the order of the pipeline": (

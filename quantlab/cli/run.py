@@ -54,13 +54,15 @@ def command(ctx: Context, model: str, **options: Any) -> dict[str, Any]:
         overrides["until_decided"] = True
     if options["tasks"]:
         overrides["names"] = [name.strip() for name in options["tasks"].split(",")]
-    find(options["device"])
-    request = build(model, wanted, options["recipe_file"], overrides, options["trust_remote_code"], options["checkpoints"])
+    device = find(options["device"])
+    request = build(model, wanted, options["recipe_file"], overrides, options["trust_remote_code"], options["checkpoints"], device)
     name = request.recipe.model
     workspace = Workspace((options["workspace"] or Path("runs") / name).resolve())
     workspace.add(request.recipe, request.variants, options["device"])
     for warning in request.warnings:
         click.echo(f"quantlab: {warning}", err=True)
+    for line in request.expected.lines() if request.expected and not ctx.quiet else ():
+        click.echo(f"quantlab: {line}", err=True)
     if options["no_run"]:
         if not ctx.json:
             click.echo(f"{workspace.root}: {len(request.variants)} cells; `dvc repro` there runs them")

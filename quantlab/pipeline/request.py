@@ -8,8 +8,10 @@ from typing import Any, NamedTuple
 
 from quantlab import foreign, methods, tasksets
 from quantlab.catalogue import ResolvedModel, resolve
+from quantlab.device import Device
 from quantlab.errors import CellFailure, QuantlabError
 from quantlab.names import Variant, parse_variant
+from quantlab.pipeline.forecast import Forecast, forecast
 from quantlab.progress import Progress
 from quantlab.recipe import Recipe, parse_recipe, read_yaml
 from quantlab.versions import installed
@@ -21,6 +23,8 @@ class Request(NamedTuple):
     recipe: Recipe
     variants: tuple[str, ...]
     warnings: tuple[str, ...]
+    expected: Forecast | None = None
+    """What it takes; None where nothing is known of the model's shape, or no device was named."""
 
 
 def shipped_recipes() -> Path:
@@ -69,8 +73,12 @@ def build(
     overrides: dict[str, Any],
     trust_remote_code: bool = False,
     checkpoints: Sequence[Path] = (),
+    device: Device | None = None,
 ) -> Request:
-    """The recipe of a run. `overrides` are keys of the tasks section. Raises QuantlabError or CellFailure."""
+    """The recipe of a run. `overrides` are keys of the tasks section.
+
+    Raises QuantlabError, and CellFailure where nothing that was asked for can be done or fits into the device.
+    """
     resolved = resolve(model, trust_remote_code=trust_remote_code)
     base = _base(recipe_file, resolved)
     if "source" not in base or recipe_file is None:
@@ -92,8 +100,9 @@ def build(
     base["tasks"] = (base.get("tasks") or {}) | overrides
     recipe = parse_recipe(base, str(recipe_file or "the default recipe"))
     tasksets.check_tasks(recipe.tasks.set, recipe.tasks.names)
+    expected = forecast(model, recipe, chosen, device, Path.cwd()) if device else None
     _check_source(recipe, resolved)
-    return Request(recipe, tuple(chosen), tuple(resolved.warnings))
+    return Request(recipe, tuple(chosen), tuple(resolved.warnings), expected)
 
 
 def _base(recipe_file: Path | None, resolved: ResolvedModel) -> dict[str, Any]:

@@ -18,8 +18,8 @@ from quantlab.records import TaskRecord
 from quantlab.reporting.load import BASELINE, ModelRecords, VariantRecords
 
 _ITEM = ["doc_id", "doc_hash"]
-_ASKED = ["subtask", "prompt_hash"]
-"""What else makes an item the same one, in samples that say it: a group's member, and the prompt with its examples."""
+_SUBTASK, _PROMPT = "subtask", "prompt_hash"
+"""In samples that say it: the member of a group, and the hash of the prompt with its examples."""
 
 
 class Drop(NamedTuple):
@@ -131,19 +131,21 @@ def _unlike(baseline: TaskRecord, ours: TaskRecord, task: str) -> str:
 
 def items_of(samples: pd.DataFrame, task: str, metric: str) -> pd.DataFrame:
     """The items of one task with their values of one metric; samples hold a row for every metric."""
-    columns = [*_ITEM, "value", *(column for column in (*_ASKED, "answer", "cluster") if column in samples.columns)]
+    columns = [*_ITEM, "value", *(column for column in (_SUBTASK, _PROMPT, "answer", "cluster") if column in samples.columns)]
     return samples.loc[(samples["task"] == task) & (samples["metric"] == metric), columns]
 
 
 def _compare(baseline: pd.DataFrame, ours: pd.DataFrame, metric: str, z: float) -> Outcome:
-    same = [*_ITEM, *(column for column in _ASKED if column in baseline.columns and column in ours.columns)]
+    same = [*_ITEM, *([_SUBTASK] if _SUBTASK in baseline.columns and _SUBTASK in ours.columns else [])]
     if baseline.duplicated(same).any() or ours.duplicated(same).any():
         return Outcome(None, "not comparable: an item has several results")
     both = baseline.merge(ours, on=same, suffixes=("_baseline", "_variant"), validate="one_to_one").sort_values(same)
     if both.empty:
-        return Outcome(None, f"not comparable with {BASELINE}: no item in common that was asked with the same prompt")
-    if len(both) < len(ours):
-        return Outcome(None, f"not comparable with {BASELINE}: {len(ours) - len(both):,} of {len(ours):,} items were not asked of it alike")
+        return Outcome(None, f"not comparable with {BASELINE}: no item in common")
+    if {f"{_PROMPT}_baseline", f"{_PROMPT}_variant"} <= set(both.columns):
+        other = int((both[f"{_PROMPT}_baseline"] != both[f"{_PROMPT}_variant"]).sum())
+        if other:
+            return Outcome(None, f"not comparable with {BASELINE}: {other:,} of {len(both):,} items were asked with another prompt")
     a, b = both["value_baseline"].to_numpy(float), both["value_variant"].to_numpy(float)
     known = {"answer_baseline", "answer_variant"} <= set(both.columns)
     changed = int((both["answer_baseline"] != both["answer_variant"]).sum()) if known else None

@@ -12,7 +12,9 @@ from math import ceil, log
 import jinja2
 
 from quantlab.analysis.verdict import Counts, items_to_decide
+from quantlab.catalogue.expectation import expectations
 from quantlab.reporting.cautions import cautions
+from quantlab.reporting.expectations import expectation_findings
 from quantlab.reporting.findings import findings
 from quantlab.reporting.load import BASELINE, ModelRecords
 from quantlab.reporting.provenance import provenance, settings
@@ -31,6 +33,8 @@ def render(records: ModelRecords, tables: Mapping[str, Table], plots: Collection
         caveat=" ".join(records.recipe.caveat.split()),
         findings=findings(records, tables["summary"]),
         cautions=cautions(records),
+        expected=expectation_findings(tables["expectations"]),
+        quoted_source=expectations().quoted_bands.source,
         tables={name: table.markdown() for name, table in tables.items()},
         plots=plots,
         provenance=provenance(records),

@@ -12,6 +12,7 @@ from quantlab.files import new_folder, write_text
 from quantlab.names import check_model_name
 from quantlab.reporting.accuracy import accuracy_table
 from quantlab.reporting.divergences import divergence_table, sureness_table
+from quantlab.reporting.expectations import expectations_table
 from quantlab.reporting.load import RECIPE, load_model
 from quantlab.reporting.making import quantization_table
 from quantlab.reporting.markdown import render
@@ -25,7 +26,7 @@ from quantlab.reporting.verdicts import decisions_table
 
 MAKERS = (
     *(summary_table, divergence_table, sureness_table, accuracy_table, decisions_table),
-    *(memory_table, speed_table, quantization_table, sensitivity_table),
+    *(memory_table, speed_table, quantization_table, sensitivity_table, expectations_table),
 )
 
 

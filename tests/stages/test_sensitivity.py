@@ -89,9 +89,7 @@ def test_what_no_part_holds_is_named() -> None:
     plain, other = _mixture(), _mixture()
     with torch.no_grad():
         other.model.layers[1].mlp.gate.weight[0, 0] = float("nan")  # the router, no linear layer
-    with pytest.raises(
-        CellFailure, match=r"mlp\.gate\.weight of block 1 is quantized and is neither a linear layer nor a matrix"
-    ):
+    with pytest.raises(CellFailure, match=r"mlp\.gate\.weight of block 1 is quantized and is neither a linear layer nor a matrix"):
         Swap(plain, other, linears=True)
 
 

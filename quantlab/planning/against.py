@@ -1,0 +1,214 @@
+"""Predictions beside the records of real runs, with their error: what a plan is worth.
+
+| quantity | predicted | measured |
+|---|---|---|
+| tensors | the plan's weight bytes | all bytes of the checkpoint's tensors |
+| weight files | the same | bytes of the weight files, their headers and an embedded tokenizer included |
+| resident weights | the same | weights after loading, by the engine's own account |
+| cache | the engine's policy, at the tokens of the last speed run | by the engine's own account |
+| peak | weights, cache and the middle of calibration.yaml's overhead | peak of the process above the empty one (on a CPU) |
+| decode | the ceiling | median of the repeats, where the device's bandwidth is in the catalogue |
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import computed_field
+
+from quantlab.catalogue.gpu import GpuSet, GpuSpec, gpus
+from quantlab.errors import QuantlabError
+from quantlab.names import parse_variant
+from quantlab.planning.architecture import Architecture, read_architecture
+from quantlab.planning.calibration import calibration
+from quantlab.planning.counts import ParameterCount, count
+from quantlab.planning.kvcache import cache_bytes
+from quantlab.planning.plan import Workload
+from quantlab.planning.resolve import ingredients
+from quantlab.planning.rig import Subject, place
+from quantlab.planning.weights import weight_bytes
+from quantlab.recipe import Recipe, read_recipe
+from quantlab.records import Frozen, MeasureRecord, QuantizeRecord, SpeedPoint
+from quantlab.results import read_record
+
+_PEAK = (
+    "its overhead is the middle of what the shipped example's records show, so on those its error is the spread and no test of the forecast"
+)
+
+
+class Comparison(Frozen):
+    """One predicted quantity and what was measured."""
+
+    model: str
+    variant: str
+    quantity: str
+    unit: str
+    predicted: float
+    measured: float
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def error(self) -> float:
+        """Prediction over measurement, less 1."""
+        return self.predicted / self.measured - 1
+
+
+class _Model(NamedTuple):
+    """A model that has records."""
+
+    name: str
+    folder: Path
+    recipe: Recipe | None
+    architecture: Architecture
+    counted: ParameterCount
+
+
+class Compared(NamedTuple):
+    """All comparisons, and what could not be compared, one sentence each."""
+
+    rows: tuple[Comparison, ...]
+    skipped: tuple[str, ...]
+
+
+def compare(folder: Path, only: str | None = None) -> Compared:
+    """Predictions for every record under a folder, such as reports/; `only` names one model.
+
+    Raises QuantlabError where there are no records.
+    """
+    found = [place for place in _with_records(folder) if only in (None, place.name)]
+    if not found:
+        raise QuantlabError(
+            f"{folder} holds no records{f' of {only}' if only else ''}: name reports/ of a workspace, or one model's folder in it"
+        )
+    rows: list[Comparison] = []
+    skipped: list[str] = []
+    for path in found:
+        try:
+            model = _model(path)
+        except QuantlabError as error:
+            skipped.append(f"{path.name}: {error}")
+            continue
+        for data in sorted((path / "data").iterdir()):
+            rows += _of_variant(model, data, skipped)
+    if any(row.quantity == "peak" for row in rows):
+        skipped.append(f"peak: {_PEAK}")
+    return Compared(tuple(rows), tuple(dict.fromkeys(skipped)))
+
+
+def largest_errors(rows: Iterable[Comparison]) -> list[Comparison]:
+    """The row with the largest error of each quantity, the largest first."""
+    worst: dict[str, Comparison] = {}
+    for row in rows:
+        if row.quantity not in worst or abs(row.error) > abs(worst[row.quantity].error):
+            worst[row.quantity] = row
+    return sorted(worst.values(), key=lambda row: -abs(row.error))
+
+
+def _with_records(folder: Path) -> list[Path]:
+    places = {path.parents[2] for path in folder.resolve().rglob("data/*/*.json") if path.stem in ("measure", "quantize")}
+    return sorted(places)
+
+
+def _model(folder: Path) -> _Model:
+    root = next((parent.parent for parent in folder.parents if parent.name == "reports"), folder)
+    recipe = _recipe(root, folder.name)
+    config = _config(root, folder.name)
+    return _Model(folder.name, folder, recipe, read_architecture(config), count(config))
+
+
+def _recipe(root: Path, name: str) -> Recipe | None:
+    from quantlab.pipeline.request import shipped_recipes
+
+    paths = (root / "recipes" / f"{name}.yaml", shipped_recipes() / f"{name}.yaml")
+    return next((read_recipe(path) for path in paths if path.is_file()), None)
+
+
+def _config(root: Path, name: str) -> Mapping[str, Any]:
+    """The config of the model as it was prepared, else the catalogue's. Raises QuantlabError where there is neither."""
+    prepared = root / "models" / name / "source"
+    about = prepared / "source.json"
+    weights = prepared / json.loads(about.read_text(encoding="utf-8")).get("weights", ".") if about.is_file() else prepared
+    path = weights / "config.json"
+    if path.is_file():
+        found: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return found
+    known = ingredients(name).config
+    if known is None:
+        raise QuantlabError(f"its architecture is not known: {path} is not there")
+    return known
+
+
+def _of_variant(model: _Model, data: Path, skipped: list[str]) -> Iterator[Comparison]:
+    variant = parse_variant(data.name)
+    given = (model.recipe.variants.get(variant.slug) if model.recipe else None) or {}
+    if variant.external:
+        skipped.append(f"{model.name} {variant.slug}: somebody else's checkpoint, whose settings are not known")
+        return
+    from quantlab.methods import settings_of
+
+    predicted = weight_bytes(model.counted, variant.method, variant.bits, settings_of(variant, given))
+    quantized, measured = (
+        read_record(data / "quantize.json", QuantizeRecord),
+        read_record(data / "measure.json", MeasureRecord),
+    )
+    if predicted is None:
+        return
+
+    def row(quantity: str, unit: str, prediction: float | None, measurement: float | None) -> Iterator[Comparison]:
+        if prediction is not None and measurement:
+            yield Comparison(
+                model=model.name, variant=variant.slug, quantity=quantity, unit=unit, predicted=prediction, measured=measurement
+            )
+
+    if quantized and quantized.failure is None:
+        yield from row("tensors", "bytes", predicted.bytes_total, quantized.stored_bytes)
+    if measured is None or measured.memory is None or measured.speed is None:
+        return
+    memory, point = measured.memory, next((p for p in reversed(measured.speed.points) if p.failure is None), None)
+    yield from row("weight files", "bytes", predicted.bytes_total, memory.disk_bytes)
+    yield from row("resident weights", "bytes", predicted.bytes_total, memory.weights_bytes)
+    cache = _cache(model, measured, point) if point else None
+    yield from row("cache", "bytes", cache, memory.kv_cache_bytes)
+    if memory.peak_allocated_bytes is None:
+        overhead = _cpu_overhead(measured.engine)
+        peak = predicted.bytes_total + (cache or 0) + overhead if overhead else None
+        yield from row("peak", "bytes", peak, memory.peak_process_rss_bytes - memory.empty_process_rss_bytes)
+    gpu = gpu_called(measured.device or "")
+    if gpu is None:
+        skipped.append(f"the bandwidth of {measured.device} is not in the catalogue: no ceiling to compare decoding with")
+    elif point:
+        subject = Subject(variant.method, variant.bits, predicted, model.counted, model.architecture)
+        yield from row("decode", "tokens/s", _ceiling(subject, gpu, point, measured), statistics.median(point.decode_tokens_per_second))
+
+
+def _cache(model: _Model, measured: MeasureRecord, point: SpeedPoint) -> int:
+    tokens = point.context_tokens + point.prompt_tokens + point.decode_tokens
+    policy = "llama_cpp" if measured.engine == "llama_cpp" else "transformers"
+    return cache_bytes(model.architecture, tokens, _cache_dtype(measured), policy).total * point.batch
+
+
+def _cache_dtype(measured: MeasureRecord) -> str:
+    kind = measured.speed.dtype if measured.speed else ""
+    return "float16" if measured.engine == "llama_cpp" else kind.split()[0].removesuffix(",")
+
+
+def _cpu_overhead(engine: str | None) -> float | None:
+    ends = calibration().cpu.overhead_bytes.get(engine or "")
+    return sum(ends) / 2 if ends else None
+
+
+def _ceiling(subject: Subject, gpu: GpuSpec, point: SpeedPoint, measured: MeasureRecord) -> float | None:
+    tokens = point.context_tokens + point.prompt_tokens
+    workload = Workload(context_tokens=tokens, batch=point.batch, cache_dtype=_cache_dtype(measured))
+    return place(subject, GpuSet(gpu=gpu, count=1), workload).decode_ceiling_tokens_per_second
+
+
+def gpu_called(device: str) -> GpuSpec | None:
+    """The catalogue's GPU behind a driver's name such as `NVIDIA H100 80GB HBM3`; None where no name of one is in it."""
+    slug = "-".join(device.lower().split())
+    named = [(len(name), spec) for spec in gpus().values() for name in (spec.name, *spec.aliases) if name.lower() in slug]
+    return max(named, key=lambda pair: pair[0])[1] if named else None

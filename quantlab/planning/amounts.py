@@ -1,0 +1,29 @@
+"""Amounts as people write them: tokens such as 5000M, memory such as 24GB or 24GiB, which are not the same."""
+
+from __future__ import annotations
+
+import re
+
+from quantlab.errors import QuantlabError
+
+_AMOUNT = re.compile(r"\s*(\d{1,18}(?:\.\d{1,9})?)\s*([A-Za-z]*)\s*")
+_TOKENS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9, "t": 10**12}
+_BYTES = {"mb": 10**6, "gb": 10**9, "tb": 10**12, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+
+
+def parse_tokens(text: str) -> float:
+    """Tokens of `5000M` or `5B`, in powers of 1000. Raises QuantlabError for anything else, and for none."""
+    found = _AMOUNT.fullmatch(text)
+    factor = _TOKENS.get(found[2].lower()) if found else None
+    if not found or factor is None or not float(found[1]):
+        raise QuantlabError(f"{text!r} is no number of tokens: write one above 0, such as 5000M or 5B (powers of 1000)")
+    return float(found[1]) * factor
+
+
+def parse_bytes(text: str) -> int:
+    """Bytes of `24GB` (24 · 10^9) or `24GiB` (24 · 2^30). Raises QuantlabError for anything else, a bare number too."""
+    found = _AMOUNT.fullmatch(text)
+    factor = _BYTES.get(found[2].lower()) if found else None
+    if not found or factor is None or not float(found[1]):
+        raise QuantlabError(f"{text!r} is no amount of memory: write one above 0 with its unit, such as 24GB (10^9) or 24GiB (2^30)")
+    return int(float(found[1]) * factor)

@@ -1,0 +1,188 @@
+"""What a config.json says of a model's shape, layer by layer. Imports no torch and no transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+from pydantic import ValidationError
+
+from quantlab.errors import QuantlabError
+from quantlab.planning.counts import LAYERS_LIMIT
+from quantlab.planning.fields import Fields, families
+from quantlab.planning.layers import Layer, kv_heads, layers_of
+from quantlab.recipe import explain
+from quantlab.records import Frozen
+
+_LISTS = ("layer_types", "layers_block_type", "hybrid_override_pattern")
+_MLA = ("mla", "mla_indexed")
+
+
+class Stored(Frozen):
+    """The quantized format that a release is stored in."""
+
+    method: str
+    """Its quantization_config's quant_method."""
+    bits: float
+    """Of a quantized weight, without scales."""
+    expert_bits: float | None = None
+    """Of an expert's weight with its scales, where experts have a format of their own."""
+    group_size: int | None = None
+    kept: tuple[str, ...] = ()
+    """Modules that are not quantized, as the config names them."""
+
+    @property
+    def label(self) -> str:
+        experts = f", experts in {self.expert_bits:g}" if self.expert_bits else ""
+        return f"{self.method} ({self.bits:g} bits{experts})"
+
+
+class Architecture(Frozen):
+    """A model's shape."""
+
+    model_type: str
+    hidden_size: int
+    layers: tuple[Layer, ...]
+    attention_heads: int
+    kv_heads: int
+    """Of an ordinary layer; 1 where the cache holds one latent for all heads."""
+    vocab_size: int
+    max_context: int | None
+    """Tokens that the model was made for; None where the config does not say."""
+    intermediate_size: int | None = None
+    """Channels between a dense feed-forward's layers, or of the experts that one token passes."""
+    experts: int | None = None
+    experts_per_token: int | None = None
+    tied: bool = False
+    stored: Stored | None = None
+    certain: bool = True
+    """False where a figure rests on a guess that `doubts` names."""
+    doubts: tuple[str, ...] = ()
+
+    @cached_property
+    def distinct_layers(self) -> dict[Layer, int]:
+        """Layers that differ, and how many there are of each."""
+        found: dict[Layer, int] = {}
+        for layer in self.layers:
+            found[layer] = found.get(layer, 0) + 1
+        return found
+
+    @cached_property
+    def kinds(self) -> dict[str, int]:
+        """How many layers there are of each kind."""
+        found: dict[str, int] = {}
+        for layer, how_many in self.distinct_layers.items():
+            found[layer.kind] = found.get(layer.kind, 0) + how_many
+        return found
+
+
+def read_architecture(config: Mapping[str, Any]) -> Architecture:
+    """The shape that a config.json's content describes; a nested text config is read, an unknown type as ordinary attention.
+
+    Raises QuantlabError for missing or contradictory fields.
+    """
+    try:
+        return _read(Fields(config))
+    except ValidationError as error:
+        raise QuantlabError(f"config.json has fields that no model has: {explain(error)}") from None
+
+
+def _read(fields: Fields) -> Architecture:
+    heads, experts = fields.needed("num_attention_heads"), fields.integer("experts", 0) or None
+    if "num_key_value_heads" not in fields.raw and fields.family is None:
+        fields.doubt(f"config.json has no num_key_value_heads: as many as attention heads ({heads}) are taken")
+    layers = layers_of(fields, _how_many_layers(fields))
+    latent = any(layer.kind in _MLA for layer in layers)
+    kv = 1 if latent else kv_heads(fields)
+    _check_heads(heads, kv)
+    per_token = _experts_per_token(fields, experts)
+    if fields.family and not families()[fields.family].get("checked"):
+        fields.doubt(f"the cache of {fields.model_type} has not been compared with the real one: it is read from the config's own fields")
+    return Architecture(
+        model_type=fields.model_type or "unknown",
+        hidden_size=fields.needed("hidden_size"),
+        layers=layers,
+        attention_heads=heads,
+        kv_heads=kv,
+        vocab_size=fields.needed("vocab_size"),
+        max_context=fields.integer("max_position_embeddings", 0) or None,
+        intermediate_size=_intermediate(fields, per_token),
+        experts=experts,
+        experts_per_token=per_token,
+        tied=bool(fields.get("tie_word_embeddings")),
+        stored=_stored(fields.raw.get("quantization_config"), fields),
+        certain=fields.certain,
+        doubts=tuple(fields.doubts),
+    )
+
+
+def _how_many_layers(fields: Fields) -> int:
+    listed = next((found for key in _LISTS if (found := fields.get(key)) and isinstance(found, list | str)), ())
+    found = len(listed) if listed and fields.integer("num_hidden_layers") is None else fields.needed("num_hidden_layers")
+    if found > LAYERS_LIMIT:
+        raise QuantlabError(f"config.json: num_hidden_layers is {found}, which no model has: it must be at most {LAYERS_LIMIT}")
+    twice = fields.family == "longcat_flash" and "num_hidden_layers" not in fields.raw  # two attentions in each of its layers
+    return 2 * found if twice else found
+
+
+def _check_heads(heads: int, kv: int) -> None:
+    if kv > heads or heads % kv:
+        raise QuantlabError(
+            f"config.json contradicts itself: num_attention_heads {heads} is no multiple of num_key_value_heads {kv}; check both"
+        )
+
+
+def _experts_per_token(fields: Fields, experts: int | None) -> int | None:
+    if not experts:
+        return None
+    per_token = fields.integer("num_experts_per_tok")
+    if per_token is None:
+        fields.doubt(f"config.json has {experts} experts and does not say how many a token passes: all are taken")
+        return experts
+    if per_token > experts:
+        raise QuantlabError(f"config.json contradicts itself: num_experts_per_tok {per_token} is more than its {experts} experts")
+    return per_token
+
+
+def _intermediate(fields: Fields, per_token: int | None) -> int | None:
+    """Channels that one token passes at once in its widest feed-forward."""
+    dense = fields.get("intermediate_size")
+    if isinstance(dense, list):  # a size per layer
+        widest = max((size for size in dense if isinstance(size, int)), default=0)
+    else:
+        widest = fields.integer("intermediate_size", 0) or 0
+    if not per_token:
+        return widest or None
+    expert = fields.integer("moe_intermediate_size", 0) or widest
+    return max(per_token * expert, widest) or None
+
+
+def _stored(found: Any, fields: Fields) -> Stored | None:
+    fp4 = fields.raw.get("expert_dtype") == "fp4" or (isinstance(found, Mapping) and found.get("expert_dtype") == "fp4")
+    if fp4:  # DeepSeek V4: experts in blocks of 32 with an 8-bit scale, the rest in fp8
+        return Stored(method="fp8", bits=8, expert_bits=4.25)
+    if not isinstance(found, Mapping) or not found:
+        return None
+    method = str(found.get("quant_method") or found.get("quant_algo") or "unknown")
+    bits, group = _width(found, method)
+    if bits is None:
+        fields.doubt(f"the release is quantized ({method}) and its config does not say to how many bits", certain=fields.certain)
+    kept = found.get("modules_to_not_convert") or found.get("ignored_layers") or found.get("ignore") or ()
+    return Stored(method=method, bits=bits or 0, group_size=group, kept=tuple(map(str, kept))) if bits else None
+
+
+def _width(found: Mapping[str, Any], method: str) -> tuple[float | None, int | None]:
+    """Bits of a code and the weights that share a scale."""
+    groups = found.get("config_groups")
+    if isinstance(groups, Mapping) and groups:
+        weights = next(iter(groups.values())).get("weights") or {}
+        return weights.get("num_bits"), weights.get("group_size")
+    if method in ("fp8", "fbgemm_fp8", "finegrained_fp8"):
+        return 8, None
+    if method in ("mxfp4", "nvfp4"):
+        return 4, 32 if method == "mxfp4" else 16
+    if method == "bitsandbytes":
+        return (4 if found.get("load_in_4bit") else 8), 64 if found.get("load_in_4bit") else None
+    bits, group = found.get("bits") or found.get("w_bit"), found.get("group_size") or found.get("q_group_size")
+    return (bits if isinstance(bits, int | float) else None), group if isinstance(group, int) and group > 0 else None

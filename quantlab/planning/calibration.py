@@ -1,0 +1,59 @@
+"""The constants of a plan that no formula gives; calibration.yaml says from which measurements they come."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+from quantlab.recipe import read_yaml
+from quantlab.records import Frozen
+
+FILE = Path(__file__).with_name("calibration.yaml")
+EngineName = str
+
+
+class Activation(Frozen):
+    """Memory of a forward pass."""
+
+    prefill_tokens: int
+    """Most tokens that an engine prefills at once."""
+    bytes_per_element: int
+    intermediate_tensors: int
+    hidden_tensors: int
+    delta_net_bytes_per_value_channel: float
+    delta_net_bytes_per_hidden_channel: float
+    logits_bytes_per_entry: int
+    source: str
+
+
+class GpuOverhead(Frozen):
+    """What a GPU holds beside weights, cache and activations."""
+
+    overhead_gib: tuple[float, float]
+    """Lowest and highest."""
+    known_misses: dict[str, str]
+    """By model type: a fit that turned out wrong."""
+    source: str
+
+
+class CpuOverhead(Frozen):
+    """What a process on a CPU holds beside weights and cache, its activations included."""
+
+    overhead_bytes: dict[EngineName, tuple[int, int]]
+    """Lowest and highest."""
+    empty_process_bytes: dict[EngineName, int]
+    source: str
+
+
+class Calibration(Frozen):
+    """All of calibration.yaml."""
+
+    activation: Activation
+    gpu: GpuOverhead
+    cpu: CpuOverhead
+
+
+@functools.cache
+def calibration() -> Calibration:
+    """What ships with quantlab."""
+    return Calibration.model_validate(read_yaml(FILE))

@@ -1,0 +1,158 @@
+"""Whether a model fits, at every method and width: weights, cache, activations and overhead, each by itself.
+
+Everything is computed from the model's config.json and the catalogue's GPUs; nothing is loaded and no torch imported.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from quantlab import methods as packages
+from quantlab.catalogue.gpu import GpuSet, gpus
+from quantlab.errors import QuantlabError
+from quantlab.names import Variant, parse_variant
+from quantlab.planning.architecture import Architecture, Stored, read_architecture
+from quantlab.planning.counts import ParameterCount, count
+from quantlab.planning.kvcache import POLICIES, cache_bytes, dtype_name
+from quantlab.planning.plan import ModelPlan, RigPlan, VariantPlan, Workload
+from quantlab.planning.rig import Subject, place, smallest, tensor_parallel_sizes
+from quantlab.planning.stored import stored_bytes
+from quantlab.planning.weights import weight_bytes
+
+__all__ = ["ModelPlan", "RigPlan", "VariantPlan", "Workload", "plan_model", "wanted_variants"]
+
+
+def plan_model(
+    config: Mapping[str, Any] | None,
+    *,
+    name: str,
+    rigs: Sequence[GpuSet] = (),
+    workload: Workload | None = None,
+    methods: Sequence[str] = (),
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+    counted: ParameterCount | None = None,
+    warnings: Sequence[str] = (),
+    place_gpus: bool = True,
+) -> ModelPlan:
+    """The plan of a model from its config.json's content, or, where that is None, from its `counted` parameters alone.
+
+    Without `rigs` every variant gets the smallest set of each kind of GPU of the catalogue that holds it; with
+    `place_gpus=False` none at all. `methods` are names (all their widths) or variants such as `gptq-4`; empty means
+    all. `settings` are a recipe's, by variant. Raises QuantlabError for a config that cannot be planned, a workload that
+    is none, and unknown methods.
+    """
+    workload = _checked(workload or Workload())
+    architecture = read_architecture(config) if config is not None else None
+    if counted is None:
+        if config is None:
+            raise QuantlabError(f"nothing is known of {name} to plan from: name a config.json, or a model of the catalogue")
+        counted = count(config)
+    given = settings or {}
+    places = (tuple(rigs) or None) if place_gpus else ()
+    chosen = [_variant(v, given.get(v.slug, {}), counted, architecture, places, workload) for v in wanted_variants(methods)]
+    if architecture and architecture.stored and not methods:
+        chosen = [*_as_stored(architecture.stored, counted, architecture, places, workload), *chosen]
+    cache = cache_bytes(architecture, workload.context_tokens, workload.cache_dtype, workload.policy) if architecture else None
+    return ModelPlan(
+        model=name,
+        model_type=architecture.model_type if architecture else None,
+        total_parameters=counted.total,
+        active_parameters=counted.active,
+        cache_bytes_per_sequence=cache.total if cache else None,
+        cache_bytes_by_kind=cache.by_kind if cache else {},
+        cache_bytes_by_policy=_by_policy(architecture, workload) if architecture else {},
+        state_bytes=cache.state if cache else 0,
+        context_tokens=workload.context_tokens,
+        batch=workload.batch,
+        cache_dtype=workload.cache_dtype,
+        policy=workload.policy,
+        max_context_tokens=architecture.max_context if architecture else None,
+        stored_as=architecture.stored.label if architecture and architecture.stored else None,
+        certain=counted.certain and (architecture.certain if architecture else False),
+        doubts=tuple(dict.fromkeys((*(architecture.doubts if architecture else ()), *counted.doubts))),
+        warnings=(*warnings, *_warnings(architecture, workload)),
+        gpus_asked=bool(rigs),
+        variants=tuple(chosen),
+    )
+
+
+def wanted_variants(methods: Sequence[str]) -> tuple[Variant, ...]:
+    """The variants meant by names of methods and by slugs; all that there are for none. Raises QuantlabError."""
+    found: list[Variant] = []
+    for name in methods or packages.names():
+        if name in packages.names():
+            found += [Variant(name, bits) for bits in packages.load(name).BITS]
+        elif "-" in name:
+            variant = parse_variant(name)
+            packages.load(variant.method)
+            found.append(variant)
+        else:
+            packages.load(name)  # raises, with the known names
+    return tuple(dict.fromkeys(found))
+
+
+def _by_policy(architecture: Architecture, workload: Workload) -> dict[str, int]:
+    return {policy: cache_bytes(architecture, workload.context_tokens, workload.cache_dtype, policy).total for policy in POLICIES}
+
+
+def _checked(workload: Workload) -> Workload:
+    if workload.context_tokens < 1 or workload.batch < 1:
+        raise QuantlabError(f"context {workload.context_tokens} and batch {workload.batch} are no workload: give 1 or more of both")
+    return workload.model_copy(update={"cache_dtype": dtype_name(workload.cache_dtype)})
+
+
+def _variant(
+    variant: Variant,
+    given: Mapping[str, Any],
+    counted: ParameterCount,
+    architecture: Architecture | None,
+    rigs: Sequence[GpuSet] | None,
+    workload: Workload,
+) -> VariantPlan:
+    settings = packages.settings_of(variant, given)
+    weights = weight_bytes(counted, variant.method, variant.bits, settings)
+    if weights is None:
+        widths = ", ".join(map(str, packages.load(variant.method).BITS))
+        reason = f"{variant.method} does not offer {variant.bits} bits (it offers {widths})"
+        return VariantPlan(method=variant.method, bits=variant.bits, weight_bytes=None, reason=reason)
+    return _placed(Subject(variant.method, variant.bits, weights, counted, architecture), rigs, workload)
+
+
+def _as_stored(
+    stored: Stored, counted: ParameterCount, architecture: Architecture, rigs: Sequence[GpuSet] | None, workload: Workload
+) -> list[VariantPlan]:
+    weights = stored_bytes(counted, stored)
+    if weights is None:
+        return []
+    subject = Subject(stored.method, math.ceil(stored.bits), weights, counted, architecture)
+    return [_placed(subject, rigs, workload).model_copy(update={"stored": True})]
+
+
+def _placed(subject: Subject, rigs: Sequence[GpuSet] | None, workload: Workload) -> VariantPlan:
+    return VariantPlan(
+        method=subject.method,
+        bits=subject.bits,
+        weight_bytes=subject.weights.bytes_total,
+        bits_per_weight=subject.weights.bits_per_weight,
+        how=subject.weights.how,
+        notes=subject.weights.notes,
+        rigs=tuple(place(subject, rig, workload) for rig in rigs) if rigs is not None else _smallest(subject, workload),
+    )
+
+
+def _smallest(subject: Subject, workload: Workload) -> tuple[RigPlan, ...]:
+    sizes = tensor_parallel_sizes(subject.architecture)
+    return tuple(plan for gpu in gpus().values() if (plan := smallest(subject, gpu, workload, sizes)))
+
+
+def _warnings(architecture: Architecture | None, workload: Workload) -> tuple[str, ...]:
+    found = []
+    if architecture is None:
+        found.append("only its number of parameters is stated: cache and activations are left out, so it needs more than is shown")
+    elif architecture.max_context and workload.context_tokens > architecture.max_context:
+        found.append(f"the model was made for {architecture.max_context:,} tokens; {workload.context_tokens:,} are beyond that")
+    if architecture and architecture.stored:
+        found.append(f"the release is stored quantized, as {architecture.stored.label}: other variants start from its dequantized weights")
+    return tuple(found)

@@ -1,0 +1,117 @@
+"""The records of a plan: what a model needs, per method and width, per set of GPUs. Bytes are bytes; GiB is 2^30."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from quantlab.records import Frozen
+
+Verdict = Literal["fits", "tight", "no", "unknown"]
+"""fits: with the highest overhead; tight: with the lowest alone; no: not even with that; unknown: the cache is not known."""
+
+
+class Workload(Frozen):
+    """What the model is asked to hold at once."""
+
+    context_tokens: int = 8192
+    """Tokens in each sequence's cache."""
+    batch: int = 1
+    cache_dtype: str = "bfloat16"
+    policy: str = "exact"
+    """How the engine keeps the cache: a name of `quantlab.planning.kvcache.POLICIES`."""
+
+
+class RigPlan(Frozen):
+    """One variant on one set of GPUs, tensor-parallel over all of them; bytes are of one GPU."""
+
+    gpu: str
+    gpus: int
+    weights_bytes: int
+    cache_bytes: int
+    """Of all sequences of the batch."""
+    activation_bytes: int
+    overhead_bytes: int
+    """Lowest that is quoted."""
+    overhead_high_bytes: int
+    total_bytes: int
+    """With the lowest overhead."""
+    total_high_bytes: int
+    usable_bytes: int
+    usable_estimated: bool = False
+    """Whether no log of a process is known that saw so much."""
+    verdict: Verdict
+    spare_bytes: int
+    """Usable less the total with the highest overhead where it fits, else with the lowest: negative by what is lacking."""
+    largest_context_tokens: int
+    """Longest context that fits at the batch asked for, up to what the model was made for; 0 where none does."""
+    largest_batch: int
+    """Most sequences of the context asked for that fit; 0 where none does."""
+    decode_ceiling_tokens_per_second: float | None
+    """Over the whole batch; None where the variant does not fit."""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def fits(self) -> bool:
+        """Whether it fits at least with the lowest overhead."""
+        return self.verdict in ("fits", "tight")
+
+
+class VariantPlan(Frozen):
+    """One method and width."""
+
+    method: str
+    bits: int
+    weight_bytes: int | None
+    """Of the checkpoint's tensors; None where `reason` says why it is not known."""
+    bits_per_weight: float | None = None
+    how: str | None = None
+    """formula (from every matrix's shape) or analogy (another model's bits per weight)."""
+    stored: bool = False
+    """Whether this is the format that the release itself is stored in."""
+    reason: str = ""
+    notes: tuple[str, ...] = ()
+    rigs: tuple[RigPlan, ...] = ()
+    """One per set of GPUs asked for; without one, the smallest set of each kind of GPU that holds it."""
+
+    @property
+    def slug(self) -> str:
+        return f"as stored ({self.method})" if self.stored else f"{self.method}-{self.bits}"
+
+
+class ModelPlan(Frozen):
+    """What a model needs."""
+
+    model: str
+    model_type: str | None
+    total_parameters: int
+    active_parameters: int
+    cache_bytes_per_sequence: int | None
+    """None for a model whose architecture is not known."""
+    cache_bytes_by_kind: dict[str, int]
+    cache_bytes_by_policy: dict[str, int] = {}
+    """The same sequence as each kind of engine keeps it."""
+    state_bytes: int
+    """Part of the cache that does not grow with the context."""
+    context_tokens: int
+    batch: int
+    cache_dtype: str
+    policy: str
+    max_context_tokens: int | None
+    stored_as: str | None = None
+    """The quantized format of the release, as its config names it."""
+    certain: bool
+    """False where a figure rests on a guess that `doubts` names."""
+    doubts: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    gpus_asked: bool = False
+    """Whether `rigs` are what was asked for, or the smallest of each kind."""
+    variants: tuple[VariantPlan, ...] = ()
+
+    @property
+    def weight_bytes(self) -> dict[str, dict[str, int]]:
+        """Bytes by method and width; the release's own format is not among them."""
+        found: dict[str, dict[str, int]] = {}
+        for variant in self.variants:
+            if variant.weight_bytes is not None and not variant.stored:
+                found.setdefault(variant.method, {})[str(variant.bits)] = variant.weight_bytes
+        return found

@@ -1,0 +1,51 @@
+"""From what the user calls a model to its plan's ingredients: a config, or a stated number of parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from quantlab.errors import QuantlabError
+from quantlab.names import model_slug
+from quantlab.planning.counts import ParameterCount, stated
+from quantlab.planning.gguf_config import is_gguf, read_gguf
+from quantlab.planning.sizes import named_size
+from quantlab.planning.target import target
+
+
+class Ingredients(NamedTuple):
+    """What `plan_model` starts from."""
+
+    name: str
+    config: Mapping[str, Any] | None
+    counted: ParameterCount | None
+    """Given where there is no config to count from."""
+    source: str
+    warnings: tuple[str, ...] = ()
+
+
+def ingredients(name: str) -> Ingredients:
+    """The model called `name`: an alias, a hub repository, a folder, a config.json or a GGUF file.
+
+    A name that no release bears is planned from the size that it states. Raises QuantlabError for a name that nothing
+    bears, a file that is neither, and a hub that cannot be reached.
+    """
+    path = Path(name).expanduser()
+    if is_gguf(path):
+        found = read_gguf(path)
+        about = f"{path} holds {found.parameters:,} parameters in {found.file_bytes:,} bytes"
+        return Ingredients(model_slug(path.name), found.config, None, str(path), (about,))
+    known = target(name)
+    if known.config is not None:
+        return Ingredients(known.slug, known.config, None, known.source, known.warnings)
+    if known.entry and known.entry.parameters:
+        return Ingredients(known.slug, None, known.parameters(), known.source, known.warnings)
+    size = named_size(known.slug)
+    if size is None:
+        nearest = ", ".join(known.entry.nearest) if known.entry else ""
+        raise QuantlabError(
+            f"no release named {known.slug} is known and its name states no size: plan {nearest or 'a config.json'} instead"
+        )
+    why = f"Only the {size.total / 1e9:g}B parameters that the name states were taken."
+    return Ingredients(known.slug, None, stated(size.total, size.active, why), known.source, known.warnings)

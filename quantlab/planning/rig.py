@@ -1,0 +1,164 @@
+"""One variant on one set of GPUs: what each GPU holds, whether that fits, and the largest context and batch that do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from quantlab.catalogue.gpu import GpuSet, GpuSpec
+from quantlab.planning.activations import activation_bytes
+from quantlab.planning.architecture import Architecture
+from quantlab.planning.calibration import calibration
+from quantlab.planning.counts import ParameterCount
+from quantlab.planning.kvcache import cache_bytes_per_gpu, cache_bytes_read
+from quantlab.planning.plan import RigPlan, Verdict, Workload
+from quantlab.planning.roofline import bytes_read, decode_ceiling, peak_operations_per_second
+from quantlab.planning.weights import WeightBytes
+
+SIZES = (1, 2, 4, 8, 16, 32)
+"""How many GPUs a set can have."""
+_ONE_MACHINE = 8
+_LONGEST, _MOST = 2**40, 2**24
+
+
+class Subject(NamedTuple):
+    """What is to be placed."""
+
+    method: str
+    bits: int
+    weights: WeightBytes
+    counted: ParameterCount
+    architecture: Architecture | None
+    """None where only the number of parameters is known: cache and activations are then left out."""
+
+
+def tensor_parallel_sizes(architecture: Architecture | None) -> tuple[int, ...]:
+    """Sizes that divide the attention heads, and the key-value heads or are divided by them."""
+    if architecture is None:
+        return SIZES
+    return tuple(n for n in SIZES if why_not_parallel(architecture, n) is None)
+
+
+def why_not_parallel(architecture: Architecture, size: int) -> str | None:
+    """Why so many GPUs cannot share the heads evenly; None where they can."""
+    heads, kv = architecture.attention_heads, architecture.kv_heads
+    if heads % size:
+        return f"{heads} attention heads cannot be split over {size} GPUs"
+    if kv % size and size % kv:
+        return f"{kv} key-value heads cannot be split over {size} GPUs"
+    return None
+
+
+def place(subject: Subject, rig: GpuSet, workload: Workload) -> RigPlan:
+    """The variant on these GPUs."""
+    tokens, batch = workload.context_tokens, workload.batch
+    low, high = overhead_bytes()
+    weights, usable = math.ceil(subject.weights.bytes_total / rig.count), rig.gpu.usable_bytes
+    cache, activation = _cache(subject, rig, workload, tokens) * batch, _activation(subject, rig, tokens, batch)
+    total = weights + cache + activation + low
+    verdict = _verdict(subject, total, total + high - low, usable)
+    overhead = high if verdict == "fits" else low
+    return RigPlan(
+        gpu=rig.gpu.name,
+        gpus=rig.count,
+        weights_bytes=weights,
+        cache_bytes=cache,
+        activation_bytes=activation,
+        overhead_bytes=low,
+        overhead_high_bytes=high,
+        total_bytes=total,
+        total_high_bytes=total + high - low,
+        usable_bytes=usable,
+        usable_estimated=rig.gpu.usable_estimated,
+        verdict=verdict,
+        spare_bytes=usable - (total - low + overhead),
+        largest_context_tokens=_largest_context(subject, rig, workload, usable - weights - overhead),
+        largest_batch=_largest_batch(subject, rig, workload, usable - weights - overhead),
+        decode_ceiling_tokens_per_second=_ceiling(subject, rig, workload) if verdict in ("fits", "tight") else None,
+        notes=_notes(subject, rig),
+    )
+
+
+def smallest(subject: Subject, gpu: GpuSpec, workload: Workload, sizes: Sequence[int]) -> RigPlan | None:
+    """The smallest set of one kind of GPU that holds the variant; None where none of `sizes` does."""
+    alone = gpu.name.startswith("apple")  # a chip with its own memory, which nothing joins to another
+    tried = [GpuSet(gpu=gpu, count=size) for size in (sizes[:1] if alone else sizes) if _could_hold(subject, gpu, size)]
+    return next((plan for rig in tried if (plan := place(subject, rig, workload)).verdict == "fits"), None)
+
+
+def overhead_bytes() -> tuple[int, int]:
+    """Lowest and highest overhead of one GPU."""
+    low, high = calibration().gpu.overhead_gib
+    return int(low * 2**30), int(high * 2**30)
+
+
+def _could_hold(subject: Subject, gpu: GpuSpec, size: int) -> bool:
+    return subject.weights.bytes_total / size < gpu.usable_bytes
+
+
+def _verdict(subject: Subject, low: int, high: int, usable: int) -> Verdict:
+    if low > usable:
+        return "no"
+    if subject.architecture is None:
+        return "unknown"
+    return "fits" if high <= usable else "tight"
+
+
+def _cache(subject: Subject, rig: GpuSet, workload: Workload, tokens: int) -> int:
+    if subject.architecture is None:
+        return 0
+    return cache_bytes_per_gpu(subject.architecture, tokens, rig.count, workload.cache_dtype, workload.policy).total
+
+
+def _activation(subject: Subject, rig: GpuSet, tokens: int, batch: int) -> int:
+    return activation_bytes(subject.architecture, tokens, batch, rig.count) if subject.architecture else 0
+
+
+def _largest_context(subject: Subject, rig: GpuSet, workload: Workload, room: int) -> int:
+    if subject.architecture is None:
+        return 0
+    batch, limit = workload.batch, subject.architecture.max_context or _LONGEST
+    return _largest(lambda n: _cache(subject, rig, workload, n) * batch + _activation(subject, rig, n, batch) <= room, limit)
+
+
+def _largest_batch(subject: Subject, rig: GpuSet, workload: Workload, room: int) -> int:
+    if subject.architecture is None:
+        return 0
+    tokens = workload.context_tokens
+    one = _cache(subject, rig, workload, tokens)
+    return _largest(lambda n: one * n + _activation(subject, rig, tokens, n) <= room, _MOST)
+
+
+def _largest(fits: Callable[[int], bool], limit: int) -> int:
+    """The largest number up to `limit` that fits, by bisection; 0 where 1 does not."""
+    if not fits(1):
+        return 0
+    if fits(limit):
+        return limit
+    low, high = 1, limit
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
+def _ceiling(subject: Subject, rig: GpuSet, workload: Workload) -> float | None:
+    if subject.architecture is None:
+        return None
+    cache = cache_bytes_read(subject.architecture, workload.context_tokens, rig.count, workload.cache_dtype)
+    peak = peak_operations_per_second(rig.gpu, subject.method, subject.bits)
+    read = bytes_read(subject.weights, subject.counted, workload.batch, subject.method)
+    return decode_ceiling(read, cache, workload.batch, subject.counted.active_without_embedding, rig.gpu, rig.count, peak)
+
+
+def _notes(subject: Subject, rig: GpuSet) -> tuple[str, ...]:
+    why = why_not_parallel(subject.architecture, rig.count) if subject.architecture else None
+    found = [f"{why}: an engine would refuse, or split by layers"] if why else []
+    if subject.method == "gguf" and rig.count > 1:
+        found.append("llama.cpp splits by layers unless told otherwise: its GPUs then work in turn, and the ceiling is that of one GPU")
+    if rig.count > _ONE_MACHINE:
+        found.append(f"more than {_ONE_MACHINE} GPUs span machines, which tensor parallelism needs a fast network for")
+    if subject.architecture and subject.architecture.model_type in calibration().gpu.known_misses:
+        found.append(calibration().gpu.known_misses[subject.architecture.model_type])
+    return tuple(found)

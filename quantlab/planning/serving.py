@@ -1,0 +1,91 @@
+"""The commands that serve a checkpoint: `vllm serve`, `llama-server`, an Ollama Modelfile.
+
+Flags as in vLLM's vllm/model_executor/layers/quantization (auto_gptq.py, auto_awq.py, fp8.py) and llama.cpp's
+tools/server/README.md. What a server cannot load is said instead of a command that fails.
+"""
+
+from __future__ import annotations
+
+import shlex
+from typing import NamedTuple
+
+from quantlab.methods.gguf import FILE
+from quantlab.names import Variant
+
+_ALL_LAYERS = 999
+"""llama-server takes it for all layers, in old and new versions; `all` is understood by new ones alone."""
+_MARLIN_BITS = (4, 8)
+"""Widths of vLLM's GPTQ kernels, symmetric alone (TYPE_MAP in auto_gptq.py)."""
+
+
+class Served(NamedTuple):
+    """How a checkpoint is served."""
+
+    command: str | None
+    """None where no known server loads it; `notes` say why."""
+    modelfile: str | None = None
+    """Text of an Ollama Modelfile that lies beside the checkpoint's folder."""
+    create: str | None = None
+    """The command that makes Ollama's model of it."""
+    notes: tuple[str, ...] = ()
+
+
+def serve(variant: Variant, checkpoint: str, source: str, name: str, context_tokens: int, gpus: int = 1) -> Served:
+    """How to serve a checkpoint's folder with so many tokens of context on so many GPUs; 0 GPUs mean the CPU.
+
+    `source` is where the unquantized weights are, as vLLM names them; `name` is what the served model is called.
+    """
+    if variant.method == "gguf":
+        return _llama(f"{checkpoint}/{FILE}", name, context_tokens, gpus)
+    flag, notes, loads = _vllm_flag(variant, source)
+    if not loads:
+        return Served(None, notes=notes)
+    size = 1 if variant.method == "bitsandbytes" else max(gpus, 1)
+    words = ["vllm", "serve", source if variant.method == "baseline" else checkpoint, *flag, "--tensor-parallel-size", str(size)]
+    words += ["--max-model-len", str(context_tokens), "--served-model-name", name]
+    if variant.method == "bitsandbytes" and gpus > 1:
+        notes = (*notes, "vLLM does not split a checkpoint that bitsandbytes quantized over several GPUs")
+    return Served(shlex.join(words), notes=notes)
+
+
+def serve_release(source: str, name: str, context_tokens: int, gpus: int = 1) -> Served:
+    """How to serve a release that is stored quantized: vLLM finds the format in its config.json."""
+    words = ["vllm", "serve", source, "--tensor-parallel-size", str(max(gpus, 1)), "--max-model-len", str(context_tokens)]
+    return Served(shlex.join([*words, "--served-model-name", name]), notes=("vLLM finds the release's format in its config.json",))
+
+
+def measure(model: str, variant: Variant) -> str:
+    """The command that measures the variant."""
+    if variant.label:
+        return shlex.join(["quantlab", "run", model, "--variant", variant.slug])
+    return shlex.join(["quantlab", "run", model, "--method", variant.method, "--bits", str(variant.bits)])
+
+
+def _llama(path: str, name: str, context_tokens: int, gpus: int) -> Served:
+    words = ["llama-server", "--model", path, "--ctx-size", str(context_tokens), "--gpu-layers", str(_ALL_LAYERS if gpus else 0)]
+    return Served(
+        shlex.join([*words, "--parallel", "1", "--alias", name]),
+        modelfile=f"FROM {path}\nPARAMETER num_ctx {context_tokens}\n",
+        create=shlex.join(["ollama", "create", name, "-f", "Modelfile"]),
+        notes=("llama-server shares the context among its slots: with --parallel N give N times as much",),
+    )
+
+
+def _vllm_flag(variant: Variant, source: str) -> tuple[list[str], tuple[str, ...], bool]:
+    """The quantization flag, what a reader must know, and whether vLLM loads it at all."""
+    method, bits = variant.method, variant.bits
+    if method == "baseline":
+        return [], (), True
+    if method == "gptq" and bits in _MARLIN_BITS:
+        return ["--quantization", "gptq_marlin"], ("vLLM loads symmetric GPTQ alone: keep `symmetric: true` in the recipe",), True
+    if method == "awq" and bits == 4:
+        return ["--quantization", "awq_marlin"], (), True
+    if method == "autoround" and bits == 4:
+        return [], ("vLLM finds AutoRound's format in the checkpoint's config.json, without a flag",), True
+    if method == "bitsandbytes":
+        return ["--quantization", "bitsandbytes"], ("from vLLM 0.28 on this needs `pip install vllm-bnb-plugin`",), True
+    if method == "fp8":
+        online = shlex.join(["vllm", "serve", source, "--quantization", "fp8"])
+        note = f"the checkpoint has one scale per row, which was not tried with vLLM; `{online}` quantizes while loading instead"
+        return ["--quantization", "fp8"], (note,), True
+    return [], (f"vLLM's kernels for {method} do not take {bits} bits: run it with transformers, as quantlab does",), False

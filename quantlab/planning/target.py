@@ -1,0 +1,115 @@
+"""From what the user calls a model to the config.json that a plan is made from; no weights are looked at."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from quantlab.catalogue import Entry, entries, resolve
+from quantlab.catalogue.config import known_config
+from quantlab.errors import QuantlabError
+from quantlab.names import model_slug
+from quantlab.planning.counts import ParameterCount, count, stated
+from quantlab.recipe import SourceSpec
+
+
+class Target(NamedTuple):
+    """A model to be planned."""
+
+    slug: str
+    config: Mapping[str, Any] | None
+    """The contents of config.json; None for a name that no release bears: plan it from its stated parameters."""
+    source: str
+    """Where the config is from, in words."""
+    entry: Entry | None
+    warnings: tuple[str, ...] = ()
+
+    def parameters(self) -> ParameterCount:
+        """Its parameters, from the config or as stated. Raises QuantlabError where there is neither."""
+        if self.config is not None:
+            return count(self.config)
+        if not (self.entry and self.entry.parameters):
+            raise QuantlabError(f"nothing is known of {self.slug} but its name: name a folder with its config.json")
+        why = (
+            f"No release named {self.slug} is known: only the {self.entry.parameters / 1e9:g}B parameters that its name states were taken."
+        )
+        return stated(self.entry.parameters, self.entry.active, why)
+
+
+def target(name: str) -> Target:
+    """The model called `name`: an alias, `org/name[@revision]`, a folder, or a config.json.
+
+    A name that people use and no release bears resolves to itself with a warning and no config.
+    Raises QuantlabError for a name that nothing bears, a file that is no config, and a hub that cannot be reached.
+    """
+    known, alias = entries(), "-".join(name.lower().split())
+    if alias in known and not known[alias].exists:
+        return Target(alias, None, "the name itself", known[alias], (_warning(alias, known[alias]),))
+    path = Path(name).expanduser()
+    if path.is_file() and path.suffix == ".json":
+        return Target(model_slug(path.stem if path.stem != "config" else path.resolve().parent.name), _read(path), str(path), None)
+    found = resolve(name)
+    shipped = None if found.spec.revision else _shipped(found.slug, found.entry, known)
+    if shipped:
+        warnings = (*found.warnings, *((shipped.note,) if shipped.note.startswith("not the original") else ()))
+        return Target(found.slug, shipped.config, f"the catalogue: {shipped.source}", found.entry, warnings)
+    if found.spec.path:
+        return Target(found.slug, _read(_file_in(Path(found.spec.path))), found.spec.path, found.entry, found.warnings)
+    if found.spec.hub:
+        return Target(found.slug, _read(_from_hub(found.spec)), _place(found.spec), found.entry, found.warnings)
+    raise QuantlabError(f"{name} has no config.json that a plan could be made from: name a folder that has one")
+
+
+def _shipped(slug: str, entry: Entry | None, known: Mapping[str, Entry]) -> Any:
+    """The catalogue's config, unless the user's own file points the alias elsewhere."""
+    from quantlab.catalogue.entry import SHIPPED, read
+
+    if entry is None:
+        return None
+    alias = next((a for a, e in known.items() if e == entry), slug)
+    original = read(SHIPPED).get(alias)
+    return known_config(alias) if original and original.place == entry.place else None
+
+
+def _warning(alias: str, entry: Entry) -> str:
+    near = f"; the nearest real ones are {', '.join(entry.nearest)}" if entry.nearest else ""
+    return f"no release named {alias} is known{near}: what follows is estimated from the parameters that the name states"
+
+
+def _file_in(path: Path) -> Path:
+    if path.is_file():
+        raise QuantlabError(f"{path} is no config.json: a plan is made from the config.json of the original model, so name its folder")
+    if not (path / "config.json").is_file():
+        raise QuantlabError(f"{path} has no config.json: name a folder of a transformers model, or the file itself")
+    return path / "config.json"
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise QuantlabError(f"{path} cannot be read as JSON: {' '.join(str(error).split())[:120]}: name the model's config.json") from None
+    if not isinstance(found, dict):
+        raise QuantlabError(f"{path} is no config.json: it must be a JSON object")
+    return found
+
+
+def _place(spec: SourceSpec) -> str:
+    return f"{spec.hub}@{spec.revision}" if spec.revision else str(spec.hub)
+
+
+def _from_hub(spec: SourceSpec) -> Path:
+    """config.json of a hub repository, from the hub or as downloaded before."""
+    import huggingface_hub
+    import huggingface_hub.errors as errors
+
+    unreachable = (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, errors.HFValidationError)
+    try:
+        return Path(huggingface_hub.hf_hub_download(str(spec.hub), "config.json", revision=spec.revision))
+    except (*unreachable, OSError) as error:
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise QuantlabError(
+            f"cannot get config.json of {_place(spec)} from the hub ({reason}): check the name and the network, or name a folder with it"
+        ) from None

@@ -1,0 +1,96 @@
+"""GPUs: sources, names, counts, units, and the user's own file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from quantlab.catalogue.gpu import find_gpu, gpus, parse_gpus
+from quantlab.errors import QuantlabError
+
+
+@pytest.fixture(autouse=True)
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's own list, empty, and an empty current folder."""
+    path = tmp_path / "own.yaml"
+    path.write_text("")
+    monkeypatch.setenv("QUANTLAB_GPUS", str(path))
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    return path
+
+
+def test_every_figure_has_its_source_and_estimates_are_marked() -> None:
+    for name, gpu in gpus().items():
+        assert gpu.source.get("spec"), name
+        assert gpu.usable_estimated == ("usable_gib" not in gpu.source), name
+        # a GB is 10^9 bytes or, on cards that say 80 and mean it, a GiB: never more
+        assert 0.9 * gpu.memory_gb * 1e9 < gpu.usable_bytes <= gpu.memory_gb * 2**30, name
+        assert set(gpu.tflops) <= {"bf16", "fp8", "int8", "fp4"}, name
+
+
+def test_no_two_gpus_share_a_name() -> None:
+    names = [name for gpu in gpus().values() for name in (gpu.name, *gpu.aliases)]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize(
+    ("said", "name", "count"),
+    [
+        ("h100", "h100-sxm-80gb", 1),
+        ("h100:8", "h100-sxm-80gb", 8),
+        ("2xRTX 4090", "rtx-4090", 2),
+        ("NVIDIA GeForce RTX 5090", "rtx-5090", 1),
+        ("4090", "rtx-4090", 1),
+        ("A100_40GB:3", "a100-sxm-40gb", 3),
+        ("MI300X", "mi300x", 1),
+    ],
+)
+def test_names_are_found_as_people_write_them(said: str, name: str, count: int) -> None:
+    found = parse_gpus(said)
+    assert (found.gpu.name, found.count) == (name, count)
+
+
+def test_known_figures() -> None:
+    h100 = find_gpu("h100")
+    assert (h100.memory_gb, h100.usable_gib, h100.bandwidth_gb_per_second, h100.power_watts) == (80, 79.25, 3350, 700)
+    assert h100.usable_bytes == int(79.25 * 2**30)
+    assert h100.tflops["bf16"] == 989
+
+
+@pytest.mark.parametrize("said", ["h100:0", "h100:-1", "h100:many", "0xh100", "h100:1.5"])
+def test_a_count_that_is_none_is_refused(said: str) -> None:
+    with pytest.raises(QuantlabError, match="above 0"):
+        parse_gpus(said)
+
+
+def test_an_unknown_gpu_lists_the_nearest_first() -> None:
+    with pytest.raises(QuantlabError) as raised:
+        find_gpu("rtx-5080")
+    assert str(raised.value).split("known are ")[1].startswith("rtx-5090")
+    assert "\n" not in str(raised.value)
+
+
+def test_the_users_file_adds_and_replaces(own: Path) -> None:
+    own.write_text(
+        "h100-sxm-80gb: {memory_gb: 80, bandwidth_gb_per_second: 3000, aliases: [h100]}\n"
+        "My Card: {memory_gb: 10, bandwidth_gb_per_second: 99}\n"
+    )
+    assert find_gpu("h100").bandwidth_gb_per_second == 3000
+    mine = find_gpu("my card")
+    assert mine.usable_estimated
+    assert mine.usable_gib < 10
+    Path("gpus.yaml").write_text("my-card: {memory_gb: 20, bandwidth_gb_per_second: 99}\n")
+    assert find_gpu("My-Card").memory_gb == 20
+
+
+@pytest.mark.parametrize(
+    "text", ["- a\n- b\n", "mine: {memory_gb: -1, bandwidth_gb_per_second: 9}\n", "mine: {memory_gb: 24}\n", "mine: 3\n", "a: [\n"]
+)
+def test_a_file_that_is_no_list_of_gpus_is_refused_by_name(text: str, own: Path) -> None:
+    own.write_text(text)
+    with pytest.raises(QuantlabError, match=r"own\.yaml") as raised:
+        gpus()
+    assert "\n" not in str(raised.value)
