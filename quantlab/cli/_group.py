@@ -17,7 +17,7 @@ from quantlab.errors import QuantlabError, unknown
 
 FOLDER = Path(__file__).parent
 SECTIONS = {
-    "Run": ("run", "list", "show", "doctor", "clean"),
+    "Run": ("run", "endpoint", "list", "show", "doctor", "clean"),
     "Judge what was measured": ("check", "diff", "sensitivity"),
     "Stages, in the order of the pipeline": (
         "probe",

@@ -1,0 +1,135 @@
+"""A whole measurement of an endpoint: find out what it is, size the prompts, run the levels."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from quantlab.progress import Progress
+from quantlab.serving.address import Address, Api, Path
+from quantlab.serving.discovery import Found, Trial, find_api, find_model, try_out
+from quantlab.serving.load import run_level
+from quantlab.serving.prompts import PROBE_WORDS, prompt, words_for
+from quantlab.serving.protocols import Ask
+from quantlab.serving.records import EndpointRecord, Fault, Level, RequestRecord, Workload
+from quantlab.serving.request import Client
+from quantlab.serving.secrets import Key
+from quantlab.versions import installed
+
+UNKNOWN = "unknown"
+_BUSY_CLIENT = 0.7
+_OFF_TARGET = 0.1
+
+
+class Wanted(NamedTuple):
+    """What the user asks of an endpoint."""
+
+    address: Address
+    api: Api | None
+    """None: find out."""
+    model: str | None
+    key: Key | None
+    workload: Workload
+    seed: int = 0
+
+
+def measure(wanted: Wanted, progress: Progress) -> EndpointRecord:
+    """Measure an endpoint. Whatever it does is in the record; raises QuantlabError for a model that has to be named."""
+    return asyncio.run(_measure(wanted, progress))
+
+
+async def _measure(wanted: Wanted, progress: Progress) -> EndpointRecord:
+    async with Client(wanted.address, "chat/completions", wanted.key, wanted.workload.timeout_seconds) as client:
+        record = _blank(wanted)
+        found = Found(wanted.api, None) if wanted.api else await find_api(client)
+        if isinstance(found, Fault):
+            return record.model_copy(update={"fault": found})
+        client.path = wanted.address.path or _default_path(found.api)
+        record = record.model_copy(update={"api": found.api, "server": found.server, "url": wanted.address.url(client.path)})
+        model = await find_model(client, found.api, wanted.model)
+        if isinstance(model, Fault):
+            return record.model_copy(update={"fault": model})
+        trial = await try_out(client, model, wanted.workload.decode_tokens)
+        if isinstance(trial, Fault):
+            return record.model_copy(update={"model": model, "fault": trial})
+        words = await _words(client, Ask(model, "", 1, trial.ignore_end), trial.request, wanted.workload.prompt_tokens)
+        levels = await _levels(client, Ask(model, "", wanted.workload.decode_tokens, trial.ignore_end), words, wanted, progress)
+        return record.model_copy(
+            update={
+                "url": wanted.address.url(client.path),
+                "model": model,
+                "prompt_words": words,
+                "ignores_end": trial.ignore_end,
+                "levels": tuple(levels),
+                "notes": (*trial.notes, *_notes(levels, wanted.workload, trial)),
+            }
+        )
+
+
+def _default_path(api: Api) -> Path:
+    return "api/chat" if api == "ollama" else "chat/completions"
+
+
+def _blank(wanted: Wanted) -> EndpointRecord:
+    from quantlab.device import cores, cpu_name
+
+    api = wanted.api or "openai"
+    return EndpointRecord(
+        url=wanted.address.url(wanted.address.path or _default_path(api)),
+        api=api,
+        model=wanted.model or UNKNOWN,
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
+        client=f"{cpu_name()} ({cores()} cores)",
+        versions=installed(("quantlab", "aiohttp")),
+        workload=wanted.workload,
+    )
+
+
+async def _words(client: Client, ask: Ask, first: RequestRecord, tokens: int) -> int:
+    """How many words of ours are so many tokens of the server's; without its counts, as many words as tokens."""
+    second = await client.send(ask._replace(prompt=prompt(4 * PROBE_WORDS, -2)), time.perf_counter())
+    if first.prompt_tokens is None or second.prompt_tokens is None or second.fault:
+        return tokens
+    return words_for(tokens, ((PROBE_WORDS, first.prompt_tokens), (4 * PROBE_WORDS, second.prompt_tokens)))
+
+
+async def _levels(client: Client, ask: Ask, words: int, wanted: Wanted, progress: Progress) -> list[Level]:
+    load, levels = wanted.workload, list[Level]()
+    asks = (ask._replace(prompt=prompt(words, index, wanted.seed)) for index in itertools.count())
+    for concurrency in load.concurrency:
+        with progress.step(f"{ask.model}: {load.requests} requests, {concurrency} at a time", load.requests) as step:
+            levels.append(await run_level(client, concurrency, load.requests, asks, step.advance))
+        if levels[-1].summary.good == 0:
+            break
+    return levels
+
+
+def _notes(levels: list[Level], load: Workload, trial: Trial) -> list[str]:
+    """What a reader of the figures must know, one sentence each."""
+    requests = [r for level in levels for r in level.requests]
+    good = [r for r in requests if not r.fault]
+    notes = []
+    if any(r.counted_by == "events" for r in good):
+        notes.append("The server did not count output tokens: events with text were counted, and one may carry several tokens.")
+    elif any(r.output_tokens and len(r.event_seconds) < 0.9 * r.output_tokens for r in good):
+        notes.append("Events carry more than one token: inter-token latency is the time between events, not between tokens.")
+    if good and all(r.prompt_tokens is None for r in good):
+        notes.append(f"The server did not count prompt tokens: prompts have {load.prompt_tokens} words.")
+    elif any(abs((r.prompt_tokens or 0) - load.prompt_tokens) > max(4, _OFF_TARGET * load.prompt_tokens) for r in good):
+        notes.append(f"Prompts are not of the {load.prompt_tokens} tokens asked for: see the table.")
+    short = sum((r.output_tokens or 0) < load.decode_tokens for r in good)
+    if short:
+        notes.append(f"{short} of {len(good)} answers are shorter than {load.decode_tokens} tokens: the model ended them.")
+    notes += [f"Concurrency {lv.concurrency}: {lv.stopped}." for lv in levels if lv.stopped]
+    if len(levels) < len(load.concurrency):
+        skipped = ", ".join(str(c) for c in load.concurrency[len(levels) :])
+        notes.append(f"Concurrency {skipped} was not measured: the level before had no good answer.")
+    notes += [
+        f"Concurrency {lv.concurrency}: this client used {lv.client_cpu_share:.0%} of a core and may itself be the limit."
+        for lv in levels
+        if lv.client_cpu_share > _BUSY_CLIENT
+    ]
+    return notes
