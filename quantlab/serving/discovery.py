@@ -7,8 +7,9 @@ import time
 from typing import Any, NamedTuple
 
 from quantlab.errors import QuantlabError
+from quantlab.serving import protocols
 from quantlab.serving.address import Api, Path
-from quantlab.serving.prompts import PROBE_WORDS, prompt
+from quantlab.serving.prompts import prompt
 from quantlab.serving.protocols import Ask
 from quantlab.serving.records import Fault, RequestRecord
 from quantlab.serving.request import Client
@@ -59,17 +60,17 @@ async def find_model(client: Client, api: Api, wanted: str | None) -> str | Faul
     raise QuantlabError(f"the server has several models, name one with --model: {', '.join(sorted(names)[:12])}")
 
 
-async def try_out(client: Client, model: str, tokens: int) -> Trial | Fault:
+async def try_out(client: Client, model: str, words: int, tokens: int) -> Trial | Fault:
     """A first request, put in the way that the server takes: with `ignore_eos`, else without; chat, else completions."""
     if client.path.startswith("api/"):
-        answer = await client.send(Ask(model, prompt(PROBE_WORDS, -1), tokens), time.perf_counter())
+        answer = await client.send(Ask(model, prompt(words, -1), tokens), time.perf_counter())
         return answer.fault or Trial(client.path, False, answer)
     first: Fault | None = None
     paths = [client.path] if client.address.path else [client.path, _OTHER_PATH[client.path]]
     for path in paths:
         client.path = path
         for ignore_end in (True, False):
-            answer = await client.send(Ask(model, prompt(PROBE_WORDS, -1), tokens, ignore_end), time.perf_counter())
+            answer = await client.send(Ask(model, prompt(words, -1), tokens, ignore_end), time.perf_counter())
             if answer.fault is None:
                 note = f"/v1/{paths[0]} was refused ({first.message}); /v1/{path} was measured." if first and path != paths[0] else None
                 return Trial(path, ignore_end, answer, (note,) if note else ())
@@ -80,14 +81,25 @@ async def try_out(client: Client, model: str, tokens: int) -> Trial | Fault:
     return first
 
 
+async def count_prompt(client: Client, ask: Ask) -> int | None:
+    """How many tokens the server counts in a prompt; None where it does not say."""
+    answer = await call(client, "POST", client.path, protocols.count_body(client.path, ask))
+    return None if isinstance(answer, Fault) else protocols.counted_prompt(client.path, answer)
+
+
 async def get(client: Client, path: str) -> Any:
     """The JSON of a GET, or the fault that it met."""
+    return await call(client, "GET", path, None)
+
+
+async def call(client: Client, method: str, path: str, body: Any) -> Any:
+    """The JSON of an answer that is not streamed, or the fault that the request met."""
     import aiohttp
 
     try:
         async with (
             asyncio.timeout(client.timeout_seconds),
-            client.session.get(client.address.url(path), allow_redirects=False) as response,
+            client.session.request(method, client.address.url(path), json=body, allow_redirects=False) as response,
         ):
             if response.status != 200:
                 return await client.refusal(response)

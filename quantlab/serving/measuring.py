@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import time
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 from quantlab.progress import Progress
 from quantlab.serving.address import Address, Api, Path
-from quantlab.serving.discovery import Found, Trial, find_api, find_model, try_out
+from quantlab.serving.discovery import Found, count_prompt, find_api, find_model, try_out
 from quantlab.serving.load import run_level
-from quantlab.serving.prompts import PROBE_WORDS, prompt, words_for
+from quantlab.serving.prompts import probe_words, prompt, words_for
 from quantlab.serving.protocols import Ask
-from quantlab.serving.records import EndpointRecord, Fault, Level, RequestRecord, Workload
+from quantlab.serving.records import EndpointRecord, Fault, Level, Workload
 from quantlab.serving.request import Client
 from quantlab.serving.secrets import Key
 from quantlab.versions import installed
@@ -52,19 +51,22 @@ async def _measure(wanted: Wanted, progress: Progress) -> EndpointRecord:
         model = await find_model(client, found.api, wanted.model)
         if isinstance(model, Fault):
             return record.model_copy(update={"fault": model})
-        trial = await try_out(client, model, wanted.workload.decode_tokens)
+        few = probe_words(wanted.workload.prompt_tokens)[0]
+        trial = await try_out(client, model, few, wanted.workload.decode_tokens)
         if isinstance(trial, Fault):
             return record.model_copy(update={"model": model, "fault": trial})
-        words = await _words(client, Ask(model, "", 1, trial.ignore_end), trial.request, wanted.workload.prompt_tokens)
+        words = await _words(client, Ask(model, "", 1, trial.ignore_end), wanted.workload.prompt_tokens)
+        counted, words = words is not None, words or wanted.workload.prompt_tokens
         levels = await _levels(client, Ask(model, "", wanted.workload.decode_tokens, trial.ignore_end), words, wanted, progress)
         return record.model_copy(
             update={
                 "url": wanted.address.url(client.path),
                 "model": model,
                 "prompt_words": words,
+                "prompt_tokens_counted": counted,
                 "ignores_end": trial.ignore_end,
                 "levels": tuple(levels),
-                "notes": (*trial.notes, *_notes(levels, wanted.workload, trial)),
+                "notes": (*trial.notes, *_notes(levels, wanted.workload, counted)),
             }
         )
 
@@ -88,12 +90,13 @@ def _blank(wanted: Wanted) -> EndpointRecord:
     )
 
 
-async def _words(client: Client, ask: Ask, first: RequestRecord, tokens: int) -> int:
-    """How many words of ours are so many tokens of the server's; without its counts, as many words as tokens."""
-    second = await client.send(ask._replace(prompt=prompt(4 * PROBE_WORDS, -2)), time.perf_counter())
-    if first.prompt_tokens is None or second.prompt_tokens is None or second.fault:
-        return tokens
-    return words_for(tokens, ((PROBE_WORDS, first.prompt_tokens), (4 * PROBE_WORDS, second.prompt_tokens)))
+async def _words(client: Client, ask: Ask, tokens: int) -> int | None:
+    """How many words of ours are so many tokens of the server's; None where it does not count."""
+    few, many = probe_words(tokens)
+    counts = [await count_prompt(client, ask._replace(prompt=prompt(words, -words))) for words in (few, many)]
+    if counts[0] is None or counts[1] is None:
+        return None
+    return words_for(tokens, ((few, counts[0]), (many, counts[1])))
 
 
 async def _levels(client: Client, ask: Ask, words: int, wanted: Wanted, progress: Progress) -> list[Level]:
@@ -107,7 +110,7 @@ async def _levels(client: Client, ask: Ask, words: int, wanted: Wanted, progress
     return levels
 
 
-def _notes(levels: list[Level], load: Workload, trial: Trial) -> list[str]:
+def _notes(levels: list[Level], load: Workload, counted: bool) -> list[str]:
     """What a reader of the figures must know, one sentence each."""
     requests = [r for level in levels for r in level.requests]
     good = [r for r in requests if not r.fault]
@@ -117,7 +120,8 @@ def _notes(levels: list[Level], load: Workload, trial: Trial) -> list[str]:
     elif any(r.output_tokens and len(r.event_seconds) < 0.9 * r.output_tokens for r in good):
         notes.append("Events carry more than one token: inter-token latency is the time between events, not between tokens.")
     if good and all(r.prompt_tokens is None for r in good):
-        notes.append(f"The server did not count prompt tokens: prompts have {load.prompt_tokens} words.")
+        sized = f"about {load.prompt_tokens} tokens by its count of two others" if counted else f"{load.prompt_tokens} words"
+        notes.append(f"The server's streams do not count prompt tokens: prompts have {sized}.")
     elif any(abs((r.prompt_tokens or 0) - load.prompt_tokens) > max(4, _OFF_TARGET * load.prompt_tokens) for r in good):
         notes.append(f"Prompts are not of the {load.prompt_tokens} tokens asked for: see the table.")
     short = sum((r.output_tokens or 0) < load.decode_tokens for r in good)

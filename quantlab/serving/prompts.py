@@ -18,13 +18,17 @@ _TEXT = (
     "class control field development role effort rate heart drug show leader light voice wife police mind price report decision"
 )
 WORDS = tuple(_TEXT.split())
-PROBE_WORDS = 64
 
 
 def prompt(words: int, index: int, seed: int = 0) -> str:
     """The prompt of an index: the same words for the same index and seed."""
     generator = random.Random(f"{seed}/{index}")
     return " ".join(generator.choice(WORDS) for _ in range(max(1, words)))
+
+
+def probe_words(tokens: int) -> tuple[int, int]:
+    """Two lengths in words to be counted, both surely shorter than what is asked for."""
+    return max(4, tokens // 8), max(8, tokens // 2)
 
 
 def words_for(tokens: int, counted: tuple[tuple[int, int], tuple[int, int]]) -> int:

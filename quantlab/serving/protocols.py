@@ -31,6 +31,8 @@ class Event(NamedTuple):
 
     text: bool = False
     """Whether it carries generated text (of reasoning, too)."""
+    token: bool = False
+    """Whether it stands for a token: text, or none yet because the token is a part of a character."""
     finish_reason: str | None = None
     prompt_tokens: int | None = None
     output_tokens: int | None = None
@@ -49,6 +51,21 @@ def body(path: Path, ask: Ask) -> dict[str, Any]:
     text = {"messages": [{"role": "user", "content": ask.prompt}]} if path == "chat/completions" else {"prompt": ask.prompt}
     wanted = {"model": ask.model, **text, "max_tokens": ask.tokens, "temperature": 0, "stream": True}
     return wanted | {"stream_options": {"include_usage": True}} | ({"ignore_eos": True} if ask.ignore_end else {})
+
+
+def count_body(path: Path, ask: Ask) -> dict[str, Any]:
+    """The JSON of a request that is not streamed: one token, to have the server count the prompt."""
+    wanted = body(path, ask._replace(tokens=1)) | {"stream": False}
+    return {name: value for name, value in wanted.items() if name != "stream_options"}
+
+
+def counted_prompt(path: Path, answer: Any) -> int | None:
+    """The prompt's tokens in an answer that was not streamed."""
+    found = answer if isinstance(answer, dict) else {}
+    if path.startswith("api/"):
+        return _count(found.get("prompt_eval_count"))
+    usage = found.get("usage")
+    return _count(usage.get("prompt_tokens")) if isinstance(usage, dict) else None
 
 
 def decoder(path: Path) -> ServerSentEvents | JsonLines:
@@ -86,8 +103,11 @@ def _openai(path: Path, payload: dict[str, Any]) -> Event:
     if not isinstance(said, dict):
         raise Malformed("an event whose delta has another shape")
     names = ("content", "reasoning_content", "reasoning") if path == "chat/completions" else ("text",)
+    text = any(said.get(name) for name in names)
+    pending = any(said.get(name) == "" for name in names) and "role" not in said and choice.get("finish_reason") is None
     return Event(
-        text=any(said.get(name) for name in names),
+        text=text,
+        token=text or pending,
         finish_reason=_text(choice.get("finish_reason")),
         prompt_tokens=_count(usage.get("prompt_tokens")),
         output_tokens=_count(usage.get("completion_tokens")),
@@ -101,8 +121,10 @@ def _ollama(path: Path, payload: dict[str, Any]) -> Event:
     if not isinstance(said, dict):
         raise Malformed("an object whose message has another shape")
     durations = {"prompt": "prompt_eval_duration", "decode": "eval_duration", "load": "load_duration"}
+    text = any(said.get(name) for name in ("content", "response", "thinking"))
     return Event(
-        text=any(said.get(name) for name in ("content", "response", "thinking")),
+        text=text,
+        token=text,
         finish_reason=(_text(payload.get("done_reason")) or "stop") if payload["done"] else None,
         prompt_tokens=_count(payload.get("prompt_eval_count")),
         output_tokens=_count(payload.get("eval_count")),

@@ -59,7 +59,7 @@ class RequestRecord(Frozen):
     prompt_tokens: int | None = None
     """By the server's own count; None where it did not say."""
     output_tokens: int | None = None
-    """By the server's own count, else the number of events (see `counted_by`)."""
+    """By the server's own count, else the number of events that stand for a token (see `counted_by`)."""
     counted_by: Literal["server", "events"] = "events"
     finish_reason: str | None = None
     server_prompt_seconds: float | None = None
@@ -166,6 +166,8 @@ class EndpointRecord(Frozen):
     workload: Workload
     prompt_words: int | None = None
     """Words per prompt, chosen so that the server counts about the tokens asked for."""
+    prompt_tokens_counted: bool = False
+    """Whether the server counted the tokens of two prompts that the words were chosen by."""
     ignores_end: bool = False
     """Whether the server was asked to go on past the model's end of text, so that all answers have the same length."""
     levels: tuple[Level, ...] = ()

@@ -126,10 +126,12 @@ class _Seen:
     def __init__(self, sent: float) -> None:
         self.sent, self.stage = sent, "no answer yet"
         self.events: list[float] = []
+        self.tokens = 0
         self._last = Event()
         self._done = False
 
     def add(self, event: Event, now: float) -> None:
+        self.tokens += event.token
         if event.text:
             self.events.append(now - self.sent)
             self.stage = f"after {len(self.events)} events with text"
@@ -154,7 +156,7 @@ class _Seen:
             event_seconds=tuple(round(seconds, 6) for seconds in self.events),
             end_seconds=round(time.perf_counter() - self.sent, 6),
             prompt_tokens=last.prompt_tokens,
-            output_tokens=last.output_tokens if counted else len(self.events),
+            output_tokens=last.output_tokens if counted else self.tokens,
             counted_by="server" if counted else "events",
             finish_reason=last.finish_reason,
             server_prompt_seconds=last.seconds.get("prompt"),

@@ -99,14 +99,15 @@ async def end(writer: asyncio.StreamWriter) -> None:
 
 def chat_event(text: str | None = None, finish: str | None = None, usage: dict[str, int] | None = None) -> str:
     """An event of OpenAI's chat stream."""
-    choices = [] if usage else [{"index": 0, "delta": {} if text is None else {"content": text}, "finish_reason": finish}]
+    delta = {} if text is None else {"content": text} if text else {"role": "assistant", "content": ""}
+    choices = [] if usage else [{"index": 0, "delta": delta, "finish_reason": finish}]
     return f"data: {json.dumps({'object': 'chat.completion.chunk', 'choices': choices, 'usage': usage})}\n\n"
 
 
 MODELS = json.dumps({"object": "list", "data": [{"id": "tiny", "object": "model"}]})
 
 
-def openai(play: Play, seen_prompt_tokens: bool = True) -> Play:
+def openai(play: Play) -> Play:
     """A server that lists one model and has no Ollama API; chats are played."""
 
     async def serve(request: Request, writer: asyncio.StreamWriter) -> None:
@@ -127,6 +128,9 @@ def tokens_of(request: Request) -> int:
 
 async def good_chat(request: Request, writer: asyncio.StreamWriter, seconds: float = 0.0) -> None:
     """A good answer of as many tokens as asked for, one an event, with usage."""
+    if not request.json["stream"]:
+        await answer(writer, json.dumps({"choices": [{"message": {"content": "w"}}], "usage": {"prompt_tokens": tokens_of(request)}}))
+        return
     await begin(writer)
     await piece(writer, chat_event(""))
     for n in range(request.json["max_tokens"]):

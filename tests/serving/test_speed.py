@@ -72,7 +72,7 @@ def test_a_good_server(serve: Serve, measured: Measured) -> None:
         assert level.summary.good == 6 and level.summary.output_tokens == 48
         assert all(r.prompt_tokens == 40 and r.counted_by == "server" and len(r.event_seconds) == 8 for r in level.requests)
     prompts = [r.json["messages"][0]["content"] for r in server.seen if r.method == "POST"]
-    assert len(prompts) == len(set(prompts)) == 2 + 1 + 6 + 2 + 6
+    assert len(prompts) == len(set(prompts)) == 1 + 2 + 1 + 6 + 2 + 6
     assert EndpointRecord.model_validate_json(record.model_dump_json()) == record
     assert "| 1 | 6 / 6 |" in markdown(record)
 
@@ -103,7 +103,7 @@ def test_a_server_that_does_not_count_gets_its_events_counted_and_a_note(serve: 
     assert record.prompt_words == 40
     assert all(r.counted_by == "events" and r.output_tokens == 8 and r.fault is None for lv in record.levels for r in lv.requests)
     assert any("did not count output tokens" in note for note in record.notes)
-    assert any("did not count prompt tokens" in note for note in record.notes)
+    assert any("prompts have 40 words" in note for note in record.notes)
 
 
 def test_several_tokens_in_an_event_are_said(serve: Serve, measured: Measured) -> None:
@@ -150,3 +150,13 @@ def test_a_server_without_chat_or_ignore_eos_is_asked_in_its_own_way(serve: Serv
     assert (record.url.removeprefix("http://127.0.0.1:").partition("/")[2], record.ignores_end) == ("v1/completions", False)
     assert record.levels[0].summary.good == 6
     assert any("/v1/completions was measured" in note for note in record.notes)
+
+
+def test_a_token_that_is_a_part_of_a_character_counts_and_a_role_does_not(serve: Serve, measured: Measured) -> None:
+    async def partial(request: Request, writer: asyncio.StreamWriter) -> None:
+        await begin(writer)
+        stream = chat_event("") + chat_event(" a") + chat_event("?").replace('"?"', '""') + chat_event("é") + chat_event(finish="stop")
+        await piece(writer, stream + "data: [DONE]\n\n")
+
+    record = measured(serve(openai(partial)).url, requests=3, concurrency=(1,))
+    assert [(len(r.event_seconds), r.output_tokens) for r in record.levels[0].requests] == [(2, 3)] * 3
