@@ -77,6 +77,14 @@ class SampledMemory(Frozen):
     """The last look: of a process that was killed, what it held shortly before."""
 
     @property
+    def last_words(self) -> str:
+        """Of a process that died: what it held when it was last looked at, and what it did then."""
+        held = self.last.tree_pss_bytes if self.last.tree_pss_bytes is not None else self.last.tree_rss_bytes
+        on_gpus = [f"{gpu.tree_bytes / 1e9:.2f} GB of {gpu.name}" for gpu in self.last.gpus if gpu.tree_bytes]
+        parts = [f"{held / 1e9:.2f} GB of memory", *on_gpus]
+        return f"it last held {' and '.join(parts)}, in step `{self.last.step}`"
+
+    @property
     def peak_above_empty_bytes(self) -> int | None:
         """Peak of the tree above the empty engine process: PSS, else RSS."""
         if self.empty is None:

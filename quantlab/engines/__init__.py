@@ -6,9 +6,11 @@ An engine is a module with `SUMMARY`, `FORMATS` (what it runs), `EXTRA`, `REQUIR
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 from quantlab import registry
+from quantlab.analysis.roofline import WeightReads
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,6 +24,10 @@ class EngineMemory(NamedTuple):
 
     weights_bytes: int
     kv_cache_bytes: int
+    state_bytes: int = 0
+    """Recurrent states, which do not grow with the context."""
+    by_device: Mapping[str, int] = {}
+    """Weights by place, where the model lies in several."""
 
 
 class Engine(Protocol):
@@ -37,6 +43,10 @@ class Engine(Protocol):
     threads: int | None
     dense: bool
     """Whether weight-only quantized layers run as dense layers that were dequantized once."""
+    cache_dtype: str
+    """What keys and values are stored in."""
+    context_tokens: int | None
+    """The longest context that the model was made for; None where it does not say."""
 
     def logits(self, token_ids: NDArray[np.int64]) -> NDArray[np.float32]:
         """Teacher-forced next-token logits of one window: (length,) token ids to (length, vocabulary)."""
@@ -55,6 +65,10 @@ class Engine(Protocol):
         ...
 
     def memory(self) -> EngineMemory: ...
+
+    def weight_reads(self) -> WeightReads:
+        """What a decode must read of the weights."""
+        ...
 
     def close(self) -> None: ...
 

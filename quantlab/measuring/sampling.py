@@ -74,8 +74,9 @@ class Watch:
             self._times.append(now)
         if sample["tree_rss_bytes"] or self.pid is None:  # a tree that is gone holds nothing, and its last look stays
             self.last = sample if pss is not None or not self.last else sample | {"tree_pss_bytes": self.last["tree_pss_bytes"]}
-            self.peak = _highest(self.peak, sample)
-            self.steps[self.step] = _highest(self.steps.get(self.step, {}), sample)
+            if not self.glance:
+                self.peak = _highest(self.peak, sample)
+                self.steps[self.step] = _highest(self.steps.get(self.step, {}), sample)
         return sample
 
     def summary(self) -> dict[str, Any]:

@@ -6,12 +6,14 @@ exact logits are the head applied to a whole window.
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from quantlab.device import Device
+from quantlab.engines._placement import placement
 from quantlab.errors import QuantlabError
 from quantlab.files import new_folder, write_text
 from quantlab.head import Head, HeadSpec, load_head, spec_of
@@ -97,11 +99,12 @@ def run(root: Path, model: str, device: Device, progress: Progress) -> Reference
     dtype = recipe.reference.dtype
     if dtype == "auto":
         dtype = "float32" if source.parameters * 4 * 1.3 < device.memory_bytes else source.dtype
+    offload = root / ".quantlab" / "offload"
     with progress.step(f"{model}: loading the reference in {dtype}"):
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             prepared.weights,
             dtype=getattr(torch, dtype),
-            device_map={"": device.device},
+            **placement(device.device, str(offload)),
             trust_remote_code=source.trust_remote_code,
             use_safetensors=True,
         )
@@ -109,6 +112,7 @@ def run(root: Path, model: str, device: Device, progress: Progress) -> Reference
     with new_folder(folder_of(root, model)) as folder:
         info = _compute(loaded.eval(), token_ids, folder, (prepared.text().evaluation_sha256, source.revision), device, progress)
         write_text(folder / "reference.json", info.model_dump_json(indent=2) + "\n")
+    shutil.rmtree(offload, ignore_errors=True)
     return info
 
 
@@ -117,20 +121,22 @@ def _compute(
 ) -> ReferenceInfo:
     import numpy as np
     import torch
+    from accelerate.utils import align_module_device
 
     digest, revision = about
     module = model.get_output_embeddings()
     caught: list[Any] = []
     module.register_forward_pre_hook(lambda _module, inputs: caught.append(inputs[0]))
-    weight = module.weight.detach().cpu()
-    head = Head(weight, None if getattr(module, "bias", None) is None else module.bias.detach().cpu(), spec_of(model.config))
+    with align_module_device(module):  # brings a head that was offloaded
+        weight = module.weight.detach().cpu()
+        head = Head(weight, None if getattr(module, "bias", None) is None else module.bias.detach().cpu(), spec_of(model.config))
     windows, length = token_ids.shape
     dtype = str(weight.dtype).removeprefix("torch.")
     kept = np.dtype("int16" if dtype == "bfloat16" else dtype)
     hidden = np.lib.format.open_memmap(folder / "hidden.npy", mode="w+", dtype=kept, shape=(windows, length, weight.shape[1]))
     with progress.step("reference: hidden states of the evaluation text", windows) as step, torch.inference_mode():
         for i, ids in enumerate(token_ids):
-            logits = model(input_ids=torch.from_numpy(ids)[None].to(device.device), use_cache=False).logits[0].float().cpu().numpy()
+            logits = model(input_ids=torch.from_numpy(ids)[None].to(device.places.first), use_cache=False).logits[0].float().cpu().numpy()
             hidden[i] = _packed(caught.pop()[0].to(weight.dtype))
             caught.clear()
             if i == 0:

@@ -46,7 +46,7 @@ def run(cell: Cell, device: Device, progress: Progress, linears: bool = False, w
     began = time.monotonic()
     with progress.step(f"{cell.variant.slug}: loading both models as dense layers"):
         plain = _plain(cell.prepared.weights, dtype, device, source.trust_remote_code)
-        swap = Swap(plain, dense_model(checkpoint, dtype, device.device), linears)
+        swap = Swap(plain, dense_model(checkpoint, dtype, device.places.first), linears)
     done = Items(cell.root, checkpoint.sha256, "sensitivity")
     settings = key_of(METRICS_VERSION, reference.info.model_dump(), linears, device.name, installed(("torch", "transformers")))
     found: list[dict[str, float]] = []
@@ -57,7 +57,7 @@ def run(cell: Cell, device: Device, progress: Progress, linears: bool = False, w
             values = done.get(key_of(settings, i)) or {}
             if not values:
                 logits = reference.logits(i)
-                for part, other in swap.logits(torch.from_numpy(ids)[None].to(device.device)):
+                for part, other in swap.logits(torch.from_numpy(ids)[None].to(device.places.first)):
                     values[part] = float(window_values(logits, other, ids).kl.mean())
                     step.advance()
                 done.add({key_of(settings, i): values})
@@ -116,7 +116,7 @@ def _load(weights: Path, dtype: torch.dtype, device: str, trust_remote_code: boo
 
 
 def _plain(weights: Path, dtype: torch.dtype, device: Device, trust_remote_code: bool) -> Any:
-    return _load(weights, dtype, device.device, trust_remote_code).eval()
+    return _load(weights, dtype, device.places.first, trust_remote_code).eval()
 
 
 class Swap:
