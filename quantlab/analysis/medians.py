@@ -26,7 +26,7 @@ def median(samples: Sequence[float]) -> Median | None:
 
 def _coverage(n: int, k: int) -> float:
     """P[x(k) <= median <= x(n+1-k)] = 1 - 2 P[Binomial(n, 1/2) < k]."""
-    return 1 - 2 * sum(math.comb(n, j) for j in range(k)) / 2**n
+    return float(1 - 2 * sum(math.comb(n, j) for j in range(k)) / 2**n)
 
 
 def paired_ratio(ours: Sequence[float], theirs: Sequence[float]) -> Median | None:
