@@ -116,7 +116,7 @@ def _notes(levels: list[Level], load: Workload, counted: bool) -> list[str]:
     good = [r for r in requests if not r.fault]
     notes = []
     if any(r.counted_by == "events" for r in good):
-        notes.append("The server did not count output tokens: events with text were counted, and one may carry several tokens.")
+        notes.append("The server did not count output tokens: events were counted, and one may carry several tokens.")
     elif any(r.output_tokens and len(r.event_seconds) < 0.9 * r.output_tokens for r in good):
         notes.append("Events carry more than one token: inter-token latency is the time between events, not between tokens.")
     if good and all(r.prompt_tokens is None for r in good):
@@ -124,7 +124,7 @@ def _notes(levels: list[Level], load: Workload, counted: bool) -> list[str]:
         notes.append(f"The server's streams do not count prompt tokens: prompts have {sized}.")
     elif any(abs((r.prompt_tokens or 0) - load.prompt_tokens) > max(4, _OFF_TARGET * load.prompt_tokens) for r in good):
         notes.append(f"Prompts are not of the {load.prompt_tokens} tokens asked for: see the table.")
-    short = sum((r.output_tokens or 0) < load.decode_tokens for r in good)
+    short = sum((r.output_tokens or 0) < load.decode_tokens and r.finish_reason != "length" for r in good)
     if short:
         notes.append(f"{short} of {len(good)} answers are shorter than {load.decode_tokens} tokens: the model ended them.")
     notes += [f"Concurrency {lv.concurrency}: {lv.stopped}." for lv in levels if lv.stopped]

@@ -51,7 +51,7 @@ _HEADS = (
 )
 _MEANING = (
     "TTFT: time to first token. TPOT: (last - first token) / (tokens - 1) per request. ITL: between one event and the next. "
-    "Medians in brackets with their interval (95 % where there are 6 requests or more). Only good requests count; "
+    "Medians with their interval in brackets (95 % from 6 requests on). Only good requests count; "
     f"{_NONE} where there are too few for a percentile. The clock is the client's, network and queue included."
 )
 

@@ -76,13 +76,13 @@ class Client:
                     if len(seen.events) > 16 * ask.tokens + 1024:
                         raise Malformed(f"{len(seen.events):,} events for {ask.tokens:,} tokens: the server does not heed the limit")
                     if event.done:
-                        return seen.missing()
+                        return seen.missing(ask.tokens)
             for payload in decoder.end():
                 event = protocols.read(self.path, payload)
                 if event.error:
                     return self.fault("error_in_stream", event.error, response.status)
                 seen.add(event, time.perf_counter())
-            return seen.missing()
+            return seen.missing(ask.tokens)
 
     async def _unstreamed(self, response: aiohttp.ClientResponse) -> Fault:
         """A whole JSON body where a stream was asked for: an error, or a server that cannot stream."""
@@ -143,10 +143,14 @@ class _Seen:
             seconds={**before.seconds, **event.seconds},
         )
 
-    def missing(self) -> Fault | None:
-        """What a stream that has ended lacks: its end, or any text."""
-        if not self._done and self._last.finish_reason is None:
-            return Fault(kind="dropped", message=f"the stream ended before the answer did, {self.stage}")
+    def missing(self, asked: int) -> Fault | None:
+        """What a stream that has ended lacks: an end of the answer, or any text.
+
+        `[DONE]` alone is no end: llama-cpp-python sends it, too, to a request that it interrupts for another one.
+        """
+        if self._last.finish_reason is None and not (self._done and self.tokens >= asked):
+            how = "the server broke the answer off" if self._done else "the stream ended before the answer did"
+            return Fault(kind="dropped", message=f"{how}, {self.stage}")
         return None if self.events else Fault(kind="empty", message="a complete answer without any text")
 
     def record(self, sent_seconds: float, fault: Fault | None) -> RequestRecord:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import socket
 import subprocess
@@ -18,12 +19,14 @@ import pytest
 from quantlab.progress import Progress
 from quantlab.serving.address import parse
 from quantlab.serving.discovery import call, count_prompt
+from quantlab.serving.echo import OFFERED
 from quantlab.serving.measuring import Wanted, measure
 from quantlab.serving.prompts import prompt, words_for
 from quantlab.serving.protocols import Ask, body
 from quantlab.serving.records import EndpointRecord, RequestRecord, Workload
 from quantlab.serving.request import Client
 from quantlab.serving.secrets import Key
+from quantlab.serving.tasks import TasksWanted, evaluate
 
 KEY = "sk-local-0123456789"
 
@@ -51,6 +54,7 @@ def served(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     """The URL of a server that wants a key, and gives log-probabilities of whole prompts."""
     port, log = _free_port(), tmp_path_factory.mktemp("server") / "log"
     options = {"model": prepared / "f16.gguf", "host": "127.0.0.1", "port": port, "n_ctx": 1024, "logits_all": True, "api_key": KEY}
+    options |= {"interrupt_requests": False}  # by default it breaks a request off for the next one
     arguments = [part for name, value in options.items() for part in (f"--{name}", str(value))]
     with log.open("wb") as file:
         process = subprocess.Popen(
@@ -120,3 +124,66 @@ def test_a_real_server_refuses_what_does_not_fit_its_context(served: str) -> Non
     faults = [r.fault for r in (*record.levels[0].warmup, *record.levels[0].requests)]
     assert len(faults) == 3 and all(fault is not None for fault in faults)  # it ends such a stream without a word
     assert record.levels[0].summary.good == 0
+
+
+@pytest.fixture
+def task_files(tmp_path: Path) -> tuple[str, str]:
+    """A multiple-choice task and a generative one over four questions of their own."""
+    docs = [
+        {"q": f"the quick brown {word} jumps over", "choices": [" the lazy dog", " a small grey mice"], "gold": n % 2}
+        for n, word in enumerate(("fox", "cat", "dog", "stove"))
+    ]
+    (tmp_path / "docs.jsonl").write_text("".join(json.dumps(doc) + "\n" for doc in docs))
+    common = {
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": str(tmp_path / "docs.jsonl")}},
+        "test_split": "test",
+        "doc_to_text": "{{q}}",
+    }
+    choice = {"task": "tiny_choice", "output_type": "multiple_choice", "doc_to_choice": "{{choices}}", "doc_to_target": "gold"}
+    choice |= {"target_delimiter": "", "metric_list": [{"metric": "acc"}]}
+    free = {"task": "tiny_free", "output_type": "generate_until", "doc_to_target": "{{choices[0]}}"}
+    free |= {"generation_kwargs": {"until": ["\n\n"], "max_gen_toks": 8}, "metric_list": [{"metric": "exact_match"}]}
+    paths = []
+    for task in (choice, free):
+        paths.append(tmp_path / f"{task['task']}.yaml")
+        paths[-1].write_text(json.dumps(common | task))  # JSON is YAML
+    return str(paths[0]), str(paths[1])
+
+
+def _evaluate(served: str, task_files: tuple[str, str], tokenizer: Path | None) -> tuple[EndpointRecord, list[dict[str, Any]]]:
+    load = Workload(requests=1, prompt_tokens=40, decode_tokens=8, timeout_seconds=30, concurrency=(1,))
+    record = measure(Wanted(parse(served + "/v1/completions"), None, None, Key(KEY), load), Progress(quiet=True))
+    wanted = TasksWanted(task_files, "hub", 4, str(tokenizer) if tokenizer else None, 0)
+    return evaluate(record, parse(served), Key(KEY), wanted, Progress(quiet=True))
+
+
+def test_log_likelihoods_through_the_server_are_the_models_own(served: str, task_files: tuple[str, str], source: Path, dense: Any) -> None:
+    """The server runs the F16 file in llama.cpp, the comparison the same weights in float32 in transformers."""
+    import torch
+    from transformers import AutoTokenizer
+
+    record, rows = _evaluate(served, task_files, source)
+    assert record.prompt_logprobs == OFFERED
+    result = record.tasks["tiny_choice"].result
+    assert result is not None and result.score.n == 4 and result.metric == "acc"
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    docs = [json.loads(line) for line in (Path(task_files[0]).parent / "docs.jsonl").read_text().splitlines()]
+    for row in (r for r in rows if r["task"] == "tiny_choice"):
+        doc = docs[row["doc_id"]]
+        for choice, (said, _) in zip(doc["choices"], json.loads(row["response"]), strict=True):
+            ids, context = tokenizer(doc["q"] + choice).input_ids, len(tokenizer(doc["q"]).input_ids)
+            with torch.inference_mode():
+                logprobs = dense(torch.tensor([ids])).logits[0].log_softmax(-1)
+            expected = sum(float(logprobs[i - 1, ids[i]]) for i in range(context, len(ids)))
+            assert said == pytest.approx(expected, abs=0.02 * (len(ids) - context))
+    free = record.tasks["tiny_free"].result
+    assert free is not None and free.score.n == 4
+    assert KEY not in record.model_dump_json() + json.dumps(rows)
+
+
+def test_without_a_tokenizer_only_the_generative_task_runs(served: str, task_files: tuple[str, str]) -> None:
+    record, rows = _evaluate(served, task_files, None)
+    failure = record.tasks["tiny_choice"].failure
+    assert failure is not None and "--tokenizer" in failure.reason and record.tasks["tiny_choice"].result is None
+    assert {row["task"] for row in rows} == {"tiny_free"}

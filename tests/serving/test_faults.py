@@ -32,6 +32,12 @@ async def _cut(request: Request, writer: asyncio.StreamWriter) -> None:
     await end(writer)
 
 
+async def _interrupted(request: Request, writer: asyncio.StreamWriter) -> None:
+    await _three(writer)
+    await piece(writer, "data: [DONE]\n\n")
+    await end(writer)
+
+
 async def _not_json(request: Request, writer: asyncio.StreamWriter) -> None:
     await _three(writer)
     await piece(writer, "data: {not json}\n\n")
@@ -82,6 +88,7 @@ async def _unstreamed(request: Request, writer: asyncio.StreamWriter) -> None:
 IN_STREAM = [
     (_drop, "dropped", "after 3 events", 3),
     (_cut, "dropped", "before the answer did, after 3 events", 3),
+    (_interrupted, "dropped", "broke the answer off, after 3 events", 3),
     (_not_json, "malformed", "no JSON", 3),
     (_not_events, "malformed", "no server-sent event", 3),
     (_not_choices, "malformed", "another shape", 3),
