@@ -3,7 +3,7 @@
     python benchmarks/divergence_vs_llama_cpp.py REFERENCE.gguf VARIANT.gguf TOKENIZER_FOLDER [--windows 8] [--length 512]
 
 Both read the embedded evaluation text. llama-perplexity is built once, from the source that the installed
-llama-cpp-python vendors, into quantlab's cache (about five minutes on two cores; cmake and a C++ compiler are needed).
+llama-cpp-python vendors, into quantlab's cache (see llama_tools.py).
 It stores log-probabilities in 16 bits, ours are exact: that is the difference to be seen. Printed are both columns of
 statistics, and the tokens per second of each, loading included, with their ratio.
 """
@@ -11,7 +11,6 @@ statistics, and the tokens per second of each, loading included, with their rati
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import subprocess
 import tempfile
@@ -19,30 +18,12 @@ import time
 from pathlib import Path
 
 import numpy as np
+from llama_tools import ENVIRONMENT, build
 
 from quantlab.analysis.divergence import summarize, window_values
 from quantlab.device import cores
 from quantlab.engines.llama_cpp import LlamaCppEngine
-from quantlab.gguf.converter import llama_cpp_source
-from quantlab.pypi import cache_folder
 from quantlab.text import embedded_passages
-
-ENVIRONMENT = os.environ | {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "active")}
-
-
-def build() -> Path:
-    """The path of llama-perplexity."""
-    source = llama_cpp_source()
-    folder = cache_folder() / "llama-tools" / source.parent.parent.name
-    binary = folder / "bin" / "llama-perplexity"
-    if not binary.exists():
-        options = ["-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_BUILD_EXAMPLES=OFF", "-DLLAMA_BUILD_SERVER=OFF", "-DLLAMA_BUILD_TOOLS=ON"]
-        options += ["-DCMAKE_BUILD_TYPE=Release", "-DLLAMA_CURL=OFF"]
-        subprocess.run(["cmake", "-S", str(source), "-B", str(folder), *options], check=True, stdout=subprocess.DEVNULL)
-        target = ["--target", "llama-perplexity", "-j", str(cores())]
-        subprocess.run(["cmake", "--build", str(folder), *target], check=True, stdout=subprocess.DEVNULL)
-    return binary
-
 
 Found = tuple[dict[str, float], float]
 """Statistics by name, and seconds."""
@@ -109,7 +90,7 @@ def main() -> None:
     parser.add_argument("--windows", type=int, default=8)
     parser.add_argument("--length", type=int, default=512)
     arguments = parser.parse_args()
-    binary, text = build(), "\n\n".join(embedded_passages("evaluation"))
+    binary, text = build("llama-perplexity"), "\n\n".join(embedded_passages("evaluation"))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "text.txt"
         path.write_text(text, encoding="utf-8")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from quantlab import device
+from quantlab.cell import require_memory
 from quantlab.device import Gpu, find, process_memory
-from quantlab.errors import QuantlabError
+from quantlab.errors import CellFailure, QuantlabError
 
 TWO = tuple(Gpu(index=i, uuid=f"GPU-{i}", name=f"card {i}", memory_bytes=(i + 1) * 2**30, driver="1") for i in range(2))
 
@@ -31,8 +32,30 @@ def test_what_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device, "gpus", lambda: TWO)
     with pytest.raises(QuantlabError, match=r"no cuda:2 here: the driver shows cuda:0 \(card 0\), cuda:1 \(card 1\)"):
         find("cuda:2")
-    with pytest.raises(QuantlabError, match="unknown device 'tpu'"):
-        find("tpu")
+    for wrong in ("tpu", "cuda:0,", "cuda:0;1", "cpu,cuda:0", "cuda:0,disk,cpu", "cuda:a", "disk"):
+        with pytest.raises(QuantlabError, match=f"unknown device '{wrong}'"):
+            find(wrong)
+    with pytest.raises(QuantlabError, match="names a GPU twice"):
+        find("cuda:1,1")
+    with pytest.raises(QuantlabError, match="there is no cuda:5 here"):
+        find("cuda:0,5")
+
+
+def test_several_places_for_one_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "gpus", lambda: TWO)
+    both, spilling = find("cuda:1,0"), find("cuda:0,cpu,disk")
+    assert both.places.gpus == (1, 0) and both.places.first == "cuda:1" and both.places.several
+    assert both.name == "card 1 + card 0" and both.memory_bytes == 3 * 2**30 and [g.uuid for g in both.used_gpus] == ["GPU-1", "GPU-0"]
+    assert spilling.memory_bytes == 2**30 + find("cpu").memory_bytes and spilling.name.endswith(" + disk")
+    assert not find("cuda:1").places.several and not find("cpu").places.several and find("cpu,disk").places.several
+    require_memory(spilling, 10**15, "a model that may lie on the disk")
+    with pytest.raises(CellFailure, match=r"has 3\.0 GiB"):
+        require_memory(both, 10**12, "a model")
+
+
+def test_equal_cards_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "gpus", lambda: tuple(gpu.model_copy(update={"name": "card"}) for gpu in TWO))
+    assert find("cuda:0,1").name == "2 × card"
 
 
 def test_the_peak_is_never_below_what_is_held() -> None:
