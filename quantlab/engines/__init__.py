@@ -1,7 +1,8 @@
 """The engines: one file each, one shape. An engine runs a checkpoint and knows nothing of what is measured on it.
 
 An engine is a module with `SUMMARY`, `FORMATS` (what it runs), `EXTRA`, `REQUIRES`, `imports(checkpoint)` and
-`open_checkpoint(checkpoint, device, dense=False)`.
+`open_checkpoint(checkpoint, device, dense=False)`; one that cannot live in quantlab's own environment says in `INSTALL` how
+to bring it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 from quantlab import registry
 from quantlab.analysis.roofline import WeightReads
+from quantlab.errors import QuantlabError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -100,6 +102,17 @@ def load(name: str) -> EngineModule:
     return cast(EngineModule, registry.load(__name__, __path__, "engine", name))
 
 
-def engine_for(checkpoint_format: str) -> str:
-    """Name of the engine that runs checkpoints of this format."""
-    return next(name for name in names() if checkpoint_format in load(name).FORMATS)
+DEFAULTS = {"safetensors": "transformers", "gguf": "llama_cpp"}
+
+
+def engine_for(checkpoint_format: str, wanted: str | None = None) -> str:
+    """Name of the engine that runs checkpoints of this format: the default, or another one that is asked for by name.
+
+    Raises QuantlabError for an engine that there is not, or that does not read the format.
+    """
+    if wanted is None:
+        return DEFAULTS[checkpoint_format]
+    if checkpoint_format not in load(wanted).FORMATS:
+        able = ", ".join(name for name in names() if checkpoint_format in load(name).FORMATS)
+        raise QuantlabError(f"the engine {wanted} reads no {checkpoint_format} checkpoints: use {able}")
+    return wanted
