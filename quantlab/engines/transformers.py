@@ -93,6 +93,7 @@ class TransformersEngine:
         self._quantized_cache = cache
         new_cache(cache, self.model.config)  # refused now where its package is missing, and not in the middle of a stage
         self.cache_dtype = cache or self.dtype
+        self.dtype += f", {cache} cache" if cache else ""
         self.context_tokens: int | None = getattr(self.model.config.get_text_config(decoder=True), "max_position_embeddings", None)
         self._cache: Any = None
         self._next: Any = None

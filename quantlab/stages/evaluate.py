@@ -11,6 +11,7 @@ from typing import Any
 
 from quantlab import engines, tasksets
 from quantlab.cell import Cell, require_memory
+from quantlab.checkpoint import Checkpoint
 from quantlab.device import Device
 from quantlab.errors import CellFailure
 from quantlab.items import Items, key_of
@@ -76,8 +77,14 @@ def run(cell: Cell, device: Device, progress: Progress, until_decided: bool = Fa
         chat_template=spec.chat_template,
         dense=dense,
         seconds=time.monotonic() - began,
-        notes=found["quantlab_notes"],
+        notes=found["quantlab_notes"] + _without_cache(checkpoint, name),
     )
+
+
+def _without_cache(checkpoint: Checkpoint, engine: str) -> tuple[str, ...]:
+    """lm-eval scores transformers' answers in one forward pass each, which reads nothing from a cache."""
+    cache = checkpoint.manifest.settings.get("cache")
+    return (f"Scored without the {cache} cache: see the divergence for its loss.",) if cache and engine == "transformers" else ()
 
 
 def load_tasks(spec: TasksSpec, folder: Path) -> list[Any]:

@@ -93,9 +93,9 @@ def test_the_ceiling(measured: Callable[[str], MeasureRecord], workspace: Path) 
     record = measured("baseline-16")
     roof, bandwidth = record.speed.points[0].roofline, record.speed.bandwidth
     assert roof and bandwidth and bandwidth.copied_bytes >= 2**20 and roof.share
-    stored = Cell(workspace, "small", "baseline-16").checkpoint()
-    embedding = 2 * 2048 * 256  # bfloat16; the head is not tied to it
-    assert roof.weight_bytes_per_step == pytest.approx(stored.disk_bytes - embedding, rel=0.02)
+    layer = 2 * 256 * 256 + 2 * 256 * 128 + 3 * 256 * 768 + 2 * 256  # attention, feed-forward, norms
+    read = LAYERS * layer + 256 + 2048 * 256  # the final norm and the head, which is not tied to the embedding
+    assert roof.weight_bytes_per_step == pytest.approx(2 * read, abs=1024)  # bfloat16; the rotary frequencies besides
     per_step = roof.weight_bytes_per_step + roof.cache_bytes_per_step
     assert roof.tokens_per_second == pytest.approx(bandwidth.measured_bytes_per_second / per_step)
     assert roof.cache_bytes_per_step == pytest.approx(record.speed.points[0].kv_cache_bytes * 18 / 20)
@@ -149,14 +149,6 @@ def test_a_process_that_is_killed_while_loading_leaves_its_last_look(
     assert record.failure and record.failure.kind == "out_of_memory" and record.died_in == "loading"
     assert "it last held" in record.failure.reason and record.sampled and record.sampled.last.tree_rss_bytes > 2**20
     assert record.speed is None and record.memory is None
-
-
-def test_one_after_the_other_where_both_do_not_fit(workspace: Path, device: Device, measured: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    measured("bitsandbytes-8")
-    monkeypatch.setattr(beside, "_free_bytes", lambda device: 0)
-    speed = measure.run(Cell(workspace, "small", "bitsandbytes-8"), device, QUIET).speed
-    assert speed.baseline and speed.baseline.pairing == "sequential"
-    assert len(speed.points[0].baseline_decode_seconds) == 2 and speed.points[0].decode_ratio is None
 
 
 def test_without_a_16_bit_checkpoint_the_reason_is_told(workspace: Path, device: Device) -> None:
