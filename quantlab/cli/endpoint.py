@@ -38,7 +38,7 @@ def _names(ctx: click.Context, parameter: click.Parameter, value: str | None) ->
 @click.option("--items", type=click.IntRange(1), default=100, show_default=True, help="Items of each task.")
 @click.option("--tokenizer", default=None, help="The model's tokenizer (folder or hub name), for tasks that need log-probabilities.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the prompts' words and of the choice of items.")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=None, help="Default: reports/endpoints/HOST--MODEL.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=None, help="Default: reports/endpoints/HOST-PORT--MODEL.")
 @common
 def command(
     ctx: Context,
@@ -73,16 +73,18 @@ def command(
     With --json: the record, as in OUT/endpoint.json. Exit code 2 where no request was answered well; what happened is in
     the record all the same.
     """
-    from quantlab.errors import CellFailure
+    from quantlab.errors import CellFailure, QuantlabError
     from quantlab.progress import Progress
     from quantlab.serving.address import parse
     from quantlab.serving.measuring import Wanted, measure
     from quantlab.serving.records import Workload
     from quantlab.serving.report import markdown
     from quantlab.serving.secrets import read_key
-    from quantlab.serving.writing import folder_for, write
+    from quantlab.serving.writing import LOG, folder_for, write
 
     address = parse(url)
+    if api != "auto" and address.api not in (None, api):
+        raise QuantlabError(f"the address names an endpoint of {address.api}'s API, --api says {api}: leave one of them out")
     sent = read_key(address, key_env, insecure_key)
     workload = Workload(
         requests=requests, prompt_tokens=prompt_tokens, decode_tokens=decode_tokens, timeout_seconds=timeout, concurrency=concurrency
@@ -95,13 +97,15 @@ def command(
         check(tasks, task_set)
     record = measure(Wanted(address, protocol, model, sent.key, workload, seed), progress)
     samples: list[dict[str, Any]] = []
+    folder = out or folder_for(address, record.model)
     if tasks and record.fault is None:
+        from quantlab.progress import noise_to
         from quantlab.serving.tasks import TasksWanted, evaluate
 
-        record, samples = evaluate(record, address, sent.key, TasksWanted(tasks, task_set, items, tokenizer, seed), progress)
+        with noise_to(folder / LOG, ctx.quiet) as progress:
+            record, samples = evaluate(record, address, sent.key, TasksWanted(tasks, task_set, items, tokenizer, seed), progress)
     if sent.note:
         record = record.model_copy(update={"notes": (*record.notes, sent.note)})
-    folder = out or folder_for(address.host, record.model)
     record = write(folder, record, samples, sent.key)
     path = folder / "endpoint.json"
     if not any(level.summary.good for level in record.levels):

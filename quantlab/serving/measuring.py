@@ -134,6 +134,6 @@ def _notes(levels: list[Level], load: Workload, counted: bool) -> list[str]:
     notes += [
         f"Concurrency {lv.concurrency}: this client used {lv.client_cpu_share:.0%} of a core and may itself be the limit."
         for lv in levels
-        if lv.client_cpu_share > _BUSY_CLIENT
+        if lv.summary.good and lv.client_cpu_share > _BUSY_CLIENT
     ]
     return notes

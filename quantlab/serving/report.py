@@ -126,6 +126,6 @@ def _table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 def _cell(text: str) -> str:
     """Text of a server's in a table: one line, nothing that markdown or a terminal would take for its own."""
     plain = "".join(c if c.isprintable() else " " for c in text)
-    for mark in "\\`*_[]<>|":
-        plain = plain.replace(mark, f"\\{mark}") if mark not in "_" else plain
+    for mark in "\\`*[]<>|":
+        plain = plain.replace(mark, f"\\{mark}")
     return plain

@@ -29,7 +29,7 @@ def test_a_measurement_is_written_and_printed(quantlab: Callable[..., Result], s
     result = quantlab("endpoint", server.url, *SHORT, "--json")
     assert result.exit_code == 0, result.output
     record = json.loads(result.stdout)
-    folder = here / "reports" / "endpoints" / "127.0.0.1--tiny"
+    folder = here / "reports" / "endpoints" / f"127.0.0.1-{server.port}--tiny"
     assert record == json.loads((folder / "endpoint.json").read_text())
     assert [level["summary"]["good"] for level in record["levels"]] == [4, 4]
     assert "| 2 | 4 / 4 |" in (folder / "endpoint.md").read_text()
@@ -48,7 +48,7 @@ def test_a_server_that_is_down_is_recorded_and_ends_with_code_2(quantlab: Callab
     assert result.exit_code == 2
     error = json.loads(result.stdout)["error"]
     assert error["kind"] == "not_measured" and "unreachable" in error["message"]
-    record = json.loads((here / "reports/endpoints/127.0.0.1--tiny/endpoint.json").read_text())
+    record = json.loads((here / f"reports/endpoints/127.0.0.1-{server.port}--tiny/endpoint.json").read_text())
     assert record["fault"]["kind"] == "unreachable" and record["levels"] == []
 
 
@@ -62,6 +62,7 @@ def test_a_server_that_is_down_is_recorded_and_ends_with_code_2(quantlab: Callab
         (("http://h", "--key-env", "NO_SUCH_VARIABLE"), "is empty"),
         (("http://h", "--timeout", "0"), "timeout"),
         (("http://h", "--api", "grpc"), "grpc"),
+        (("http://h/v1/completions", "--api", "ollama"), "leave one of them out"),
     ],
 )
 def test_mistakes_are_one_line(arguments: tuple[str, ...], said: str, refused: Callable[..., str]) -> None:
@@ -117,3 +118,51 @@ def test_a_key_that_the_server_sends_back_is_written_nowhere(
         assert not any(KEY[i : i + 8] in text for i in range(3, len(KEY) - 7)), "a part of the key was written"
     record = json.loads((here / "out" / "endpoint.json").read_text())
     assert (record["fault"] is None) == (how in ("good", "models"))
+
+
+@pytest.mark.slow
+def test_tasks_through_a_server_that_sends_the_key_back(
+    quantlab: Callable[..., Result], here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A generative task over a scripted server; its answers have the key in them, and no file has."""
+    (here / "docs.jsonl").write_text('{"q": "say it", "a": "x"}\n{"q": "say more", "a": "y"}\n')
+    task = {
+        "task": "say",
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": str(here / "docs.jsonl")}},
+        "test_split": "test",
+        "output_type": "generate_until",
+        "doc_to_text": "{{q}}",
+        "doc_to_target": "{{a}}",
+        "generation_kwargs": {"until": ["\n"], "max_gen_toks": 4},
+        "metric_list": [{"metric": "exact_match"}],
+    }
+    (here / "say.yaml").write_text(json.dumps(task))
+
+    async def echo(request: Request, writer: asyncio.StreamWriter) -> None:
+        if request.json.get("stream"):
+            await good_chat(request, writer)
+        else:
+            said = "x" if request.json["messages"][0]["content"] == "say it" else request.headers["authorization"]
+            await answer(writer, json.dumps({"choices": [{"index": 0, "message": {"content": said}}]}))
+
+    server = Server(openai(echo))
+    monkeypatch.setenv("MY_KEY", KEY)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    result = quantlab("endpoint", server.url, *SHORT, "--key-env", "MY_KEY", "--tasks", "say.yaml", "--out", "out", "--json")
+    server.close()
+    assert result.exit_code == 0, result.output
+    outcome = json.loads(result.stdout)["tasks"]["say"]
+    assert outcome["failure"] is None and outcome["result"]["score"]["value"] == 0.5 and outcome["result"]["score"]["n"] == 2
+    import pandas as pd
+
+    written = pd.read_parquet(here / "out" / "samples.parquet").to_json()
+    assert "[key]" in written and KEY not in written
+    for path in (p for p in (here / "out").rglob("*") if p.is_file()):
+        assert KEY.encode() not in path.read_bytes()
+    assert KEY not in result.output
+
+
+def test_a_task_that_there_is_not_is_refused_before_anything_is_asked(refused: Callable[..., str], server: Server) -> None:
+    assert "no task file nope.yaml" in refused("endpoint", server.url, "--tasks", "nope.yaml")
+    assert server.seen == []

@@ -84,7 +84,7 @@ def test_a_real_server_is_measured(path: str, served: str, measured: Callable[..
     for level in record.levels:
         assert level.summary.good == 6 and level.summary.faults == {}
         assert all(0 < r.event_seconds[0] <= r.event_seconds[-1] <= r.end_seconds for r in level.requests)
-        assert all(r.finish_reason == "stop" or r.output_tokens == 16 for r in level.requests)
+        assert all(r.finish_reason in ("stop", "length") and r.output_tokens for r in level.requests)
     assert record.prompt_tokens_counted
     assert KEY not in record.model_dump_json()
 
@@ -110,7 +110,7 @@ def test_events_are_the_tokens_that_the_server_counts_where_it_does_not_stream(p
     usage, streamed, prompt_tokens = asyncio.run(both())
     assert streamed.counted_by == "events"
     assert streamed.output_tokens == usage["completion_tokens"]
-    assert abs(prompt_tokens - 120) <= 12
+    assert 90 <= prompt_tokens <= 150  # this tokenizer makes one to six tokens of a word
 
 
 def test_a_real_server_refuses_without_its_key(served: str, measured: Callable[..., EndpointRecord]) -> None:
@@ -121,9 +121,8 @@ def test_a_real_server_refuses_without_its_key(served: str, measured: Callable[.
 def test_a_real_server_refuses_what_does_not_fit_its_context(served: str) -> None:
     load = Workload(requests=3, prompt_tokens=1500, decode_tokens=16, timeout_seconds=30, concurrency=(1,))
     record = measure(Wanted(parse(served), None, None, Key(KEY), load), Progress(quiet=True))
-    faults = [r.fault for r in (*record.levels[0].warmup, *record.levels[0].requests)]
-    assert len(faults) == 3 and all(fault is not None for fault in faults)  # it ends such a stream without a word
-    assert record.levels[0].summary.good == 0
+    assert record.levels == () and record.fault is not None
+    assert record.fault.kind in ("dropped", "rejected", "server_error")  # this version ends such a stream without a word
 
 
 @pytest.fixture
