@@ -14,7 +14,7 @@ from typing import Any
 from quantlab.device import Device
 from quantlab.measured import Conditions, GpuCondition
 
-_TOLERANCE = 0.05
+_TOLERANCE, _BUSY = 0.05, 1.5
 _WATCHED = {"sm_clock_mhz": "SM clock (MHz)", "memory_clock_mhz": "memory clock (MHz)", "power_limit_watts": "power limit (W)"}
 _REASONS = {  # nvml.h, nvmlClocksEventReason*
     0x2: "applications clocks setting",
@@ -71,6 +71,14 @@ def _gpu(uuid: str, name: str) -> GpuCondition:
         temperature_celsius=ask(pynvml.nvmlDeviceGetTemperature, pynvml.NVML_TEMPERATURE_GPU),
         throttle_reasons=tuple(reason for bit, reason in _REASONS.items() if mask & bit),
     )
+
+
+def busy(before: Conditions, cores: int) -> list[str]:
+    """A sentence where more ran on the machine than the measurement itself, which takes each processor once."""
+    load = before.load_average
+    if load is None or load <= _BUSY * cores:
+        return []
+    return [f"The machine was busy with other work: a load average of {load:.1f} on {cores} processors. Its timings are too slow."]
 
 
 def moved(before: Conditions, after: Conditions) -> list[str]:

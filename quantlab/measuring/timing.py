@@ -11,7 +11,7 @@ from quantlab.device import Device
 from quantlab.errors import CellFailure
 from quantlab.measured import Conditions, SampledMemory
 from quantlab.measuring.beside import fit_together, sixteen_bit
-from quantlab.measuring.condition import conditions, moved
+from quantlab.measuring.condition import busy, conditions, moved
 from quantlab.measuring.driver import Worker, Workload
 from quantlab.measuring.energy import Meter
 from quantlab.measuring.memory import Held
@@ -30,9 +30,9 @@ class Timed(NamedTuple):
     before: Conditions
     after: Conditions
 
-    @property
-    def notes(self) -> list[str]:
-        return moved(self.before, self.after)
+    def notes(self, cores: int) -> tuple[str, ...]:
+        """What a reader of the timings must know."""
+        return (*busy(self.before, cores), *moved(self.before, self.after))
 
 
 def time_all(

@@ -74,7 +74,7 @@ def run(cell: Cell, device: Device, progress: Progress) -> MeasureRecord:
         energy_reason=energy.reason,
         price_per_device_hour=price,
     )
-    found = {"memory": _memory(checkpoint, about, empty, held, seen), "speed": speed, "sampled": seen, "notes": tuple(timed.notes)}
+    found = {"memory": _memory(checkpoint, about, empty, held, seen), "speed": speed, "sampled": seen, "notes": timed.notes(device.cores)}
     return base.model_copy(update=found | {"died_in": next((h.died_in for h in held if h.died_in), None)})
 
 

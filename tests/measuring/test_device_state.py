@@ -9,7 +9,7 @@ import pytest
 
 from quantlab.device import Device, Gpu, find
 from quantlab.measured import Conditions, GpuCondition
-from quantlab.measuring.condition import conditions, cpu_mhz, moved
+from quantlab.measuring.condition import busy, conditions, cpu_mhz, moved
 from quantlab.measuring.driver import Workload
 from quantlab.measuring.energy import meter
 from quantlab.measuring.grid import workloads
@@ -82,6 +82,11 @@ def test_what_moved_is_said(cpu: Device) -> None:
     after = before.model_copy(update={"sm_clock_mhz": 1200, "throttle_reasons": ("software power cap",)})
     said = moved(Conditions(gpus=(before,)), Conditions(gpus=(after,)))
     assert len(said) == 2 and "SM clock (MHz) of card moved from 1980 to 1200" in said[0] and "software power cap" in said[1]
+
+
+def test_a_busy_machine_is_said_to_be_one() -> None:
+    assert busy(Conditions(load_average=2.4), 2) == [] == busy(Conditions(), 2)
+    assert "9.0 on 2 processors" in busy(Conditions(load_average=9.0), 2)[0]
 
 
 def test_the_grid_is_the_recipes_or_the_devices(cpu: Device) -> None:
