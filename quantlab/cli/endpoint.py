@@ -77,7 +77,7 @@ def command(
     from quantlab.progress import Progress
     from quantlab.serving.address import parse
     from quantlab.serving.measuring import Wanted, measure
-    from quantlab.serving.records import Workload
+    from quantlab.serving.records import EndpointRecord, Workload
     from quantlab.serving.report import markdown
     from quantlab.serving.secrets import read_key
     from quantlab.serving.writing import LOG, folder_for, write
@@ -95,7 +95,11 @@ def command(
         from quantlab.serving.tasks import check
 
         check(tasks, task_set)
-    record = measure(Wanted(address, protocol, model, sent.key, workload, seed), progress)
+
+    def keep(record: EndpointRecord) -> None:
+        write(out or folder_for(address, record.model), record, [], sent.key)
+
+    record = measure(Wanted(address, protocol, model, sent.key, workload, seed), progress, keep)
     samples: list[dict[str, Any]] = []
     folder = out or folder_for(address, record.model)
     if tasks and record.fault is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -35,12 +36,18 @@ class Wanted(NamedTuple):
     seed: int = 0
 
 
-def measure(wanted: Wanted, progress: Progress) -> EndpointRecord:
-    """Measure an endpoint. Whatever it does is in the record; raises QuantlabError for a model that has to be named."""
-    return asyncio.run(_measure(wanted, progress))
+Keep = Callable[[EndpointRecord], object]
 
 
-async def _measure(wanted: Wanted, progress: Progress) -> EndpointRecord:
+def measure(wanted: Wanted, progress: Progress, keep: Keep | None = None) -> EndpointRecord:
+    """Measure an endpoint. Whatever it does is in the record; raises QuantlabError for a model that has to be named.
+
+    `keep` gets the record after each level, so that an interrupted measurement leaves what it had.
+    """
+    return asyncio.run(_measure(wanted, progress, keep or (lambda record: None)))
+
+
+async def _measure(wanted: Wanted, progress: Progress, keep: Keep) -> EndpointRecord:
     async with Client(wanted.address, "chat/completions", wanted.key, wanted.workload.timeout_seconds) as client:
         record = _blank(wanted)
         found = Found(wanted.api, None) if wanted.api else await find_api(client)
@@ -57,18 +64,10 @@ async def _measure(wanted: Wanted, progress: Progress) -> EndpointRecord:
             return record.model_copy(update={"model": model, "fault": trial})
         words = await _words(client, Ask(model, "", 1, trial.ignore_end), wanted.workload.prompt_tokens)
         counted, words = words is not None, words or wanted.workload.prompt_tokens
-        levels = await _levels(client, Ask(model, "", wanted.workload.decode_tokens, trial.ignore_end), words, wanted, progress)
-        return record.model_copy(
-            update={
-                "url": wanted.address.url(client.path),
-                "model": model,
-                "prompt_words": words,
-                "prompt_tokens_counted": counted,
-                "ignores_end": trial.ignore_end,
-                "levels": tuple(levels),
-                "notes": (*trial.notes, *_notes(levels, wanted.workload, counted)),
-            }
-        )
+        known = {"url": wanted.address.url(client.path), "model": model, "prompt_words": words, "prompt_tokens_counted": counted}
+        record = record.model_copy(update=known | {"ignores_end": trial.ignore_end, "notes": trial.notes})
+        ask = Ask(model, "", wanted.workload.decode_tokens, trial.ignore_end)
+        return await _levels(client, ask, record, wanted.seed, progress, keep)
 
 
 def _default_path(api: Api) -> Path:
@@ -99,15 +98,20 @@ async def _words(client: Client, ask: Ask, tokens: int) -> int | None:
     return words_for(tokens, ((few, counts[0]), (many, counts[1])))
 
 
-async def _levels(client: Client, ask: Ask, words: int, wanted: Wanted, progress: Progress) -> list[Level]:
-    load, levels = wanted.workload, list[Level]()
-    asks = (ask._replace(prompt=prompt(words, index, wanted.seed)) for index in itertools.count())
+async def _levels(client: Client, ask: Ask, record: EndpointRecord, seed: int, progress: Progress, keep: Keep) -> EndpointRecord:
+    """The record with its levels, up to the first one without any good answer."""
+    load, levels, first_notes = record.workload, list[Level](), record.notes
+    words = record.prompt_words or load.prompt_tokens
+    asks = (ask._replace(prompt=prompt(words, index, seed)) for index in itertools.count())
     for concurrency in load.concurrency:
         with progress.step(f"{ask.model}: {load.requests} requests, {concurrency} at a time", load.requests) as step:
             levels.append(await run_level(client, concurrency, load.requests, asks, step.advance))
+        notes = (*first_notes, *_notes(levels, load, record.prompt_tokens_counted))
+        record = record.model_copy(update={"levels": tuple(levels), "notes": notes})
+        keep(record)
         if levels[-1].summary.good == 0:
             break
-    return levels
+    return record
 
 
 def _notes(levels: list[Level], load: Workload, counted: bool) -> list[str]:
@@ -130,7 +134,8 @@ def _notes(levels: list[Level], load: Workload, counted: bool) -> list[str]:
     notes += [f"Concurrency {lv.concurrency}: {lv.stopped}." for lv in levels if lv.stopped]
     if len(levels) < len(load.concurrency):
         skipped = ", ".join(str(c) for c in load.concurrency[len(levels) :])
-        notes.append(f"Concurrency {skipped} was not measured: the level before had no good answer.")
+        why = "it was interrupted" if levels[-1].summary.good else "the level before had no good answer"
+        notes.append(f"Concurrency {skipped} was not measured: {why}.")
     notes += [
         f"Concurrency {lv.concurrency}: this client used {lv.client_cpu_share:.0%} of a core and may itself be the limit."
         for lv in levels

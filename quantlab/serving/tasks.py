@@ -36,7 +36,9 @@ def check(names: tuple[str, ...], task_set: str) -> None:
     for name in names:
         if name.endswith(".yaml") and not Path(name).is_file():
             raise QuantlabError(f"there is no task file {name}")
-    tasksets.check_tasks(task_set, tuple(name for name in names if not name.endswith(".yaml")))
+    tasksets.load(task_set)
+    if named := tuple(name for name in names if not name.endswith(".yaml")):
+        tasksets.check_tasks(task_set, named)
 
 
 def evaluate(

@@ -160,3 +160,11 @@ def test_a_token_that_is_a_part_of_a_character_counts_and_a_role_does_not(serve:
 
     record = measured(serve(openai(partial)).url, requests=3, concurrency=(1,))
     assert [(len(r.event_seconds), r.output_tokens) for r in record.levels[0].requests] == [(2, 3)] * 3
+
+
+def test_what_was_measured_is_kept_after_each_level(serve: Serve, measured: Measured) -> None:
+    kept: list[EndpointRecord] = []
+    record = measured(serve(openai(good_chat)).url, requests=3, keep=kept.append)
+    assert [len(k.levels) for k in kept] == [1, 2] and kept[-1] == record
+    assert any(note == "Concurrency 2 was not measured: it was interrupted." for note in kept[0].notes)
+    assert not any("interrupted" in note for note in record.notes)
