@@ -16,13 +16,13 @@ vLLM gives them as lists of numbers, which is slow and takes about 100 bytes eac
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quantlab.analysis.roofline import WeightReads
-from quantlab.device import Places, parse_places
 from quantlab.engines import EngineMemory, _vllm_worker
+from quantlab.engines._vllm_load import INSTALL as INSTALL
+from quantlab.engines._vllm_load import gpus_only, load, require_vllm
 from quantlab.errors import CellFailure
 
 if TYPE_CHECKING:
@@ -35,15 +35,13 @@ SUMMARY = "safetensors checkpoints through vLLM on NVIDIA GPUs; only where it is
 FORMATS = ("safetensors",)
 EXTRA = None
 REQUIRES = ("vllm",)
-INSTALL = "pip install vllm==0.33.0"
-"""For an environment of its own: it pins another torch than quantlab's other engines run with."""
-
 _BYTES_PER_LOGPROB = 100  # a float and an integer as Python objects, and four places in lists
 _EXPERT_COUNTS = ("num_local_experts", "num_experts", "n_routed_experts")
 
 
 def imports(checkpoint: Checkpoint) -> tuple[str, ...]:
-    """Modules that running the checkpoint brings in."""
+    """Modules that running the checkpoint brings in. Raises CellFailure where vLLM is not installed."""
+    require_vllm()
     return ("torch", "vllm")
 
 
@@ -61,10 +59,10 @@ class VllmEngine:
     threads = None
 
     def __init__(self, weights: Path, tokenizer: Path, device: str, trust_remote_code: bool = False) -> None:
-        places = _gpus_only(device)
+        places = gpus_only(device)
         self.device = f"{len(places.gpus)} GPU of {device}" if len(places.gpus) > 1 else device
         self._weights, self._tokenizer, self._trust = weights, tokenizer, trust_remote_code
-        self._llm = _load(weights, tokenizer, places, trust_remote_code)
+        self._llm = load(weights, tokenizer, places, trust_remote_code)
         config = self._llm.llm_engine.vllm_config
         self._cache = config.cache_config
         self.dtype = str(config.model_config.dtype).removeprefix("torch.")
@@ -166,49 +164,6 @@ class VllmEngine:
         self._drop()
         self._llm = None
         gc.collect()
-
-
-def _gpus_only(device: str) -> Places:
-    places = parse_places(device)
-    if places.cpu or places.disk or not places.gpus:
-        raise CellFailure("unsupported", f"vLLM runs on GPUs here, not on {device}: use the transformers engine")
-    return places
-
-
-def _load(weights: Path, tokenizer: Path, places: Places, trust_remote_code: bool) -> Any:
-    """vLLM's LLM: one sequence never helps another (no prefix cache), safetensors only, everything in this process."""
-    # The engine's core in a process of its own would hide the workers, and its memory from this process.
-    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    _show_only(places.gpus)
-    try:
-        from vllm import LLM
-    except ModuleNotFoundError as error:
-        missing = "vLLM is not installed" if error.name == "vllm" else f"vLLM needs the module {error.name}, which is not installed"
-        raise CellFailure("not_installed", f"{missing}: {INSTALL} (in an environment of its own, it pins another torch)") from error
-    try:
-        return LLM(
-            model=str(weights),
-            tokenizer=str(tokenizer),
-            trust_remote_code=trust_remote_code,
-            tensor_parallel_size=len(places.gpus),
-            dtype="auto",
-            load_format="safetensors",
-            seed=0,
-            max_logprobs=-1,
-            enable_prefix_caching=False,
-            async_scheduling=False,
-        )
-    except ValueError as error:  # vLLM's word for a method, a model or a size that it does not take
-        text = " ".join(str(error).split())[:300]
-        raise CellFailure("does_not_fit" if "memory" in text.lower() else "unsupported", f"vLLM: {text}") from error
-
-
-def _show_only(gpus: tuple[int, ...]) -> None:
-    """Let vLLM see the GPUs that were asked for and no other: it takes the first ones that it sees."""
-    visible = [entry for entry in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if entry]
-    if gpus != tuple(range(len(gpus))) or visible[len(gpus) :]:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(visible[n] if visible else str(n) for n in gpus)
 
 
 def _scatter(rows: NDArray[np.float32], flat: Any, first: int) -> None:

@@ -6,6 +6,7 @@ The stand-in keeps to vLLM 0.33.0: `LLM(**EngineArgs)`, `LLM.generate`, `LLM.col
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 
 from quantlab import engines
-from quantlab.engines import vllm as engine_module
+from quantlab.engines import _vllm_load
 from quantlab.engines._vllm_worker import WorkerState
 from quantlab.engines.vllm import VllmEngine
 from quantlab.errors import CellFailure, QuantlabError
@@ -165,11 +166,15 @@ def test_it_runs_on_gpus_alone(device: str, fake: type[LLM]) -> None:
 
 def test_a_missing_vllm_is_recorded_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "vllm", None)
-    monkeypatch.setattr(engine_module, "_show_only", lambda gpus: None)
+    monkeypatch.setattr(_vllm_load, "show_only", lambda gpus: None)
     monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "")
     monkeypatch.setenv("VLLM_NO_USAGE_STATS", "1")
     with pytest.raises(CellFailure, match="pip install vllm==") as failure:
         _open()
+    assert failure.value.kind == "not_installed"
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(CellFailure, match="pip install vllm==") as failure:
+        engines.load("vllm").imports(None)  # type: ignore[arg-type]
     assert failure.value.kind == "not_installed"
 
 
