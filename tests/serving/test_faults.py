@@ -200,3 +200,19 @@ def test_a_redirect_is_not_followed_and_the_key_stays(serve: Serve, measured: Me
     record = measured(serve(openai(redirect)).url, key="sk-123456789", model="tiny")
     assert record.fault is not None and (record.fault.kind, record.fault.status) == ("redirected", 307)
     assert other.seen == []
+
+
+@pytest.mark.parametrize("path", ["/api/version", "/v1/models", "/v1/chat/completions"])
+def test_a_server_that_takes_the_connection_and_says_nothing(path: str, serve: Serve, measured: Measured) -> None:
+    async def hang(request: Request, writer: asyncio.StreamWriter) -> None:
+        if request.path == path:
+            await asyncio.sleep(30)
+        await openai(good_chat)(request, writer)
+
+    record = measured(serve(hang).url, timeout_seconds=0.3)
+    assert record.fault is not None and record.fault.kind == "timeout" and record.levels == ()
+
+
+def test_a_name_that_there_is_not(measured: Measured) -> None:
+    record = measured("http://no-such-host.invalid:8000")
+    assert record.fault is not None and record.fault.kind == "unreachable"
