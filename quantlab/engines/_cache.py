@@ -53,7 +53,11 @@ def chunked_logits(model: Any, ids: torch.Tensor, cache: Any) -> torch.Tensor:
     import torch
 
     parts = [model(input_ids=part, past_key_values=cache, use_cache=True).logits[0].float() for part in ids.split(CHUNK_TOKENS, dim=1)]
-    return torch.cat(parts)
+    logits = torch.cat(parts)
+    if not logits.isfinite().all():
+        reason = "the logits through the quantized cache are not finite: its values went beyond the scale of its first tokens"
+        raise CellFailure("unsupported", reason)
+    return logits
 
 
 def cache_bytes(cache: Any) -> CacheBytes:

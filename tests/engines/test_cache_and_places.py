@@ -118,3 +118,27 @@ def test_experts_are_counted_apart(tmp_path: Path) -> None:
     reads = reads_of(model)
     assert (reads.experts, reads.experts_per_token) == (4, 2) and reads.expert_bytes == 2 * 4 * 3 * 32 * 64 * 4
     assert reads.per_step(1) == reads.always_bytes + reads.expert_bytes // 2
+
+
+def test_recurrent_states_are_no_key_value_cache() -> None:
+    from transformers import Qwen3NextConfig, Qwen3NextForCausalLM
+
+    from quantlab.engines._cache import cache_bytes
+
+    sizes = {
+        "hidden_size": 64,
+        "intermediate_size": 64,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "head_dim": 32,
+        "vocab_size": 64,
+    }
+    linear = {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 16, "linear_value_head_dim": 16}
+    layers = {"num_hidden_layers": 2, "layer_types": ["linear_attention", "full_attention"], "mlp_only_layers": [0, 1], "num_experts": 0}
+    model = Qwen3NextForCausalLM(Qwen3NextConfig(**sizes, **linear, **layers)).eval()
+    held = []
+    with torch.inference_mode():
+        for length in (20, 40):
+            held.append(cache_bytes(model(torch.zeros((1, length), dtype=torch.long), use_cache=True).past_key_values))
+    assert held[0].kv_cache_bytes == 2 * 1 * 32 * 20 * 4 and held[1].kv_cache_bytes == 2 * held[0].kv_cache_bytes
+    assert held[0].state_bytes == held[1].state_bytes >= 4 * 16 * 16 * 4
