@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from quantlab import rocm
 from quantlab.errors import QuantlabError
 from quantlab.records import Frozen
 
@@ -47,7 +48,7 @@ def parse_places(device: str) -> Places:
 
 
 class Gpu(Frozen):
-    """One NVIDIA GPU as the driver sees it."""
+    """One GPU as the driver sees it: an NVIDIA one, or on ROCm an AMD one."""
 
     index: int
     """Its number for CUDA, so after CUDA_VISIBLE_DEVICES."""
@@ -87,13 +88,13 @@ class Device(Frozen):
 
 
 def gpus() -> tuple[Gpu, ...]:
-    """NVIDIA GPUs that CUDA would see, in CUDA's order (by UUID, CUDA_VISIBLE_DEVICES heeded)."""
+    """NVIDIA GPUs that CUDA would see, in CUDA's order (by UUID, CUDA_VISIBLE_DEVICES heeded); without any, AMD's."""
     import pynvml
 
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError:
-        return ()
+        return _amd_gpus()
     try:
         driver = str(pynvml.nvmlSystemGetDriverVersion())
         handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
@@ -106,6 +107,13 @@ def gpus() -> tuple[Gpu, ...]:
         pynvml.nvmlShutdown()
     order = _visible([uuid for uuid, _, _ in found], os.environ.get("CUDA_VISIBLE_DEVICES"))
     return tuple(Gpu(index=i, uuid=found[n][0], name=found[n][1], memory_bytes=found[n][2], driver=driver) for i, n in enumerate(order))
+
+
+def _amd_gpus() -> tuple[Gpu, ...]:
+    """AMD GPUs that ROCm would see, where its Python package is installed (HIP_VISIBLE_DEVICES heeded)."""
+    found = rocm.gpus()
+    order = _visible([gpu.uuid for gpu in found], os.environ.get("HIP_VISIBLE_DEVICES"))
+    return tuple(Gpu(index=i, **found[n]._asdict()) for i, n in enumerate(order))
 
 
 def _visible(uuids: list[str], setting: str | None) -> list[int]:
@@ -198,6 +206,8 @@ def free_vram_bytes(indices: tuple[int, ...]) -> dict[int, int]:
     import pynvml
 
     there = gpus()
+    if any(rocm.is_amd(there[n].uuid) for n in indices):
+        return {n: rocm.free_bytes(there[n].uuid) for n in indices}
     pynvml.nvmlInit()
     try:
         return {n: int(pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByUUID(there[n].uuid)).free) for n in indices}

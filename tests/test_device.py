@@ -8,6 +8,8 @@ from quantlab import device
 from quantlab.cell import require_memory
 from quantlab.device import Gpu, find, process_memory
 from quantlab.errors import CellFailure, QuantlabError
+from quantlab.measuring.condition import conditions
+from quantlab.measuring.energy import meter
 
 TWO = tuple(Gpu(index=i, uuid=f"GPU-{i}", name=f"card {i}", memory_bytes=(i + 1) * 2**30, driver="1") for i in range(2))
 
@@ -64,3 +66,29 @@ def test_the_peak_is_never_below_what_is_held() -> None:
     held[::4096] = b"x" * len(held[::4096])
     now = process_memory()
     assert now.peak_rss_bytes >= now.rss_bytes > before.rss_bytes + 32 * 2**20
+
+
+def test_amd_gpus_are_there_where_no_nvidia_driver_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against a stand-in of AMD SMI's interface: no AMD GPU has run it."""
+
+    class AmdSmi:
+        AmdSmiMemoryType = type("M", (), {"VRAM": 0})
+        amdsmi_get_processor_handles = staticmethod(lambda: ["a", "b"])
+        amdsmi_get_gpu_memory_total = staticmethod(lambda handle, kind: 192 * 2**30)
+        amdsmi_get_gpu_memory_usage = staticmethod(lambda handle, kind: 2 * 2**30)
+        amdsmi_get_gpu_asic_info = staticmethod(lambda handle: {"market_name": "AMD Instinct MI300X"})
+        amdsmi_get_gpu_driver_info = staticmethod(lambda handle: {"driver_version": "6.10"})
+        amdsmi_get_gpu_device_uuid = staticmethod(lambda handle: f"{handle}0ff74a1-0000-1000-80e9-b388cfe84658")
+
+    monkeypatch.setattr("quantlab.rocm._api", lambda: AmdSmi)
+    monkeypatch.setenv("HIP_VISIBLE_DEVICES", "1")
+    found = device._amd_gpus()
+    assert [(gpu.index, gpu.uuid[0], gpu.name) for gpu in found] == [(0, "b", "AMD Instinct MI300X")]
+    monkeypatch.setattr(device, "gpus", lambda: found)
+    assert device.free_vram_bytes((0,)) == {0: 190 * 2**30} and find("cuda:0").memory_bytes == 192 * 2**30
+    assert meter(find("cuda:0")).reason and conditions(find("cuda:0")).gpus[0].sm_clock_mhz is None
+
+
+def test_without_a_driver_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("quantlab.rocm._api", lambda: None)
+    assert device._amd_gpus() == ()

@@ -13,6 +13,7 @@ from typing import Any
 
 from quantlab.device import Device
 from quantlab.measured import Conditions, GpuCondition
+from quantlab.rocm import is_amd
 
 _TOLERANCE, _BUSY = 0.05, 1.5
 _WATCHED = {"sm_clock_mhz": "SM clock (MHz)", "memory_clock_mhz": "memory clock (MHz)", "power_limit_watts": "power limit (W)"}
@@ -48,6 +49,8 @@ def cpu_mhz(root: Path = Path("/")) -> float | None:
 
 
 def _gpu(uuid: str, name: str) -> GpuCondition:
+    if is_amd(uuid):
+        return GpuCondition(uuid=uuid, name=name)
     import pynvml
 
     pynvml.nvmlInit()

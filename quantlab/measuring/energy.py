@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from quantlab.device import Device
+from quantlab.rocm import is_amd
 
 _RAPL = Path("/sys/class/powercap")
 
@@ -43,6 +44,8 @@ class Meter(NamedTuple):
 
 def meter(device: Device, rapl: Path = _RAPL) -> Meter:
     """The counters of the device; a model that lies on GPUs and CPU is charged the GPUs' alone, and the source says so."""
+    if any(is_amd(gpu.uuid) for gpu in device.used_gpus):
+        return Meter((), reason="energy counters of AMD GPUs are not read")
     if device.used_gpus:
         return _nvml([gpu.uuid for gpu in device.used_gpus])
     packages = sorted(path for path in rapl.glob("intel-rapl:*") if path.name.count(":") == 1)
