@@ -4,7 +4,7 @@
 
 Both read the beginning of the embedded evaluation text, as much of it as the windows need, and must find the same token
 ids in it. llama-perplexity is built once, from the source that the installed llama-cpp-python vendors, into quantlab's
-cache (about five minutes on two cores; cmake and a C++ compiler are needed). It stores log-probabilities in 16 bits, ours
+cache (see llama_tools.py). It stores log-probabilities in 16 bits, ours
 are exact: that is the difference to be seen.
 
 Timed on both sides: tokenizing, loading both models, every window through both, the statistics. Left out: Python's
@@ -17,7 +17,6 @@ though both models see it.
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import resource
 import subprocess
@@ -28,15 +27,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from llama_tools import ENVIRONMENT, build
 from numpy.typing import NDArray
 from transformers import AutoTokenizer
 
 from quantlab.analysis.divergence import scored, summarize, window_values
 from quantlab.device import cores
 from quantlab.engines.llama_cpp import LlamaCppEngine
-from quantlab.gguf.converter import llama_cpp_source
 from quantlab.progress import noise_to
-from quantlab.pypi import cache_folder
 from quantlab.text import embedded_passages, starts_with_bos
 
 PATTERNS = {
@@ -56,21 +54,6 @@ PATTERNS = {
     "delta p RMS %": r"RMS Δp\s*:\s*(\S+)",
 }
 """Where llama-perplexity prints what we name so."""
-ENVIRONMENT = os.environ | {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "active")}
-
-
-def build() -> Path:
-    """The path of llama-perplexity."""
-    source = llama_cpp_source()
-    folder = cache_folder() / "llama-tools" / source.parent.parent.name
-    binary = folder / "bin" / "llama-perplexity"
-    if not binary.exists():
-        options = ["-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_BUILD_EXAMPLES=OFF", "-DLLAMA_BUILD_SERVER=OFF", "-DLLAMA_BUILD_TOOLS=ON"]
-        options += ["-DCMAKE_BUILD_TYPE=Release", "-DLLAMA_OPENSSL=OFF", "-DLLAMA_BUILD_APP=OFF", "-DLLAMA_USE_PREBUILT_UI=OFF"]
-        _run(["cmake", "-S", str(source), "-B", str(folder), *options])
-        target = ["--target", "llama-perplexity", "-j", str(cores())]
-        _run(["cmake", "--build", str(folder), *target])
-    return binary
 
 
 class Found(NamedTuple):
@@ -163,7 +146,7 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
-    binary = build()
+    binary = build("llama-perplexity")
     # llama-perplexity wants two windows of text at the least
     text = enough_text(AutoTokenizer.from_pretrained(arguments.tokenizer), max(2, arguments.windows) * arguments.length)
     for file in (arguments.reference, arguments.variant):

@@ -52,7 +52,7 @@ def target_device(root: Path, asked: str | None) -> Device:
 
 def require_memory(device: Device, needed_bytes: int, what: str) -> None:
     """Raise CellFailure where the device's memory is smaller than what is certainly needed."""
-    if needed_bytes > device.memory_bytes:
+    if needed_bytes > device.memory_bytes and not device.places.disk:
         raise CellFailure(
             "does_not_fit", f"{what} needs at least {needed_bytes / 2**30:.1f} GiB, {device.name} has {device.memory_bytes / 2**30:.1f} GiB"
         )

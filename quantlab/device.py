@@ -11,12 +11,44 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from quantlab import rocm
 from quantlab.errors import QuantlabError
 from quantlab.records import Frozen
 
 
+class Places(NamedTuple):
+    """Where a model may lie, in the order in which it is filled: GPUs, the machine's memory, the disk."""
+
+    gpus: tuple[int, ...]
+    cpu: bool
+    disk: bool
+
+    @property
+    def several(self) -> bool:
+        return len(self.gpus) + self.cpu + self.disk > 1
+
+    @property
+    def first(self) -> str:
+        """The torch device that tokens go to, and that work for one device runs on."""
+        return f"cuda:{self.gpus[0]}" if self.gpus else "cpu"
+
+
+def parse_places(device: str) -> Places:
+    """`cpu`, `cuda`, `cuda:1`, or several places for one model: `cuda:0,1`, `cuda:0,cpu`, `cuda:0,1,cpu,disk`, `cpu,disk`.
+
+    Raises QuantlabError.
+    """
+    found = re.fullmatch(r"(?:cuda(?::(?P<gpus>\d+(?:,\d+)*))?(?P<cpu>,cpu)?|cpu)(?P<disk>,disk)?", device)
+    if not found:
+        raise QuantlabError(f"unknown device {device!r}: use auto, cpu, cuda:N, or several places, such as cuda:0,1 or cuda:0,cpu,disk")
+    gpus = tuple(map(int, (found["gpus"] or "0").split(","))) if device.startswith("cuda") else ()
+    if len(set(gpus)) < len(gpus):
+        raise QuantlabError(f"{device} names a GPU twice")
+    return Places(gpus, not gpus or bool(found["cpu"]), bool(found["disk"]))
+
+
 class Gpu(Frozen):
-    """One NVIDIA GPU as the driver sees it."""
+    """One GPU as the driver sees it: an NVIDIA one, or on ROCm an AMD one."""
 
     index: int
     """Its number for CUDA, so after CUDA_VISIBLE_DEVICES."""
@@ -30,7 +62,7 @@ class Device(Frozen):
     """The machine and the device that runs on it."""
 
     device: str
-    """`cpu` or `cuda:n`."""
+    """`cpu`, `cuda:n`, or several places as `parse_places` reads them."""
     name: str
     cpu: str
     cores: int
@@ -41,21 +73,28 @@ class Device(Frozen):
     python: str
 
     @property
+    def places(self) -> Places:
+        return parse_places(self.device)
+
+    @property
+    def used_gpus(self) -> tuple[Gpu, ...]:
+        """The GPUs that the device names."""
+        return tuple(self.gpus[n] for n in self.places.gpus)
+
+    @property
     def memory_bytes(self) -> int:
-        """Memory that a model can use: the GPU's, or the machine's."""
-        if self.device.startswith("cuda"):
-            return self.gpus[int(self.device.partition(":")[2] or 0)].memory_bytes
-        return self.memory_gib * 2**30
+        """Memory that a model can use: the GPUs', the machine's, or both; the disk is not memory."""
+        return sum(gpu.memory_bytes for gpu in self.used_gpus) + (self.memory_gib * 2**30 if self.places.cpu else 0)
 
 
 def gpus() -> tuple[Gpu, ...]:
-    """NVIDIA GPUs that CUDA would see, in CUDA's order (by UUID, CUDA_VISIBLE_DEVICES heeded)."""
+    """NVIDIA GPUs that CUDA would see, in CUDA's order (by UUID, CUDA_VISIBLE_DEVICES heeded); without any, AMD's."""
     import pynvml
 
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError:
-        return ()
+        return _amd_gpus()
     try:
         driver = str(pynvml.nvmlSystemGetDriverVersion())
         handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
@@ -68,6 +107,13 @@ def gpus() -> tuple[Gpu, ...]:
         pynvml.nvmlShutdown()
     order = _visible([uuid for uuid, _, _ in found], os.environ.get("CUDA_VISIBLE_DEVICES"))
     return tuple(Gpu(index=i, uuid=found[n][0], name=found[n][1], memory_bytes=found[n][2], driver=driver) for i, n in enumerate(order))
+
+
+def _amd_gpus() -> tuple[Gpu, ...]:
+    """AMD GPUs that ROCm would see, where its Python package is installed (HIP_VISIBLE_DEVICES heeded)."""
+    found = rocm.gpus()
+    order = _visible([gpu.uuid for gpu in found], os.environ.get("HIP_VISIBLE_DEVICES"))
+    return tuple(Gpu(index=i, **found[n]._asdict()) for i, n in enumerate(order))
 
 
 def _visible(uuids: list[str], setting: str | None) -> list[int]:
@@ -107,20 +153,20 @@ def find(device: str = "auto") -> Device:
     """The device that the user names; auto is the first GPU, else the CPU. Raises QuantlabError where it is not there."""
     import psutil
 
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
-        raise QuantlabError(f"unknown device {device!r}: use auto, cpu, cuda or cuda:N")
     there = gpus()
     if device == "auto":
         device = "cuda:0" if there else "cpu"
+    places = parse_places(device)
     if device == "cuda":
         device = "cuda:0"
-    if device.startswith("cuda") and int(device[5:]) >= len(there):
+    absent = [n for n in places.gpus if n >= len(there)]
+    if absent:
         have = ", ".join(f"cuda:{g.index} ({g.name})" for g in there) or "no NVIDIA GPU"
-        raise QuantlabError(f"there is no {device} here: the driver shows {have}; use --device cpu or auto")
+        raise QuantlabError(f"there is no cuda:{absent[0]} here: the driver shows {have}; use --device cpu or auto")
     cpu = f"{cpu_name()} ({cores()} cores)"
     return Device(
         device=device,
-        name=cpu if device == "cpu" else there[int(device[5:])].name,
+        name=_name(places, [there[n].name for n in places.gpus], cpu),
         cpu=cpu,
         cores=cores(),
         memory_gib=round(psutil.virtual_memory().total / 2**30),
@@ -128,6 +174,12 @@ def find(device: str = "auto") -> Device:
         system=f"{platform.system()} {platform.machine()}",
         python=platform.python_version(),
     )
+
+
+def _name(places: Places, gpu_names: list[str], cpu: str) -> str:
+    """`2 × NVIDIA A10 + AMD EPYC (8 cores)`; the disk is named where a model may lie on it."""
+    counted = [f"{gpu_names.count(name)} × {name}" if gpu_names.count(name) > 1 else name for name in dict.fromkeys(gpu_names)]
+    return " + ".join([*counted, *([cpu] if places.cpu else []), *(["disk"] if places.disk else [])])
 
 
 class ProcessMemory(NamedTuple):
@@ -149,14 +201,15 @@ def process_memory() -> ProcessMemory:
     return ProcessMemory(now.rss, getattr(now, "peak_wset", now.rss))
 
 
-def process_vram_bytes(uuid: str) -> int | None:
-    """Memory of this process on a GPU as the driver sees it; None where the driver does not tell."""
+def free_vram_bytes(indices: tuple[int, ...]) -> dict[int, int]:
+    """Free memory of GPUs by CUDA's number, as the driver sees it now."""
     import pynvml
 
+    there = gpus()
+    if any(rocm.is_amd(there[n].uuid) for n in indices):
+        return {n: rocm.free_bytes(there[n].uuid) for n in indices}
     pynvml.nvmlInit()
     try:
-        running = pynvml.nvmlDeviceGetComputeRunningProcesses(pynvml.nvmlDeviceGetHandleByUUID(uuid))
-        used = [p.usedGpuMemory for p in running if p.pid == os.getpid()]
+        return {n: int(pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByUUID(there[n].uuid)).free) for n in indices}
     finally:
         pynvml.nvmlShutdown()
-    return int(used[0]) if used and used[0] is not None else None

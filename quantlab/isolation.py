@@ -19,6 +19,7 @@ from quantlab import methods
 from quantlab.cell import Cell
 from quantlab.device import cores
 from quantlab.errors import CellFailure, QuantlabError
+from quantlab.measuring.sampler import read_samples, sample_file
 from quantlab.records import RECORDS, Failure, Record, StageName
 from quantlab.results import read_record, record_path, write_record
 
@@ -39,6 +40,7 @@ def run_isolated(cell: Cell, stage: CellStage, device: str, quiet: bool, **optio
     """
     log = log_path(cell, stage)
     record_path(cell.root, cell.model, cell.variant.slug, RECORD_OF[stage]).unlink(missing_ok=True)
+    sample_file(cell.root, cell.model, cell.variant.slug).unlink(missing_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         said = Path(folder) / "error.json"
         job: dict[str, Any] = {"root": str(cell.root), "model": cell.model, "variant": cell.variant.slug, "stage": stage, "device": device}
@@ -62,8 +64,12 @@ def record_failure(cell: Cell, stage: CellStage, failure: Failure) -> Record:
     if stage == "quantize":
         quantize.record_failure(cell, failure)
     if stage == "evaluate":
-        _samples.write_samples(cell, [])
+        _samples.write_samples(cell.data_folder / "samples.parquet", [])
     record = RECORDS[RECORD_OF[stage]](model=cell.model, variant=cell.variant.slug, failure=failure)
+    seen = read_samples(sample_file(cell.root, cell.model, cell.variant.slug)) if stage == "measure" else None
+    if seen and failure.kind in ("out_of_memory", "crashed"):
+        last = {"failure": failure.model_copy(update={"reason": f"{failure.reason}; {seen.last_words}"})}
+        record = record.model_copy(update=last | {"sampled": seen, "died_in": seen.last.step})
     write_record(cell.root, record)
     return record
 

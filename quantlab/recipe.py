@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from quantlab.caches import check_cache
 from quantlab.errors import QuantlabError
 from quantlab.names import Variant, check_model_name, parse_variant
 from quantlab.records import Frozen
@@ -61,15 +62,25 @@ class MeasureSpec(Frozen):
     prompt_tokens: int = Field(default=512, ge=1)
     decode_tokens: int = Field(default=128, ge=1)
     repeats: int = Field(default=5, ge=1)
-    batch: tuple[int, ...] = (1,)
-    context: tuple[int, ...] = (0,)
-    """Tokens in the cache before the prompt."""
+    batch: tuple[int, ...] | None = None
+    """Null for the device's usual: 1 on a CPU, 1 and 8 on a GPU."""
+    context: tuple[int, ...] | None = None
+    """Tokens before the prompt, in the same prefill. Null for the device's usual: 0 on a CPU, 0 and 4,096 on a GPU."""
+    price_per_device_hour: float | None = Field(default=None, gt=0)
+    """Dollars per hour of all devices that the measurement uses together; null for no cost per token."""
 
     @field_validator("batch")
     @classmethod
-    def _positive(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        if not value or min(value) < 1:
+    def _positive(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if value is not None and (not value or min(value) < 1):
             raise ValueError("batch sizes are 1 or more")
+        return value
+
+    @field_validator("context")
+    @classmethod
+    def _not_negative(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if value is not None and (not value or min(value) < 0):
+            raise ValueError("context depths are 0 or more")
         return value
 
 
@@ -129,7 +140,14 @@ class Recipe(Frozen):
         """The variant's settings, checked by its method's own model. Raises QuantlabError."""
         from quantlab.methods import settings_of
 
-        return settings_of(variant, self.variants.get(variant.slug, {}))
+        return settings_of(variant, {k: v for k, v in self.variants.get(variant.slug, {}).items() if k != "cache"})
+
+    def cache(self, variant: Variant) -> str | None:
+        """The variant's type of key-value cache, None for the engine's usual one. Raises QuantlabError for an unknown one."""
+        from quantlab import methods
+
+        given = self.variants.get(variant.slug, {}).get("cache")
+        return None if given is None else check_cache(methods.load(variant.method).FORMAT, given)
 
 
 def explain(error: ValidationError) -> str:
@@ -150,6 +168,7 @@ def parse_recipe(data: Any, origin: str) -> Recipe:
     for slug in recipe.variants:
         try:
             recipe.settings(parse_variant(slug))
+            recipe.cache(parse_variant(slug))
         except QuantlabError as error:
             raise QuantlabError(f"{origin}: variants.{slug}: {error}") from None
     return recipe

@@ -18,7 +18,7 @@ from quantlab.errors import QuantlabError, unknown
 FOLDER = Path(__file__).parent
 SECTIONS = {
     "Choose": ("plan", "recommend", "cost"),
-    "Run": ("run", "list", "show", "doctor", "clean"),
+    "Run": ("run", "endpoint", "list", "show", "doctor", "clean"),
     "Judge what was measured": ("check", "diff", "sensitivity"),
     "Stages, in the order of the pipeline": (
         "probe",

@@ -28,7 +28,8 @@ def variant_option(function: Function) -> Function:
 
 def device_option(function: Function) -> Function:
     """`--device`"""
-    return click.option("--device", default=None, help="auto, cpu, cuda or cuda:N; default: what `probe` chose.")(function)
+    help_ = "auto, cpu, cuda:N, or several places for one model, as cuda:0,1 or cuda:0,cpu,disk; default: what `probe` chose."
+    return click.option("--device", default=None, help=help_)(function)
 
 
 def run_stage(ctx: Context, stage: str, model: str, variant: str, device: str | None, **options: Any) -> Any:

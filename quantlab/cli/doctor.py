@@ -65,7 +65,9 @@ def _libraries(quick: bool) -> list[Health]:
     from quantlab.device import cores
     from quantlab.install import asked
 
-    deciding = {name for module in _modules().values() for name in module.REQUIRES} | {"lm-eval", "datasets", "dvc"}
+    # what needs an environment of its own is not missing from this one
+    here = [module for module in _modules().values() if not hasattr(module, "INSTALL")]
+    deciding = {name for module in here for name in module.REQUIRES} | {"lm-eval", "datasets", "dvc"}
     names = sorted(deciding | {name for name, wanted in asked().items() if wanted.extras})
     light = sorted(set(asked()) - set(names))
     with ThreadPoolExecutor(max_workers=min(4, cores())) as pool:
@@ -81,9 +83,12 @@ def _modules() -> dict[tuple[str, str], Any]:
 
 
 def _ready(libraries: list[Health]) -> dict[str, list[dict[str, Any]]]:
+    from quantlab.install import missing
+
     bad = {library.distribution for library in libraries if library.state in ("missing", "broken")}
     rows: dict[str, list[dict[str, Any]]] = {"methods": [], "engines": []}
     for (kind, name), module in _modules().items():
+        bad |= set(missing(module.REQUIRES)) if hasattr(module, "INSTALL") else set()
         lacks = [required for required in module.REQUIRES if required in bad]
         rows[kind].append({"name": name, "ready": not lacks, "lacks": lacks, "summary": module.SUMMARY})
     return rows

@@ -76,7 +76,12 @@ def _engines() -> Rows:
     from quantlab import engines
 
     return [
-        {"name": name, "formats": list(engine.FORMATS), **_state(engine.REQUIRES, engine.EXTRA), "summary": engine.SUMMARY}
+        {
+            "name": name,
+            "formats": list(engine.FORMATS),
+            **_state(engine.REQUIRES, engine.EXTRA, getattr(engine, "INSTALL", None)),
+            "summary": engine.SUMMARY,
+        }
         for name in engines.names()
         for engine in (engines.load(name),)
     ]
@@ -88,11 +93,11 @@ def _tasks() -> Rows:
     return [{"set": name, "summary": (taskset := tasksets.load(name)).SUMMARY, "tasks": list(taskset.names())} for name in tasksets.names()]
 
 
-def _state(requires: tuple[str, ...], extra: str | None) -> dict[str, Any]:
+def _state(requires: tuple[str, ...], extra: str | None, install: str | None = None) -> dict[str, Any]:
     from quantlab.install import bring, bring_extra, missing
 
     absent = missing(requires)
-    command = None if not absent else bring_extra(extra) if extra else bring(absent[0])
+    command = None if not absent else install or (bring_extra(extra) if extra else bring(absent[0]))
     return {"installed": not absent, "install": command}
 
 

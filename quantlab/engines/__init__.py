@@ -1,14 +1,18 @@
 """The engines: one file each, one shape. An engine runs a checkpoint and knows nothing of what is measured on it.
 
 An engine is a module with `SUMMARY`, `FORMATS` (what it runs), `EXTRA`, `REQUIRES`, `imports(checkpoint)` and
-`open_checkpoint(checkpoint, device, dense=False)`.
+`open_checkpoint(checkpoint, device, dense=False)`; one that cannot live in quantlab's own environment says in `INSTALL` how
+to bring it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 from quantlab import registry
+from quantlab.analysis.roofline import WeightReads
+from quantlab.errors import QuantlabError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,6 +26,10 @@ class EngineMemory(NamedTuple):
 
     weights_bytes: int
     kv_cache_bytes: int
+    state_bytes: int = 0
+    """Recurrent states, which do not grow with the context."""
+    by_device: Mapping[str, int] = {}
+    """Weights by place, where the model lies in several."""
 
 
 class Engine(Protocol):
@@ -37,6 +45,10 @@ class Engine(Protocol):
     threads: int | None
     dense: bool
     """Whether weight-only quantized layers run as dense layers that were dequantized once."""
+    cache_dtype: str
+    """What keys and values are stored in."""
+    context_tokens: int | None
+    """The longest context that the model was made for; None where it does not say."""
 
     def logits(self, token_ids: NDArray[np.int64], first: int = 0) -> NDArray[np.float32]:
         """Teacher-forced next-token logits of one window from row `first` on: (length,) token ids to (length - first, vocabulary)."""
@@ -55,6 +67,10 @@ class Engine(Protocol):
         ...
 
     def memory(self) -> EngineMemory: ...
+
+    def weight_reads(self) -> WeightReads:
+        """What a decode must read of the weights."""
+        ...
 
     def close(self) -> None: ...
 
@@ -86,6 +102,17 @@ def load(name: str) -> EngineModule:
     return cast(EngineModule, registry.load(__name__, __path__, "engine", name))
 
 
-def engine_for(checkpoint_format: str) -> str:
-    """Name of the engine that runs checkpoints of this format."""
-    return next(name for name in names() if checkpoint_format in load(name).FORMATS)
+DEFAULTS = {"safetensors": "transformers", "gguf": "llama_cpp"}
+
+
+def engine_for(checkpoint_format: str, wanted: str | None = None) -> str:
+    """Name of the engine that runs checkpoints of this format: the default, or another one that is asked for by name.
+
+    Raises QuantlabError for an engine that there is not, or that does not read the format.
+    """
+    if wanted is None:
+        return DEFAULTS[checkpoint_format]
+    if checkpoint_format not in load(wanted).FORMATS:
+        able = ", ".join(name for name in names() if checkpoint_format in load(name).FORMATS)
+        raise QuantlabError(f"the engine {wanted} reads no {checkpoint_format} checkpoints: use {able}")
+    return wanted

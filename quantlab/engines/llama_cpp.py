@@ -11,9 +11,11 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from quantlab.analysis.roofline import WeightReads
+from quantlab.caches import is_quantized
 from quantlab.device import cores, find
 from quantlab.engines import EngineMemory
-from quantlab.gguf.header import tensor_types
+from quantlab.gguf.header import StoredTensor, stored_tensors, tensor_types
 from quantlab.gguf.library import Batch, Context, Model
 from quantlab.gguf.log import llama
 from quantlab.gguf.types import is_plain
@@ -53,7 +55,9 @@ def imports(checkpoint: Checkpoint) -> tuple[str, ...]:
 def open_checkpoint(checkpoint: Checkpoint, device: str, dense: bool = False) -> LlamaCppEngine:
     """Load a GGUF checkpoint; `dense` means nothing here. Raises CellFailure where it cannot run."""
     checkpoint.require_weights()
-    return LlamaCppEngine(checkpoint.gguf(), checkpoint.tokenizer, device, checkpoint.manifest.trust_remote_code)
+    manifest = checkpoint.manifest
+    cache = manifest.settings.get("cache", "f16")
+    return LlamaCppEngine(checkpoint.gguf(), checkpoint.tokenizer, device, manifest.trust_remote_code, cache)
 
 
 class LlamaCppEngine:
@@ -62,8 +66,8 @@ class LlamaCppEngine:
     name = "llama_cpp"
     dense = False
 
-    def __init__(self, file: Path, tokenizer: Path, device: str, trust_remote_code: bool = False) -> None:
-        self._model = Model(file, device)
+    def __init__(self, file: Path, tokenizer: Path, device: str, trust_remote_code: bool = False, cache: str = "f16") -> None:
+        self._model, self._file = Model(file, device, cache), file
         self._tokenizer, self._trust = tokenizer, trust_remote_code
         self._context: Context | None = None
         self._key: tuple[int, ...] = ()
@@ -71,8 +75,9 @@ class LlamaCppEngine:
         self._decode_tokens = 0
         self.device = find(device).name
         self.threads = cores() if device == "cpu" else None
-        self.dtype = _dtype(file, device)
+        self.dtype = _dtype(file, device, cache)
         self.kernel = _kernel(self._model)
+        self.cache_dtype, self.context_tokens = cache, self._model.trained_context
 
     def logits(self, token_ids: NDArray[np.int64], first: int = 0) -> NDArray[np.float32]:
         n = len(token_ids)
@@ -124,7 +129,11 @@ class LlamaCppEngine:
         self._history, self._next = np.concatenate([self._history, np.stack(made[:-1], axis=1)], axis=1), made[-1]
 
     def memory(self) -> EngineMemory:
-        return EngineMemory(self._model.weights_bytes, self._context.cache_bytes if self._context else 0)
+        held = (self._context.cache_bytes, self._context.state_bytes) if self._context else (0, 0)
+        return EngineMemory(self._model.weights_bytes, *held, by_device=self._model.bytes_by_device)
+
+    def weight_reads(self) -> WeightReads:
+        return _reads(stored_tensors(self._file), self._model.metadata(".expert_used_count"))
 
     def close(self) -> None:
         self._close_contexts()
@@ -150,10 +159,21 @@ def _padded(tokens: int) -> int:
     return -(-tokens // 256) * 256
 
 
-def _dtype(file: Path, device: str) -> str:
+def _reads(tensors: list[StoredTensor], used: str | None) -> WeightReads:
+    """Weights that a decode reads, as the file stores them: repacking keeps their size."""
+    tied = not any(tensor.name == "output.weight" for tensor in tensors)
+    experts = [tensor for tensor in tensors if "_exps." in tensor.name]
+    always = [t for t in tensors if "_exps." not in t.name and (tied or t.name != "token_embd.weight")]
+    count = max((t.shape[2] for t in experts), default=0)
+    return WeightReads(sum(t.bytes for t in always), sum(t.bytes for t in experts), count, int(used or 0) if experts else 0)
+
+
+def _dtype(file: Path, device: str, cache: str) -> str:
     """What llama.cpp computes in: between layers always float32."""
     quantized = device == "cpu" and not all(is_plain(kind) for kind in tensor_types(file))
-    return f"float32{' (8-bit activations inside quantized products)' if quantized else ''}, float16 cache"
+    inside = " (8-bit activations inside quantized products)" if quantized else ""
+    held = "float16" if cache == "f16" else f"{cache}{' (flash attention)' if is_quantized(cache) else ''}"
+    return f"float32{inside}, {held} cache"
 
 
 def _kernel(model: Model) -> str:

@@ -6,12 +6,17 @@ No GPU has run this file yet; the CUDA branches are the synchronisation and the 
 
 from __future__ import annotations
 
-import collections
 import json
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from quantlab.analysis.roofline import WeightReads
+from quantlab.device import parse_places
 from quantlab.engines import EngineMemory
+from quantlab.engines._cache import cache_bytes, chunked_logits, new_cache
+from quantlab.engines._inside import kernel_of, reads_of
+from quantlab.engines._placement import bytes_by_place, check_disk, placement
 from quantlab.errors import CellFailure
 
 if TYPE_CHECKING:
@@ -29,7 +34,10 @@ REQUIRES = ("torch", "transformers", "accelerate")
 def open_checkpoint(checkpoint: Checkpoint, device: str, dense: bool = False) -> TransformersEngine:
     """Load a checkpoint; `dense` takes the form that `_dense.form_of` names. Raises CellFailure where it cannot run here."""
     checkpoint.require_weights()
-    return TransformersEngine(checkpoint.weights, checkpoint.tokenizer, device, dense, checkpoint.manifest.trust_remote_code)
+    manifest = checkpoint.manifest
+    return TransformersEngine(
+        checkpoint.weights, checkpoint.tokenizer, device, dense, manifest.trust_remote_code, cache=manifest.settings.get("cache")
+    )
 
 
 def imports(checkpoint: Checkpoint) -> tuple[str, ...]:
@@ -51,13 +59,21 @@ class TransformersEngine:
     name = "transformers"
 
     def __init__(
-        self, weights: Path, tokenizer: Path, device: str, dense: bool = False, trust_remote_code: bool = False, dtype: str = "auto"
+        self,
+        weights: Path,
+        tokenizer: Path,
+        device: str,
+        dense: bool = False,
+        trust_remote_code: bool = False,
+        dtype: str = "auto",
+        cache: str | None = None,
     ) -> None:
         import torch
         from transformers import AutoTokenizer
 
-        self._torch_device = torch.device(device)
+        self._torch_device = torch.device(parse_places(device).first)
         self.device = torch.cuda.get_device_name(self._torch_device) if device.startswith("cuda") else "cpu"
+        self._offloaded = tempfile.TemporaryDirectory(prefix="quantlab-offload-")
         self._tokenizer_folder = tokenizer
         self._trust = trust_remote_code
         config = quantization_config(weights)
@@ -68,12 +84,17 @@ class TransformersEngine:
             self.model = load_dense(weights, config, device, trust_remote_code)
         else:
             dtype = "float32" if dense else dtype
-            self.model = _load(weights, config, device, dtype, trust_remote_code)
+            self.model = _load(weights, config, device, dtype, trust_remote_code, self._offloaded.name)
         self.model.eval()
         self.tokenizer = AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=trust_remote_code)
         self.dtype = str(self.model.dtype).removeprefix("torch.")
-        self.threads = torch.get_num_threads() if device == "cpu" else None
-        self.kernel = _kernel(self.model)
+        self.threads = torch.get_num_threads() if self._torch_device.type == "cpu" else None
+        self.kernel = kernel_of(self.model)
+        self._quantized_cache = cache
+        new_cache(cache, self.model.config)  # refused now where its package is missing, and not in the middle of a stage
+        self.cache_dtype = cache or self.dtype
+        self.dtype += f", {cache} cache" if cache else ""
+        self.context_tokens: int | None = getattr(self.model.config.get_text_config(decoder=True), "max_position_embeddings", None)
         self._cache: Any = None
         self._next: Any = None
 
@@ -82,8 +103,12 @@ class TransformersEngine:
 
         with torch.inference_mode():
             ids = torch.from_numpy(token_ids)[None].to(self._torch_device)
-            # the head runs on the whole window, as the reference's does: its rows would differ in another batch's shape
-            out: NDArray[np.float32] = self.model(input_ids=ids, use_cache=False).logits[0, first:].float().cpu().numpy()
+            if self._quantized_cache:
+                logits = chunked_logits(self.model, ids, new_cache(self._quantized_cache, self.model.config))
+            else:
+                # the head runs on the whole window, as the reference's does: its rows would differ in another batch's shape
+                logits = self.model(input_ids=ids, use_cache=False).logits[0]
+            out: NDArray[np.float32] = logits[first:].float().cpu().numpy()
         return out
 
     def language_model(self, batch_size: int) -> Any:
@@ -96,7 +121,9 @@ class TransformersEngine:
 
         with torch.inference_mode():
             ids = torch.from_numpy(token_ids).to(self._torch_device)
-            out = self.model(input_ids=ids, use_cache=True, logits_to_keep=1)
+            self._cache = self._next = None  # its memory is free before the next one grows
+            cache = new_cache(self._quantized_cache, self.model.config)
+            out = self.model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
             self._cache, self._next = out.past_key_values, out.logits[:, -1:].argmax(-1)
         self._synchronize()
 
@@ -116,8 +143,11 @@ class TransformersEngine:
             torch.cuda.synchronize(self._torch_device)
 
     def memory(self) -> EngineMemory:
-        tensors = [*self.model.parameters(), *self.model.buffers()]
-        return EngineMemory(_bytes(tensors), _bytes(_cache_tensors(self._cache)))
+        places, cache = bytes_by_place(self.model), cache_bytes(self._cache)
+        return EngineMemory(sum(places.values()), cache.kv_cache_bytes, cache.state_bytes, places if len(places) > 1 else {})
+
+    def weight_reads(self) -> WeightReads:
+        return reads_of(self.model)
 
     def close(self) -> None:
         import gc
@@ -128,9 +158,10 @@ class TransformersEngine:
         gc.collect()
         if self._torch_device.type == "cuda":
             torch.cuda.empty_cache()
+        self._offloaded.cleanup()
 
 
-def _load(weights: Path, config: dict[str, Any], device: str, dtype: str, trust_remote_code: bool) -> Any:
+def _load(weights: Path, config: dict[str, Any], device: str, dtype: str, trust_remote_code: bool, offload: str = "") -> Any:
     from transformers import AutoModelForCausalLM
 
     try:
@@ -139,7 +170,7 @@ def _load(weights: Path, config: dict[str, Any], device: str, dtype: str, trust_
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             weights,
             dtype=dtype,
-            device_map={"": device},
+            **placement(device, offload),
             trust_remote_code=trust_remote_code,
             use_safetensors=True,
             output_loading_info=True,
@@ -147,7 +178,13 @@ def _load(weights: Path, config: dict[str, Any], device: str, dtype: str, trust_
         )
     except ImportError as error:
         raise CellFailure("not_installed", f"{' '.join(str(error).split())[:200]} (install quantlab[all])") from error
+    except ValueError as error:
+        if not parse_places(device).several:
+            raise
+        raise CellFailure("unsupported", f"it cannot be spread over {device}: {' '.join(str(error).split())[:300]}") from error
     model, info = loaded
+    if not check_disk(model, device):
+        raise CellFailure("does_not_fit", f"the model does not fit into {device}: name more places, such as --device {device},disk")
     wrong = sorted(info["missing_keys"]) + sorted(key[0] for key in info["mismatched_keys"])
     if wrong:  # transformers only warns, and goes on with whatever the memory held
         raise CellFailure("broken_checkpoint", f"{len(wrong)} tensors of the architecture are missing or have another shape: {wrong[0]}")
@@ -159,28 +196,3 @@ def _load_gptqmodel(weights: Path, device: str, trust_remote_code: bool) -> Any:
     from gptqmodel import GPTQModel
 
     return GPTQModel.load(str(weights), device=device, trust_remote_code=trust_remote_code).model
-
-
-def _kernel(model: Any) -> str:
-    """The class that most linear layers are, with the count of each."""
-    from torch import nn
-
-    kinds = collections.Counter(
-        type(m).__name__ for m in model.modules() if isinstance(m, nn.Linear) or hasattr(m, "qweight") or hasattr(m, "weight_scale_inv")
-    )
-    return ", ".join(f"{name} × {count}" for name, count in kinds.most_common()) or "unknown"
-
-
-def _bytes(tensors: Any) -> int:
-    """Bytes of tensors, those that share their storage once."""
-    seen: dict[int, int] = {}
-    for tensor in tensors:
-        storage = tensor.untyped_storage()
-        seen[storage.data_ptr()] = storage.nbytes()
-    return sum(seen.values())
-
-
-def _cache_tensors(cache: Any) -> list[Any]:
-    import torch
-
-    return [v for layer in getattr(cache, "layers", []) for v in vars(layer).values() if isinstance(v, torch.Tensor)]

@@ -111,3 +111,8 @@ def _tensor(library: Any, header: Any, i: int) -> StoredTensor:
 def tensor_types(path: Path) -> dict[str, int]:
     """How many tensors a GGUF file has of each type."""
     return dict(collections.Counter(tensor.type for tensor in stored_tensors(path)))
+
+
+def block_count(path: Path) -> int:
+    """How many layers the model has, by the names of its tensors."""
+    return len({tensor.name.split(".")[1] for tensor in stored_tensors(path) if tensor.name.startswith("blk.")})

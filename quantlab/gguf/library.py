@@ -1,7 +1,8 @@
 """llama.cpp in this process: a model file, a context on it, tokens in, logits out.
 
 Flash attention is off in every context, for the 16-bit model and the quantized ones alike: llama.cpp's default lets
-the backend choose, and the choice moves logits by more than good quantization does.
+the backend choose, and the choice moves logits by more than good quantization does. Only with a quantized key-value
+cache is it on, because llama.cpp has quantized values in no other way.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from quantlab.device import cores
+from quantlab.caches import is_quantized
+from quantlab.device import Places, cores, free_vram_bytes, parse_places
 from quantlab.errors import CellFailure
+from quantlab.gguf.header import block_count
 from quantlab.gguf.log import Messages, llama, messages
 
 if TYPE_CHECKING:
@@ -52,15 +55,18 @@ def one_sequence(token_ids: Sequence[int] | NDArray[np.int64], start: int = 0, s
 class Model:
     """A loaded GGUF file."""
 
-    def __init__(self, path: Path, device: str = "cpu") -> None:
-        """Raises CellFailure where llama.cpp cannot load the file or was not built for the device."""
+    def __init__(self, path: Path, device: str = "cpu", cache: str = "f16") -> None:
+        """`cache` is the type of keys and values in every context on it.
+
+        Raises CellFailure where llama.cpp cannot load the file or was not built for the device.
+        """
         api = llama()
         parameters = api.llama_model_default_params()
-        if device.startswith("cuda"):
+        places = parse_places(device)
+        if places.gpus:
             if not api.llama_supports_gpu_offload():
                 raise CellFailure("not_installed", _NO_CUDA)
-            index = int(device.partition(":")[2] or 0)
-            assign(parameters, n_gpu_layers=-1, split_mode=api.LLAMA_SPLIT_MODE_NONE, main_gpu=index)
+            self._split = _place(parameters, places, path)
         else:
             # An empty list of devices keeps a build with CUDA off the GPU.
             self._no_devices = (ctypes.c_void_p * 1)(None)
@@ -69,7 +75,7 @@ class Model:
             self.handle = api.llama_model_load_from_file(os.fsencode(path), parameters)
         if not self.handle:
             raise _load_failure(path, said)
-        self.device = device
+        self.device, self.cache = device, cache
         self.vocabulary = int(api.llama_vocab_n_tokens(api.llama_model_get_vocab(self.handle)))
         self.trained_context = int(api.llama_model_n_ctx_train(self.handle))
         self.recurrent = bool(api.llama_model_is_recurrent(self.handle) or api.llama_model_is_hybrid(self.handle))
@@ -77,12 +83,45 @@ class Model:
         """Tokens that layers with sliding-window attention look back, 0 where none has it."""
         self.weights_bytes = said.mebibytes("model buffer") or int(api.llama_model_size(self.handle))
         """Buffers of the weights as llama.cpp logs them, repacked copies included."""
+        self.bytes_by_device = said.by_device("model buffer") if places.several else {}
         self.repacked_bytes = said.mebibytes(r"\w*REPACK model buffer")
+
+    def metadata(self, ending: str) -> str | None:
+        """The value of the header's first key that ends so, such as `.expert_used_count`; None without one."""
+        api, text = llama(), ctypes.create_string_buffer(256)
+        for i in range(api.llama_model_meta_count(self.handle)):
+            api.llama_model_meta_key_by_index(self.handle, i, text, len(text))
+            if text.value.decode().endswith(ending):
+                api.llama_model_meta_val_str_by_index(self.handle, i, text, len(text))
+                return text.value.decode()
+        return None
 
     def close(self) -> None:
         if self.handle:
             llama().llama_model_free(self.handle)
             self.handle = None
+
+
+def _place(parameters: Any, places: Places, path: Path) -> Any:
+    """Put all layers on one GPU, or spread them over several by their free memory, the rest on the CPU where it is named.
+
+    Returns what must live as long as the model. Spreading has not run on any GPU.
+    """
+    api = llama()
+    if not places.several:
+        assign(parameters, n_gpu_layers=-1, split_mode=api.LLAMA_SPLIT_MODE_NONE, main_gpu=places.gpus[0])
+        return None
+    if places.disk:
+        raise CellFailure("unsupported", "llama.cpp reads a file that does not fit into memory from the disk by itself: leave disk out")
+    free = free_vram_bytes(places.gpus)
+    share = (ctypes.c_float * int(api.llama_max_devices()))(*[0.0] * int(api.llama_max_devices()))
+    for gpu, size in free.items():
+        share[gpu] = size / sum(free.values())
+    room = 0.9 * sum(free.values()) / path.stat().st_size
+    layers = int(room * (block_count(path) + 1)) if places.cpu and room < 1 else -1
+    assign(parameters, n_gpu_layers=layers, split_mode=api.LLAMA_SPLIT_MODE_LAYER, main_gpu=places.gpus[0])
+    assign(parameters, tensor_split=ctypes.cast(share, dict(parameters._fields_)["tensor_split"]))
+    return share
 
 
 def _load_failure(path: Path, said: Messages) -> CellFailure:
@@ -116,10 +155,13 @@ class Context:
         """
         api = llama()
         self.model, self.cells, self.batch, self.sequences, self.unified = model, cells, batch, sequences, unified
-        gpu = model.device.startswith("cuda")
+        gpu, quantized = model.device.startswith("cuda"), is_quantized(model.cache)
         parameters = api.llama_context_default_params()
         assign(parameters, n_ctx=cells, n_batch=batch, n_ubatch=min(ubatch, batch), n_seq_max=sequences, kv_unified=unified)
-        assign(parameters, n_threads=cores(), n_threads_batch=cores(), flash_attn_type=api.LLAMA_FLASH_ATTN_TYPE_DISABLED)
+        flash = api.LLAMA_FLASH_ATTN_TYPE_ENABLED if quantized else api.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        assign(parameters, n_threads=cores(), n_threads_batch=cores(), flash_attn_type=flash)
+        kind = getattr(api, f"GGML_TYPE_{model.cache.upper()}")
+        assign(parameters, type_k=kind, type_v=kind)
         assign(parameters, offload_kqv=gpu, op_offload=gpu, swa_full=full_window, no_perf=True)
         if watch is not None:
             assign(parameters, cb_eval=watch)
@@ -127,8 +169,9 @@ class Context:
         with messages() as said:
             self.handle = api.llama_init_from_model(model.handle, parameters)
         if not self.handle:
-            raise CellFailure("out_of_memory", f"llama.cpp cannot make a context of {cells} tokens: {said.reason('no reason given')}")
-        self.cache_bytes = said.mebibytes("(?:KV|RS) buffer")
+            reason = f"llama.cpp cannot make a context of {cells} tokens: {said.reason('no reason given')}"
+            raise CellFailure("unsupported" if quantized and "alloc" not in reason else "out_of_memory", reason)
+        self.cache_bytes, self.state_bytes = said.mebibytes("KV buffer"), said.mebibytes("RS buffer")
         """Key-value cache and recurrent states, as llama.cpp logs them: allocated for all cells at once."""
 
     def run(self, batch: Batch) -> NDArray[np.float32]:

@@ -112,5 +112,5 @@ def settings_of(variant: Variant, given: Mapping[str, Any]) -> Any:
     try:
         return Settings.model_validate(dict(given))
     except ValidationError as error:
-        known = ", ".join(Settings.model_fields) or "none"
+        known = ", ".join([*Settings.model_fields, "cache"])
         raise QuantlabError(f"{explain(error)} (settings of {variant.method}: {known})") from None

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from quantlab import engines, methods
 from quantlab.device import Device
 from quantlab.errors import CellFailure, QuantlabError
+from quantlab.measuring.grid import workloads
 from quantlab.names import Variant, parse_variant
 from quantlab.planning.architecture import read_architecture
 from quantlab.planning.calibration import calibration
@@ -88,8 +89,9 @@ def _needed(variant: Variant, recipe: Recipe, config: Mapping[str, Any], counted
     if weights is None:
         return 0, 0  # recorded as not offered
     spec, engine = recipe.measure, engines.engine_for(methods.load(variant.method).FORMAT)
-    tokens = min(spec.context) + spec.prompt_tokens + spec.decode_tokens
-    cache = cache_bytes(read_architecture(config), tokens).total * min(spec.batch)
+    smallest = workloads(spec, device)[0]
+    tokens = smallest.context + spec.prompt_tokens + spec.decode_tokens
+    cache = cache_bytes(read_architecture(config), tokens).total * smallest.batch
     if device.device.startswith("cuda"):
         return weights.bytes_total, weights.bytes_total + cache + overhead_bytes()[0]
     about = calibration().cpu

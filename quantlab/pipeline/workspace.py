@@ -9,16 +9,16 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from quantlab import methods
+from quantlab import engines, methods
 from quantlab.errors import QuantlabError
 from quantlab.files import write_text
-from quantlab.names import cell_name, parse_variant
+from quantlab.names import BASELINE, SIXTEEN_BIT, cell_name, parse_variant
 from quantlab.recipe import Recipe, parse_recipe, read_yaml
 
 CELL_STAGES = ("quantize", "measure", "diverge", "evaluate")
@@ -51,7 +51,8 @@ class Workspace:
         params = self.params()
         params["device"] = device
         params["models"] = sorted({*params["models"], recipe.model})
-        params["cells"] |= {cell_name(recipe.model, slug): _cell(recipe.model, slug) for slug in variants}
+        params["cells"] |= {cell_name(recipe.model, slug): {"model": recipe.model, "variant": slug} for slug in variants}
+        params["cells"] = {name: _cell(cell["model"], cell["variant"], params["cells"]) for name, cell in params["cells"].items()}
         params["gguf_models"] = sorted({cell["model"] for cell in params["cells"].values() if cell["from"] == "gguf"})
         self._initialize()
         write_text(self.root / "recipes" / f"{recipe.model}.yaml", _yaml(_written(merged)))
@@ -92,10 +93,21 @@ def environment() -> dict[str, str]:
     return dict(os.environ) | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
 
 
-def _cell(model: str, slug: str) -> dict[str, str]:
-    method = parse_variant(slug).method
-    external = parse_variant(slug).external
-    return {"model": model, "variant": slug, "method": method, "from": "source" if external else methods.load(method).FROM}
+def _cell(model: str, slug: str, cells: Container[str]) -> dict[str, str]:
+    """What dvc.yaml reads of a cell.
+
+    `from` is what the method starts from, `beside` what its speed is measured beside, `after` whose answers its own are
+    compared with, which must be there first.
+    """
+    variant = parse_variant(slug)
+    method = methods.load(variant.method)
+    start = "source" if variant.external else method.FROM
+    sixteen = SIXTEEN_BIT[engines.engine_for(method.FORMAT)]
+    alone = slug == sixteen or cell_name(model, sixteen) not in cells
+    beside = f"models/{model}/{start}" if alone else f"checkpoints/{model}/{sixteen}/manifest.json"
+    first = slug == BASELINE or cell_name(model, BASELINE) not in cells
+    after = f"models/{model}/text" if first else f"reports/{model}/data/{BASELINE}/tasks.json"
+    return {"model": model, "variant": slug, "method": variant.method, "from": start, "beside": beside, "after": after}
 
 
 def _merge(there: Recipe, new: Recipe) -> Recipe:

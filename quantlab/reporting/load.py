@@ -13,15 +13,14 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from quantlab.errors import FailureKind, QuantlabError
+from quantlab.names import BASELINE as BASELINE
+from quantlab.names import SIXTEEN_BIT as SIXTEEN_BIT
 from quantlab.names import Variant, parse_variant
 from quantlab.prepared import Prepared, Source, Text
 from quantlab.recipe import Recipe, read_recipe
 from quantlab.records import DivergenceRecord, Failure, MeasureRecord, QuantizeRecord, Record, SensitivityRecord, StageName, TaskRecord
 from quantlab.results import read_record, variants_in
 
-BASELINE = "baseline-16"
-SIXTEEN_BIT: Mapping[str, str] = {"transformers": BASELINE, "llama_cpp": "gguf-16"}
-"""The unquantized model in each engine: speed, runtime memory and the noise floor are compared with it."""
 RECIPE = "recipe.yaml"
 """The recipe's copy beside a report, so that the folder can be judged wherever it is."""
 SAMPLE_COLUMNS = ("task", "doc_id", "doc_hash", "metric", "value")

@@ -70,7 +70,7 @@ class Reference:
         self.sha256 = hashlib.sha256(content).hexdigest()
         self._hidden = folder / HIDDEN
         used = device if device is not None and device.name == self.info.device else find("cpu")
-        self._head = load_head(folder / HEAD, self.info.head, used.device)
+        self._head = load_head(folder / HEAD, self.info.head, used.places.first)
         self.notes: tuple[str, ...] = ()
         if used.name != self.info.device:
             self.notes = (

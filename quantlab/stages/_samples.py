@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from quantlab.cell import Cell
 from quantlab.errors import unknown
 from quantlab.stages._clusters import cluster_of
 
@@ -81,11 +81,9 @@ def answer_of(sample: Sample, metric: str | None, config: Mapping[str, Any]) -> 
     return str(int(np.argmax(likelihoods / np.array(lengths) if metric == "acc_norm" else likelihoods)))
 
 
-def answer_tokens(sample: Sample, lm: Any, config: Mapping[str, Any]) -> int | None:
-    """Tokens of a generated answer's text, before any filter; None where nothing is generated."""
-    if config.get("output_type") != "generate_until":
-        return None
-    return len(lm.tok_encode(str(sample["resps"][0][0]), add_special_tokens=False))
+def answer_tokens(sample: Sample, count: Callable[[str], int] | None, config: Mapping[str, Any]) -> int | None:
+    """Tokens of a generated answer's text, before any filter; None where nothing is generated or they cannot be counted."""
+    return count(str(sample["resps"][0][0])) if count and config.get("output_type") == "generate_until" else None
 
 
 def rows_of(task: str, sample: Sample, config: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -105,13 +103,12 @@ def rows_of(task: str, sample: Sample, config: Mapping[str, Any]) -> list[dict[s
     return [common | {"metric": m, "value": float(sample[m]), "answer": answer_of(sample, m, config)} for m in metrics]
 
 
-def write_samples(cell: Cell, rows: Sequence[Mapping[str, Any]]) -> None:
+def write_samples(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write samples.parquet whole; with no rows it still has its columns."""
     import pandas as pd
 
     frame = pd.DataFrame(list(rows), columns=list(COLUMNS)).astype(COLUMNS)
-    cell.data_folder.mkdir(parents=True, exist_ok=True)
-    target = cell.data_folder / "samples.parquet"
-    partial = target.with_name(".samples.parquet.partial")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
     frame.to_parquet(partial, index=False)
-    partial.replace(target)
+    partial.replace(path)

@@ -51,11 +51,13 @@ def check_tokens(cell: Cell) -> NDArray[np.int64]:
 def verify(cell: Cell, folder: Path, manifest: Manifest, in_memory: InMemory, device: Device, progress: Progress) -> Check:
     """Raise CellFailure("broken_checkpoint") where what was saved is not what was quantized."""
     token_ids = check_tokens(cell)
-    peak_device = _peak_device_bytes(device.device)
+    peak_device = _peak_device_bytes(device.places.first)
     expected, before = in_memory.expected_layers, in_memory.loss(token_ids) if in_memory.loss else None
     peak, method_notes = process_memory().peak_rss_bytes, in_memory.notes
     del in_memory
-    checkpoint = Checkpoint(folder, manifest)  # lies beside its final place, so relative paths hold
+    # Lies beside its final place, so relative paths hold; a quantized cache is no part of what was saved.
+    plain = {key: value for key, value in manifest.settings.items() if key != "cache"}
+    checkpoint = Checkpoint(folder, manifest.model_copy(update={"settings": plain}))
     contents = _contents(cell, checkpoint)
     if expected is not None and contents.quantized_layers != expected:
         raise CellFailure("broken_checkpoint", f"{contents.quantized_layers} layers are quantized, {expected} were asked for")

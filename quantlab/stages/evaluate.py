@@ -5,46 +5,25 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from quantlab import engines
 from quantlab.analysis.stopping import Stop
 from quantlab.analysis.verdict import Z05
 from quantlab.cell import Cell, require_memory
+from quantlab.checkpoint import Checkpoint
 from quantlab.device import Device
 from quantlab.errors import CellFailure
 from quantlab.items import Items, key_of
 from quantlab.progress import Progress
-from quantlab.records import Estimate, Look, TaskRecord, TaskResult
-from quantlab.stages._samples import (
-    Sample,
-    answer_tokens,
-    choices_of,
-    is_number,
-    metric_of,
-    of_filter,
-    rows_of,
-    write_samples,
-)
-from quantlab.stages._tasks import Asked, load_asked, with_full_run_examples
+from quantlab.records import Look, TaskRecord
+from quantlab.stages._answers import Answers, answers_of, result_of
+from quantlab.stages._samples import rows_of, write_samples
+from quantlab.stages._tasks import load_asked, with_full_run_examples
 from quantlab.stages._until_decided import BASELINE, evaluate_in_looks, read_baseline
 from quantlab.stages.diverge import runs_dense
 from quantlab.stages.probe import STAGE_VERSIONS
 from quantlab.versions import installed
-
-
-class Answers(NamedTuple):
-    """What lm-eval found, by the recipe's task."""
-
-    samples: dict[str, list[Sample]]
-    metrics: dict[str, dict[str, float]]
-    """lm-eval's own figures."""
-    configs: dict[str, dict[str, Any]]
-    versions: dict[str, str]
-    fewshot: dict[str, int]
-    available: dict[str, int]
-    """Items that the task has."""
-    notes: tuple[str, ...]
 
 
 def run(cell: Cell, device: Device, progress: Progress, until_decided: bool = False) -> TaskRecord:
@@ -72,9 +51,12 @@ def run(cell: Cell, device: Device, progress: Progress, until_decided: bool = Fa
         )
     else:
         found = _evaluate(lm, cell, checkpoint.sha256, settings, progress, {})
-    results = {task: _result(task, found, _look(ended[task], found, task) if baseline else None) for task in found.samples}
+    results = {task: result_of(task, found, _look(ended[task], found, task) if baseline else None) for task in found.samples}
     engine.close()
-    write_samples(cell, [row for task, samples in found.samples.items() for s in samples for row in rows_of(task, s, found.configs[task])])
+    write_samples(
+        cell.data_folder / "samples.parquet",
+        [row for task, samples in found.samples.items() for s in samples for row in rows_of(task, s, found.configs[task])],
+    )
     return TaskRecord(
         model=cell.model,
         variant=cell.variant.slug,
@@ -87,8 +69,18 @@ def run(cell: Cell, device: Device, progress: Progress, until_decided: bool = Fa
         chat_template=spec.chat_template,
         dense=dense,
         seconds=time.monotonic() - began,
-        notes=(*found.notes, *(f"{task}: {r.look.verdict}, {r.look.reason}." for task, r in results.items() if r.look)),
+        notes=(
+            *found.notes,
+            *(f"{task}: {r.look.verdict}, {r.look.reason}." for task, r in results.items() if r.look),
+            *_without_cache(checkpoint, name),
+        ),
     )
+
+
+def _without_cache(checkpoint: Checkpoint, engine: str) -> tuple[str, ...]:
+    """lm-eval scores transformers' answers in one forward pass each, which reads nothing from a cache."""
+    cache = checkpoint.manifest.settings.get("cache")
+    return (f"Scored without the {cache} cache: see the divergence for its loss.",) if cache and engine == "transformers" else ()
 
 
 def _evaluate(lm: Any, cell: Cell, checkpoint: str, settings: str, progress: Progress, sizes: Mapping[str, int]) -> Answers:
@@ -127,30 +119,8 @@ def _evaluate(lm: Any, cell: Cell, checkpoint: str, settings: str, progress: Pro
     cut = [
         f"{count} items of {task} are longer than the model's context and were cut from the left." for task, count in resuming.cut.items()
     ]
-    return _answers(found, asked, spec.filters, lm, (*(f"{name} has no items." for name in empty), *cut))
-
-
-def _answers(found: dict[str, Any], asked: list[Asked], filters: Mapping[str, str], lm: Any, notes: tuple[str, ...]) -> Answers:
-    """lm-eval's result by the recipe's tasks: a group's items are those of its members, its figures their means over items."""
-    result = Answers({}, {}, {}, {}, {}, {}, notes)
-    for task in asked:
-        leaves = [leaf.task_name for leaf in task.leaves if leaf.task_name in found["samples"]]
-        samples: list[Sample] = []
-        for leaf in leaves:
-            config = found["configs"][leaf]
-            kept = of_filter(found["samples"][leaf], task.name, filters.get(task.name))
-            samples += [{**s, "subtask": leaf, "answer_tokens": answer_tokens(s, lm, config)} for s in kept]
-        result.samples[task.name] = samples
-        result.configs[task.name] = found["configs"][leaves[0]]
-        result.versions[task.name] = str(found["versions"].get(leaves[0], ""))
-        result.fewshot[task.name] = int(found["n-shot"].get(leaves[0], 0))
-        result.available[task.name] = task.available
-        result.metrics[task.name] = (
-            {key.removesuffix(",none"): float(v) for key, v in found["results"][leaves[0]].items() if is_number(v) and "_stderr" not in key}
-            if len(task.leaves) == 1
-            else {m: _score([float(s[m]) for s in samples]).value for m in samples[0]["metrics"] if is_number(samples[0][m])}
-        )
-    return result
+    notes = (*(f"{name} has no items." for name in empty), *cut)
+    return answers_of(found, asked, spec.filters, lambda text: len(lm.tok_encode(text, add_special_tokens=False)), notes)
 
 
 def _look(stop: Stop | None, found: Answers, task: str) -> Look:
@@ -169,34 +139,3 @@ def _look(stop: Stop | None, found: Answers, task: str) -> Look:
         verdict=stop.verdict,
         reason=reason,
     )
-
-
-def _result(task: str, found: Answers, look: Look | None) -> TaskResult:
-    samples, metrics = found.samples[task], found.metrics[task]
-    metric = metric_of(samples[0])
-    multiple_choice = found.configs[task].get("output_type") == "multiple_choice"
-    tokens = [s["answer_tokens"] for s in samples if s["answer_tokens"] is not None]
-    whole = next(iter(metrics), "")
-    return TaskResult(
-        metric=metric or whole.partition(",")[0],
-        score=_score([float(s[metric]) for s in samples])
-        if metric
-        else Estimate(value=metrics[whole], standard_error=None, n=len(samples)),
-        metrics=metrics,
-        filter=str(samples[0]["filter"]),
-        task_version=found.versions[task],
-        fewshot=found.fewshot[task],
-        chance=sum(1 / choices_of(s) for s in samples) / len(samples) if multiple_choice else None,
-        available=found.available[task],
-        answer_tokens=_score(tokens) if tokens else None,
-        look=look,
-    )
-
-
-def _score(values: list[float]) -> Estimate:
-    """Mean and its standard error, the items independent."""
-    import numpy as np
-
-    array = np.asarray(values, dtype=np.float64)
-    error = float(array.std(ddof=1) / np.sqrt(len(array))) if len(array) > 1 else None
-    return Estimate(value=float(array.mean()), standard_error=error, n=len(array))

@@ -1,4 +1,7 @@
-"""measure: memory and speed of one checkpoint on the target device, in a process that does nothing else.
+"""measure: memory and speed of one checkpoint on the target device.
+
+The engine runs in a worker process, which does nothing else; a sampling process looks at it from outside. First every
+workload runs once, alone, for memory; then the timed repeats, in turn with the 16-bit variant of the same engine.
 
 Included in a prefill: the forward pass of the whole prompt with the logits of its last token, from an empty cache. In
 a decode: every further token, chosen greedily. Not included: tokenization, detokenization, sampling, a server.
@@ -6,109 +9,96 @@ a decode: every further token, chosen greedily. Not included: tokenization, deto
 
 from __future__ import annotations
 
-import importlib
-import time
-from typing import TYPE_CHECKING
+from typing import Any
 
 from quantlab import engines
 from quantlab.cell import Cell, require_memory
-from quantlab.device import Device, process_memory, process_vram_bytes
+from quantlab.checkpoint import Checkpoint
+from quantlab.device import Device
 from quantlab.errors import CellFailure
-from quantlab.progress import Progress, Step
-from quantlab.records import Failure, MeasureRecord, MemoryRecord, SpeedPoint, SpeedRecord
+from quantlab.measured import SampledMemory
+from quantlab.measuring.driver import Worker, WorkerDied
+from quantlab.measuring.energy import meter
+from quantlab.measuring.grid import workloads
+from quantlab.measuring.memory import Held, hold, open_and_load
+from quantlab.measuring.points import ceilings_of, points
+from quantlab.measuring.sampler import Sampler, read_samples, sample_file
+from quantlab.measuring.timing import time_all
+from quantlab.progress import Progress
+from quantlab.records import Failure, MeasureRecord, MemoryRecord, SpeedRecord
 from quantlab.versions import installed
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 
 def run(cell: Cell, device: Device, progress: Progress) -> MeasureRecord:
-    """Time the cell's checkpoint. Raises CellFailure where it cannot run here."""
+    """Measure the cell's checkpoint. What kept it from loading is in the record. Raises CellFailure, QuantlabError."""
     checkpoint = cell.checkpoint()
     require_memory(device, checkpoint.disk_bytes, "the checkpoint")
     name = engines.engine_for(checkpoint.manifest.format)
-    module = engines.load(name)
-    for library in module.imports(checkpoint):
-        importlib.import_module(library)
-    empty = process_memory().rss_bytes
-    began = time.perf_counter()
-    with progress.step(f"{cell.variant.slug}: loading"):
-        engine = module.open_checkpoint(checkpoint, device.device)
-    load_seconds, loaded = time.perf_counter() - began, process_memory().rss_bytes
-    points, kv_cache = _points(cell, engine, progress)
-    allocated, reserved, vram = _cuda_memory(device)
-    memory = engine.memory()
-    record = MeasureRecord(
+    base = MeasureRecord(
         model=cell.model,
         variant=cell.variant.slug,
         checkpoint_sha256=checkpoint.sha256,
         engine=name,
         device=device.name,
-        versions=installed(module.REQUIRES),
-        memory=MemoryRecord(
-            disk_bytes=checkpoint.disk_bytes,
-            weights_bytes=memory.weights_bytes,
-            kv_cache_bytes=kv_cache,
-            empty_process_rss_bytes=empty,
-            loaded_process_rss_bytes=loaded,
-            peak_process_rss_bytes=process_memory().peak_rss_bytes,
-            peak_allocated_bytes=allocated,
-            peak_reserved_bytes=reserved,
-            process_vram_bytes=vram,
-        ),
-        speed=SpeedRecord(
-            kernel=engine.kernel, dtype=engine.dtype, threads=engine.threads, load_seconds=load_seconds, points=tuple(points)
-        ),
+        versions=installed(engines.load(name).REQUIRES),
     )
-    engine.close()
-    return record
+    ceilings, works, energy = ceilings_of(cell, device), workloads(cell.recipe.measure, device), meter(device)
+    file = sample_file(cell.root, cell.model, cell.variant.slug)
+    with Sampler(file, [gpu.uuid for gpu in device.used_gpus]) as sampler, Worker(cell, name, device.device) as worker:
+        try:
+            with progress.step(f"{cell.variant.slug}: loading"):
+                empty = open_and_load(worker, sampler)
+            with progress.step(f"{cell.variant.slug}: every workload once, for memory", len(works)) as step:
+                held = hold(worker, sampler, works, step)
+        except CellFailure as error:
+            seen = sampler.result()
+            died = seen.last.step if seen and isinstance(error, WorkerDied) else None
+            return base.model_copy(update={"failure": _with_last_look(error, seen), "sampled": seen, "died_in": died})
+        sampler.step("timed repeats", glance=True)
+        timed = time_all(cell, device, worker, held, read_samples(file), energy, progress)
+        seen, about = sampler.result(), worker.about
+    price = cell.recipe.measure.price_per_device_hour
+    speed = SpeedRecord(
+        kernel=about["kernel"],
+        dtype=about["dtype"],
+        threads=about["threads"],
+        load_seconds=about["seconds"],
+        points=tuple(points(held, timed, price, ceilings, about)),
+        baseline=timed.baseline,
+        baseline_reason=timed.reason,
+        before=timed.before,
+        after=timed.after,
+        bandwidth=ceilings.bandwidth,
+        bandwidth_reason=ceilings.reason,
+        energy_source=energy.source,
+        energy_reason=energy.reason,
+        price_per_device_hour=price,
+    )
+    found = {"memory": _memory(checkpoint, about, empty, held, seen), "speed": speed, "sampled": seen, "notes": timed.notes(device.cores)}
+    return base.model_copy(update=found | {"died_in": next((h.died_in for h in held if h.died_in), None)})
 
 
-def _points(cell: Cell, engine: engines.Engine, progress: Progress) -> tuple[list[SpeedPoint], int | None]:
-    spec = cell.recipe.measure
-    text = cell.prepared.token_ids("evaluation").ravel()
-    points, kv_cache = [], None
-    grid = [(batch, context) for context in spec.context for batch in spec.batch]
-    with progress.step(f"{cell.variant.slug}: prefill and decode", len(grid) * (spec.repeats + 1)) as step:
-        for batch, context in grid:
-            point = SpeedPoint(batch=batch, context_tokens=context, prompt_tokens=spec.prompt_tokens, decode_tokens=spec.decode_tokens)
-            try:
-                points.append(_time(engine, point, text, spec.repeats, step))
-                kv_cache = engine.memory().kv_cache_bytes
-            except CellFailure as failure:
-                points.append(point.model_copy(update={"failure": Failure.of(failure)}))
-    return points, kv_cache
+def _with_last_look(error: CellFailure, seen: SampledMemory | None) -> Failure:
+    """The failure with what the process held when it was last looked at."""
+    if seen is None or not isinstance(error, WorkerDied):
+        return Failure.of(error)
+    return Failure(kind=error.kind, reason=f"{error.reason}, {seen.last_words}")
 
 
-def _time(engine: engines.Engine, point: SpeedPoint, text: NDArray[np.int64], repeats: int, step: Step) -> SpeedPoint:
-    """One warm-up, then the repeats, each from an empty cache."""
-    import numpy as np
-
-    length = point.context_tokens + point.prompt_tokens
-    prompts = np.stack([np.resize(np.roll(text, -row * length), length) for row in range(point.batch)])
-    prefill, decode = [], []
-    for _ in range(repeats + 1):
-        began = time.perf_counter()
-        engine.prefill(prompts)
-        middle = time.perf_counter()
-        engine.decode(point.decode_tokens)
-        end = time.perf_counter()
-        prefill.append(middle - began)
-        decode.append(end - middle)
-        step.advance()
-    return point.model_copy(update={"prefill_seconds": tuple(prefill[1:]), "decode_seconds": tuple(decode[1:])})
-
-
-def _cuda_memory(device: Device) -> tuple[int | None, int | None, int | None]:
-    """Peak allocated, peak reserved, and the process's memory as the driver sees it; None on a CPU."""
-    if not device.device.startswith("cuda"):
-        return None, None, None
-    import torch
-
-    gpu = device.gpus[int(device.device.partition(":")[2])]
-    return (
-        int(torch.cuda.max_memory_allocated(device.device)),
-        int(torch.cuda.max_memory_reserved(device.device)),
-        process_vram_bytes(gpu.uuid),
+def _memory(checkpoint: Checkpoint, about: dict[str, Any], empty: int, held: list[Held], seen: SampledMemory | None) -> MemoryRecord:
+    ran = [h for h in held if h.failure is None]
+    largest = max(ran, key=lambda h: h.kv_cache_bytes or 0, default=None)
+    return MemoryRecord(
+        disk_bytes=checkpoint.disk_bytes,
+        weights_bytes=about["weights_bytes"],
+        weights_by_device_bytes=about["by_device"],
+        kv_cache_bytes=largest.kv_cache_bytes if largest else None,
+        state_bytes=largest.state_bytes if largest else None,
+        cache_dtype=about["cache_dtype"],
+        empty_process_rss_bytes=empty,
+        loaded_process_rss_bytes=about["rss_bytes"],
+        peak_process_rss_bytes=max((h.peak_rss_bytes or 0 for h in ran), default=about["rss_bytes"]),
+        peak_allocated_bytes=max((h.peak_allocated_bytes for h in ran if h.peak_allocated_bytes is not None), default=None),
+        peak_reserved_bytes=max((h.peak_reserved_bytes for h in ran if h.peak_reserved_bytes is not None), default=None),
+        process_vram_bytes=seen.peak_vram_bytes if seen else None,
     )

@@ -53,7 +53,7 @@ def require_possible(cell: Cell, method: Method) -> None:
 
 def _manifest(cell: Cell, method: Method) -> Manifest:
     """Everything of the manifest that is known before the weights are."""
-    source, settings = cell.prepared.source(), cell.recipe.settings(cell.variant)
+    source, settings, cache = cell.prepared.source(), cell.recipe.settings(cell.variant), cell.recipe.cache(cell.variant)
     identity = {"kind": source.kind, "name": source.name, "revision": source.revision or "", "sha256": cell.prepared.source_sha256}
     return Manifest(
         model=cell.model,
@@ -61,7 +61,7 @@ def _manifest(cell: Cell, method: Method) -> Manifest:
         method=cell.variant.method,
         bits=cell.variant.bits,
         format=method.FORMAT,
-        settings=settings.model_dump(mode="json"),
+        settings=settings.model_dump(mode="json") | ({"cache": cache} if cache else {}),
         source=identity,
         calibration_sha256=cell.prepared.text().calibration_sha256,
         seed=cell.recipe.seed,
@@ -105,7 +105,7 @@ def _make(
         settings=cell.recipe.settings(cell.variant),
         calibration=prepared.token_ids("calibration"),
         destination=folder,
-        device=device.device,
+        device=device.places.first,
         seed=cell.recipe.seed,
         progress=progress,
         trust_remote_code=manifest.trust_remote_code,

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import math
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from quantlab.analysis.divergence import scored, window_values
 from quantlab.device import Device
+from quantlab.engines._placement import placement
 from quantlab.errors import QuantlabError
 from quantlab.files import new_folder, write_text
 from quantlab.head import Head, spec_of
@@ -44,11 +46,12 @@ def run(root: Path, model: str, device: Device, progress: Progress) -> Reference
     dtype = asked
     if dtype == "auto":
         dtype = "float32" if source.parameters * 4 * 1.3 < device.memory_bytes else source.dtype
+    offload = root / ".quantlab" / "offload"
     with progress.step(f"{model}: loading the reference in {dtype}"):
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             prepared.weights,
             dtype=getattr(torch, dtype),
-            device_map={"": device.device},
+            **placement(device.device, str(offload)),
             trust_remote_code=source.trust_remote_code,
             use_safetensors=True,
         )
@@ -70,6 +73,7 @@ def run(root: Path, model: str, device: Device, progress: Progress) -> Reference
             **computed.about,
         )
         write_text(folder / INFO, info.model_dump_json(indent=2) + "\n")
+    shutil.rmtree(offload, ignore_errors=True)
     return info
 
 
@@ -82,12 +86,14 @@ class _Computed(NamedTuple):
 def _compute(model: Any, token_ids: NDArray[np.int64], folder: Path, device: Device, progress: Progress) -> _Computed:
     import numpy as np
     import torch
+    from accelerate.utils import align_module_device
 
     module = model.get_output_embeddings()
     caught: list[Any] = []
     module.register_forward_pre_hook(lambda _module, inputs: caught.append(inputs[0]))
-    weight, bias = module.weight.detach(), getattr(module, "bias", None)
-    head = Head(weight, None if bias is None else bias.detach(), spec_of(model.config))
+    with align_module_device(module):  # brings a head that was offloaded
+        weight, bias = module.weight.detach(), getattr(module, "bias", None)
+        head = Head(weight, None if bias is None else bias.detach(), spec_of(model.config))
     dtype = str(weight.dtype).removeprefix("torch.")
     kept = np.dtype("int16" if dtype == "bfloat16" else dtype)
     shape = (*token_ids.shape, weight.shape[1])
@@ -96,7 +102,7 @@ def _compute(model: Any, token_ids: NDArray[np.int64], folder: Path, device: Dev
     with step_ as step, torch.inference_mode(), (folder / HIDDEN).open("wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": np.lib.format.dtype_to_descr(kept), "fortran_order": False, "shape": shape})
         for i, ids in enumerate(token_ids):
-            logits = model(input_ids=torch.from_numpy(ids)[None].to(device.device), use_cache=False).logits[0].float().cpu().numpy()
+            logits = model(input_ids=torch.from_numpy(ids)[None].to(device.places.first), use_cache=False).logits[0].float().cpu().numpy()
             require_sound(logits, i)
             hidden = packed(caught.pop()[0].to(weight.dtype))
             caught.clear()
@@ -134,7 +140,7 @@ def _tolerance(head: Head, logits: NDArray[np.float32], device: Device) -> float
     can then fall on the other side, and float32 sums of n terms differ by about sqrt(n) of their precision."""
     import torch
 
-    if device.device == "cpu":
+    if not device.places.gpus:
         return 0.0
     largest = max(float(logits.max()), -float(logits.min()))
     single = 8 * math.sqrt(head.weight.shape[1]) * torch.finfo(torch.float32).eps

@@ -47,7 +47,7 @@ def run(cell: Cell, device: Device, progress: Progress, linears: bool = False, w
     began = time.monotonic()
     with progress.step(f"{cell.variant.slug}: loading both models as dense layers"):
         plain = _plain(cell.prepared.weights, dtype, device, source.trust_remote_code)
-        swap = Swap(plain, dense_model(checkpoint, dtype, device.device), linears)
+        swap = Swap(plain, dense_model(checkpoint, dtype, device.places.first), linears)
     done = Items(cell.root, checkpoint.sha256, "sensitivity")
     settings = key_of(
         *(STAGE_VERSIONS["sensitivity"], METRICS_VERSION, reference.sha256, reference.notes, linears, device.name),
@@ -62,7 +62,7 @@ def run(cell: Cell, device: Device, progress: Progress, linears: bool = False, w
             if not values:
                 logits = reference.logits(i)
                 require_sound(logits, i)
-                for part, other in swap.logits(torch.from_numpy(ids)[None].to(device.device)):
+                for part, other in swap.logits(torch.from_numpy(ids)[None].to(device.places.first)):
                     require_finite(other, f"window {i + 1} of the evaluation text with {part} swapped")
                     values[part] = float(window_values(logits, other, ids).kl.mean())
                     step.advance(part != NOTHING)
@@ -134,4 +134,4 @@ def _load(weights: Path, dtype: torch.dtype, device: str, trust_remote_code: boo
 
 
 def _plain(weights: Path, dtype: torch.dtype, device: Device, trust_remote_code: bool) -> Any:
-    return _load(weights, dtype, device.device, trust_remote_code).eval()
+    return _load(weights, dtype, device.places.first, trust_remote_code).eval()

@@ -218,3 +218,40 @@ def test_a_gpu_without_a_build_for_it_is_not_installed(prepared: Path, monkeypat
 def test_the_kernel_says_what_multiplies(prepared: Path, quantized: Callable[..., Path], open_engine: Any) -> None:
     plain, four = open_engine(prepared / "f16.gguf"), open_engine(quantized(4, type="Q4_0"))
     assert plain.kernel.startswith("llama.cpp CPU (") and "8-bit" not in plain.dtype and "8-bit" in four.dtype
+
+
+def test_a_quantized_cache_is_smaller_and_diverges(prepared: Path, source: Path, token_ids: NDArray[np.int64]) -> None:
+    from quantlab.engines.llama_cpp import LlamaCppEngine
+
+    found = {}
+    for cache in ("f16", "q8_0", "q4_0"):
+        engine = LlamaCppEngine(prepared / "f16.gguf", source, "cpu", cache=cache)
+        engine.prefill(token_ids[:1])
+        engine.decode(4)
+        found[cache] = (engine.memory().kv_cache_bytes, engine.logits(token_ids[0]))
+        assert engine.cache_dtype == cache and cache.replace("f16", "float16") in engine.dtype
+        engine.close()
+    values = 256 * 2 * 2 * 2 * 64  # cells, layers, keys and values, heads, width
+    for cache, bits in (("f16", 16), ("q8_0", 8.5), ("q4_0", 4.5)):
+        assert found[cache][0] == pytest.approx(values * bits / 8, abs=0.01 * 2**20)
+    away = {cache: float(np.abs(logits - found["f16"][1]).mean()) for cache, (_, logits) in found.items()}
+    assert 0 == away["f16"] < away["q8_0"] < away["q4_0"]
+
+
+def test_what_a_decode_reads_is_the_file_without_the_embedding(prepared: Path, open_engine: Any) -> None:
+    from quantlab.gguf.header import stored_tensors
+
+    tensors = {tensor.name: tensor.bytes for tensor in stored_tensors(prepared / "f16.gguf")}
+    reads = open_engine(prepared / "f16.gguf").weight_reads()
+    assert "output.weight" in tensors and reads.always_bytes == sum(tensors.values()) - tensors["token_embd.weight"]
+    assert (reads.expert_bytes, reads.experts, reads.experts_per_token) == (0, 0, 0)
+
+
+def test_experts_of_a_file_are_counted_apart() -> None:
+    from quantlab.engines.llama_cpp import _reads
+    from quantlab.gguf.header import StoredTensor
+
+    shapes = {"token_embd.weight": (64, 320, 1, 1), "blk.0.ffn_up_exps.weight": (64, 32, 8, 1), "blk.0.attn_q.weight": (64, 64, 1, 1)}
+    tensors = [StoredTensor(name, "F16", 2 * int(np.prod(shape)), int(np.prod(shape)), shape) for name, shape in shapes.items()]
+    reads = _reads(tensors, "2")  # without an output.weight the head is the embedding
+    assert reads == (2 * 64 * 320 + 2 * 64 * 64, 2 * 64 * 32 * 8, 8, 2)

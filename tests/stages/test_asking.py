@@ -18,6 +18,7 @@ from quantlab.errors import CellFailure, QuantlabError
 from quantlab.progress import Progress
 from quantlab.recipe import Recipe, SourceSpec, TasksSpec
 from quantlab.stages import evaluate
+from quantlab.stages._answers import Answers, result_of
 from quantlab.stages._samples import metric_of, rows_of, write_samples
 from quantlab.stages._tasks import Asked, choose_items
 
@@ -91,7 +92,7 @@ def _cell(root: Path, **tasks: Any) -> Cell:
     return Cell(root, "small", "baseline-16")
 
 
-def _ask(cell: Cell, paths: list[str], lm: LM, monkeypatch: pytest.MonkeyPatch, group: str | None = None, **sizes: int) -> evaluate.Answers:
+def _ask(cell: Cell, paths: list[str], lm: LM, monkeypatch: pytest.MonkeyPatch, group: str | None = None, **sizes: int) -> Answers:
     def load(*_: Any) -> list[Asked]:
         loaded = [task for path in paths for task in TaskManager(include_defaults=False).load([path])["tasks"].values()]
         return [Asked(group, tuple(loaded))] if group else [Asked(task.task_name, (task,)) for task in loaded]
@@ -142,7 +143,7 @@ def test_one_filter_is_compared_and_named(tmp_path: Path, monkeypatch: pytest.Mo
     path = _sums(tmp_path)
     for wanted, expected in (({}, "strict-match"), ({"sums": "flexible-extract"}, "flexible-extract")):
         found = _ask(_cell(tmp_path, items=None, filters=wanted), [path], MadeUp(), monkeypatch)
-        result = evaluate._result("sums", found, None)
+        result = result_of("sums", found, None)
         assert (result.score.n, result.filter, result.metric) == (N, expected, "exact_match")
         assert result.score.value == pytest.approx(0.75) and result.metrics["exact_match,strict-match"] == pytest.approx(0.75)
         assert result.answer_tokens and result.answer_tokens.value == 5.0  # so it is #### N
@@ -153,7 +154,7 @@ def test_one_filter_is_compared_and_named(tmp_path: Path, monkeypatch: pytest.Mo
 def test_perplexities_of_the_whole_set_keep_each_documents_likelihood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lm, cell = MadeUp(), _cell(tmp_path, items=None)
     found = _ask(cell, [_pages(tmp_path)], lm, monkeypatch)
-    result = evaluate._result("pages", found, None)
+    result = result_of("pages", found, None)
     each = [lm._value(" ".join(["word"] * (20 + 10 * i))) for i in range(N)]
     assert result.metric == "loglikelihood" and result.score.value == pytest.approx(sum(each) / N)
     assert result.metrics["word_perplexity"] > 1 and found.notes == (), "windows cut nothing"
@@ -165,13 +166,15 @@ def test_a_group_counts_as_one_task(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     paths = [_choices(tmp_path, "one"), _choices(tmp_path, "two", 100)]
     cell = _cell(tmp_path, items=30)
     found = _ask(cell, paths, MadeUp(), monkeypatch, group="both")
-    result = evaluate._result("both", found, None)
+    result = result_of("both", found, None)
     assert (result.score.n, result.available) == (30, 2 * N)
     by = pd.Series([s["subtask"] for s in found.samples["both"]]).value_counts()
     assert set(by.index) == {"one", "two"} and by.sum() == 30
     assert result.score.value == pytest.approx(sum(s["acc"] for s in found.samples["both"]) / 30) and result.chance == 0.5
     assert result.metrics["acc"] == pytest.approx(result.score.value)
-    write_samples(cell, [row for s in found.samples["both"] for row in rows_of("both", s, found.configs["both"])])
+    write_samples(
+        cell.data_folder / "samples.parquet", [row for s in found.samples["both"] for row in rows_of("both", s, found.configs["both"])]
+    )
     frame = pd.read_parquet(cell.data_folder / "samples.parquet")
     assert not frame.duplicated(["subtask", "doc_id", "metric"]).any() and set(frame["task"]) == {"both"}
 

@@ -1,0 +1,122 @@
+"""Measure a model server: time to first token, time per token, throughput at several concurrencies, tasks."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+
+from quantlab.cli._common import Context, common
+
+
+def _numbers(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[int, ...]:
+    parts = [part.strip() for part in value.split(",")]
+    if not all(re.fullmatch(r"[1-9]\d{0,3}", part) for part in parts):
+        raise click.BadParameter("write numbers from 1 to 9999, such as 1,4,16")
+    return tuple(dict.fromkeys(int(part) for part in parts))
+
+
+def _names(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(part.strip() for part in (value or "").split(",") if part.strip()))
+
+
+@click.command()
+@click.argument("url")
+@click.option("--api", type=click.Choice(["auto", "openai", "ollama"]), default="auto", show_default=True, help="The server's protocol.")
+@click.option("--model", default=None, help="The model's name at the server. Default: the only one that it lists.")
+@click.option("--key-env", default=None, metavar="NAME", help="The variable with the key. Default: OPENAI_API_KEY where it is set.")
+@click.option("--insecure-key", is_flag=True, help="Let the key go over plain http to another machine.")
+@click.option("--concurrency", default="1,4,16", show_default=True, callback=_numbers, help="How many requests at a time.")
+@click.option("--requests", type=click.IntRange(1), default=32, show_default=True, help="Requests per concurrency.")
+@click.option("--prompt-tokens", type=click.IntRange(1), default=512, show_default=True, help="Tokens of a prompt, about.")
+@click.option("--decode-tokens", type=click.IntRange(2), default=128, show_default=True, help="Tokens of an answer, at most.")
+@click.option("--timeout", type=click.FloatRange(0, min_open=True), default=60, show_default=True, help="Seconds for one request.")
+@click.option("--tasks", default=None, callback=_names, help="lm-eval tasks to run through it, or paths of task files.")
+@click.option("--task-set", default="hub", show_default=True, help="Where the tasks get their data; see `quantlab list tasks`.")
+@click.option("--items", type=click.IntRange(1), default=100, show_default=True, help="Items of each task.")
+@click.option("--tokenizer", default=None, help="The model's tokenizer (folder or hub name), for tasks that need log-probabilities.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the prompts' words and of the choice of items.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=None, help="Default: reports/endpoints/HOST-PORT--MODEL.")
+@common
+def command(
+    ctx: Context,
+    url: str,
+    api: str,
+    model: str | None,
+    key_env: str | None,
+    insecure_key: bool,
+    concurrency: tuple[int, ...],
+    requests: int,
+    prompt_tokens: int,
+    decode_tokens: int,
+    timeout: float,
+    tasks: tuple[str, ...],
+    task_set: str,
+    items: int,
+    tokenizer: str | None,
+    seed: int,
+    out: Path | None,
+) -> Any:
+    """Measure a model server as its clients see it.
+
+    URL is the root of an OpenAI-compatible server (vLLM, SGLang, llama-server, llama-cpp-python, TGI) or of Ollama, or
+    one of its endpoints, such as http://127.0.0.1:8000/v1/completions. Requests are streamed and greedy; every sample
+    is kept. The key comes from an environment variable, is written nowhere, and goes over https or to this machine only.
+
+    \b
+    quantlab endpoint http://127.0.0.1:8000 --concurrency 1,8 --requests 100
+    quantlab endpoint http://127.0.0.1:11434 --model llama3.2 --decode-tokens 64
+    quantlab endpoint https://host/v1 --key-env MY_KEY --tasks gsm8k --items 50
+
+    With --json: the record, as in OUT/endpoint.json. Exit code 2 where no request was answered well; what happened is in
+    the record all the same.
+    """
+    from quantlab.errors import CellFailure, QuantlabError
+    from quantlab.progress import Progress
+    from quantlab.serving.address import parse
+    from quantlab.serving.measuring import Wanted, measure
+    from quantlab.serving.records import EndpointRecord, Workload
+    from quantlab.serving.report import markdown
+    from quantlab.serving.secrets import read_key
+    from quantlab.serving.writing import LOG, folder_for, write
+
+    address = parse(url)
+    if api != "auto" and address.api not in (None, api):
+        raise QuantlabError(f"the address names an endpoint of {address.api}'s API, --api says {api}: leave one of them out")
+    sent = read_key(address, key_env, insecure_key)
+    workload = Workload(
+        requests=requests, prompt_tokens=prompt_tokens, decode_tokens=decode_tokens, timeout_seconds=timeout, concurrency=concurrency
+    )
+    protocol: Any = address.api or (None if api == "auto" else api)
+    progress = Progress(ctx.quiet)
+    if tasks:
+        from quantlab.serving.tasks import check
+
+        check(tasks, task_set)
+
+    def keep(record: EndpointRecord) -> None:
+        write(out or folder_for(address, record.model), record, [], sent.key)
+
+    record = measure(Wanted(address, protocol, model, sent.key, workload, seed), progress, keep)
+    samples: list[dict[str, Any]] = []
+    folder = out or folder_for(address, record.model)
+    if tasks and record.fault is None:
+        from quantlab.progress import noise_to
+        from quantlab.serving.tasks import TasksWanted, evaluate
+
+        with noise_to(folder / LOG, ctx.quiet) as progress:
+            record, samples = evaluate(record, address, sent.key, TasksWanted(tasks, task_set, items, tokenizer, seed), progress)
+    if sent.note:
+        record = record.model_copy(update={"notes": (*record.notes, sent.note)})
+    record = write(folder, record, samples, sent.key)
+    path = folder / "endpoint.json"
+    if not any(level.summary.good for level in record.levels):
+        why = record.fault or next((r.fault for level in record.levels for r in level.requests if r.fault), None)
+        said = f"{why.kind.replace('_', ' ')}: {why.message}" if why else "no request was sent"
+        raise CellFailure("not_measured", f"no request was answered well ({said}); the record is {path}")
+    if not ctx.json:
+        click.echo(markdown(record))
+        click.echo(str(path))
+    return record

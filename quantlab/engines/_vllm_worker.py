@@ -1,0 +1,65 @@
+"""What the vLLM engine asks of its workers: functions that run beside the model, one call per GPU.
+
+No GPU has run this file. Written against vLLM 0.33.0 (`LLM.collective_rpc`: a callable gets the worker).
+"""
+
+from __future__ import annotations
+
+import collections
+from typing import Any, NamedTuple
+
+
+class WorkerState(NamedTuple):
+    """One worker's account of its part of the model, in bytes."""
+
+    weights_bytes: int
+    """Memory that loading the model took on its device (`GPUModelRunner.model_memory_usage`)."""
+    cache_bytes: int
+    """All of the cache that it allocated at the start, used or not."""
+    always_bytes: int
+    """Weights that every decoding step reads: all but the input embedding (unless it is the head, too) and the experts."""
+    expert_bytes: int
+
+
+def state(worker: Any) -> WorkerState:
+    """Memory of a worker, and what a decode reads of it."""
+    model, caches = worker.get_model(), worker.model_runner.kv_caches
+    weights = int(worker.model_runner.model_memory_usage)
+    heads = {id(m.weight) for m in model.modules() if type(m).__name__ == "ParallelLMHead"}
+    embeddings = {id(m.weight) for m in model.modules() if type(m).__name__ == "VocabParallelEmbedding"}
+    always, experts, seen = 0, 0, set[int]()
+    for name, tensor in model.named_parameters():
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() in seen or (id(tensor) in embeddings and id(tensor) not in heads and heads):
+            continue
+        seen.add(storage.data_ptr())
+        if ".experts." in name:
+            experts += storage.nbytes()
+        else:
+            always += storage.nbytes()
+    return WorkerState(weights, _bytes(caches), always, experts)
+
+
+def kernels(worker: Any) -> dict[str, int]:
+    """How many layers there are of each class that multiplies quantized or plain weights, with its kernel."""
+    found = collections.Counter[str]()
+    for module in worker.get_model().modules():
+        method = getattr(module, "quant_method", None)
+        if method is not None:
+            kernel = getattr(method, "kernel", None)
+            found[type(method).__name__ + (f" ({type(kernel).__name__})" if kernel is not None else "")] += 1
+    return dict(found)
+
+
+def _bytes(caches: Any) -> int:
+    """Bytes of cache tensors, those that share their storage once; recurrent layers have several in one entry."""
+    seen: dict[int, int] = {}
+    waiting = list(caches)
+    while waiting:
+        entry = waiting.pop()
+        if isinstance(entry, list | tuple):
+            waiting.extend(entry)
+        elif entry is not None:
+            storage = entry.untyped_storage()
+            seen[storage.data_ptr()] = storage.nbytes()
+    return sum(seen.values())

@@ -1,0 +1,53 @@
+"""The GPUs' memory as their driver sees it: NVML on NVIDIA, AMD SMI on ROCm where its Python package is there.
+
+GPUs are named by UUID, so that CUDA_VISIBLE_DEVICES cannot fool it. The AMD branch was written against AMD's documented
+interface and has not run on a GPU; NVML's has not either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+
+class Gpus:
+    """The drivers' handles of some GPUs."""
+
+    def __init__(self, uuids: Sequence[str]) -> None:
+        self._of = {uuid: (_nvidia if uuid.startswith("GPU-") else _amd)(uuid) for uuid in uuids}
+
+    def look(self, pids: Sequence[int]) -> list[dict[str, Any]]:
+        """As `quantlab.measured.GpuUse` has it, one for each GPU."""
+        return [{"uuid": uuid} | gpu.look(set(pids)) for uuid, gpu in self._of.items()]
+
+
+class _nvidia:  # noqa: N801 - chosen by name as a function is
+    def __init__(self, uuid: str) -> None:
+        import pynvml
+
+        pynvml.nvmlInit()
+        self._api, self._handle = pynvml, pynvml.nvmlDeviceGetHandleByUUID(uuid)
+        self._name = str(pynvml.nvmlDeviceGetName(self._handle))
+
+    def look(self, pids: set[int]) -> dict[str, Any]:
+        processes = self._api.nvmlDeviceGetComputeRunningProcesses(self._handle)
+        ours = [p.usedGpuMemory for p in processes if p.pid in pids]
+        used = int(self._api.nvmlDeviceGetMemoryInfo(self._handle).used)
+        known = bool(ours) and all(size is not None for size in ours)
+        return {"name": self._name, "tree_bytes": sum(ours) if known else None, "used_bytes": used}
+
+
+class _amd:  # noqa: N801 - chosen by name as a function is
+    def __init__(self, uuid: str) -> None:
+        import amdsmi
+
+        amdsmi.amdsmi_init()
+        self._api = amdsmi
+        self._handle = next(h for h in amdsmi.amdsmi_get_processor_handles() if amdsmi.amdsmi_get_gpu_device_uuid(h) == uuid)
+        self._name = str(amdsmi.amdsmi_get_gpu_asic_info(self._handle)["market_name"])
+
+    def look(self, pids: set[int]) -> dict[str, Any]:
+        processes = self._api.amdsmi_get_gpu_process_list(self._handle)
+        ours = [int(p["memory_usage"]["vram_mem"]) for p in processes if p["pid"] in pids]
+        used = int(self._api.amdsmi_get_gpu_vram_usage(self._handle)["vram_used"]) * 2**20
+        return {"name": self._name, "tree_bytes": sum(ours) if ours else None, "used_bytes": used}

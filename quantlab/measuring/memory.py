@@ -1,0 +1,69 @@
+"""Every workload once, alone on the machine, while the sampler looks every 10 ms: what memory each needs."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from quantlab.errors import CellFailure
+from quantlab.measuring.driver import Worker, WorkerDied, Workload
+from quantlab.measuring.sampler import Sampler
+from quantlab.progress import Step
+from quantlab.records import Failure
+
+
+class Held(NamedTuple):
+    """What one workload held, or why it did not run."""
+
+    work: Workload
+    kv_cache_bytes: int | None = None
+    state_bytes: int | None = None
+    peak_rss_bytes: int | None = None
+    """Of the process since it began (VmHWM)."""
+    peak_allocated_bytes: int | None = None
+    peak_reserved_bytes: int | None = None
+    failure: Failure | None = None
+    died_in: str | None = None
+
+
+def open_and_load(worker: Worker, sampler: Sampler, again: str = "") -> int:
+    """Import, look, load, look; resident bytes of the empty process. Raises CellFailure where it cannot be loaded."""
+    sampler.watch(worker.pid, f"importing{again}")
+    empty: int = worker.open_device()["rss_bytes"]
+    if not again:
+        sampler.keep("empty")
+    sampler.step(f"loading{again}")
+    worker.load()
+    if not again:
+        sampler.keep("loaded")
+    return empty
+
+
+def hold(worker: Worker, sampler: Sampler, works: list[Workload], step: Step) -> list[Held]:
+    """Run each workload once. A process that dies is started again for the rest. Raises CellFailure where that fails."""
+    found = []
+    for work in works:
+        found.append(_hold(worker, sampler, work))
+        if found[-1].died_in and work != works[-1]:
+            worker.restart()
+            open_and_load(worker, sampler, " again")
+        step.advance()
+    return found
+
+
+def _hold(worker: Worker, sampler: Sampler, work: Workload) -> Held:
+    longest, needed = worker.about["context_tokens"], work.length + work.decode
+    if longest is not None and needed > longest:
+        reason = f"{needed:,} tokens are more than the {longest:,} that the model was made for"
+        return Held(work, failure=Failure(kind="unsupported", reason=reason))
+    label = f"prefill {work.label}"
+    try:
+        sampler.step(label)
+        worker.prefill(work)
+        label = f"decode {work.label}"
+        sampler.step(label)
+        answer = worker.decode(work)
+    except CellFailure as error:
+        failure = Failure(kind=error.kind, reason=f"{error.reason}, in {label}")
+        return Held(work, failure=failure, died_in=label if isinstance(error, WorkerDied) else None)
+    sizes = {key: answer[key] for key in ("kv_cache_bytes", "state_bytes", "peak_rss_bytes", "peak_allocated_bytes", "peak_reserved_bytes")}
+    return Held(work, **sizes)

@@ -1,0 +1,114 @@
+"""The record's points: what each workload held and took, what it cost, and how near it came to the ceiling."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from quantlab.analysis.medians import median, paired_ratio
+from quantlab.analysis.roofline import WeightReads, ceiling, kv_cache_bytes
+from quantlab.cell import Cell
+from quantlab.device import Device
+from quantlab.errors import CellFailure
+from quantlab.measured import Bandwidth, Median
+from quantlab.measuring.bandwidth import measured_bandwidth
+from quantlab.measuring.memory import Held
+from quantlab.measuring.speed import Timings, Turns
+from quantlab.measuring.timing import Timed
+from quantlab.records import Roofline, SpeedPoint
+
+
+class Ceilings(NamedTuple):
+    """What the roofline and the cache's formula need."""
+
+    bandwidth: Bandwidth | None
+    reason: str | None
+    config: dict[str, Any]
+    """The model's config.json."""
+
+
+def ceilings_of(cell: Cell, device: Device) -> Ceilings:
+    """The device's bandwidth, measured now where the workspace does not know it."""
+    config = json.loads((cell.prepared.weights / "config.json").read_text(encoding="utf-8"))
+    try:
+        return Ceilings(measured_bandwidth(cell.root, device), None, config)
+    except CellFailure as error:
+        return Ceilings(None, error.reason, config)
+
+
+def points(held: Sequence[Held], timed: Timed, price: float | None, ceilings: Ceilings, about: dict[str, Any]) -> list[SpeedPoint]:
+    """One for each workload, those that failed as well. `about` is what the worker said of its engine."""
+    paired = timed.baseline is not None and timed.baseline.pairing == "alternating"
+    return [_point(h, timed.turns.get(h.work), paired, price, ceilings, about) for h in held]
+
+
+def _point(held: Held, turns: Turns | None, paired: bool, price: float | None, ceilings: Ceilings, about: dict[str, Any]) -> SpeedPoint:
+    work, cache = held.work, about["cache_dtype"]
+    point = SpeedPoint(
+        batch=work.batch,
+        context_tokens=work.context,
+        prompt_tokens=work.prompt,
+        decode_tokens=work.decode,
+        failure=held.failure or (turns.ours.failure if turns else None),
+        kv_cache_bytes=held.kv_cache_bytes,
+        kv_cache_formula_bytes=kv_cache_bytes(ceilings.config, work.length + work.decode, work.batch, cache),
+        state_bytes=held.state_bytes,
+        peak_allocated_bytes=held.peak_allocated_bytes,
+        peak_reserved_bytes=held.peak_reserved_bytes,
+    )
+    if turns is None or not turns.ours.repeats:
+        return point
+    rate = _rate(turns.ours, decode=True)
+    cost = None if price is None or rate is None else price / (3600 * rate.value) * 1e6
+    return point.model_copy(
+        update=_speeds(turns.ours)
+        | (_theirs(turns, paired) if turns.theirs else {})
+        | {"roofline": _roofline(point, rate, ceilings, about), "dollars_per_million_tokens": cost}
+    )
+
+
+def _speeds(ours: Timings) -> dict[str, Any]:
+    prefill, decode = (tuple(getattr(t, name) for t in ours.repeats) for name in ("prefill_seconds", "decode_seconds"))
+    return {
+        "prefill_seconds": prefill,
+        "decode_seconds": decode,
+        "prefill_rate": _rate(ours, decode=False),
+        "decode_rate": _rate(ours, decode=True),
+        "time_to_first_token": median(prefill),
+        "time_per_output_token": median([seconds / ours.work.decode for seconds in decode]),
+        "prefill_joules_per_token": ours.joules_per_token(decode=False),
+        "decode_joules_per_token": ours.joules_per_token(decode=True),
+    }
+
+
+def _rate(timings: Timings, decode: bool) -> Median | None:
+    work = timings.work
+    if decode:
+        return median([work.batch * work.decode / t.decode_seconds for t in timings.repeats])
+    return median([work.batch * work.length / t.prefill_seconds for t in timings.repeats])
+
+
+def _theirs(turns: Turns, paired: bool) -> dict[str, Any]:
+    """The 16-bit variant's samples; the ratio of speeds is the inverse of the ratio of times."""
+    ours, theirs = turns.ours.repeats, turns.theirs.repeats if turns.theirs else ()
+    ratios = {
+        f"{name}_ratio": paired_ratio([getattr(t, f"{name}_seconds") for t in theirs], [getattr(t, f"{name}_seconds") for t in ours])
+        for name in ("prefill", "decode")
+    }
+    return {
+        "baseline_prefill_seconds": tuple(t.prefill_seconds for t in theirs),
+        "baseline_decode_seconds": tuple(t.decode_seconds for t in theirs),
+        "baseline_failure": turns.theirs.failure if turns.theirs else None,
+    } | (ratios if paired else {})
+
+
+def _roofline(point: SpeedPoint, rate: Median | None, ceilings: Ceilings, about: dict[str, Any]) -> Roofline | None:
+    """The cache is read up to the token that is computed: in the middle of the decode as many tokens as then are in it."""
+    if ceilings.bandwidth is None:
+        return None
+    tokens = point.context_tokens + point.prompt_tokens + point.decode_tokens
+    whole = point.kv_cache_formula_bytes if point.kv_cache_formula_bytes is not None else point.kv_cache_bytes or 0
+    cache = round(whole * (tokens - point.decode_tokens / 2) / tokens) + (point.state_bytes or 0)
+    weights = WeightReads(**about["reads"]).per_step(point.batch)
+    return ceiling(point.batch, weights, cache, ceilings.bandwidth.measured_bytes_per_second, rate.value if rate else None)

@@ -1,0 +1,104 @@
+"""Everything that is timed, with the 16-bit variant beside it: in turn where both fit, else one after the other."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from quantlab.cell import Cell
+from quantlab.device import Device
+from quantlab.errors import CellFailure
+from quantlab.measured import Conditions, SampledMemory
+from quantlab.measuring.beside import fit_together, sixteen_bit
+from quantlab.measuring.condition import busy, conditions, moved
+from quantlab.measuring.driver import Worker, Workload
+from quantlab.measuring.energy import Meter
+from quantlab.measuring.memory import Held
+from quantlab.measuring.speed import Turns, alternate
+from quantlab.progress import Progress, Step
+from quantlab.records import BaselineRun, Pairing
+
+
+class Timed(NamedTuple):
+    """The repeats of every workload that ran."""
+
+    turns: dict[Workload, Turns]
+    baseline: BaselineRun | None
+    reason: str | None
+    """Why there is no 16-bit variant beside it; None also where the cell is one."""
+    before: Conditions
+    after: Conditions
+
+    def notes(self, cores: int) -> tuple[str, ...]:
+        """What a reader of the timings must know."""
+        return (*busy(self.before, cores), *moved(self.before, self.after))
+
+
+def time_all(
+    cell: Cell, device: Device, worker: Worker, held: Sequence[Held], seen: SampledMemory | None, meter: Meter, progress: Progress
+) -> Timed:
+    """Time the workloads that ran. Where both variants do not fit at once, the worker's process is closed before the other's opens."""
+    works, repeats = [h.work for h in held if h.failure is None], cell.recipe.measure.repeats
+    beside = sixteen_bit(cell, worker.engine)
+    if beside.cell is None or not works:
+        with progress.step(f"{cell.variant.slug}: prefill and decode", len(works) * repeats) as step:
+            return _timed(works, worker, None, repeats, device, meter, step, beside.reason)
+    together = fit_together(beside.cell, seen, worker.about["weights_bytes"], device)
+    slug = beside.cell.variant.slug
+    what = f"{cell.variant.slug} {'in turn with' if together else 'and then'} {slug}: prefill and decode"
+    with (
+        progress.step(what, len(works) * repeats * (1 if together else 2)) as step,
+        Worker(beside.cell, worker.engine, device.device) as other,
+    ):
+        if together:
+            reason = _load(other)
+            found = _timed(works, worker, None if reason else other, repeats, device, meter, step, reason)
+            return found if reason else found._replace(baseline=_baseline(other, "alternating"))
+        found = _timed(works, worker, None, repeats, device, meter, step)
+        worker.close()
+        reason = _load(other)
+        if reason:
+            return found._replace(reason=reason)
+        theirs = _timed(works, other, None, repeats, device, meter, step).turns
+        both = {work: turn._replace(theirs=theirs[work].ours) for work, turn in found.turns.items()}
+        return found._replace(turns=both, baseline=_baseline(other, "sequential"))
+
+
+def _load(other: Worker) -> str | None:
+    """Why the 16-bit variant does not run, None where it is ready."""
+    try:
+        other.open_device()
+        other.load()
+    except CellFailure as error:
+        return f"{other.cell.variant.slug} does not load beside it: {error.reason}"
+    return None
+
+
+def _baseline(other: Worker, pairing: Pairing) -> BaselineRun:
+    return BaselineRun(
+        variant=other.cell.variant.slug,
+        checkpoint_sha256=other.cell.checkpoint().sha256,
+        pairing=pairing,
+        kernel=other.about["kernel"],
+        dtype=other.about["dtype"],
+    )
+
+
+def _timed(
+    works: Sequence[Workload],
+    worker: Worker,
+    other: Worker | None,
+    repeats: int,
+    device: Device,
+    meter: Meter,
+    step: Step,
+    reason: str | None = None,
+) -> Timed:
+    """The conditions are read right after the first workload's warm-up and the last repeat: an idle GPU lowers its clocks."""
+    if works:
+        with contextlib.suppress(CellFailure):  # told at its own turn
+            worker.warm_up(works[0])
+    before = conditions(device)
+    turns = {work: alternate(worker, other, work, repeats, meter, step) for work in works}
+    return Timed(turns, None, reason, before, conditions(device))

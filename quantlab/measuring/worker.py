@@ -1,0 +1,129 @@
+"""The process that holds an engine while it is measured: `python -m quantlab.measuring.worker JOB`.
+
+It obeys one command per line of standard input and answers each with a line of JSON. The clock is here, around the
+engine's own calls, so that no pipe is timed; what the process takes is seen from outside (`quantlab.measuring.sampling`).
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from quantlab import engines
+from quantlab.cell import Cell
+from quantlab.device import parse_places, process_memory
+from quantlab.errors import QuantlabError
+from quantlab.isolation import as_failure
+from quantlab.progress import noise_to
+
+
+class Subject:
+    """A cell's checkpoint in its engine, and what may be asked of it: every public method is a command."""
+
+    def __init__(self, job: dict[str, Any]) -> None:
+        self._cell = Cell(Path(job["root"]), job["model"], job["variant"])
+        self._device: str = job["device"]
+        self._checkpoint = self._cell.checkpoint()
+        self._module = engines.load(job["engine"])
+        self._engine: engines.Engine | None = None
+        self._gpus = [f"cuda:{n}" for n in parse_places(self._device).gpus]
+
+    def open_device(self) -> dict[str, Any]:
+        """Import the engine's libraries and open the device, with nothing loaded."""
+        for library in self._module.imports(self._checkpoint):
+            importlib.import_module(library)
+        if self._gpus and "torch" in sys.modules:
+            import torch
+
+            for gpu in self._gpus:
+                torch.zeros(1, device=gpu)
+        return {"rss_bytes": process_memory().rss_bytes}
+
+    def load(self) -> dict[str, Any]:
+        """Load the checkpoint."""
+        began = time.perf_counter()
+        engine = self._engine = self._module.open_checkpoint(self._checkpoint, self._device)
+        seconds, memory = time.perf_counter() - began, engine.memory()
+        about = {"kernel": engine.kernel, "dtype": engine.dtype, "threads": engine.threads, "cache_dtype": engine.cache_dtype}
+        return about | {
+            "seconds": seconds,
+            "context_tokens": engine.context_tokens,
+            "reads": engine.weight_reads()._asdict(),
+            "weights_bytes": memory.weights_bytes,
+            "by_device": memory.by_device,
+            "rss_bytes": process_memory().rss_bytes,
+        }
+
+    def prefill(self, batch: int, length: int) -> dict[str, Any]:
+        """Time one prefill of (batch, length) tokens of the evaluation text."""
+        import numpy as np
+
+        assert self._engine is not None
+        text = self._cell.prepared.token_ids("evaluation").ravel()
+        prompts = np.stack([np.resize(np.roll(text, -row * length), length) for row in range(batch)])
+        self._reset_peaks()
+        began = time.perf_counter()
+        self._engine.prefill(prompts)
+        return {"seconds": time.perf_counter() - began}
+
+    def decode(self, tokens: int) -> dict[str, Any]:
+        """Time the decode after a prefill, and tell what the cache holds at its end."""
+        assert self._engine is not None
+        began = time.perf_counter()
+        self._engine.decode(tokens)
+        seconds, memory = time.perf_counter() - began, self._engine.memory()
+        held = {"kv_cache_bytes": memory.kv_cache_bytes, "state_bytes": memory.state_bytes}
+        return {"seconds": seconds, "peak_rss_bytes": process_memory().peak_rss_bytes} | held | self._peaks()
+
+    def _reset_peaks(self) -> None:
+        if self._gpus and "torch" in sys.modules:
+            import torch
+
+            for gpu in self._gpus:
+                torch.cuda.reset_peak_memory_stats(gpu)
+
+    def _peaks(self) -> dict[str, int | None]:
+        """The framework's own peaks since the last prefill began; None where torch allocates nothing on a GPU."""
+        if not self._gpus or self._engine is None or self._engine.name != "transformers":
+            return {"peak_allocated_bytes": None, "peak_reserved_bytes": None}
+        import torch
+
+        return {
+            "peak_allocated_bytes": sum(int(torch.cuda.max_memory_allocated(gpu)) for gpu in self._gpus),
+            "peak_reserved_bytes": sum(int(torch.cuda.max_memory_reserved(gpu)) for gpu in self._gpus),
+        }
+
+
+def _answer(subject: Subject, line: str) -> dict[str, Any]:
+    command: dict[str, Any] = json.loads(line)
+    try:
+        found: dict[str, Any] = getattr(subject, command.pop("do"))(**command)
+    except QuantlabError as error:
+        return {"usage": str(error)}
+    except Exception as error:  # a library may raise anything; what is not expected keeps its traceback in the log
+        traceback.print_exc()
+        failure = as_failure(error)
+        if failure is None:
+            return {"bug": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
+        return {"failure": {"kind": failure.kind, "reason": failure.reason}}
+    return found
+
+
+def main(job: dict[str, Any]) -> None:
+    """Obey until the input ends."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+    with noise_to(Path(job["log"]), quiet=True):
+        subject = Subject(job)
+        for line in sys.stdin:
+            print(json.dumps(_answer(subject, line)), file=answers)
+    os._exit(0)  # a library's threads must not keep a process that has nothing left to do
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))

@@ -1,0 +1,5 @@
+"""Servers that somebody else runs, measured from outside: what a client of theirs sees.
+
+The clock is the client's: network, queueing, tokenization and the server's own packing of events are included. Speeds
+of this folder are therefore never compared with those of the measure stage, which calls an engine directly.
+"""

@@ -1,0 +1,103 @@
+"""Events out of the bytes of a stream: server-sent events, and JSON lines.
+
+A decoder is fed with pieces as they come and gives back the payloads that are whole. It raises Malformed for what is
+not its format, and never holds more than a mebibyte.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+LONGEST_EVENT_BYTES = 2**20
+DONE = "[DONE]"
+_FIELDS = (b"data", b"event", b"id", b"retry")
+
+
+class Malformed(Exception):
+    """What came is not the protocol; the message says what, in one line."""
+
+
+class Lines:
+    """Lines out of pieces of bytes."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, piece: bytes) -> list[bytes]:
+        """The lines that are whole now, without their ends. Raises Malformed for an endless one."""
+        *lines, self._rest = (self._rest + piece).split(b"\n")
+        if len(self._rest) > LONGEST_EVENT_BYTES:
+            raise Malformed(f"a line of more than {LONGEST_EVENT_BYTES:,} bytes")
+        return [line.removesuffix(b"\r") for line in lines]
+
+    @property
+    def rest(self) -> bytes:
+        """What came after the last line's end."""
+        return self._rest
+
+
+class ServerSentEvents:
+    """`text/event-stream`, as the HTML standard defines it: the payload is JSON or `[DONE]`."""
+
+    def __init__(self) -> None:
+        self._lines, self._data = Lines(), list[bytes]()
+
+    def feed(self, piece: bytes) -> Iterator[Any]:
+        """The payloads that are whole now."""
+        for line in self._lines.feed(piece):
+            if not line:
+                yield from self._dispatch()
+                continue
+            field, _, value = line.partition(b":")
+            if field and field not in _FIELDS:  # an empty field is a comment, which servers send to keep a line open
+                raise Malformed(f"a line that is no server-sent event: {shown(line)}")
+            if field == b"data":
+                self._data.append(value.removeprefix(b" "))
+                if sum(map(len, self._data)) > LONGEST_EVENT_BYTES:
+                    raise Malformed(f"an event of more than {LONGEST_EVENT_BYTES:,} bytes")
+
+    def end(self) -> Iterator[Any]:
+        """What the end of the stream makes whole: a last event that lacks its empty line, if it is all there."""
+        yield from self.feed(b"\n") if self._lines.rest else ()
+        try:
+            yield from self._dispatch()
+        except Malformed:  # half an event is no fault of its own: the stream was cut
+            return
+
+    def _dispatch(self) -> Iterator[Any]:
+        data, self._data = b"\n".join(self._data), []
+        if data:
+            yield DONE if data.strip() == DONE.encode() else decode(data)
+
+
+class JsonLines:
+    """`application/x-ndjson`: one JSON object a line."""
+
+    def __init__(self) -> None:
+        self._lines = Lines()
+
+    def feed(self, piece: bytes) -> Iterator[Any]:
+        """The payloads that are whole now."""
+        yield from (decode(line) for line in self._lines.feed(piece) if line.strip())
+
+    def end(self) -> Iterator[Any]:
+        """What the end of the stream makes whole: a last object without a line's end, if it is all there."""
+        try:
+            yield from [decode(self._lines.rest)] if self._lines.rest.strip() else []
+        except Malformed:
+            return
+
+
+def decode(data: bytes) -> Any:
+    """JSON of one payload. Raises Malformed."""
+    try:
+        return json.loads(data)
+    except ValueError:  # bytes that are no UTF-8 are one too
+        raise Malformed(f"a payload that is no JSON: {shown(data)}") from None
+
+
+def shown(data: bytes) -> str:
+    """Some bytes in one line, whole: a message is cut only after the key has been masked in it."""
+    return repr(data.decode("utf-8", "replace"))

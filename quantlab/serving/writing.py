@@ -1,0 +1,44 @@
+"""Where the record of an endpoint goes, and that the key is in nothing that is written."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from quantlab.files import write_json, write_text
+from quantlab.serving.address import Address
+from quantlab.serving.records import EndpointRecord
+from quantlab.serving.report import markdown
+from quantlab.serving.secrets import Key, redact
+
+LOG = "tasks.log"
+"""What lm-eval prints."""
+
+
+def folder_for(address: Address, model: str) -> Path:
+    """`reports/endpoints/<host>-<port>--<model>`, names reduced to letters, digits, dots and hyphens."""
+    return Path("reports", "endpoints", f"{_plain(address.origin.partition('//')[2])}--{_plain(model)}")
+
+
+def write(folder: Path, record: EndpointRecord, samples: list[dict[str, Any]], key: Key | None) -> EndpointRecord:
+    """Write endpoint.json, endpoint.md and, where tasks were run, samples.parquet; each whole or not at all.
+
+    What lm-eval printed while they ran is in the log beside them, and goes through the same mask.
+
+    Returns the record as it was written, with the key masked wherever the server sent it back.
+    """
+    safe = EndpointRecord.model_validate(redact(record.model_dump(mode="json"), key))
+    write_json(folder / "endpoint.json", safe.model_dump(mode="json"))
+    write_text(folder / "endpoint.md", markdown(safe))
+    if (log := folder / LOG).is_file():
+        write_text(log, redact(log.read_text(encoding="utf-8", errors="replace"), key))
+    if samples:
+        from quantlab.stages._samples import write_samples
+
+        write_samples(folder / "samples.parquet", redact(samples, key))
+    return safe
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.-]+", "-", name).strip(".-")[:80] or "unnamed"

@@ -1,0 +1,280 @@
+"""The vLLM engine over a module that records what it is asked: no GPU and no vLLM here.
+
+The stand-in keeps to vLLM 0.33.0: `LLM(**EngineArgs)`, `LLM.generate`, `LLM.collective_rpc` with a callable, and
+`LLMEngine.add_request`, `step`, `abort_request`, whose outputs are cumulative. It schedules `budget` prompts a step.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from quantlab import engines
+from quantlab.engines import _vllm_load
+from quantlab.engines._vllm_worker import WorkerState
+from quantlab.engines.vllm import VllmEngine
+from quantlab.errors import CellFailure, QuantlabError
+
+VOCABULARY = 11
+
+
+class Flat(SimpleNamespace):
+    """vLLM's FlatLogprobs."""
+
+
+def _flat(rows: list[np.ndarray | None]) -> Flat:
+    """Rows in the order that vLLM has: the most likely first, and the prompt's own token once more before them."""
+    flat = Flat(start_indices=[], end_indices=[], token_ids=[], logprobs=[])
+    for row in rows:
+        flat.start_indices.append(len(flat.logprobs))
+        order = [] if row is None else [3, *np.argsort(-row).tolist()]
+        flat.token_ids += order
+        flat.logprobs += [] if row is None else [float(row[i]) for i in order]
+        flat.end_indices.append(len(flat.logprobs))
+    return flat
+
+
+class Core:
+    """LLMEngine."""
+
+    def __init__(self, llm: Any) -> None:
+        self.llm, self.requests, self.aborted = llm, dict[str, Any](), list[str]()
+        model = SimpleNamespace(
+            dtype="torch.bfloat16",
+            max_model_len=64,
+            get_vocab_size=lambda: VOCABULARY,
+            hf_text_config=SimpleNamespace(num_local_experts=8, num_experts_per_tok=2),
+        )
+        cache = SimpleNamespace(cache_dtype="auto", block_size=16, kv_cache_size_tokens=1600)
+        self.vllm_config = SimpleNamespace(model_config=model, cache_config=cache)
+
+    def add_request(self, name: str, prompt: Any, params: Any) -> None:
+        self.requests[name] = SimpleNamespace(prompt=prompt, params=params, made=0, read=False)
+
+    def has_unfinished_requests(self) -> bool:
+        return any(r.made < r.params.max_tokens for r in self.requests.values())
+
+    def step(self) -> list[Any]:
+        self.llm.steps += 1
+        waiting = [r for r in self.requests.values() if not r.read][: self.llm.budget]
+        for request in waiting:
+            request.read = True
+        running = [(n, r) for n, r in self.requests.items() if r.read and r.made < r.params.max_tokens]
+        for _, request in running:
+            request.made += 1
+        return [SimpleNamespace(request_id=n, outputs=[SimpleNamespace(token_ids=[5] * r.made)]) for n, r in running]
+
+    def abort_request(self, names: list[str]) -> None:
+        self.aborted += names
+        for name in names:
+            del self.requests[name]
+
+
+class LLM:
+    """vllm.LLM."""
+
+    made: list[LLM] = []
+    budget = 100
+    refusal: Exception | None = None
+
+    def __init__(self, **arguments: Any) -> None:
+        if self.refusal:
+            raise self.refusal
+        self.arguments, self.steps, self.asked = arguments, 0, list[Any]()
+        self.llm_engine = Core(self)
+        self.rows = np.log(np.random.default_rng(0).dirichlet(np.ones(VOCABULARY), 7)).astype(np.float32)
+        LLM.made.append(self)
+
+    def collective_rpc(self, function: Any) -> list[Any]:
+        workers = self.arguments["tensor_parallel_size"]
+        return [{"LinearMethod": 4} if function.__name__ == "kernels" else WorkerState(1000, 3200, 900, 80)] * workers
+
+    def generate(self, prompts: Any, params: Any, use_tqdm: bool) -> list[Any]:
+        self.asked.append((prompts, params))
+        length = len(prompts[0]["prompt_token_ids"])
+        prompt = _flat([None, *self.rows[: length - 1]])
+        return [SimpleNamespace(prompt_logprobs=prompt, outputs=[SimpleNamespace(logprobs=_flat([self.rows[length - 1]]))])]
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> type[LLM]:
+    module = ModuleType("vllm")
+    module.LLM = LLM  # type: ignore[attr-defined]
+    module.SamplingParams = lambda **given: SimpleNamespace(**given)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "vllm", module)
+    for name in ("CUDA_VISIBLE_DEVICES", "VLLM_ENABLE_V1_MULTIPROCESSING", "VLLM_NO_USAGE_STATS"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(LLM, "made", [])
+    return LLM
+
+
+def _open(device: str = "cuda:0") -> VllmEngine:
+    return VllmEngine(Path("weights"), Path("tokenizer"), device)
+
+
+def test_it_is_loaded_without_what_would_make_a_figure_wrong(fake: type[LLM], monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    engine = _open()
+    given = fake.made[0].arguments
+    assert given["model"] == "weights" and given["tokenizer"] == "tokenizer" and given["tensor_parallel_size"] == 1
+    assert given["enable_prefix_caching"] is False and given["load_format"] == "safetensors" and given["trust_remote_code"] is False
+    assert os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0" and "CUDA_VISIBLE_DEVICES" not in os.environ
+    assert (engine.dtype, engine.cache_dtype, engine.context_tokens, engine.kernel) == (
+        "bfloat16",
+        "bfloat16",
+        64,
+        "vLLM: LinearMethod × 4",
+    )
+
+
+@pytest.mark.parametrize(
+    ("device", "before", "visible", "parallel"),
+    [
+        ("cuda:0,1", None, None, 2),
+        ("cuda:1", None, "1", 1),
+        ("cuda:2,0", None, "2,0", 2),
+        ("cuda:1", "GPU-a,GPU-b", "GPU-b", 1),
+        ("cuda:0", "3,4", "3", 1),
+    ],
+)
+def test_it_sees_the_gpus_that_were_asked_for(
+    device: str, before: str | None, visible: str | None, parallel: int, fake: type[LLM], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import os
+
+    if before:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", before)
+    _open(device)
+    assert os.environ.get("CUDA_VISIBLE_DEVICES") == visible
+    assert fake.made[0].arguments["tensor_parallel_size"] == parallel
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda:0,cpu", "cuda:0,disk"])
+def test_it_runs_on_gpus_alone(device: str, fake: type[LLM]) -> None:
+    with pytest.raises(CellFailure, match="runs on GPUs") as failure:
+        _open(device)
+    assert failure.value.kind == "unsupported"
+
+
+def test_a_missing_vllm_is_recorded_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    monkeypatch.setattr(_vllm_load, "show_only", lambda gpus: None)
+    monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "")
+    monkeypatch.setenv("VLLM_NO_USAGE_STATS", "1")
+    with pytest.raises(CellFailure, match="pip install vllm==") as failure:
+        _open()
+    assert failure.value.kind == "not_installed"
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(CellFailure, match="pip install vllm==") as failure:
+        engines.load("vllm").imports(None)  # type: ignore[arg-type]
+    assert failure.value.kind == "not_installed"
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("Unknown quantization method: bitsandbytes.\nMust be one of ['awq']", "unsupported"),
+        ("No available memory for the cache blocks", "does_not_fit"),
+    ],
+)
+def test_what_vllm_refuses_is_recorded_in_its_words(said: str, kind: str, fake: type[LLM], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fake, "refusal", ValueError(said))
+    with pytest.raises(CellFailure) as failure:
+        _open()
+    assert failure.value.kind == kind and said.split("\n")[0] in failure.value.reason and "\n" not in failure.value.reason
+
+
+def test_a_prefill_ends_with_the_first_token_of_every_sequence_and_a_decode_with_as_many_more(fake: type[LLM]) -> None:
+    engine = _open()
+    core = fake.made[0].llm_engine
+    engine.prefill(np.arange(20).reshape(2, 10))
+    assert fake.made[0].steps == 1 and [r.made for r in core.requests.values()] == [1, 1]
+    assert [r.prompt["prompt_token_ids"] for r in core.requests.values()] == [list(range(10)), list(range(10, 20))]
+    params = next(iter(core.requests.values())).params
+    assert (params.temperature, params.ignore_eos, params.max_tokens) == (0, True, 54)
+    engine.decode(8)
+    assert fake.made[0].steps == 9 and [r.made for r in core.requests.values()] == [9, 9]
+    engine.prefill(np.arange(10).reshape(1, 10))
+    assert len(core.aborted) == 2 and len(core.requests) == 1  # an empty cache each time
+
+
+def test_a_decode_past_the_context_is_refused(fake: type[LLM]) -> None:
+    engine = _open()
+    engine.prefill(np.arange(60).reshape(1, 60))
+    with pytest.raises(CellFailure, match="the context is full"):
+        engine.decode(8)
+    with pytest.raises(CellFailure, match="leaves no room"):
+        engine.prefill(np.zeros((1, 64), np.int64))
+
+
+def test_sequences_that_were_read_later_have_as_many_tokens_at_the_end(fake: type[LLM], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fake, "budget", 1)
+    engine = _open()
+    engine.prefill(np.zeros((3, 8), np.int64))
+    made = [r.made for r in fake.made[0].llm_engine.requests.values()]
+    assert made == [3, 2, 1]
+    engine.decode(4)
+    assert [r.made for r in fake.made[0].llm_engine.requests.values()] == [7, 6, 5]  # four steps
+
+
+def test_logits_are_the_log_probabilities_of_every_position_over_the_whole_vocabulary(fake: type[LLM]) -> None:
+    engine = _open()
+    rows = engine.logits(np.array([3, 1, 4, 1, 5], np.int64))
+    assert rows.dtype == np.float32 and np.array_equal(rows, fake.made[0].rows[:5])
+    [(prompts, params)] = fake.made[0].asked
+    assert prompts == [{"prompt_token_ids": [3, 1, 4, 1, 5]}]
+    assert (params.prompt_logprobs, params.logprobs, params.max_tokens) == (-1, -1, 1)
+
+
+def test_a_window_whose_lists_do_not_fit_is_refused(fake: type[LLM], monkeypatch: pytest.MonkeyPatch) -> None:
+    import psutil
+
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=5 * VOCABULARY * 100 - 1))
+    with pytest.raises(CellFailure, match="use shorter windows"):
+        _open().logits(np.zeros(5, np.int64))
+
+
+def test_memory_is_what_the_workers_say_and_the_blocks_that_are_held(fake: type[LLM]) -> None:
+    engine = _open("cuda:0,1")
+    engine.prefill(np.zeros((2, 20), np.int64))
+    memory = engine.memory()
+    assert memory.weights_bytes == 2000 and memory.by_device == {"cuda:0": 1000, "cuda:1": 1000}
+    assert memory.kv_cache_bytes == 2 * 3200 * (2 * 32) // 1600  # 21 tokens are two blocks of 16
+    assert engine.weight_reads() == (1800, 160, 8, 2)
+
+
+def test_lm_eval_gets_the_engine_that_is_loaded(fake: type[LLM], monkeypatch: pytest.MonkeyPatch) -> None:
+    import lm_eval.models
+
+    module = ModuleType("lm_eval.models.vllm_causallms")
+    module.LLM = fake  # type: ignore[attr-defined]
+
+    class Theirs:
+        def __init__(self, **given: Any) -> None:
+            self.given, self.model = given, module.LLM(model=given["pretrained"])  # type: ignore[attr-defined]
+
+    module.VLLM = Theirs  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "lm_eval.models.vllm_causallms", module)
+    monkeypatch.setattr(lm_eval.models, "vllm_causallms", module, raising=False)
+    engine = _open()
+    lm = engine.language_model(4)
+    assert lm.model is fake.made[0] and len(fake.made) == 1 and module.LLM is fake  # type: ignore[attr-defined]
+    assert lm.given["pretrained"] == "weights" and lm.given["batch_size"] == 4
+
+
+def test_it_is_chosen_only_by_name() -> None:
+    assert engines.engine_for("safetensors") == "transformers" and engines.engine_for("gguf") == "llama_cpp"
+    assert engines.engine_for("safetensors", "vllm") == "vllm"
+    with pytest.raises(QuantlabError, match="reads no gguf checkpoints: use llama_cpp"):
+        engines.engine_for("gguf", "vllm")
+    with pytest.raises(QuantlabError, match="unknown engine"):
+        engines.engine_for("safetensors", "vlm")
+    assert all(fmt in engines.load(name).FORMATS for fmt, name in engines.DEFAULTS.items())

@@ -1,0 +1,123 @@
+"""Who runs when: turns, one after the other, and what a failing 16-bit variant does to the other's figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from quantlab.cell import Cell
+from quantlab.device import Device, find
+from quantlab.errors import CellFailure
+from quantlab.measuring import speed, timing
+from quantlab.measuring.beside import Beside
+from quantlab.measuring.driver import Workload
+from quantlab.measuring.energy import Meter
+from quantlab.measuring.memory import Held
+from quantlab.progress import Progress
+
+WORK = Workload(batch=1, context=0, prompt=8, decode=4)
+METER = Meter((), reason="none")
+
+
+class FakeWorker:
+    """A worker that writes down what it was asked for, and takes a second for a prefill and two for a decode."""
+
+    events: list[str] = []
+    fails_at: dict[str, str] = {}
+
+    def __init__(self, cell: Cell, engine: str, device: str) -> None:
+        self.cell, self.engine, self.last = cell, engine, None
+        self.about = {"kernel": "k", "dtype": "d", "weights_bytes": 1}
+
+    def __enter__(self) -> FakeWorker:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+    def _do(self, what: str) -> dict[str, float]:
+        name = self.cell.variant.slug
+        self.events.append(f"{name} {what}")
+        if self.fails_at.get(name) == what:
+            raise CellFailure("out_of_memory", "too large")
+        return {"seconds": 1.0 if what == "prefill" else 2.0}
+
+    def open_device(self) -> None: ...
+
+    def load(self) -> None:
+        self._do("load")
+
+    def close(self) -> None:
+        self._do("close")
+
+    def warm_up(self, work: Workload) -> None:
+        if self.last != work:
+            self.last = work
+            self._do("warm-up")
+
+    def prefill(self, work: Workload) -> dict[str, float]:
+        return self._do("prefill")
+
+    def decode(self, work: Workload) -> dict[str, float]:
+        return self._do("decode")
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    (tmp_path / "recipes").mkdir()
+    recipe = {"model": "m", "source": {"path": "/m"}, "measure": {"repeats": 3}, "variants": {"gptq-4": {}, "baseline-16": {}}}
+    (tmp_path / "recipes" / "m.yaml").write_text(yaml.safe_dump(recipe))
+    cell, other = Cell(tmp_path, "m", "gptq-4"), Cell(tmp_path, "m", "baseline-16")
+    monkeypatch.setattr(other, "checkpoint", lambda: type("C", (), {"sha256": "abc"})())
+    monkeypatch.setattr(timing, "Worker", FakeWorker)
+    monkeypatch.setattr(timing, "sixteen_bit", lambda cell, engine: Beside(other))
+    monkeypatch.setattr(speed, "_PAUSE_SECONDS", 0)
+    monkeypatch.setattr(FakeWorker, "events", [])
+    device: Device = find("cpu")
+
+    def time_all(together: bool, fails_at: dict[str, str] | None = None) -> timing.Timed:
+        monkeypatch.setattr(timing, "fit_together", lambda *_: together)
+        monkeypatch.setattr(FakeWorker, "fails_at", fails_at or {})
+        worker: Any = FakeWorker(cell, "transformers", "cpu")
+        return timing.time_all(cell, device, worker, [Held(WORK)], None, METER, Progress(quiet=True))
+
+    return time_all
+
+
+def test_repeats_alternate(run: Any) -> None:
+    found = run(together=True)
+    timed = [event for event in FakeWorker.events if event.split()[1] in ("prefill", "decode")]
+    assert timed == ["gptq-4 prefill", "gptq-4 decode", "baseline-16 prefill", "baseline-16 decode"] * 3
+    assert found.baseline.pairing == "alternating" and found.baseline.checkpoint_sha256 == "abc" and found.reason is None
+    assert [len(side.repeats) for side in found.turns[WORK]] == [3, 3]
+    assert FakeWorker.events.count("gptq-4 warm-up") == FakeWorker.events.count("baseline-16 warm-up") == 1
+
+
+def test_where_both_do_not_fit_one_is_gone_before_the_other_loads(run: Any) -> None:
+    found = run(together=False)
+    events = FakeWorker.events
+    assert (
+        events.index("gptq-4 close") < events.index("baseline-16 load")
+        and "baseline-16 prefill" not in events[: events.index("gptq-4 close")]
+    )
+    assert found.baseline.pairing == "sequential" and [len(side.repeats) for side in found.turns[WORK]] == [3, 3]
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_16_bit_variant_that_does_not_load_is_a_reason(run: Any, together: bool) -> None:
+    found = run(together, {"baseline-16": "load"})
+    assert found.baseline is None and "baseline-16 does not load beside it: too large" in found.reason
+    assert len(found.turns[WORK].ours.repeats) == 3 and found.turns[WORK].theirs is None
+
+
+def test_a_16_bit_variant_that_fails_at_a_point_costs_only_its_own_figures(run: Any) -> None:
+    turns = run(True, {"baseline-16": "decode"}).turns[WORK]
+    assert len(turns.ours.repeats) == 3 and turns.theirs.repeats == () and turns.theirs.failure.kind == "out_of_memory"
+
+
+def test_a_variant_that_fails_at_a_point_has_its_failure(run: Any) -> None:
+    turns = run(True, {"gptq-4": "decode"}).turns[WORK]
+    assert turns.ours.failure.reason == "too large" and turns.ours.repeats == () and turns.theirs is None
