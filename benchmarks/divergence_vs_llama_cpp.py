@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from llama_tools import ENVIRONMENT, build
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
 from quantlab.analysis.divergence import scored, summarize, window_values
@@ -106,12 +107,10 @@ def enough_text(tokenizer: Any, tokens: int) -> str:
     sys.exit("the embedded text is shorter than these windows: ask for fewer")
 
 
-def ours(reference: Path, variant: Path, tokenizer: Path, text: str, arguments: argparse.Namespace) -> Found:
+def ours(reference: Path, variant: Path, tokenizer: Path, bos: int | None, text: str, arguments: argparse.Namespace) -> Found:
     """The same statistics as quantlab computes them."""
     began, cpu = time.perf_counter(), time.process_time()
-    mine = AutoTokenizer.from_pretrained(tokenizer)
-    bos = starts_with_bos(mine)
-    ids = mine.encode(text, add_special_tokens=False)
+    ids = Tokenizer.from_file(str(tokenizer / "tokenizer.json")).encode(text, add_special_tokens=False).ids
     flat = np.array([*(() if bos is None else (bos,)), *ids][: arguments.windows * arguments.length], np.int64)
     windows = flat.reshape(arguments.windows, arguments.length).copy()
     if bos is not None:
@@ -148,7 +147,8 @@ def main() -> None:
     arguments = parser.parse_args()
     binary = build("llama-perplexity")
     # llama-perplexity wants two windows of text at the least
-    text = enough_text(AutoTokenizer.from_pretrained(arguments.tokenizer), max(2, arguments.windows) * arguments.length)
+    tokenizer = AutoTokenizer.from_pretrained(arguments.tokenizer)
+    bos, text = starts_with_bos(tokenizer), enough_text(tokenizer, max(2, arguments.windows) * arguments.length)
     for file in (arguments.reference, arguments.variant):
         file.read_bytes()
     with tempfile.TemporaryDirectory() as folder:
@@ -157,7 +157,7 @@ def main() -> None:
         rounds: list[tuple[Found, Found]] = []
         for _ in range(arguments.rounds):
             with noise_to(Path(folder) / "log.txt"):
-                own = ours(arguments.reference, arguments.variant, arguments.tokenizer, text, arguments)
+                own = ours(arguments.reference, arguments.variant, arguments.tokenizer, bos, text, arguments)
             rounds.append((own, theirs(binary, arguments.reference, arguments.variant, path, Path(folder) / "base.kld", arguments)))
     mine, peer = rounds[0]
     other_ids = int((mine.token_ids != peer.token_ids).sum())

@@ -17,13 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantlab.analysis import clustered
+from quantlab.device import cores
 from quantlab.records import Estimate, SureTokens
 
 METRICS_VERSION = 2
 PERCENTILES = {"median": 50.0, "p90": 90.0, "p95": 95.0, "p99": 99.0, "p99.9": 99.9}
 QUARTERS = 4
 _TOP = 5
-_BLOCK = 16
+_BLOCK = 4
 """Rows that are compared at once."""
 
 Floats = NDArray[np.floating[Any]]
@@ -68,7 +69,7 @@ def window_values(reference: NDArray[np.float32], variant: NDArray[np.float32], 
     p, q = (logits[len(logits) - len(token_ids) + rows.start : -1] for logits in (reference, variant))
     targets = token_ids[1:][rows]
     # a few rows at a time, their arrays stay in the processor's cache; numpy lets threads compute side by side
-    blocks = [slice(i, i + _BLOCK) for i in range(0, len(targets), _BLOCK)]
+    blocks = [slice(i, i + _BLOCK) for i in range(0, max(1, len(targets)), _BLOCK)]
     with ThreadPoolExecutor(cores()) as pool:
         parts = list(pool.map(lambda block: _compare(p[block], q[block], targets[block]), blocks))
     return WindowValues(*(np.concatenate(column, dtype=np.float64) for column in zip(*parts, strict=True)))

@@ -73,7 +73,7 @@ class VllmEngine:
         self._tokens: dict[str, int] = {}
         self._prompt_tokens, self._runs = 0, 0
 
-    def logits(self, token_ids: NDArray[np.int64]) -> NDArray[np.float32]:
+    def logits(self, token_ids: NDArray[np.int64], first: int = 0) -> NDArray[np.float32]:
         import numpy as np
         import psutil
         from vllm import SamplingParams
@@ -94,7 +94,7 @@ class VllmEngine:
         _scatter(rows[-1:], output.outputs[0].logprobs, first=0)
         if np.isnan(rows).any():
             raise CellFailure("unsupported", "vLLM left words of the vocabulary out of its log-probabilities")
-        return rows
+        return rows[first:]
 
     def language_model(self, batch_size: int) -> Any:
         """lm-eval's own vLLM model, around the engine that is loaded: it makes one from this name otherwise."""
