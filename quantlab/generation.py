@@ -48,7 +48,7 @@ def generate(cell: Cell, device: Device, prompts: list[str], tokens: int, progre
     """Answers of at most so many tokens, through the chat template where the tokenizer has one. Raises CellFailure."""
     checkpoint = cell.checkpoint()
     require_memory(device, checkpoint.disk_bytes, "the checkpoint")
-    module = engines.load(engines.engine_for(checkpoint.manifest.format))
+    module = engines.load(engines.engine_or_usual(checkpoint.manifest.format, cell.recipe.engine))
     with progress.step(f"{cell.variant.slug}: answering {len(prompts)} prompts", len(prompts)) as step:
         engine = module.open_checkpoint(checkpoint, device.device, runs_dense(checkpoint, device))
         lm = engine.language_model(BATCH)

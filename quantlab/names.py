@@ -9,7 +9,7 @@ from typing import NamedTuple
 from quantlab.errors import QuantlabError
 
 BASELINE = "baseline-16"
-SIXTEEN_BIT: Mapping[str, str] = {"transformers": BASELINE, "llama_cpp": "gguf-16"}
+SIXTEEN_BIT: Mapping[str, str] = {"transformers": BASELINE, "llama_cpp": "gguf-16", "vllm": BASELINE}
 """The unquantized model in each engine: speed, runtime memory and the noise floor are compared with it."""
 
 _MODEL = re.compile(r"[a-z0-9][a-z0-9._-]*")

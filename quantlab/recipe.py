@@ -114,6 +114,8 @@ class Recipe(Frozen):
 
     model: str
     description: str = ""
+    engine: str | None = None
+    """What runs checkpoints that it can read, such as `vllm`; null for each format's usual engine."""
     caveat: str = ""
     """What every reader of this model's report must know."""
     source: SourceSpec

@@ -86,6 +86,20 @@ def find_gpu(name: str) -> GpuSpec:
     raise unknown("GPU", name, {*known, *(a for g in known.values() for a in g.aliases)}, f"or write {FORM} into gpus.yaml")
 
 
+def gpu_called(device: str) -> GpuSpec | None:
+    """The catalogue's GPU behind a driver's name such as `NVIDIA A100-SXM4-40GB`: the one with the longest name in it.
+
+    None where every word of no name of a GPU is in it.
+    """
+    words = _words(device)
+    named = [(len(own), spec) for spec in gpus().values() for name in (spec.name, *spec.aliases) if (own := _words(name)) <= words]
+    return max(named, key=lambda pair: pair[0])[1] if named else None
+
+
+def _words(name: str) -> set[str]:
+    return set(re.sub(r"sxm\d", "sxm", name.lower()).replace("-", " ").split())
+
+
 def parse_gpus(text: str) -> GpuSet:
     """`h100:2`, `2xh100` or `h100`. Raises QuantlabError for an unknown GPU or a count that is no whole number above 0."""
     times = re.fullmatch(r"(\d+)\s*[x×*]\s*(.+)", text.strip())

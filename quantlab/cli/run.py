@@ -25,6 +25,7 @@ from quantlab.cli._stage import show
 @click.option("--tasks", help="lm-eval tasks, separated by commas (`quantlab list tasks`).")
 @click.option("--limit", type=click.IntRange(min=1), help="Items per task, chosen by seed.")
 @click.option("--until-decided", is_flag=True, help="Stop each task when its verdict is settled, in at most five looks at the items.")
+@click.option("--engine", help="Run checkpoints in this engine where it can read them, such as vllm.")
 @click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.")
 @click.option("--recipe", "recipe_file", type=click.Path(path_type=Path), help="A recipe file instead of the shipped one.")
 @click.option(
@@ -55,7 +56,8 @@ def command(ctx: Context, model: str, **options: Any) -> dict[str, Any]:
     if options["tasks"]:
         overrides["names"] = [name.strip() for name in options["tasks"].split(",")]
     device = find(options["device"])
-    request = build(model, wanted, options["recipe_file"], overrides, options["trust_remote_code"], options["checkpoints"], device)
+    choices = (options["recipe_file"], overrides, options["trust_remote_code"], options["checkpoints"], device, options["engine"])
+    request = build(model, wanted, *choices)
     name = request.recipe.model
     workspace = Workspace((options["workspace"] or Path("runs") / name).resolve())
     workspace.add(request.recipe, request.variants, options["device"])

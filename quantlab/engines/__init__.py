@@ -116,3 +116,8 @@ def engine_for(checkpoint_format: str, wanted: str | None = None) -> str:
         able = ", ".join(name for name in names() if checkpoint_format in load(name).FORMATS)
         raise QuantlabError(f"the engine {wanted} reads no {checkpoint_format} checkpoints: use {able}")
     return wanted
+
+
+def engine_or_usual(checkpoint_format: str, wanted: str | None) -> str:
+    """The engine that a recipe names where it reads the format, else the format's usual one. Raises QuantlabError."""
+    return engine_for(checkpoint_format, wanted if wanted and checkpoint_format in load(wanted).FORMATS else None)

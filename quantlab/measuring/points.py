@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from quantlab.analysis.medians import median, paired_ratio
 from quantlab.analysis.roofline import WeightReads, ceiling, kv_cache_bytes
+from quantlab.catalogue.gpu import gpu_called
 from quantlab.cell import Cell
 from quantlab.device import Device
 from quantlab.errors import CellFailure
@@ -32,9 +33,18 @@ def ceilings_of(cell: Cell, device: Device) -> Ceilings:
     """The device's bandwidth, measured now where the workspace does not know it."""
     config = json.loads((cell.prepared.weights / "config.json").read_text(encoding="utf-8"))
     try:
-        return Ceilings(measured_bandwidth(cell.root, device), None, config)
+        return Ceilings(_with_quoted(measured_bandwidth(cell.root, device), device), None, config)
     except CellFailure as error:
         return Ceilings(None, error.reason, config)
+
+
+def _with_quoted(found: Bandwidth, device: Device) -> Bandwidth:
+    """With the data sheet's figure beside it, where the model runs on one GPU that the catalogue has."""
+    spec = gpu_called(device.name) if len(device.places.gpus) == 1 else None
+    if spec is None:
+        return found
+    source = spec.source.get("bandwidth_gb_per_second") or spec.source.get("spec", "the catalogue")
+    return found.model_copy(update={"quoted_bytes_per_second": spec.bandwidth_gb_per_second * 1e9, "quoted_source": source})
 
 
 def points(held: Sequence[Held], timed: Timed, price: float | None, ceilings: Ceilings, about: dict[str, Any]) -> list[SpeedPoint]:

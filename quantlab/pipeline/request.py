@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from quantlab import foreign, methods, tasksets
+from quantlab import engines, foreign, methods, tasksets
 from quantlab.catalogue import ResolvedModel, resolve
 from quantlab.device import Device
 from quantlab.errors import CellFailure, QuantlabError
@@ -74,8 +74,9 @@ def build(
     trust_remote_code: bool = False,
     checkpoints: Sequence[Path] = (),
     device: Device | None = None,
+    engine: str | None = None,
 ) -> Request:
-    """The recipe of a run. `overrides` are keys of the tasks section.
+    """The recipe of a run. `overrides` are keys of the tasks section, `engine` runs what it can read.
 
     Raises QuantlabError, and CellFailure where nothing that was asked for can be done or fits into the device.
     """
@@ -98,8 +99,11 @@ def build(
     chosen = _with_sixteen_bit(chosen)
     base["variants"] = {slug: settings.get(slug, {}) for slug in chosen}
     base["tasks"] = (base.get("tasks") or {}) | overrides
+    base |= {"engine": engine} if engine else {}
     recipe = parse_recipe(base, str(recipe_file or "the default recipe"))
     tasksets.check_tasks(recipe.tasks.set, recipe.tasks.names)
+    if recipe.engine:
+        engines.load(recipe.engine)
     expected = forecast(model, recipe, chosen, device, Path.cwd()) if device else None
     _check_source(recipe, resolved)
     return Request(recipe, tuple(chosen), tuple(resolved.warnings), expected)

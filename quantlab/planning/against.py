@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from pydantic import computed_field
 
-from quantlab.catalogue.gpu import GpuSet, GpuSpec, gpus
+from quantlab.catalogue.gpu import GpuSet, GpuSpec, gpu_called
 from quantlab.errors import QuantlabError
 from quantlab.names import parse_variant
 from quantlab.planning.architecture import Architecture, read_architecture
@@ -205,10 +205,3 @@ def _ceiling(subject: Subject, gpu: GpuSpec, point: SpeedPoint, measured: Measur
     tokens = point.context_tokens + point.prompt_tokens
     workload = Workload(context_tokens=tokens, batch=point.batch, cache_dtype=_cache_dtype(measured))
     return place(subject, GpuSet(gpu=gpu, count=1), workload).decode_ceiling_tokens_per_second
-
-
-def gpu_called(device: str) -> GpuSpec | None:
-    """The catalogue's GPU behind a driver's name such as `NVIDIA H100 80GB HBM3`; None where no name of one is in it."""
-    slug = "-".join(device.lower().split())
-    named = [(len(name), spec) for spec in gpus().values() for name in (spec.name, *spec.aliases) if name.lower() in slug]
-    return max(named, key=lambda pair: pair[0])[1] if named else None

@@ -48,7 +48,7 @@ def _settings(records: ModelRecords, variant: VariantRecords) -> str:
     if variant.variant.external:
         return "made by somebody else; see its manifest"
     try:
-        chosen = effective(variant.variant, records.recipe.settings(variant.variant))
+        chosen = effective(variant.variant, records.recipe.settings(variant.variant)) | {"cache": records.recipe.cache(variant.variant)}
     except QuantlabError:
         chosen = dict(records.recipe.variants.get(variant.slug, {}))
     return ", ".join(

@@ -40,7 +40,8 @@ def run(cell: Cell, device: Device, progress: Progress) -> DivergenceRecord:
     token_ids = cell.prepared.token_ids("evaluation")
     require_memory(device, checkpoint.disk_bytes, "the checkpoint")
     dense = runs_dense(checkpoint, device)
-    engine = engines.load(engines.engine_for(checkpoint.manifest.format)).open_checkpoint(checkpoint, device.device, dense)
+    name = engines.engine_or_usual(checkpoint.manifest.format, cell.recipe.engine)
+    engine = engines.load(name).open_checkpoint(checkpoint, device.device, dense)
     settings = key_of(
         *(STAGE_VERSIONS["diverge"], METRICS_VERSION, engine.name, engine.dtype, dense, device.name, reference.sha256),
         *(reference.notes, installed(_libraries(engine.name))),

@@ -38,7 +38,7 @@ def run(cell: Cell, device: Device, progress: Progress, until_decided: bool = Fa
     baseline = read_baseline(cell) if early else None
     require_memory(device, checkpoint.disk_bytes, "the checkpoint")
     began = time.monotonic()
-    name = engines.engine_for(checkpoint.manifest.format)
+    name = engines.engine_or_usual(checkpoint.manifest.format, cell.recipe.engine)
     dense = runs_dense(checkpoint, device)
     engine = engines.load(name).open_checkpoint(checkpoint, device.device, dense)
     versions = installed(("lm-eval", *engines.load(name).REQUIRES))

@@ -33,7 +33,7 @@ def run(cell: Cell, device: Device, progress: Progress) -> MeasureRecord:
     """Measure the cell's checkpoint. What kept it from loading is in the record. Raises CellFailure, QuantlabError."""
     checkpoint = cell.checkpoint()
     require_memory(device, checkpoint.disk_bytes, "the checkpoint")
-    name = engines.engine_for(checkpoint.manifest.format)
+    name = engines.engine_or_usual(checkpoint.manifest.format, cell.recipe.engine)
     base = MeasureRecord(
         model=cell.model,
         variant=cell.variant.slug,

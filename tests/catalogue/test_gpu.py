@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from quantlab.catalogue.gpu import find_gpu, gpus, parse_gpus
+from quantlab.catalogue.gpu import find_gpu, gpu_called, gpus, parse_gpus
 from quantlab.errors import QuantlabError
 
 
@@ -94,3 +94,18 @@ def test_a_file_that_is_no_list_of_gpus_is_refused_by_name(text: str, own: Path)
     with pytest.raises(QuantlabError, match=r"own\.yaml") as raised:
         gpus()
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("driver", "name"),
+    [
+        ("NVIDIA H100 80GB HBM3", "h100-sxm-80gb"),
+        ("NVIDIA H100 PCIe", "h100-pcie-80gb"),
+        ("NVIDIA GeForce RTX 4090", "rtx-4090"),
+        ("NVIDIA A100-SXM4-40GB", "a100-sxm-40gb"),
+        ("AMD EPYC (2 cores)", None),
+    ],
+)
+def test_a_drivers_name_finds_its_gpu(driver: str, name: str | None) -> None:
+    found = gpu_called(driver)
+    assert (found.name if found else None) == name
