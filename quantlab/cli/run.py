@@ -24,7 +24,7 @@ from quantlab.cli._stage import show
 @click.option("--variant", "variants", multiple=True, help="A variant of the recipe, such as gguf-4-iq4_xs; may be repeated.")
 @click.option("--tasks", help="lm-eval tasks, separated by commas (`quantlab list tasks`).")
 @click.option("--limit", type=click.IntRange(min=1), help="Items per task, chosen by seed.")
-@click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.")
+@click.option("--device", default="auto", help="auto, cpu, cuda:N, or several places such as cuda:0,1 or cuda:0,cpu,disk.")
 @click.option("--recipe", "recipe_file", type=click.Path(path_type=Path), help="A recipe file instead of the shipped one.")
 @click.option(
     "--checkpoint",
