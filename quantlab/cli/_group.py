@@ -18,7 +18,7 @@ from quantlab.errors import QuantlabError, unknown
 FOLDER = Path(__file__).parent
 SECTIONS = {
     "Run": ("run", "endpoint", "list", "show", "doctor", "clean"),
-    "Judge what was measured": ("check", "diff", "sensitivity"),
+    "Judge what was measured": ("check", "diff", "sensitivity", "merge"),
     "Stages, in the order of the pipeline": (
         "probe",
         "prepare",

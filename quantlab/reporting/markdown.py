@@ -5,22 +5,25 @@ What is here was computed elsewhere; the template only arranges it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from importlib.resources import files
 
 import jinja2
 
 from quantlab.reporting.cautions import cautions
 from quantlab.reporting.findings import findings
+from quantlab.reporting.hardware import hardware
 from quantlab.reporting.load import BASELINE, ModelRecords
 from quantlab.reporting.provenance import provenance, settings
 from quantlab.reporting.table import Table
 
 TEMPLATE = "report.md.j2"
+OPTIONAL = ("caches", "devices")
+"""Tables that only some reports have."""
 
 
-def render(records: ModelRecords, tables: Mapping[str, Table], plots: Collection[str]) -> str:
-    """The report in GitHub's markdown; `plots` are the names of the files that there are."""
+def render(records: ModelRecords, tables: Mapping[str, Table], plots: Collection[str], others: Sequence[ModelRecords] = ()) -> str:
+    """The report in GitHub's markdown; `plots` are the names of the files that there are, `others` the records of other devices."""
     text = files("quantlab.reporting").joinpath("templates", TEMPLATE).read_text(encoding="utf-8")
     environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined)
     return environment.from_string(text).render(
@@ -29,11 +32,12 @@ def render(records: ModelRecords, tables: Mapping[str, Table], plots: Collection
         caveat=" ".join(records.recipe.caveat.split()),
         findings=findings(records, tables["summary"]),
         cautions=cautions(records),
-        tables={name: table.markdown() for name, table in tables.items()},
+        tables={name: table.markdown() for name, table in tables.items() if table.rows or name not in OPTIONAL},
         plots=plots,
         provenance=provenance(records),
         settings=settings(records),
         baseline=BASELINE,
+        **hardware((records, *others), tables),
         margin=f"{records.recipe.comparison.margin_points:g}",
         gigabytes="(GB" in tables["summary"].markdown(),
         on_device=any(row.values["peak_memory_kind"] == "process_vram_bytes" for row in tables["summary"].rows),

@@ -11,10 +11,12 @@ from pathlib import Path
 from quantlab.files import new_folder, write_text
 from quantlab.names import check_model_name
 from quantlab.reporting.accuracy import accuracy_table
+from quantlab.reporting.cachetypes import cache_table
+from quantlab.reporting.devices import across_table, other_devices
 from quantlab.reporting.divergences import divergence_table, sureness_table
 from quantlab.reporting.load import load_model
 from quantlab.reporting.making import quantization_table
-from quantlab.reporting.markdown import render
+from quantlab.reporting.markdown import OPTIONAL, render
 from quantlab.reporting.memory import memory_table
 from quantlab.reporting.metrics import metrics_json, plot_files
 from quantlab.reporting.plots import draw_plots
@@ -25,22 +27,26 @@ from quantlab.reporting.verdicts import decisions_table
 
 MAKERS = (
     *(summary_table, divergence_table, sureness_table, accuracy_table, decisions_table),
-    *(memory_table, speed_table, quantization_table, sensitivity_table),
+    *(quantization_table, sensitivity_table),
 )
+DEVICE_MAKERS = (memory_table, speed_table, cache_table, across_table)
+"""Those that show other devices' records as well."""
 
 
 def run(root: Path, model: str) -> Path:
     """Write the report and return the path of report.md. Raises QuantlabError where there is nothing to report."""
     records = load_model(root, check_model_name(model))
-    made = [make(records) for make in MAKERS]
+    others = other_devices(root, records)
+    made = [*(make(records) for make in MAKERS), *(make(records, *others) for make in DEVICE_MAKERS)]
     tables = {table.name: table for table in made}
-    plots = draw_plots(tables["summary"], tables["accuracy"])
+    plots = draw_plots(tables["summary"], tables["accuracy"], tables["speed"], tables["devices"])
     heat = heat_map_svg(tables["sensitivity"])
     plots |= {"sensitivity.svg": heat} if heat else {}
-    text = render(records, tables, plots)
+    text = render(records, tables, plots, others)
 
     folder = root / "reports" / model
-    _write_folder(folder / "tables", {f"{n}.{kind}": getattr(t, kind)() for n, t in tables.items() for kind in ("csv", "json")})
+    written = {name: table for name, table in tables.items() if table.rows or name not in OPTIONAL}
+    _write_folder(folder / "tables", {f"{n}.{kind}": getattr(t, kind)() for n, t in written.items() for kind in ("csv", "json")})
     _write_folder(folder / "plots", plots)
     _write_folder(folder / "dvc", plot_files(tables["summary"]))
     write_text(folder / "metrics.json", metrics_json(tables["summary"]))
