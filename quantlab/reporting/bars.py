@@ -86,7 +86,7 @@ def _keep_off_marks(axes: Axes) -> None:
     """Move a figure that a mark stands in to the right of the mark."""
     marks = [line for line in axes.lines if line.get_gid() == _MARK]
     for mark in marks:
-        x, place = (float(data[0]) for data in mark.get_data())
+        x, place = (float(data[0]) for data in cast(Any, mark.get_data()))
         pixel = axes.transData.transform((x, place))[0]
         for text in cast("list[Annotation]", axes.texts):
             box = text.get_window_extent()

@@ -10,7 +10,7 @@ from quantlab.reporting.footprint import largest_cache
 from quantlab.reporting.load import ModelRecords, VariantRecords
 from quantlab.reporting.numbers import divergence, fixed, ratio, significant
 from quantlab.reporting.places import device_of
-from quantlab.reporting.rates import first_point, rate, same_point
+from quantlab.reporting.rates import rate, same_point
 from quantlab.reporting.status import status_of
 from quantlab.reporting.table import Column, Row, Table
 
@@ -86,9 +86,8 @@ def _put_speed(row: Row, variant: VariantRecords, usual: VariantRecords | None, 
             row.put("context_tokens", point.context_tokens)
             return
     row.put("decode_ratio", None, lacking if theirs is None else why if not points else "they ran no workload in common on one device")
-    point = first_point(ours)
-    row.put("batch", point.batch if point else None)
-    row.put("context_tokens", point.context_tokens if point else None)
+    row.put("batch", None)
+    row.put("context_tokens", None)
 
 
 def _divergence(variant: VariantRecords | None) -> Estimate | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from quantlab.records import SpeedPoint, SpeedRecord
 from quantlab.reporting.load import ModelRecords
 from quantlab.reporting.numbers import listing, significant
-from quantlab.reporting.places import device_of
+from quantlab.reporting.places import device_of, home
 from quantlab.reporting.table import Row
 
 _OLDER = "the record is older than this figure"
@@ -55,6 +55,6 @@ def above_one(records: ModelRecords) -> str | None:
     if not over:
         return None
     return (
-        f"Above the ceiling: {listing(over)}. The bandwidth is a copy's, and reading alone can be faster by up to half; and what stays in "
-        "a cache of the processor from one step to the next is not read from memory at all."
+        f"Above the ceiling on {home(records)}: {listing(over)}. The bandwidth is a copy's, and reading alone can be faster by up to half; "
+        "and what stays in a cache of the processor from one step to the next is not read from memory at all."
     )

@@ -84,6 +84,8 @@ def _columns(unit: ByteUnit, rows: tuple[Row, ...]) -> tuple[Column, ...]:
     def peak(value: int, saving: float | None, kind: str) -> str:
         return beside(unit.text, percent, value, saving) + (", GPU" if kind == "process_vram_bytes" else ", process")
 
+    # What was measured on one device alone stands in the Divergence section.
+    measured = {row.values["device"] for row in rows if row.values["kl_divergence_nats"] is not None}
     cost = Column("cost ($/million tokens decoded)", ("dollars_per_million_tokens",), significant)
     kl = Column("KL divergence (nats/token)", ("kl_divergence_nats", "kl_divergence_standard_error"), divergence)
     return (
@@ -95,7 +97,7 @@ def _columns(unit: ByteUnit, rows: tuple[Row, ...]) -> tuple[Column, ...]:
         Column("time to first token (s)", ("time_to_first_token_seconds",), significant),
         Column(f"peak memory ({unit.name}, saved)", ("peak_memory_bytes", "peak_memory_saving", "peak_memory_kind"), peak),
         *([cost] if any(row.values["dollars_per_million_tokens"] is not None for row in rows) else []),
-        *([kl] if any(row.values["kl_divergence_nats"] is not None for row in rows) else []),
+        *([kl] if len(measured) > 1 else []),
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby
 from textwrap import fill
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -39,12 +38,11 @@ class _Panel(NamedTuple):
 def grid_svg(rows: Sequence[Row], axis: Axis) -> str | None:
     """The plot as SVG; None where no device and engine has two points along the axis."""
     known = [row for row in rows if row.number("decode_tokens_per_second") is not None]
-    key = [(str(row.values["device"]), str(row.values["engine"])) for row in known]
-    groups = groupby(sorted(zip(key, range(len(known)), strict=True)), key=lambda pair: pair[0])
-    several = len({device for device, _ in key}) > 1
-    found = [
-        _panel([known[n] for _, n in members], axis, f"{device}\n{engine}" if several else engine) for (device, engine), members in groups
-    ]
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in known:
+        groups.setdefault((str(row.values["device"]), str(row.values["engine"])), []).append(row)
+    several = len({device for device, _ in groups}) > 1
+    found = [_panel(rows, axis, f"{device}\n{engine}" if several else engine) for (device, engine), rows in groups.items()]
     panels = [panel for panel in found if panel]
     if not panels:
         return None
@@ -83,24 +81,15 @@ def _draw(axes: Axes, panel: _Panel, axis: Axis, key: str, what: str) -> None:
         there = [row for row in line.rows if row.number(key) is not None]
         x, y = [places[_whole(row, axis)] for row in there], [row.number(key) or 0.0 for row in there]
         axes.errorbar(x, y, yerr=_reach(there, key), capsize=2, elinewidth=0.9, label=line.slug, **look)
-        if key == "decode_tokens_per_second":
-            _ceilings(axes, line, places, axis, palette[method])
     if key == "decode_ratio":
         axes.axhline(1, color="#777777", linewidth=0.9)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.06 * axes.get_ylim()[1])
     axes.set_xlim(-0.3, len(panel.ticks) - 0.7)
     axes.set_xticks(range(len(panel.ticks)), [f"{tick:,}" for tick in panel.ticks])
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,g}")
     axes.set_xlabel(f"{_NAMES[axis]}, not to scale; {_NAMES[_OTHER[axis]].split(' ')[0]} {panel.fixed:,}")
-    with_marks = key == "decode_tokens_per_second" and any(r.number("ceiling_tokens_per_second") for line in panel.lines for r in line.rows)
     title = "\n".join(fill(part, 52) for part in panel.title.split("\n"))
-    axes.set_title(f"{title}: {what}" + ("\n— ceiling of the memory bandwidth" if with_marks else ""), fontsize=9, loc="left")
-
-
-def _ceilings(axes: Axes, line: _Line, places: dict[int, int], axis: Axis, colour: str) -> None:
-    for row in line.rows:
-        ceiling = row.number("ceiling_tokens_per_second")
-        if ceiling is not None:
-            axes.plot([places[_whole(row, axis)]], [ceiling], color=colour, marker="_", markersize=14, markeredgewidth=1.6, linestyle="")
+    axes.set_title(f"{title}: {what}", fontsize=9, loc="left")
 
 
 def _reach(rows: Sequence[Row], key: str) -> list[list[float]]:

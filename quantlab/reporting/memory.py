@@ -21,9 +21,9 @@ _HEADERS = {
     "process_vram_bytes": "peak of the process tree on the GPU (driver)",
     "vram_above_empty_bytes": "the same above an empty engine process",
     "device_change_bytes": "change of the whole GPU",
-    "peak_tree_pss_bytes": "peak of the process tree (PSS)",
+    "peak_tree_pss_bytes": "peak of the process tree (PSS, the machine's memory)",
     "tree_pss_above_empty_bytes": "PSS above an empty engine process",
-    "peak_tree_rss_bytes": "peak of the process tree (RSS)",
+    "peak_tree_rss_bytes": "peak of the process tree (RSS, the machine's memory)",
     "tree_rss_above_empty_bytes": "RSS above an empty engine process",
     "peak_process_rss_bytes": "peak of the process (VmHWM)",
     "peak_above_empty_bytes": "VmHWM above an empty process",
@@ -67,7 +67,7 @@ def _put_cache(row: Row, measured: MeasureRecord | None) -> None:
     point = footprint.largest_cache(measured) if measured else None
     older = "the record does not say at which workload"
     row.put("kv_cache_formula_bytes", point.kv_cache_formula_bytes if point else None)
-    row.put("kv_cache_batch", point.batch if point else None, older)
+    row.put("kv_cache_batch", point.batch if point else None, older if row.values["kv_cache_bytes"] is not None else None)
     tokens = point.context_tokens + point.prompt_tokens + point.decode_tokens if point else None
     row.put("kv_cache_tokens", tokens)
     row.put("cache_dtype", measured.memory.cache_dtype if measured and measured.memory else None, "the record is older than this figure")

@@ -29,7 +29,8 @@ class Ratio(NamedTuple):
     """Interval of the median; only paired repeats have one, because a drift between two runs is in no interval."""
     high: float | None = None
     kind: Kind | None = None
-    """`paired`: repeats in turn. `sequential`: in one stage, one after the other. `separate`: from the two variants' own stages."""
+    """`paired`: repeats in turn. `sequential`: in one stage, one after the other. `separate`: from the two variants' own stages.
+    None where it is the 16-bit variant itself."""
     reason: str | None = None
     """Why there is no value."""
 
@@ -84,7 +85,8 @@ def _separate(records: ModelRecords, variant: VariantRecords, point: SpeedPoint,
         return Ratio(None, reason=base.reason)
     found = same_point(base.record, point)
     theirs = rate(found, phase) if found else None
-    return Ratio(ours.value / theirs.value, kind="separate") if theirs else Ratio(None, reason=NOT_THIS_POINT)
+    itself = base.record is variant.measure
+    return Ratio(ours.value / theirs.value, kind=None if itself else "separate") if theirs else Ratio(None, reason=NOT_THIS_POINT)
 
 
 def comparable(records: ModelRecords, variant: VariantRecords) -> Comparable:
