@@ -1,4 +1,4 @@
-"""merge: bring in what another machine measured of the same checkpoints, for a report of both devices."""
+"""Bring in what another machine measured of the same checkpoints, for a report of both devices."""
 
 from __future__ import annotations
 

@@ -18,8 +18,6 @@ from quantlab.reporting.provenance import provenance, settings
 from quantlab.reporting.table import Table
 
 TEMPLATE = "report.md.j2"
-OPTIONAL = ("caches", "devices")
-"""Tables that only some reports have."""
 
 
 def render(records: ModelRecords, tables: Mapping[str, Table], plots: Collection[str], others: Sequence[ModelRecords] = ()) -> str:
@@ -32,13 +30,13 @@ def render(records: ModelRecords, tables: Mapping[str, Table], plots: Collection
         caveat=" ".join(records.recipe.caveat.split()),
         findings=findings(records, tables["summary"]),
         cautions=cautions(records),
-        tables={name: table.markdown() for name, table in tables.items() if table.rows or name not in OPTIONAL},
+        tables={name: table.markdown() for name, table in tables.items()},
         plots=plots,
         provenance=provenance(records),
         settings=settings(records),
         baseline=BASELINE,
-        **hardware((records, *others), tables),
         margin=f"{records.recipe.comparison.margin_points:g}",
         gigabytes="(GB" in tables["summary"].markdown(),
         on_device=any(row.values["peak_memory_kind"] == "process_vram_bytes" for row in tables["summary"].rows),
+        **hardware((records, *others), tables),
     )

@@ -17,7 +17,7 @@ _LOG_FROM = 10.0
 """Perplexities stand on a log scale where the largest is this many times the smallest."""
 
 
-def draw_plots(summary: Table, accuracy: Table, speed: Table, devices: Table) -> dict[str, str]:
+def draw_plots(summary: Table, accuracy: Table, speed: Table, devices: Table | None) -> dict[str, str]:
     """SVG by file name; a plot or panel without a single number is left out."""
     tasks = dict.fromkeys(str(row.values["task"]) for row in accuracy.rows)
     panels = {
@@ -29,7 +29,7 @@ def draw_plots(summary: Table, accuracy: Table, speed: Table, devices: Table) ->
     shown = {name: [panel for panel in some if any(v is not None for v in panel.values)] for name, some in panels.items()}
     pareto = pareto_svg(summary)
     grids = {"depth.svg": grid_svg(speed.rows, "context_tokens"), "batch.svg": grid_svg(speed.rows, "batch")}
-    whole = {"pareto.svg": pareto, **grids, "devices.svg": _devices(devices.rows)}
+    whole = {"pareto.svg": pareto, **grids, "devices.svg": _devices(devices.rows) if devices else None}
     return {n: drawn for n, drawn in whole.items() if drawn} | {name: bars_svg(some) for name, some in shown.items() if some}
 
 

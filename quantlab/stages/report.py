@@ -16,7 +16,7 @@ from quantlab.reporting.devices import across_table, other_devices
 from quantlab.reporting.divergences import divergence_table, sureness_table
 from quantlab.reporting.load import load_model
 from quantlab.reporting.making import quantization_table
-from quantlab.reporting.markdown import OPTIONAL, render
+from quantlab.reporting.markdown import render
 from quantlab.reporting.memory import memory_table
 from quantlab.reporting.metrics import metrics_json, plot_files
 from quantlab.reporting.plots import draw_plots
@@ -31,6 +31,8 @@ MAKERS = (
 )
 DEVICE_MAKERS = (memory_table, speed_table, cache_table, across_table)
 """Those that show other devices' records as well."""
+OPTIONAL = ("caches", "devices")
+"""Tables that only some reports have."""
 
 
 def run(root: Path, model: str) -> Path:
@@ -38,15 +40,14 @@ def run(root: Path, model: str) -> Path:
     records = load_model(root, check_model_name(model))
     others = other_devices(root, records)
     made = [*(make(records) for make in MAKERS), *(make(records, *others) for make in DEVICE_MAKERS)]
-    tables = {table.name: table for table in made}
-    plots = draw_plots(tables["summary"], tables["accuracy"], tables["speed"], tables["devices"])
+    tables = {table.name: table for table in made if table.rows or table.name not in OPTIONAL}
+    plots = draw_plots(tables["summary"], tables["accuracy"], tables["speed"], tables.get("devices"))
     heat = heat_map_svg(tables["sensitivity"])
     plots |= {"sensitivity.svg": heat} if heat else {}
     text = render(records, tables, plots, others)
 
     folder = root / "reports" / model
-    written = {name: table for name, table in tables.items() if table.rows or name not in OPTIONAL}
-    _write_folder(folder / "tables", {f"{n}.{kind}": getattr(t, kind)() for n, t in written.items() for kind in ("csv", "json")})
+    _write_folder(folder / "tables", {f"{n}.{kind}": getattr(t, kind)() for n, t in tables.items() for kind in ("csv", "json")})
     _write_folder(folder / "plots", plots)
     _write_folder(folder / "dvc", plot_files(tables["summary"]))
     write_text(folder / "metrics.json", metrics_json(tables["summary"]))
