@@ -11,6 +11,8 @@ import yaml
 from quantlab.cell import Cell
 from quantlab.errors import QuantlabError
 from quantlab.isolation import CellStage, as_failure, run_isolated
+from quantlab.measured import Sample, SampledMemory
+from quantlab.measuring.sampler import sample_file
 from quantlab.records import RECORDS, MeasureRecord
 from quantlab.results import read_record, record_path
 
@@ -71,3 +73,20 @@ def test_a_mistake_of_the_users_is_no_record(cell: Cell) -> None:
 def test_only_memory_errors_are_expected() -> None:
     assert as_failure(MemoryError()) and as_failure(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"))
     assert as_failure(RuntimeError("shapes do not match")) is None
+
+
+def test_a_death_of_the_measuring_process_tells_what_was_last_seen(cell: Cell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    last = Sample(step="decode b8 c4096", seconds=9.0, tree_rss_bytes=5_000_000_000, tree_pss_bytes=4_500_000_000)
+    seen = SampledMemory(
+        asked_interval_seconds=0.01, interval_seconds=0.01, pss_interval_seconds=0.02, samples=900, peak=last, steps=(last,), last=last
+    )
+    (tmp_path / "seen.json").write_text(seen.model_dump_json() + "\n")
+    file = sample_file(cell.root, "m", "gptq-4")
+    _child(tmp_path, monkeypatch, f"mkdir -p {file.parent}; cp {tmp_path}/seen.json {file}; kill -KILL $$")
+    record = run_isolated(cell, "measure", "cpu", quiet=True)
+    assert isinstance(record, MeasureRecord) and record.sampled == seen and record.died_in == "decode b8 c4096"
+    assert record.failure and record.failure.kind == "out_of_memory"
+    assert record.failure.reason.endswith("it last held 4.50 GB of memory, in step `decode b8 c4096`")
+    _child(tmp_path, monkeypatch, "kill -KILL $$")
+    again = run_isolated(cell, "measure", "cpu", quiet=True)
+    assert isinstance(again, MeasureRecord) and again.sampled is None  # what an earlier run saw does not stand for this one

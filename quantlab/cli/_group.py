@@ -19,7 +19,7 @@ FOLDER = Path(__file__).parent
 SECTIONS = {
     "Choose": ("plan", "recommend", "cost"),
     "Run": ("run", "endpoint", "list", "show", "doctor", "clean"),
-    "Judge what was measured": ("check", "diff", "sensitivity"),
+    "Judge what was measured": ("check", "diff", "sensitivity", "merge"),
     "Stages, in the order of the pipeline": (
         "probe",
         "prepare",

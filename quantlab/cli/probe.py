@@ -14,7 +14,7 @@ from quantlab.cli._common import Context, common
 
 
 @click.command()
-@click.option("--device", default="auto", help="auto (the first GPU, else the CPU), cpu, cuda or cuda:N.")
+@click.option("--device", default="auto", help="auto (the first GPU, else the CPU), cpu, cuda:N, or several places such as cuda:0,1.")
 @common
 def command(ctx: Context, device: str) -> Any:
     from quantlab.stages import probe

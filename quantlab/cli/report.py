@@ -1,6 +1,7 @@
 """Write a model's report from its records.
 
-Reads reports/MODEL/data/, writes reports/MODEL/report.md, tables/, plots/ and metrics.json.
+Reads reports/MODEL/data/ and what `quantlab merge` brought from other devices (imported/*/MODEL/); writes
+reports/MODEL/report.md, tables/, plots/ and metrics.json.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from quantlab.cli._stage import show
 @click.option("--limit", type=click.IntRange(min=1), help="Items per task, chosen by seed.")
 @click.option("--until-decided", is_flag=True, help="Stop each task when its verdict is settled, in at most five looks at the items.")
 @click.option("--engine", help="Run checkpoints in this engine where it can read them, such as vllm.")
-@click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.")
+@click.option("--device", default="auto", help="auto, cpu, cuda:N, or several places such as cuda:0,1 or cuda:0,cpu,disk.")
 @click.option("--recipe", "recipe_file", type=click.Path(path_type=Path), help="A recipe file instead of the shipped one.")
 @click.option(
     "--checkpoint",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from quantlab.names import parse_variant
 from quantlab.reporting.canvas import colours, new_figure, svg
@@ -11,11 +11,13 @@ from quantlab.reporting.table import Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.text import Annotation
 
 _ROW_INCHES = 0.27
 _HEAD_INCHES = 0.75
 _MOST_BESIDE = 3
 _GREY: Any = {"fontsize": 8, "color": "#888888", "style": "italic"}
+_MARK = "mark"
 _ERROR: Any = {"elinewidth": 1, "capsize": 2.5, "ecolor": "#333333"}
 
 
@@ -31,6 +33,10 @@ class Bars(NamedTuple):
     """What stands in place of a bar without a value."""
     text: Callable[[float], str]
     log: bool = False
+    beside: tuple[str, ...] = ()
+    """What follows each figure; empty, or one for each variant."""
+    marks: tuple[float | None, ...] = ()
+    """A tick at this value beside each bar, such as a ceiling; empty, or one for each variant."""
 
 
 def bars_of(
@@ -56,14 +62,36 @@ def _ends(row: Row, keys: tuple[str, str] | None) -> tuple[float, float] | None:
 def bars_svg(panels: Sequence[Bars]) -> str:
     """Panels side by side, or below each other where they are many or their variants differ."""
     beside = len({panel.variants for panel in panels}) == 1 and len(panels) <= _MOST_BESIDE
-    heights = [len(panel.variants) * _ROW_INCHES + _HEAD_INCHES for panel in panels]
-    with new_figure(8.4, max(heights) if beside else sum(heights)) as figure:
-        shape = (1, len(panels)) if beside else (len(panels), 1)
-        ratios = None if beside else heights
-        grid = figure.subplots(*shape, squeeze=False, sharey="row" if beside else "none", height_ratios=ratios)
-        for place, panel in enumerate(panels):
-            _draw(grid.flat[place], panel)
+    return bars_grid_svg([panels] if beside else [[panel] for panel in panels])
+
+
+def bars_grid_svg(rows: Sequence[Sequence[Bars]]) -> str:
+    """Rows of panels; those of a row have the same variants."""
+    heights = [len(row[0].variants) * _ROW_INCHES + _HEAD_INCHES for row in rows]
+    wide = max(map(len, rows))
+    with new_figure(max(8.4, 3.6 * wide), sum(heights)) as figure:
+        grid = figure.subplots(len(rows), wide, squeeze=False, sharey="row", height_ratios=heights)
+        for across, row in zip(grid, rows, strict=True):
+            for axes, panel in zip(across, row, strict=False):
+                _draw(axes, panel)
+            for axes in across[len(row) :]:
+                axes.set_visible(False)
+        figure.draw_without_rendering()
+        for axes in figure.axes:
+            _keep_off_marks(axes)
         return svg(figure)
+
+
+def _keep_off_marks(axes: Axes) -> None:
+    """Move a figure that a mark stands in to the right of the mark."""
+    marks = [line for line in axes.lines if line.get_gid() == _MARK]
+    for mark in marks:
+        x, place = (float(data[0]) for data in cast(Any, mark.get_data()))
+        pixel = axes.transData.transform((x, place))[0]
+        for text in cast("list[Annotation]", axes.texts):
+            box = text.get_window_extent()
+            if text.xy[1] == place and box.x0 - 3 <= pixel <= box.x1 + 3:
+                text.xy = (x, place)
 
 
 def _draw(axes: Axes, bars: Bars) -> None:
@@ -84,7 +112,11 @@ def _draw(axes: Axes, bars: Bars) -> None:
             reach = [[end - ends[0]], [ends[1] - end]] if ends else None
             axes.barh(place, end, height=0.7, color=colour, xerr=reach, error_kw=_ERROR)
         tip = max(start, ends[1] if ends else end)
-        axes.annotate(bars.text(value), (tip, place), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8)
+        mark = bars.marks[place] if bars.marks else None
+        if mark is not None:
+            axes.plot([mark], [place], color="#222222", marker="|", markersize=13, markeredgewidth=1.8, gid=_MARK)
+        text = bars.text(value) + (bars.beside[place] if bars.beside else "")
+        axes.annotate(text, (tip, place), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8)
     axes.set_yticks(range(len(bars.variants)), bars.variants)
     axes.set_ylim(len(bars.variants) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
@@ -100,6 +132,7 @@ def _limits(bars: Bars) -> tuple[float, float]:
         positive = [value for value, _ in known if value > 0] or [1.0]
         low = min(positive) / 3
         return low, max(positive) * (max(positive) / low) ** 0.35
-    low, high = min(0.0, *(ends[0] for _, ends in known)), max(0.0, *(ends[1] for _, ends in known))
+    low = min(0.0, *(ends[0] for _, ends in known))
+    high = max(0.0, *(ends[1] for _, ends in known), *(mark for mark in bars.marks if mark is not None))
     span = high - low or 1.0
     return (low - 0.05 * span if low < 0 else 0.0), high + 0.32 * span

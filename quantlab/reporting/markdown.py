@@ -5,7 +5,7 @@ What is here was computed elsewhere; the template only arranges it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from importlib.resources import files
 from math import ceil, log
 
@@ -16,6 +16,7 @@ from quantlab.catalogue.expectation import expectations
 from quantlab.reporting.cautions import cautions
 from quantlab.reporting.expectations import expectation_findings
 from quantlab.reporting.findings import findings
+from quantlab.reporting.hardware import hardware
 from quantlab.reporting.load import BASELINE, ModelRecords
 from quantlab.reporting.provenance import provenance, settings
 from quantlab.reporting.table import Table
@@ -23,8 +24,8 @@ from quantlab.reporting.table import Table
 TEMPLATE = "report.md.j2"
 
 
-def render(records: ModelRecords, tables: Mapping[str, Table], plots: Collection[str]) -> str:
-    """The report in GitHub's markdown; `plots` are the names of the files that there are."""
+def render(records: ModelRecords, tables: Mapping[str, Table], plots: Collection[str], others: Sequence[ModelRecords] = ()) -> str:
+    """The report in GitHub's markdown; `plots` are the names of the files that there are, `others` the records of other devices."""
     text = files("quantlab.reporting").joinpath("templates", TEMPLATE).read_text(encoding="utf-8")
     environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined)
     return environment.from_string(text).render(
@@ -45,6 +46,7 @@ def render(records: ModelRecords, tables: Mapping[str, Table], plots: Collection
         margin=f"{records.recipe.comparison.margin_points:g}",
         gigabytes="(GB" in tables["summary"].markdown(),
         on_device=any(row.values["peak_memory_kind"] == "process_vram_bytes" for row in tables["summary"].rows),
+        **hardware((records, *others), tables),
     )
 
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import fill
 
-from quantlab.reporting.bars import Bars, bars_of, bars_svg
+from quantlab.reporting.bars import Bars, bars_grid_svg, bars_of, bars_svg
+from quantlab.reporting.lines import grid_svg
 from quantlab.reporting.load import BASELINE
-from quantlab.reporting.numbers import ByteUnit, fixed, perplexity, points, significant, unit_for
+from quantlab.reporting.numbers import ByteUnit, fixed, perplexity, points, ratio, significant, unit_for
 from quantlab.reporting.pareto import pareto_svg
 from quantlab.reporting.table import Row, Table
 
+_MOST_DEVICES = 3
 _LOG_FROM = 10.0
 """Perplexities stand on a log scale where the largest is this many times the smallest."""
 
 
-def draw_plots(summary: Table, accuracy: Table) -> dict[str, str]:
+def draw_plots(summary: Table, accuracy: Table, speed: Table, devices: Table | None) -> dict[str, str]:
     """SVG by file name; a plot or panel without a single number is left out."""
     tasks = dict.fromkeys(str(row.values["task"]) for row in accuracy.rows)
     panels = {
@@ -25,7 +28,9 @@ def draw_plots(summary: Table, accuracy: Table) -> dict[str, str]:
     }
     shown = {name: [panel for panel in some if any(v is not None for v in panel.values)] for name, some in panels.items()}
     pareto = pareto_svg(summary)
-    return ({"pareto.svg": pareto} if pareto else {}) | {name: bars_svg(some) for name, some in shown.items() if some}
+    grids = {"depth.svg": grid_svg(speed.rows, "context_tokens"), "batch.svg": grid_svg(speed.rows, "batch")}
+    whole = {"pareto.svg": pareto, **grids, "devices.svg": _devices(devices.rows) if devices else None}
+    return {n: drawn for n, drawn in whole.items() if drawn} | {name: bars_svg(some) for name, some in shown.items() if some}
 
 
 def _quality(rows: Sequence[Row]) -> list[Bars]:
@@ -52,8 +57,39 @@ def _speeds(rows: Sequence[Row]) -> list[Bars]:
     groups = {
         engine: [row for row, its in zip(rows, engine_of, strict=True) if its == engine] for engine in sorted(set(usual.values()), key=str)
     }
-    title = "decoding in {} (tokens/s), not compared across engines"
-    return [bars_of(group, "decode_tokens_per_second", title.format(engine), significant) for engine, group in groups.items()]
+    return [_decoding(group, f"decoding in {engine} (tokens/s, ratio to its 16-bit variant)") for engine, group in groups.items()]
+
+
+def _decoding(rows: Sequence[Row], title: str) -> Bars:
+    """The ratio stands beside each figure, the ceiling as a tick."""
+    marks = tuple(row.number("ceiling_tokens_per_second") for row in rows)
+    beside = tuple(f" ({ratio(found)})" if (found := row.number("decode_ratio")) is not None else "" for row in rows)
+    named = title + ("\n| the ceiling of the memory bandwidth" if any(mark is not None for mark in marks) else "")
+    ends = ("decode_low", "decode_high")
+    return bars_of(rows, "decode_tokens_per_second", named, significant, ends=ends)._replace(marks=marks, beside=beside)
+
+
+def _devices(rows: Sequence[Row]) -> str | None:
+    """A row of panels per engine, a panel per device, at the smallest workload."""
+    devices = list(dict.fromkeys(str(row.values["device"]) for row in rows))
+    lines = []
+    for engine in sorted({str(row.values["engine"]) for row in rows if row.values["engine"]}):
+        slugs = dict.fromkeys(str(row.values["variant"]) for row in rows if row.values["engine"] == engine)
+        found = {(row.values["variant"], row.values["device"]): row for row in rows}
+        lines += [
+            [_decoding([found.get((slug, device)) or _absent(slug) for slug in slugs], _on(engine, device)) for device in some]
+            for some in (devices[n : n + _MOST_DEVICES] for n in range(0, len(devices), _MOST_DEVICES))
+        ]
+    lines = [line for line in lines if any(value is not None for panel in line for value in panel.values)]
+    return bars_grid_svg(lines) if lines else None
+
+
+def _on(engine: str, device: str) -> str:
+    return f"{fill(device, 44)}\ndecoding in {engine} (tokens/s, ratio)"
+
+
+def _absent(slug: str) -> Row:
+    return Row(dict.fromkeys(("decode_tokens_per_second", "decode_ratio", "ceiling_tokens_per_second")) | {"variant": slug})
 
 
 def _memory(rows: Sequence[Row]) -> list[Bars]:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from statistics import median
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
+from quantlab.analysis.medians import median
+from quantlab.measured import Median
 from quantlab.records import MeasureRecord, SpeedPoint
-from quantlab.reporting.load import SIXTEEN_BIT, ModelRecords, VariantRecords
+from quantlab.reporting.load import SIXTEEN_BIT, ModelRecords, VariantRecords, failure_text
 
-
-class Rate(NamedTuple):
-    """Tokens per second: the median of the repeats and their whole spread."""
-
-    median: float
-    low: float
-    high: float
-    repeats: int
+Phase = Literal["decode", "prefill"]
+Kind = Literal["paired", "sequential", "separate"]
+NOT_THIS_POINT = "not compared: the 16-bit variant did not run this point"
 
 
 class Comparable(NamedTuple):
@@ -25,9 +21,33 @@ class Comparable(NamedTuple):
     reason: str | None
 
 
-def rate(samples: tuple[float, ...]) -> Rate | None:
-    """The median and spread of raw samples; None without any."""
-    return Rate(median(samples), min(samples), max(samples), len(samples)) if samples else None
+class Ratio(NamedTuple):
+    """How many times the 16-bit variant's speed."""
+
+    value: float | None
+    low: float | None = None
+    """Interval of the median; only paired repeats have one, because a drift between two runs is in no interval."""
+    high: float | None = None
+    kind: Kind | None = None
+    """`paired`: repeats in turn. `sequential`: in one stage, one after the other. `separate`: from the two variants' own stages.
+    None where it is the 16-bit variant itself."""
+    reason: str | None = None
+    """Why there is no value."""
+
+
+def rate(point: SpeedPoint, phase: Phase) -> Median | None:
+    """Tokens per second over the batch, from the raw samples, which the oldest records have too; None without any."""
+    return median(point.decode_tokens_per_second if phase == "decode" else point.prefill_tokens_per_second)
+
+
+def first_token(point: SpeedPoint) -> Median | None:
+    """Seconds to the first token."""
+    return median(point.prefill_seconds)
+
+
+def per_token(point: SpeedPoint) -> Median | None:
+    """Seconds per output token of one sequence."""
+    return median([seconds / point.decode_tokens for seconds in point.decode_seconds])
 
 
 def first_point(record: MeasureRecord | None) -> SpeedPoint | None:
@@ -40,6 +60,33 @@ def same_point(record: MeasureRecord, point: SpeedPoint) -> SpeedPoint | None:
     """The point of a record with the same batch, context and lengths."""
     workload = _workload(point)
     return next((p for p in (record.speed.points if record.speed else ()) if _workload(p) == workload), None)
+
+
+def speed_ratio(records: ModelRecords, variant: VariantRecords, point: SpeedPoint, phase: Phase) -> Ratio:
+    """The ratio that drifts least: paired repeats, else the same stage's, else the 16-bit variant's own measurement."""
+    ours = rate(point, phase)
+    if ours is None:
+        return Ratio(None, reason=failure_text(point.failure) if point.failure else variant.why_not("measure"))
+    paired: Median | None = getattr(point, f"{phase}_ratio")
+    if paired:
+        return Ratio(paired.value, paired.low, paired.high, "paired")
+    beside: tuple[float, ...] = getattr(point, f"baseline_{phase}_seconds")
+    theirs, own = median(beside), median(getattr(point, f"{phase}_seconds"))
+    if theirs and own:
+        return Ratio(theirs.value / own.value, kind="sequential")
+    if point.baseline_failure:
+        return Ratio(None, reason=f"not compared: the 16-bit variant did not run this point ({failure_text(point.baseline_failure)})")
+    return _separate(records, variant, point, phase, ours)
+
+
+def _separate(records: ModelRecords, variant: VariantRecords, point: SpeedPoint, phase: Phase, ours: Median) -> Ratio:
+    base = comparable(records, variant)
+    if base.record is None:
+        return Ratio(None, reason=base.reason)
+    found = same_point(base.record, point)
+    theirs = rate(found, phase) if found else None
+    itself = base.record is variant.measure
+    return Ratio(ours.value / theirs.value, kind=None if itself else "separate") if theirs else Ratio(None, reason=NOT_THIS_POINT)
 
 
 def comparable(records: ModelRecords, variant: VariantRecords) -> Comparable:
@@ -63,8 +110,14 @@ def comparable(records: ModelRecords, variant: VariantRecords) -> Comparable:
 
 
 def same_workload(a: MeasureRecord, b: MeasureRecord) -> bool:
-    """Whether two measurements ran the same points, so that their peaks of memory compare."""
-    return {_workload(p) for p in (a.speed.points if a.speed else ())} == {_workload(p) for p in (b.speed.points if b.speed else ())}
+    """Whether two measurements held the same workloads in memory, so that their peaks compare."""
+    return _held(a) == _held(b)
+
+
+def _held(record: MeasureRecord) -> set[tuple[int, int, int, int]]:
+    """What did not fit has left no peak; what failed only when it was timed has."""
+    points = record.speed.points if record.speed else ()
+    return {_workload(p) for p in points if p.failure is None or p.kv_cache_bytes is not None}
 
 
 def _workload(point: SpeedPoint) -> tuple[int, int, int, int]:

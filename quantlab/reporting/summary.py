@@ -12,7 +12,8 @@ from quantlab.reporting.drops import task_drop, task_names, variant_mean_drop
 from quantlab.reporting.load import ModelRecords, VariantRecords, failure_text
 from quantlab.reporting.noise import distinguishable, noise_floor
 from quantlab.reporting.numbers import ByteUnit, beside, divergence, percent, perplexity, ratio, significant, unit_for
-from quantlab.reporting.rates import comparable, first_point, rate, same_point
+from quantlab.reporting.rates import first_point, rate, speed_ratio
+from quantlab.reporting.speed import PHASES
 from quantlab.reporting.status import status_of
 from quantlab.reporting.table import Column, Row, Table
 from quantlab.reporting.verdicts import interval_text, judge_all, judge_tasks
@@ -87,16 +88,18 @@ def _put_divergence(row: Row, records: ModelRecords, variant: VariantRecords) ->
 def _put_speed(row: Row, records: ModelRecords, variant: VariantRecords) -> None:
     point = first_point(variant.measure)
     why = failure_text(point.failure) if point and point.failure else variant.why_not("measure")
-    base = comparable(records, variant)
-    theirs = same_point(base.record, point) if base.record and point else None
     row.put("batch", point.batch if point else None)
     row.put("context_tokens", point.context_tokens if point else None)
-    for phase in ("decode", "prefill"):
-        key = f"{phase}_tokens_per_second"
-        ours, other = (rate(getattr(p, key)) if p else None for p in (point, theirs))
-        row.put(key, ours.median if ours else None, why)
-        reason = why if ours is None else base.reason or "not compared: the 16-bit variant did not run this point"
-        row.put(f"{phase}_ratio", ours.median / other.median if ours and other else None, reason)
+    for phase in PHASES:
+        ours = rate(point, phase) if point else None
+        ratio = speed_ratio(records, variant, point, phase) if point and ours else None
+        row.put(f"{phase}_tokens_per_second", ours.value if ours else None, why)
+        row.put(f"{phase}_ratio", ratio.value if ratio else None, ratio.reason if ratio else why)
+        row.put(f"{phase}_ratio_kind", ratio.kind if ratio else None)
+        row.put(f"{phase}_low", ours.low if ours else None)
+        row.put(f"{phase}_high", ours.high if ours else None)
+    roof = point.roofline if point else None
+    row.put("ceiling_tokens_per_second", roof.tokens_per_second if roof else None)
 
 
 def _columns(tasks: tuple[str, ...], unit: ByteUnit) -> tuple[Column, ...]:

@@ -11,6 +11,8 @@ from pathlib import Path
 from quantlab.files import new_folder, write_text
 from quantlab.names import check_model_name
 from quantlab.reporting.accuracy import accuracy_table
+from quantlab.reporting.cachetypes import cache_table
+from quantlab.reporting.devices import across_table, other_devices
 from quantlab.reporting.divergences import divergence_table, sureness_table
 from quantlab.reporting.expectations import expectations_table
 from quantlab.reporting.load import RECIPE, load_model
@@ -26,19 +28,24 @@ from quantlab.reporting.verdicts import decisions_table
 
 MAKERS = (
     *(summary_table, divergence_table, sureness_table, accuracy_table, decisions_table),
-    *(memory_table, speed_table, quantization_table, sensitivity_table, expectations_table),
+    *(quantization_table, sensitivity_table, expectations_table),
 )
+DEVICE_MAKERS = (memory_table, speed_table, cache_table, across_table)
+"""Those that show other devices' records as well."""
+OPTIONAL = ("caches", "devices")
+"""Tables that only some reports have."""
 
 
 def run(root: Path, model: str) -> Path:
     """Write the report and return the path of report.md. Raises QuantlabError where there is nothing to report."""
     records = load_model(root, check_model_name(model))
-    made = [make(records) for make in MAKERS]
-    tables = {table.name: table for table in made}
-    plots = draw_plots(tables["summary"], tables["accuracy"])
+    others = other_devices(root, records)
+    made = [*(make(records) for make in MAKERS), *(make(records, *others) for make in DEVICE_MAKERS)]
+    tables = {table.name: table for table in made if table.rows or table.name not in OPTIONAL}
+    plots = draw_plots(tables["summary"], tables["accuracy"], tables["speed"], tables.get("devices"))
     heat = heat_map_svg(tables["sensitivity"])
     plots |= {"sensitivity.svg": heat} if heat else {}
-    text = render(records, tables, plots)
+    text = render(records, tables, plots, others)
 
     folder = root / "reports" / model
     _write_folder(folder / "tables", {f"{n}.{kind}": getattr(t, kind)() for n, t in tables.items() for kind in ("csv", "json")})

@@ -1,0 +1,62 @@
+"""Bring in what another machine measured of the same checkpoints, for a report of both devices."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from quantlab.cli._common import Context, common
+
+
+@click.command()
+@click.argument("source", metavar="DIR_OR_REPORT", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--device-name", help="What reports here call the other device. Default: what its records call it.")
+@click.option("--model", help="The model's name, as in recipes/MODEL.yaml. Default: what the records say.")
+@common
+def command(ctx: Context, source: Path, device_name: str | None, model: str | None) -> object:
+    """Bring in another machine's records of this workspace's checkpoints.
+
+    DIR_OR_REPORT is the other machine's reports/MODEL folder, its data folder, or a copy of either, such as an unpacked
+    artifact. The records (measure.json, and divergence.json and tasks.json where they are) go to
+    imported/DEVICE/MODEL/. DVC does not watch that folder: write the report again with `quantlab report --model MODEL`.
+    From then on every report of this workspace shows both devices.
+
+    Refused, with nothing written: records of another checkpoint than this workspace's, of another version of quantlab,
+    of a variant that is not known here, and of the same device unless --device-name tells the two apart. The same
+    merge again changes nothing; other variants of the same device are added.
+
+    \b
+    quantlab merge ../from-the-h100/reports/smollm2
+    quantlab merge artifact/ --device-name "RTX 4090 at 300 W"
+
+    With --json: {"model", "device", "folder", "records": {VARIANT: [STAGE, ...]}}.
+    """
+    from quantlab.importing import data_folder, merge, model_of
+    from quantlab.names import check_model_name
+
+    name = check_model_name(model) if model else model_of(data_folder(source))
+    root = _workspace(name)
+    merged = merge(root, source, name, device_name)
+    if not ctx.json:
+        for variant, stages in merged.records.items():
+            click.echo(f"{variant}: {', '.join(stages)}")
+        where = "" if root == Path.cwd() else f"cd {root.relative_to(Path.cwd())} && "
+        click.echo(f"{merged.device}: {len(merged.records)} variants in {merged.folder.relative_to(root)}")
+        click.echo(f"show both devices: {where}quantlab report --model {name}")
+    return {
+        "model": name,
+        "device": merged.device,
+        "folder": str(merged.folder),
+        "records": {variant: list(stages) for variant, stages in merged.records.items()},
+    }
+
+
+def _workspace(model: str) -> Path:
+    """The current folder where it has the model's recipe, else the run of that name. Raises QuantlabError."""
+    from quantlab.errors import QuantlabError
+
+    for root in (Path.cwd(), Path.cwd() / "runs" / model):
+        if (root / "recipes" / f"{model}.yaml").is_file():
+            return root
+    raise QuantlabError(f"there is no recipe of {model} here or in runs/{model}: merge in the workspace that quantized it")

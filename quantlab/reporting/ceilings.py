@@ -1,0 +1,60 @@
+"""The ceiling that memory bandwidth sets, beside each decode speed, and where the bandwidth comes from."""
+
+from __future__ import annotations
+
+from quantlab.records import SpeedPoint, SpeedRecord
+from quantlab.reporting.load import ModelRecords
+from quantlab.reporting.numbers import listing, significant
+from quantlab.reporting.places import device_of, home
+from quantlab.reporting.table import Row
+
+_OLDER = "the record is older than this figure"
+
+
+def put_ceiling(row: Row, speed: SpeedRecord | None, point: SpeedPoint | None, lacking: str) -> None:
+    """The ceiling's columns; `lacking` says why there is no point."""
+    roof = point.roofline if point else None
+    failed = speed is None or point is None or point.failure is not None
+    reason = lacking if failed or speed is None else speed.bandwidth_reason or (_OLDER if speed.bandwidth is None else "not known for it")
+    row.put("ceiling_tokens_per_second", roof.tokens_per_second if roof else None, reason)
+    row.put("ceiling_share", roof.share if roof else None)
+    row.put("weight_bytes_per_step", roof.weight_bytes_per_step if roof else None)
+    row.put("cache_bytes_per_step", roof.cache_bytes_per_step if roof else None)
+    band = speed.bandwidth if speed else None
+    row.put("bandwidth_bytes_per_second", band.measured_bytes_per_second if band else None)
+
+
+def bandwidths(records: ModelRecords) -> list[str]:
+    """One sentence per device: the measured bandwidth, the data sheet's beside it."""
+    found: dict[str, None] = {}
+    for variant in records.variants.values():
+        speed = variant.measure.speed if variant.measure else None
+        if speed and speed.bandwidth:
+            band = speed.bandwidth
+            threads = f", {band.threads} threads" if band.threads else ""
+            quoted = ""
+            if band.quoted_bytes_per_second:
+                source = f" ({band.quoted_source})" if band.quoted_source else ""
+                quoted = f"; the data sheet says {significant(band.quoted_bytes_per_second / 1e9)} GB/s{source}"
+            text = (
+                f"Memory bandwidth of {device_of(records, variant)}: {significant(band.measured_bytes_per_second / 1e9)} GB/s, measured by "
+                f"copying {significant(band.copied_bytes / 1e6)} MB{threads}{quoted}."
+            )
+            found[text] = None
+    return list(found)
+
+
+def above_one(records: ModelRecords) -> str | None:
+    """A sentence where a variant decodes faster than the memory could feed it, and what that can mean."""
+    over = [
+        variant.slug
+        for variant in records.variants.values()
+        if variant.measure and variant.measure.speed
+        if any(p.roofline and p.roofline.share and p.roofline.share > 1 for p in variant.measure.speed.points)
+    ]
+    if not over:
+        return None
+    return (
+        f"Above the ceiling on {home(records)}: {listing(over)}. The bandwidth is a copy's, and reading alone can be faster by up to half; "
+        "and what stays in a cache of the processor from one step to the next is not read from memory at all."
+    )

@@ -1,0 +1,110 @@
+"""Several devices side by side: the records that `quantlab merge` brought in, and one row per variant and device."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from quantlab.importing import Import, imports
+from quantlab.reporting import footprint
+from quantlab.reporting.load import ModelRecords, VariantRecords, failure_text
+from quantlab.reporting.numbers import ByteUnit, beside, divergence, percent, significant, unit_for
+from quantlab.reporting.places import device_of
+from quantlab.reporting.rates import first_point, first_token, rate, speed_ratio
+from quantlab.reporting.speed import PHASES, ratio_text
+from quantlab.reporting.status import status_of
+from quantlab.reporting.table import Column, Row, Table
+
+
+def other_devices(root: Path, records: ModelRecords) -> tuple[ModelRecords, ...]:
+    """The model's records of each other device, on the same checkpoints; compared among themselves alone.
+
+    What was made here once for all devices (the checkpoint and its size) stands in for what was not brought along.
+    """
+    return tuple(_records_of(found, records) for found in imports(root, records.model))
+
+
+def _records_of(found: Import, records: ModelRecords) -> ModelRecords:
+    variants = {}
+    for slug, home in records.variants.items():
+        theirs = found.variants.get(slug)
+        if theirs is None:
+            continue
+        measure = theirs.measure.model_copy(update={"device": found.name}) if theirs.measure else None
+        variants[slug] = home._replace(measure=measure, divergence=theirs.divergence, tasks=theirs.tasks, sensitivity=None, samples=None)
+    return records._replace(device={"name": found.name}, variants=variants)
+
+
+def across_table(*devices: ModelRecords) -> Table:
+    """One row per variant and device, a variant's together. Empty where there is one device."""
+    slugs = dict.fromkeys(slug for records in devices for slug in records.variants)
+    pairs = [(records, records.variants[slug]) for slug in slugs for records in devices if slug in records.variants]
+    rows = tuple(_row(records, variant) for records, variant in pairs)
+    several = len({row.values["device"] for row in rows}) > 1
+    sizes = [value for row in rows if isinstance(value := row.values["peak_memory_bytes"], int)]
+    return Table("devices", rows if several else (), _columns(unit_for(sizes), rows))
+
+
+def _row(records: ModelRecords, variant: VariantRecords) -> Row:
+    measured, why = variant.measure, variant.why_not("measure")
+    point = first_point(measured) if measured and not measured.failure else None
+    lacking = failure_text(point.failure) if point and point.failure else why
+    row = Row({"variant": variant.slug, "device": device_of(records, variant)}, notes=variant.notes("measure"))
+    row.put("engine", measured.engine if measured else None, why)
+    row.put("batch", point.batch if point else None, why)
+    row.put("context_tokens", point.context_tokens if point else None)
+    for phase in PHASES:
+        found = rate(point, phase) if point else None
+        ratio = speed_ratio(records, variant, point, phase) if point and found else None
+        row.put(f"{phase}_tokens_per_second", found.value if found else None, lacking)
+        row.put(f"{phase}_ratio", ratio.value if ratio else None, ratio.reason if ratio else lacking)
+        row.put(f"{phase}_ratio_low", ratio.low if ratio else None)
+        row.put(f"{phase}_ratio_high", ratio.high if ratio else None)
+        row.put(f"{phase}_ratio_kind", ratio.kind if ratio else None)
+        row.put(f"{phase}_low", found.low if found else None)
+        row.put(f"{phase}_high", found.high if found else None)
+    roof = point.roofline if point else None
+    row.put("ceiling_tokens_per_second", roof.tokens_per_second if roof else None)
+    first = first_token(point) if point else None
+    row.put("time_to_first_token_seconds", first.value if first else None, lacking)
+    kind = footprint.peak_kind(records)
+    peak = footprint.runtime(records, variant, kind)
+    row.put("peak_memory_bytes", peak.bytes, peak.reason)
+    row.put("peak_memory_saving", peak.saving, peak.reason)
+    row.put("peak_memory_kind", kind)
+    row.put("dollars_per_million_tokens", point.dollars_per_million_tokens if point else None, "no price per device hour in that recipe")
+    kl = variant.divergence.kl_divergence_nats if variant.divergence else None
+    row.put("kl_divergence_nats", kl.value if kl else None, variant.why_not("divergence"))
+    row.put("kl_divergence_standard_error", kl.standard_error if kl else None)
+    row.fail(status_of(variant).failed)
+    return row
+
+
+def _columns(unit: ByteUnit, rows: tuple[Row, ...]) -> tuple[Column, ...]:
+    def peak(value: int, saving: float | None, kind: str) -> str:
+        return beside(unit.text, percent, value, saving) + (", GPU" if kind == "process_vram_bytes" else ", process")
+
+    # What was measured on one device alone stands in the Divergence section.
+    measured = {row.values["device"] for row in rows if row.values["kl_divergence_nats"] is not None}
+    cost = Column("cost ($/million tokens decoded)", ("dollars_per_million_tokens",), significant)
+    kl = Column("KL divergence (nats/token)", ("kl_divergence_nats", "kl_divergence_standard_error"), divergence)
+    return (
+        Column("variant", ("variant",), str),
+        Column("device", ("device",), str),
+        Column("engine", ("engine",), str),
+        Column("batch, context", ("batch", "context_tokens"), "{:,}, {:,}".format),
+        *(Column(f"{phase} (tokens/s, ratio on that device)", _keys(phase), _speed) for phase in PHASES),
+        Column("time to first token (s)", ("time_to_first_token_seconds",), significant),
+        Column(f"peak memory ({unit.name}, saved)", ("peak_memory_bytes", "peak_memory_saving", "peak_memory_kind"), peak),
+        *([cost] if any(row.values["dollars_per_million_tokens"] is not None for row in rows) else []),
+        *([kl] if len(measured) > 1 else []),
+    )
+
+
+def _keys(phase: str) -> tuple[str, ...]:
+    ends = ("ratio", "ratio_low", "ratio_high", "ratio_kind")
+    return f"{phase}_tokens_per_second", *(f"{phase}_{end}" for end in ends)
+
+
+def _speed(value: float, ratio: float | None, low: float | None, high: float | None, kind: str | None) -> str:
+    return beside(significant, partial(ratio_text, low=low, high=high, kind=kind), value, ratio)
