@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import math
 import re
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+Kind = Literal["same", "first", "second"]
+
 
 class Span(NamedTuple):
     """Words that both texts have, or only the first, or only the second; white space kept."""
 
-    kind: Literal["same", "first", "second"]
+    kind: Kind
     text: str
 
 
@@ -24,14 +27,34 @@ def first_divergence(first: Sequence[int], second: Sequence[int]) -> int | None:
 
 
 def word_diff(first: str, second: str) -> list[Span]:
-    """The second text as changes of the first, word by word."""
-    a, b = (re.findall(r"\S+\s*|\s+", text) for text in (first, second))
+    """The second text as changes of the first, word by word.
+
+    Words are compared without the white space after them, whose own changes are spans of white space alone.
+    """
+    a, b = (re.findall(r"(\S*)(\s*)", text) for text in (first, second))
+    matcher = difflib.SequenceMatcher(None, [word for word, _ in a], [word for word, _ in b], autojunk=False)
     found: list[Span] = []
-    for tag, i1, i2, j1, j2 in difflib.SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
+    for tag, i1, i2, j1, j2 in matcher.get_opcodes():
         if tag == "equal":
-            found.append(Span("same", "".join(a[i1:i2])))
-            continue
-        found += [Span("first", "".join(a[i1:i2]))] * (i2 > i1) + [Span("second", "".join(b[j1:j2]))] * (j2 > j1)
+            found += [span for ours, theirs in zip(a[i1:i2], b[j1:j2], strict=True) for span in _same_word(ours, theirs)]
+        else:
+            found += [Span("first", "".join(map("".join, a[i1:i2]))), Span("second", "".join(map("".join, b[j1:j2])))]
+    return _joined(found)
+
+
+def _same_word(first: tuple[str, str], second: tuple[str, str]) -> list[Span]:
+    (word, space), (_, other) = first, second
+    return [Span("same", word + space)] if space == other else [Span("same", word), Span("first", space), Span("second", other)]
+
+
+def _joined(spans: list[Span]) -> list[Span]:
+    """One span for what is the same, and at most two where something differs."""
+    found: list[Span] = []
+    for same, group in itertools.groupby((span for span in spans if span.text), lambda span: span.kind == "same"):
+        parts = list(group)
+        kinds: tuple[Kind, ...] = ("same",) if same else ("first", "second")
+        texts = [Span(kind, "".join(span.text for span in parts if span.kind == kind)) for kind in kinds]
+        found += [span for span in texts if span.text]
     return found
 
 

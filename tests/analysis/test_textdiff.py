@@ -13,12 +13,27 @@ def test_first_divergence() -> None:
     assert first_divergence([1, 2], [1, 2, 3]) == 2 and first_divergence([], [1]) == 0
 
 
-def test_both_texts_come_back_from_the_spans() -> None:
-    first, second = "the cat sat on  the mat", "the dog sat on  the red mat\nnow"
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("the cat sat on  the mat", "the dog sat on  the red mat\nnow"),
+        ("the sky. It is", "the sky.\n\nIt is blue"),
+        (" led by space", "led by  space \n"),
+        ("", "all new"),
+        ("all gone ", ""),
+        ("", ""),
+    ],
+)
+def test_both_texts_come_back_from_the_spans(first: str, second: str) -> None:
     spans = word_diff(first, second)
     assert "".join(s.text for s in spans if s.kind != "second") == first
     assert "".join(s.text for s in spans if s.kind != "first") == second
-    assert next(s.text for s in spans if s.kind == "first") == "cat "
+
+
+def test_a_word_is_changed_by_its_letters_and_not_by_the_white_space_after_it() -> None:
+    assert word_diff("the cat sat", "the dog sat") == [("same", "the "), ("first", "cat "), ("second", "dog "), ("same", "sat")]
+    assert word_diff("the sky. It", "the sky.\nIt") == [("same", "the sky."), ("first", " "), ("second", "\n"), ("same", "It")]
+    assert word_diff("the sky.", "the sky. It") == [("same", "the sky."), ("second", " It")]
 
 
 def test_the_sign_test_is_scipys() -> None:
