@@ -24,7 +24,7 @@ from quantlab.frozen import Frozen
 from quantlab.names import check_model_name, parse_variant
 from quantlab.recipe import read_recipe
 from quantlab.records import RECORDS, SCHEMA_VERSION, DivergenceRecord, MeasureRecord, Record, StageName, TaskRecord
-from quantlab.results import read_record, record_path, variants_with_records
+from quantlab.results import read_record, record_path, stage_version, variants_with_records
 
 STAGES: tuple[StageName, ...] = ("measure", "divergence", "tasks")
 _MOST_BYTES = 64 * 2**20
@@ -151,11 +151,20 @@ def _read(path: Path, stage: StageName, model: str) -> Record:
         )
     record = read_record(path, RECORDS[stage])
     assert record is not None
+    _check_stage_version(path, stage, record)
     if record.model != model:
         raise QuantlabError(f"{path} is a record of {record.model!r}, not of {model}: name its model with --model")
     if record.variant != slug:
         raise QuantlabError(f"{path} is a record of {record.variant!r}, though its folder is {slug}: copy the folder as it was written")
     return record
+
+
+def _check_stage_version(path: Path, stage: StageName, record: Record) -> None:
+    """A measurement that says no version is of an older one; the other stages' records had none for long, and may say none."""
+    here, theirs = stage_version(stage), record.stage_version
+    if theirs != here and (theirs is not None or stage == "measure"):
+        said = "says no version of its stage" if theirs is None else f"has version {theirs} of its stage"
+        raise QuantlabError(f"{path} {said}, this quantlab reads {here}: use the same version on both, and measure again there")
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -50,6 +50,8 @@ class Record(Frozen):
     """What every record says of itself."""
 
     schema_version: int = SCHEMA_VERSION
+    stage_version: int | None = None
+    """Of the stage that wrote it, raised when its numbers get another meaning; None where the record is older than the field."""
     model: str
     variant: str
     checkpoint_sha256: str | None = None

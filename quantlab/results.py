@@ -21,11 +21,18 @@ def record_path(root: Path, model: str, variant: str, stage: StageName) -> Path:
 
 
 def write_record(root: Path, record: Record) -> Path:
-    """Write a record to its place; the place follows from its type."""
+    """Write a record to its place, with its stage's present version; both follow from its type."""
     stage = next(name for name, kind in RECORDS.items() if type(record) is kind)
     path = record_path(root, record.model, record.variant, stage)
-    write_text(path, record.model_dump_json(indent=2) + "\n")
+    write_text(path, record.model_copy(update={"stage_version": stage_version(stage)}).model_dump_json(indent=2) + "\n")
     return path
+
+
+def stage_version(stage: StageName) -> int:
+    """The present version of the stage that leaves this record."""
+    from quantlab.stages.probe import STAGE_VERSIONS
+
+    return STAGE_VERSIONS[{"divergence": "diverge", "tasks": "evaluate"}.get(stage, stage)]
 
 
 def read_record(path: Path, kind: type[R]) -> R | None:

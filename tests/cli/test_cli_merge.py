@@ -13,7 +13,7 @@ from click.testing import Result
 from quantlab.errors import QuantlabError
 from quantlab.importing import device_slug, imports, merge
 from quantlab.records import DivergenceRecord, Failure, MeasureRecord, TaskRecord
-from quantlab.results import write_record
+from quantlab.results import stage_version, write_record
 
 HERE, THERE, SHA = "TEST CPU", "TEST GPU 80GB", "ab" * 32
 Refused = Callable[..., str]
@@ -64,7 +64,8 @@ def test_records_come_in_under_the_devices_slug(measured: Path, report: Path, qu
         *(f"test-gpu-80gb/tiny/data/bitsandbytes-4/{stage}.json" for stage in ("measure", "divergence", "tasks")),
     }
     (found,) = imports(measured, "tiny")
-    assert (found.name, found.variants["bitsandbytes-4"].measure) == (THERE, record())
+    brought = found.variants["bitsandbytes-4"].measure
+    assert (found.name, brought) == (THERE, record(stage_version=stage_version("measure")))
 
 
 @pytest.mark.parametrize("what", ["report", "data"])
@@ -121,6 +122,15 @@ def test_another_version_is_refused(measured: Path, report: Path, refused: Refus
     path = report / "data" / "bitsandbytes-4" / "measure.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": 99}))
     assert "has schema version 99, this quantlab reads 1" in untouched(measured, lambda: refused("merge", str(report)))
+
+
+@pytest.mark.parametrize(("stage", "version"), [("measure", None), ("measure", 1), ("divergence", 1), ("tasks", 99)])
+def test_a_record_of_another_version_of_its_stage_is_refused(
+    measured: Path, report: Path, refused: Refused, stage: str, version: int | None
+) -> None:
+    path = report / "data" / "bitsandbytes-4" / f"{stage}.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"stage_version": version}))
+    assert "of its stage, this quantlab reads" in untouched(measured, lambda: refused("merge", str(report)))
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"schema_version": 1, "nonsense": true}', '{"schema_version": 1, "x": NaN}', '{"x": 1e999}'])
