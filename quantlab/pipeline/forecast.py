@@ -93,7 +93,7 @@ def _needed(variant: Variant, recipe: Recipe, config: Mapping[str, Any], counted
     tokens = smallest.context + spec.prompt_tokens + spec.decode_tokens
     cache = cache_bytes(read_architecture(config), tokens).total * smallest.batch
     if device.device.startswith("cuda"):
-        return weights.bytes_total, weights.bytes_total + cache + overhead_bytes()[0]
+        return weights.bytes_total, weights.bytes_total + cache + overhead_bytes(variant.method)[0]
     about = calibration().cpu
     beside = about.overhead_bytes[engine][0] + about.empty_process_bytes[engine]
     return weights.bytes_total, weights.bytes_total + cache + beside

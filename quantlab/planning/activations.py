@@ -19,6 +19,18 @@ def activation_bytes(architecture: Architecture, tokens: int, batch: int = 1, te
     return in_flight * _bytes_per_token(architecture, about, tensor_parallel) + logits
 
 
+def llama_activation_bytes(architecture: Architecture, tokens: int, batch: int = 1) -> int:
+    """llama.cpp's compute buffer on each GPU, which runs its own layers whole: for a chunk of n_ubatch tokens the larger of
+    the logits with the last hidden state, and a layer with the mask over `tokens` tokens of context.
+    """
+    known = calibration()
+    about = known.llama_cpp
+    in_flight = max(min(tokens, about.prefill_tokens), min(batch, about.prefill_tokens))
+    wider = about.bytes_per_element // known.activation.bytes_per_element
+    layer = wider * _bytes_per_token(architecture, known.activation, 1) + about.mask_bytes_per_entry * tokens
+    return in_flight * max(layer, about.bytes_per_element * (architecture.vocab_size + architecture.hidden_size))
+
+
 def _bytes_per_token(architecture: Architecture, about: Activation, tensor_parallel: int) -> int:
     hidden = architecture.hidden_size
     intermediate = math.ceil((architecture.intermediate_size or 4 * hidden) / tensor_parallel)

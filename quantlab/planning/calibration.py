@@ -26,11 +26,26 @@ class Activation(Frozen):
     source: str
 
 
+class LlamaCpp(Frozen):
+    """What llama.cpp holds on a GPU beside weights and cache."""
+
+    prefill_tokens: int
+    """n_ubatch."""
+    bytes_per_element: int
+    mask_bytes_per_entry: int
+    """Per token of the context and token in flight."""
+    overhead_gib: tuple[float, float]
+    """Lowest and highest; an assumption."""
+    source: str
+
+
 class GpuOverhead(Frozen):
     """What a GPU holds beside weights, cache and activations."""
 
     overhead_gib: tuple[float, float]
     """Lowest and highest."""
+    vllm_share: float
+    """Of a GPU's memory that vLLM takes unless told otherwise (gpu_memory_utilization; 0.92 in newer versions)."""
     known_misses: dict[str, str]
     """By model type: a fit that turned out wrong."""
     source: str
@@ -49,6 +64,7 @@ class Calibration(Frozen):
     """All of calibration.yaml."""
 
     activation: Activation
+    llama_cpp: LlamaCpp
     gpu: GpuOverhead
     cpu: CpuOverhead
 

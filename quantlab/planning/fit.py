@@ -17,7 +17,7 @@ from quantlab.planning.architecture import Architecture, Stored, read_architectu
 from quantlab.planning.counts import ParameterCount, count
 from quantlab.planning.kvcache import POLICIES, cache_bytes, dtype_name
 from quantlab.planning.plan import ModelPlan, RigPlan, VariantPlan, Workload
-from quantlab.planning.rig import Subject, place, smallest, tensor_parallel_sizes
+from quantlab.planning.rig import SIZES, Subject, place, smallest, tensor_parallel_sizes
 from quantlab.planning.stored import stored_bytes
 from quantlab.planning.weights import weight_bytes
 
@@ -143,7 +143,7 @@ def _placed(subject: Subject, rigs: Sequence[GpuSet] | None, workload: Workload)
 
 
 def _smallest(subject: Subject, workload: Workload) -> tuple[RigPlan, ...]:
-    sizes = tensor_parallel_sizes(subject.architecture)
+    sizes = SIZES if subject.by_layers else tensor_parallel_sizes(subject.architecture)
     return tuple(plan for gpu in gpus().values() if (plan := smallest(subject, gpu, workload, sizes)))
 
 

@@ -22,7 +22,7 @@ class Workload(Frozen):
 
 
 class RigPlan(Frozen):
-    """One variant on one set of GPUs, tensor-parallel over all of them; bytes are of one GPU."""
+    """One variant on one set of GPUs, split over all of them; bytes are of one GPU."""
 
     gpu: str
     gpus: int
@@ -46,6 +46,9 @@ class RigPlan(Frozen):
     """Longest context that fits at the batch asked for, up to what the model was made for; 0 where none does."""
     largest_batch: int
     """Most sequences of the context asked for that fit; 0 where none does."""
+    fits_vllm_share: bool | None = None
+    """Whether weights, cache and activations fit the share of a GPU that vLLM takes unless told otherwise; None for what
+    does not fit at all and for what llama.cpp runs."""
     decode_ceiling_tokens_per_second: float | None
     """Over the whole batch; None where the variant does not fit."""
     notes: tuple[str, ...] = ()

@@ -1,4 +1,8 @@
-"""One variant on one set of GPUs: what each GPU holds, whether that fits, and the largest context and batch that do."""
+"""One variant on one set of GPUs: what each GPU holds, whether that fits, and the largest context and batch that do.
+
+llama.cpp (method gguf) splits by layers: each GPU holds its share of the layers whole, with their cache, and the GPUs work
+in turn. Every other engine is taken to split each layer over all GPUs.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from quantlab.catalogue.gpu import GpuSet, GpuSpec
-from quantlab.planning.activations import activation_bytes
+from quantlab.planning.activations import activation_bytes, llama_activation_bytes
 from quantlab.planning.architecture import Architecture
 from quantlab.planning.calibration import calibration
 from quantlab.planning.counts import ParameterCount
@@ -32,6 +36,11 @@ class Subject(NamedTuple):
     architecture: Architecture | None
     """None where only the number of parameters is known: cache and activations are then left out."""
 
+    @property
+    def by_layers(self) -> bool:
+        """Whether its engine gives each GPU whole layers."""
+        return self.method == "gguf"
+
 
 def tensor_parallel_sizes(architecture: Architecture | None) -> tuple[int, ...]:
     """Sizes that divide the attention heads, and the key-value heads or are divided by them."""
@@ -53,7 +62,7 @@ def why_not_parallel(architecture: Architecture, size: int) -> str | None:
 def place(subject: Subject, rig: GpuSet, workload: Workload) -> RigPlan:
     """The variant on these GPUs."""
     tokens, batch = workload.context_tokens, workload.batch
-    low, high = overhead_bytes()
+    low, high = overhead_bytes(subject.method)
     weights, usable = math.ceil(subject.weights.bytes_total / rig.count), rig.gpu.usable_bytes
     cache, activation = _cache(subject, rig, workload, tokens) * batch, _activation(subject, rig, tokens, batch)
     total = weights + cache + activation + low
@@ -75,6 +84,7 @@ def place(subject: Subject, rig: GpuSet, workload: Workload) -> RigPlan:
         spare_bytes=usable - (total - low + overhead),
         largest_context_tokens=_largest_context(subject, rig, workload, usable - weights - overhead),
         largest_batch=_largest_batch(subject, rig, workload, usable - weights - overhead),
+        fits_vllm_share=None if subject.by_layers or verdict not in ("fits", "tight") else total - low <= vllm_bytes(usable),
         decode_ceiling_tokens_per_second=_ceiling(subject, rig, workload) if verdict in ("fits", "tight") else None,
         notes=_notes(subject, rig),
     )
@@ -87,10 +97,15 @@ def smallest(subject: Subject, gpu: GpuSpec, workload: Workload, sizes: Sequence
     return next((plan for rig in tried if (plan := place(subject, rig, workload)).verdict == "fits"), None)
 
 
-def overhead_bytes() -> tuple[int, int]:
-    """Lowest and highest overhead of one GPU."""
-    low, high = calibration().gpu.overhead_gib
+def overhead_bytes(method: str = "") -> tuple[int, int]:
+    """Lowest and highest overhead of one GPU in the engine that runs a method's checkpoints."""
+    low, high = calibration().llama_cpp.overhead_gib if method == "gguf" else calibration().gpu.overhead_gib
     return int(low * 2**30), int(high * 2**30)
+
+
+def vllm_bytes(usable: int) -> int:
+    """What vLLM takes of so much memory unless told otherwise."""
+    return int(calibration().gpu.vllm_share * usable)
 
 
 def _could_hold(subject: Subject, gpu: GpuSpec, size: int) -> bool:
@@ -108,11 +123,17 @@ def _verdict(subject: Subject, low: int, high: int, usable: int) -> Verdict:
 def _cache(subject: Subject, rig: GpuSet, workload: Workload, tokens: int) -> int:
     if subject.architecture is None:
         return 0
-    return cache_bytes_per_gpu(subject.architecture, tokens, rig.count, workload.cache_dtype, workload.policy).total
+    shared = 1 if subject.by_layers else rig.count
+    found = cache_bytes_per_gpu(subject.architecture, tokens, shared, workload.cache_dtype, workload.policy).total
+    return math.ceil(found / rig.count) if subject.by_layers else found
 
 
 def _activation(subject: Subject, rig: GpuSet, tokens: int, batch: int) -> int:
-    return activation_bytes(subject.architecture, tokens, batch, rig.count) if subject.architecture else 0
+    if subject.architecture is None:
+        return 0
+    if subject.by_layers:
+        return llama_activation_bytes(subject.architecture, tokens, batch)
+    return activation_bytes(subject.architecture, tokens, batch, rig.count)
 
 
 def _largest_context(subject: Subject, rig: GpuSet, workload: Workload, room: int) -> int:
@@ -146,18 +167,19 @@ def _largest(fits: Callable[[int], bool], limit: int) -> int:
 def _ceiling(subject: Subject, rig: GpuSet, workload: Workload) -> float | None:
     if subject.architecture is None:
         return None
-    cache = cache_bytes_read(subject.architecture, workload.context_tokens, rig.count, workload.cache_dtype)
+    count = 1 if subject.by_layers else rig.count  # GPUs that read at the same time
+    cache = cache_bytes_read(subject.architecture, workload.context_tokens, count, workload.cache_dtype)
     peak = peak_operations_per_second(rig.gpu, subject.method, subject.bits)
     read = bytes_read(subject.weights, subject.counted, workload.batch, subject.method)
-    return decode_ceiling(read, cache, workload.batch, subject.counted.active_without_embedding, rig.gpu, rig.count, peak)
+    return decode_ceiling(read, cache, workload.batch, subject.counted.active_without_embedding, rig.gpu, count, peak)
 
 
 def _notes(subject: Subject, rig: GpuSet) -> tuple[str, ...]:
-    why = why_not_parallel(subject.architecture, rig.count) if subject.architecture else None
+    why = why_not_parallel(subject.architecture, rig.count) if subject.architecture and not subject.by_layers else None
     found = [f"{why}: an engine would refuse, or split by layers"] if why else []
-    if subject.method == "gguf" and rig.count > 1:
+    if subject.by_layers and rig.count > 1:
         found.append("llama.cpp splits by layers unless told otherwise: its GPUs then work in turn, and the ceiling is that of one GPU")
-    if rig.count > _ONE_MACHINE:
+    if rig.count > _ONE_MACHINE and not subject.by_layers:
         found.append(f"more than {_ONE_MACHINE} GPUs span machines, which tensor parallelism needs a fast network for")
     if subject.architecture and subject.architecture.model_type in calibration().gpu.known_misses:
         found.append(calibration().gpu.known_misses[subject.architecture.model_type])

@@ -41,7 +41,8 @@ def peak_operations_per_second(gpu: GpuSpec, method: str, bits: int) -> float | 
 def decode_ceiling(
     weight_bytes_read: float, cache_bytes_read: int, batch: int, active: int, gpu: GpuSpec, count: int, peak: float | None
 ) -> float:
-    """Tokens per second over the whole batch. `cache_bytes_read` is one sequence's on one of `count` GPUs."""
+    """Tokens per second over the whole batch. `cache_bytes_read` is one sequence's on one of `count` GPUs that
+    work at the same time; of GPUs that work in turn, as llama.cpp's do, `count` is 1."""
     seconds = (weight_bytes_read / count + batch * cache_bytes_read) / (gpu.bandwidth_gb_per_second * 1e9)
     if peak:
         seconds = max(seconds, batch * 2 * active / (peak * count))

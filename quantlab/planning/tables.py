@@ -8,8 +8,10 @@ from collections.abc import Iterable, Sequence
 from rich.table import Table
 
 from quantlab.planning.against import Comparison
+from quantlab.planning.calibration import calibration
 from quantlab.planning.plan import ModelPlan, RigPlan, VariantPlan
 from quantlab.planning.rig import SIZES
+from quantlab.reporting.numbers import listing
 
 _GIB, _GB = 2**30, 10**9
 _OWN_BITS = re.compile(r"the [\d.]+ bits")
@@ -116,8 +118,23 @@ def notes(plan: ModelPlan) -> list[str]:
     rigs = [rig for variant in plan.variants for rig in variant.rigs]
     guessed = ", ".join(dict.fromkeys(rig.gpu for rig in rigs if rig.usable_estimated))
     found = [*plan.doubts, *plan.warnings, *dict.fromkeys(note for rig in rigs for note in rig.notes)]
+    found += _vllm(plan) if plan.gpus_asked else []
     found += [f"the memory that a process sees is estimated for {guessed}"] if guessed else []
     return found + [f"{_named(slugs, plan)}: {note}" for note, slugs in by_note.items()]
+
+
+def _vllm(plan: ModelPlan) -> list[str]:
+    """What does not fit the share of a GPU that vLLM takes unless told otherwise, one sentence for all GPUs."""
+    share, short = calibration().gpu.vllm_share, dict[str, list[str]]()
+    for variant in plan.variants:
+        for rig in variant.rigs:
+            if rig.fits_vllm_share is False:
+                short.setdefault(f"{rig.gpus} × {rig.gpu}", []).append(variant.slug)
+    if not any(rig.fits_vllm_share is not None for variant in plan.variants for rig in variant.rigs):
+        return []
+    told = f"vLLM takes {share:g} of a GPU unless told otherwise (--gpu-memory-utilization)"
+    named = "; ".join(f"{where}: {listing(slugs)} do not fit into that" for where, slugs in short.items())
+    return [f"{told}: {named or 'what fits also fits into that'}"]
 
 
 def _named(slugs: Sequence[str], plan: ModelPlan) -> str:

@@ -7,15 +7,16 @@ from typing import Any
 import pytest
 
 from quantlab.catalogue.config import known_config
-from quantlab.catalogue.gpu import find_gpu, parse_gpus
+from quantlab.catalogue.gpu import GpuSet, GpuSpec, find_gpu, parse_gpus
 from quantlab.errors import QuantlabError
-from quantlab.planning.activations import activation_bytes
+from quantlab.planning.activations import activation_bytes, llama_activation_bytes
 from quantlab.planning.architecture import read_architecture
 from quantlab.planning.calibration import calibration
 from quantlab.planning.counts import count, stated
 from quantlab.planning.fit import ModelPlan, RigPlan, Workload, plan_model, wanted_variants
 from quantlab.planning.rig import tensor_parallel_sizes
 from quantlab.planning.roofline import bytes_read, decode_ceiling, untouched_share
+from quantlab.planning.tables import notes
 from quantlab.planning.weights import weight_bytes
 
 
@@ -167,3 +168,32 @@ def test_unknown_methods_are_refused() -> None:
     for name in ("gtpq", "gtpq-4", "gptq-"):
         with pytest.raises(QuantlabError):
             wanted_variants([name])
+
+
+def test_llama_cpp_reserves_what_its_logs_name() -> None:
+    shape = read_architecture(config("llama-3.1-8b"))
+    assert llama_activation_bytes(shape, 8192) == 258.5 * 2**20
+    assert llama_activation_bytes(shape, 262_144) >= 768 * 2**20
+    assert llama_activation_bytes(shape, 100) < llama_activation_bytes(shape, 512)
+
+
+def test_an_8_gb_card_is_not_refused_a_model_that_it_runs() -> None:
+    card = GpuSpec(name="card", memory_gb=8, usable_gib=8e9 / 2**30, bandwidth_gb_per_second=1)
+    found = plan_model(config("llama-3.1-8b"), name="l", rigs=[GpuSet(card, 1)], methods=["gguf-4", "gguf-5", "gguf-6"])
+    assert [variant.rigs[0].verdict for variant in found.variants] == ["fits", "tight", "no"]
+
+
+def test_gpus_that_work_in_turn_are_no_faster_than_one() -> None:
+    one, two = (only(plan("llama-3.1-8b", rig, "gguf-4")) for rig in ("h100", "h100:2"))
+    assert one.decode_ceiling_tokens_per_second == two.decode_ceiling_tokens_per_second
+    assert two.cache_bytes * 2 == one.cache_bytes and two.activation_bytes == one.activation_bytes
+    assert not any("attention heads" in note for note in only(plan("llama-3.1-8b", "h100:3", "gguf-4")).notes)
+
+
+def test_the_share_that_vllm_takes_is_judged_apart() -> None:
+    assert only(plan("llama-3.1-8b", "h100", "gptq-4")).fits_vllm_share is True
+    assert only(plan("deepseek-v4-flash", "h100:2", "gptq-4")).fits_vllm_share is False
+    assert only(plan("llama-3.1-8b", "h100", "gguf-4")).fits_vllm_share is None
+    assert only(plan("llama-3.1-70b", "h100", "baseline-16")).fits_vllm_share is None
+    said = [line for line in notes(plan("deepseek-v4-flash", "h100:2", "gptq-4")) if "vLLM takes 0.9" in line]
+    assert len(said) == 1 and "gptq-4 do not fit into that" in said[0]

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from quantlab.planning.calibration import calibration
 from quantlab.planning.claims import PARTLY, RIGHT, WRONG, Claim
 from quantlab.planning.claims.figures import cache_gigabytes, context, divides, gigabytes, on, smallest
 from quantlab.planning.plan import RigPlan
+from quantlab.planning.rig import vllm_bytes
 from quantlab.reporting.numbers import listing
-
-ENGINE_SHARE = 0.9
-"""vLLM's default of gpu_memory_utilization for years (0.92 in newer versions): the share of a GPU's memory that weights,
-activations and cache may take."""
 
 
 def setups() -> Iterable[Claim]:
@@ -32,20 +30,21 @@ def _held(said: str, model: str, slug: str, gpu: str, count: int, before: str = 
     rig, why = on(model, slug, gpu, count), divides(model, count)
     need = f"{_each(rig)} per GPU for {slug} of {gigabytes(model, slug):,.1f} GB"
     words = {"fits": "it fits", "tight": "it fits with the lowest overhead that is quoted alone", "no": "it does not fit"}
-    default = rig.total_bytes - rig.overhead_bytes <= ENGINE_SHARE * rig.usable_bytes
     parts = [f"{before}{words.get(rig.verdict, rig.verdict)}: {need}"]
     if rig.fits:
         parts.append(f"with room for {rig.largest_context_tokens:,} tokens in one sequence")
-    if rig.fits and not default:
-        share = ENGINE_SHARE * rig.usable_bytes / 2**30
-        parts.append(f"but not into the {share:.1f} GiB per GPU that vLLM takes at gpu_memory_utilization {ENGINE_SHARE:g}")
+    if rig.fits_vllm_share is False:
+        share = calibration().gpu.vllm_share
+        room = vllm_bytes(rig.usable_bytes) / 2**30
+        parts.append(f"but not into the {room:.1f} GiB per GPU that vLLM takes at gpu_memory_utilization {share:g}")
     if why:
         parts.append(f"and {why}")
     if rig.verdict != "fits" or why:
         others = smallest(model, slug, "h100", "h200", "rtx-5090")
         parts.append(f"the smallest sets that hold it: {listing(f'{n} × {name}' for name, n in others.items())}")
-    against = (rig.verdict == "tight") + bool(why) + (not default)
-    verdict = WRONG if rig.verdict == "no" or against > 1 else PARTLY if against else RIGHT
+    parts += [note for note in rig.notes if not (why and why in note)]
+    against = (rig.verdict == "tight") + bool(why)
+    verdict = WRONG if rig.verdict == "no" or rig.fits_vllm_share is False or against > 1 else PARTLY if against else RIGHT
     return Claim(said, "; ".join(parts) + ".", verdict, f"`quantlab plan {model} --methods {slug} --gpu {gpu}:{count}`")
 
 
