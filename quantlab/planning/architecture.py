@@ -11,31 +11,13 @@ from pydantic import ValidationError
 from quantlab.errors import QuantlabError
 from quantlab.planning.counts import LAYERS_LIMIT
 from quantlab.planning.fields import Fields, families
+from quantlab.planning.formats import Stored, read_stored
 from quantlab.planning.layers import Layer, kv_heads, layers_of
 from quantlab.recipe import explain
 from quantlab.records import Frozen
 
 _LISTS = ("layer_types", "layers_block_type", "hybrid_override_pattern")
 _MLA = ("mla", "mla_indexed")
-
-
-class Stored(Frozen):
-    """The quantized format that a release is stored in."""
-
-    method: str
-    """Its quantization_config's quant_method."""
-    bits: float
-    """Of a quantized weight, without scales."""
-    expert_bits: float | None = None
-    """Of an expert's weight with its scales, where experts have a format of their own."""
-    group_size: int | None = None
-    kept: tuple[str, ...] = ()
-    """Modules that are not quantized, as the config names them."""
-
-    @property
-    def label(self) -> str:
-        experts = f", experts in {self.expert_bits:g}" if self.expert_bits else ""
-        return f"{self.method} ({self.bits:g} bits{experts})"
 
 
 class Architecture(Frozen):
@@ -111,7 +93,7 @@ def _read(fields: Fields) -> Architecture:
         experts=experts,
         experts_per_token=per_token,
         tied=bool(fields.get("tie_word_embeddings")),
-        stored=_stored(fields.raw.get("quantization_config"), fields),
+        stored=read_stored(fields.raw.get("quantization_config"), fields),
         certain=fields.certain,
         doubts=tuple(fields.doubts),
     )
@@ -156,33 +138,3 @@ def _intermediate(fields: Fields, per_token: int | None) -> int | None:
         return widest or None
     expert = fields.integer("moe_intermediate_size", 0) or widest
     return max(per_token * expert, widest) or None
-
-
-def _stored(found: Any, fields: Fields) -> Stored | None:
-    fp4 = fields.raw.get("expert_dtype") == "fp4" or (isinstance(found, Mapping) and found.get("expert_dtype") == "fp4")
-    if fp4:  # DeepSeek V4: experts in blocks of 32 with an 8-bit scale, the rest in fp8
-        return Stored(method="fp8", bits=8, expert_bits=4.25)
-    if not isinstance(found, Mapping) or not found:
-        return None
-    method = str(found.get("quant_method") or found.get("quant_algo") or "unknown")
-    bits, group = _width(found, method)
-    if bits is None:
-        fields.doubt(f"the release is quantized ({method}) and its config does not say to how many bits", certain=fields.certain)
-    kept = found.get("modules_to_not_convert") or found.get("ignored_layers") or found.get("ignore") or ()
-    return Stored(method=method, bits=bits or 0, group_size=group, kept=tuple(map(str, kept))) if bits else None
-
-
-def _width(found: Mapping[str, Any], method: str) -> tuple[float | None, int | None]:
-    """Bits of a code and the weights that share a scale."""
-    groups = found.get("config_groups")
-    if isinstance(groups, Mapping) and groups:
-        weights = next(iter(groups.values())).get("weights") or {}
-        return weights.get("num_bits"), weights.get("group_size")
-    if method in ("fp8", "fbgemm_fp8", "finegrained_fp8"):
-        return 8, None
-    if method in ("mxfp4", "nvfp4"):
-        return 4, 32 if method == "mxfp4" else 16
-    if method == "bitsandbytes":
-        return (4 if found.get("load_in_4bit") else 8), 64 if found.get("load_in_4bit") else None
-    bits, group = found.get("bits") or found.get("w_bit"), found.get("group_size") or found.get("q_group_size")
-    return (bits if isinstance(bits, int | float) else None), group if isinstance(group, int) and group > 0 else None

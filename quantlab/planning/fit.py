@@ -13,8 +13,9 @@ from quantlab import methods as packages
 from quantlab.catalogue.gpu import GpuSet, gpus
 from quantlab.errors import QuantlabError
 from quantlab.names import Variant, parse_variant
-from quantlab.planning.architecture import Architecture, Stored, read_architecture
+from quantlab.planning.architecture import Architecture, read_architecture
 from quantlab.planning.counts import ParameterCount, count
+from quantlab.planning.formats import Stored
 from quantlab.planning.kvcache import POLICIES, cache_bytes, dtype_name
 from quantlab.planning.plan import ModelPlan, RigPlan, VariantPlan, Workload
 from quantlab.planning.rig import SIZES, Subject, place, smallest, tensor_parallel_sizes

@@ -1,35 +1,47 @@
 """Bytes of a release that is stored quantized, by its own quantization_config: what `as stored` stands for in a plan.
 
-Bits of a quantized weight with its scales: the formulas of each format (fp8 in blocks of 128 × 128 with a float32 scale,
-mxfp4 32 weights to an 8-bit scale, nvfp4 16 to an 8-bit scale, integers a 16-bit scale per group). Which matrices are
-quantized: linears and experts, less those that the config keeps, by the names of modules.
+GPTQ, AWQ, auto-round and bitsandbytes by the layouts of the methods; else a weight's bits with its scales: one per block,
+per group of a row or per row. A single scale of a whole matrix is not counted. Which matrices are quantized: linears and
+experts, less those that the config keeps, layer by layer, by the names of modules.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
+from fnmatch import translate
+from typing import NamedTuple
 
-from quantlab.planning.architecture import Stored
+from quantlab.planning._layouts import LAYOUTS
 from quantlab.planning.counts import Matrix, ParameterCount
+from quantlab.planning.formats import Stored
 from quantlab.planning.weights import WeightBytes
 
 _PLAIN_BITS = 16
-_FP8_BITS = 8 + 32 / (128 * 128)
-_BY_METHOD = {"fp8": _FP8_BITS, "mxfp4": 4 + 8 / 32, "nvfp4": 4 + 8 / 16}
+_LAYOUT = {"gptq": "gptq", "awq": "awq", "auto-round": "autoround", "intel/auto-round": "autoround", "bitsandbytes": "bitsandbytes"}
+_LAYER = re.compile(r"(?<=\b)((?:layers|h|blocks)\.)\*")
+_OUTER = re.compile(r"^(?:(?:model|language_model)\.)+(?=layers\.)")
+"""Where classes of one model differ in what a module is called."""
+
+
+class _Settings(NamedTuple):
+    """What a layout asks for."""
+
+    group_size: int
+    double_quantization: bool
 
 
 def stored_bytes(counted: ParameterCount, stored: Stored) -> WeightBytes | None:
     """Bytes of the release's tensors; None where the model's matrices are not known."""
     if not counted.tensors:
         return None
-    bits = {id(matrix): _bits(matrix, stored) for matrix in counted.tensors}
-    packed = [matrix for matrix in counted.tensors if bits[id(matrix)] < _PLAIN_BITS]
-    inside = sum(math.ceil(matrix.parameters * bits[id(matrix)] / 8) for matrix in packed)
-    weights = sum(matrix.parameters for matrix in packed)
+    is_kept = _named(stored.kept)
+    is_wanted = _named(stored.only) if stored.only else lambda _: True
+    packed = {id(m): _packed(m, is_kept, is_wanted) for m in counted.tensors}
+    inside = sum(packed[id(m)] * _matrix_bytes(m, stored) for m in counted.tensors if packed[id(m)])
+    weights = sum(packed[id(m)] * m.out_features * m.in_features for m in counted.tensors)
     outside = (counted.total - weights) * _PLAIN_BITS // 8 + counted.buffer_bytes
-    experts = sum(math.ceil(matrix.parameters * bits[id(matrix)] / 8) for matrix in counted.tensors if matrix.role == "expert")
     return WeightBytes(
         bytes_total=inside + outside,
         bytes_quantized=inside,
@@ -37,31 +49,73 @@ def stored_bytes(counted: ParameterCount, stored: Stored) -> WeightBytes | None:
         bits_per_weight=8 * (inside + outside) / counted.total,
         quantized_bits_per_weight=8 * inside / weights if weights else None,
         how="formula",
-        expert_bytes=experts,
+        expert_bytes=sum(_all_bytes(m, packed[id(m)], stored) for m in counted.tensors if m.role == "expert"),
         embedding_bytes=0 if counted.tied else counted.embedding * _PLAIN_BITS // 8,
         notes=("The release's own format, by its quantization_config; not compared with its files.",),
     )
 
 
-def _bits(matrix: Matrix, stored: Stored) -> float:
-    if matrix.role not in ("linear", "expert") or _is_kept(matrix.name, stored.kept):
-        return _PLAIN_BITS
+def _all_bytes(matrix: Matrix, packed: int, stored: Stored) -> int:
+    plain = (matrix.how_many - packed) * matrix.out_features * matrix.in_features * _PLAIN_BITS // 8
+    return plain + (packed * _matrix_bytes(matrix, stored) if packed else 0)
+
+
+def _matrix_bytes(matrix: Matrix, stored: Stored) -> int:
+    """One quantized matrix with its scales."""
+    out, into = matrix.out_features, matrix.in_features
     if matrix.role == "expert" and stored.expert_bits:
-        return stored.expert_bits
-    known = _BY_METHOD.get(stored.method)
-    return known or stored.bits + (16 / stored.group_size if stored.group_size else 0)
+        return math.ceil(out * into * stored.expert_bits / 8)
+    layout = _LAYOUT.get(stored.method.lower())
+    if layout:
+        return LAYOUTS[layout](matrix, int(stored.bits), _Settings(stored.group_size or -1, stored.double_quantization))
+    scales = 0
+    if stored.block:
+        scales = math.ceil(out / stored.block[0]) * math.ceil(into / stored.block[1])
+    elif stored.group_size:
+        scales = out * math.ceil(into / stored.group_size)
+    elif stored.per_row:
+        scales = out
+    zeros = stored.bits if stored.zero_points else 0
+    return math.ceil((out * into * stored.bits + scales * (stored.scale_bits + zeros)) / 8)
 
 
-def _is_kept(name: str, kept: Iterable[str]) -> bool:
-    """Whether a list of modules names the matrix; `*` stands for the numbers in both."""
-    concrete = name.replace("*", "0")
-    for pattern in kept:
+def _packed(matrix: Matrix, is_kept: Callable[[str], bool], is_wanted: Callable[[str], bool]) -> int:
+    """How many of equal matrices are quantized."""
+    if matrix.role not in ("linear", "expert"):
+        return 0
+    layers = matrix.layers or (0,)
+    names = [_LAYER.sub(rf"\g<1>{layer}", matrix.name, count=1).replace("*", "0") for layer in layers]
+    return matrix.how_many * sum(is_wanted(name) and not is_kept(name) for name in names) // len(layers)
+
+
+def _named(patterns: Sequence[str]) -> Callable[[str], bool]:
+    """Whether a list of modules names a module or one that it lies in: whole parts of dotted names, `*` for anything,
+    and regular expressions after `re:`."""
+    literal, searched = [], []
+    for pattern in patterns:
         if pattern.startswith("re:"):
-            try:
-                if re.match(pattern[3:], concrete):
-                    return True
-            except re.error:
-                continue
-        elif re.sub(r"(?<=\.)\d+(?=\.|$)", "*", pattern).strip(".") in name:
-            return True
-    return False
+            searched += _compiled(pattern[3:])
+        elif re.search(r"[*?\[]", pattern):
+            glob = _inner(pattern)
+            searched += [each for inside in (glob, f"*.{glob}", f"{glob}.*", f"*.{glob}.*") for each in _compiled(translate(inside))]
+        else:
+            literal.append(f".{_inner(pattern)}.")
+
+    def names(module: str) -> bool:
+        inner = _inner(module)
+        tried = dict.fromkeys((module, inner, f"model.{inner}"))
+        return any(each in f".{inner}." for each in literal) or any(regex.match(name) for regex in searched for name in tried)
+
+    return names
+
+
+def _inner(name: str) -> str:
+    return _OUTER.sub("", name.strip("."))
+
+
+def _compiled(pattern: str) -> list[re.Pattern[str]]:
+    """None for an expression that is none."""
+    try:
+        return [re.compile(pattern)]
+    except re.error:
+        return []
