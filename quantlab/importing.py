@@ -198,21 +198,30 @@ def _check_variants(root: Path, model: str, slugs: set[str]) -> None:
 
 
 def _check_checkpoint(root: Path, record: Record) -> None:
-    """The record is of this workspace's checkpoint, or it is a failure that names none and so has no number."""
+    if why := of_another_checkpoint(root, record):
+        raise QuantlabError(why)
+
+
+def of_another_checkpoint(root: Path, record: Record) -> str | None:
+    """Why a record is not of this workspace's checkpoint as it is now; None where it is.
+
+    A failure that names no checkpoint has no number, and so is of none.
+    """
     theirs = record.checkpoint_sha256
     if theirs is None and record.failure is not None:
-        return
+        return None
     ours = _checkpoint_here(root, record.model, record.variant)
     if ours is None:
-        raise QuantlabError(
+        return (
             f"there is no checkpoint and no record of {record.variant} here to compare with: quantize it in this workspace, "
             "then copy that checkpoint to the other machine and measure it there"
         )
-    if theirs != ours:
-        raise QuantlabError(
-            f"the {_stage(record)} record of {record.variant} is of another checkpoint ({(theirs or 'none named')[:12]}) than this "
-            f"workspace's ({ours[:12]}): measure the same files on both machines"
-        )
+    if theirs == ours:
+        return None
+    return (
+        f"the {_stage(record)} record of {record.variant} is of another checkpoint ({(theirs or 'none named')[:12]}) than this "
+        f"workspace's ({ours[:12]}): measure the same files on both machines"
+    )
 
 
 def _checkpoint_here(root: Path, model: str, slug: str) -> str | None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from quantlab.importing import Import, imports
+from quantlab.importing import Import, imports, of_another_checkpoint
+from quantlab.records import Failure, Record
 from quantlab.reporting import footprint
 from quantlab.reporting.load import ModelRecords, VariantRecords, failure_text
 from quantlab.reporting.numbers import ByteUnit, beside, divergence, percent, significant, unit_for
@@ -19,20 +21,30 @@ from quantlab.reporting.table import Column, Row, Table
 def other_devices(root: Path, records: ModelRecords) -> tuple[ModelRecords, ...]:
     """The model's records of each other device, on the same checkpoints; compared among themselves alone.
 
-    What was made here once for all devices (the checkpoint and its size) stands in for what was not brought along.
+    What was made here once for all devices (the checkpoint and its size) stands in for what was not brought along. A
+    record of a checkpoint that is no longer this workspace's stays out: a failure that says so stands in its place.
     """
-    return tuple(_records_of(found, records) for found in imports(root, records.model))
+    return tuple(_records_of(root, found, records) for found in imports(root, records.model))
 
 
-def _records_of(found: Import, records: ModelRecords) -> ModelRecords:
+def _records_of(root: Path, found: Import, records: ModelRecords) -> ModelRecords:
     variants = {}
     for slug, home in records.variants.items():
         theirs = found.variants.get(slug)
         if theirs is None:
             continue
-        measure = theirs.measure.model_copy(update={"device": found.name}) if theirs.measure else None
-        variants[slug] = home._replace(measure=measure, divergence=theirs.divergence, tasks=theirs.tasks, sensitivity=None, samples=None)
+        measure, divergences, tasks = (_current(root, record) for record in theirs)
+        measure = measure.model_copy(update={"device": found.name}) if measure else None
+        variants[slug] = home._replace(measure=measure, divergence=divergences, tasks=tasks, sensitivity=None, samples=None)
     return records._replace(device={"name": found.name}, variants=variants)
+
+
+def _current(root: Path, record: Record | None) -> Any:
+    """The record, or one of its kind without a number where the checkpoint here was made anew since it was merged."""
+    why = of_another_checkpoint(root, record) if record else None
+    if record is None or why is None:
+        return record
+    return type(record)(model=record.model, variant=record.variant, failure=Failure(kind="not_measured", reason=f"{why}, and merge again"))
 
 
 def across_table(*devices: ModelRecords) -> Table:

@@ -92,6 +92,19 @@ def test_the_summary_is_this_workspaces(two: Path) -> None:
     assert (run(two, MODEL).parent / "metrics.json").read_text(encoding="utf-8") == before
 
 
+def test_a_record_of_a_checkpoint_that_was_made_anew_since_the_merge_is_left_out_with_a_reason(two: Path) -> None:
+    assert "is of another checkpoint" not in run(two, MODEL).read_text(encoding="utf-8")
+    change(two, "gguf-4", checkpoint_sha256="ef" * 32)
+    found = across(two)
+    row = found["gguf-4", GPU]
+    assert row.values["decode_tokens_per_second"] is None and row.values["peak_memory_bytes"] is None
+    assert "is of another checkpoint" in row.missing["decode_tokens_per_second"]
+    assert found["gguf-8", GPU].values["decode_tokens_per_second"] is not None
+    assert found["gguf-4", DEVICE].values["decode_tokens_per_second"] is not None
+    text = run(two, MODEL).read_text(encoding="utf-8")
+    assert "the measure record of gguf-4 is of another checkpoint" in text and "(efefefefefef): measure the same files" in text
+
+
 def test_one_device_has_no_such_section(tmp_path: Path) -> None:
     write_grid(tmp_path, *SLUGS)
     path = run(tmp_path, MODEL)
