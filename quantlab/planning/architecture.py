@@ -71,7 +71,7 @@ def read_architecture(config: Mapping[str, Any]) -> Architecture:
 
 
 def _read(fields: Fields) -> Architecture:
-    heads, experts = fields.needed("num_attention_heads"), fields.integer("experts", 0) or None
+    heads, experts = fields.needed("num_attention_heads"), _most(fields, "experts", 0) or None
     if "num_key_value_heads" not in fields.raw and fields.family is None:
         fields.doubt(f"config.json has no num_key_value_heads: as many as attention heads ({heads}) are taken")
     layers = layers_of(fields, _how_many_layers(fields))
@@ -101,7 +101,7 @@ def _read(fields: Fields) -> Architecture:
 
 def _how_many_layers(fields: Fields) -> int:
     listed = next((found for key in _LISTS if (found := fields.get(key)) and isinstance(found, list | str)), ())
-    found = len(listed) if listed and fields.integer("num_hidden_layers") is None else fields.needed("num_hidden_layers")
+    found = len(listed) if listed and not fields.written("num_hidden_layers") else fields.needed("num_hidden_layers")
     if found > LAYERS_LIMIT:
         raise QuantlabError(f"config.json: num_hidden_layers is {found}, which no model has: it must be at most {LAYERS_LIMIT}")
     twice = fields.family == "longcat_flash" and "num_hidden_layers" not in fields.raw  # two attentions in each of its layers
@@ -118,7 +118,7 @@ def _check_heads(heads: int, kv: int) -> None:
 def _experts_per_token(fields: Fields, experts: int | None) -> int | None:
     if not experts:
         return None
-    per_token = fields.integer("num_experts_per_tok")
+    per_token = _most(fields, "num_experts_per_tok")
     if per_token is None:
         fields.doubt(f"config.json has {experts} experts and does not say how many a token passes: all are taken")
         return experts
@@ -127,14 +127,21 @@ def _experts_per_token(fields: Fields, experts: int | None) -> int | None:
     return per_token
 
 
+def _most(fields: Fields, key: str, least: int = 1) -> int | None:
+    """A number, or the largest one of a list with one per layer. Raises QuantlabError for anything else."""
+    value = fields.get(key)
+    if not isinstance(value, list) or not value:
+        return fields.integer(key, least)
+    sizes = [Fields({"model_type": fields.model_type or "unknown", key: size}).integer(key, least) or 0 for size in value]
+    if len(set(sizes)) > 1:
+        fields.doubt(f"{key} differs between layers: the largest, {max(sizes)}, is taken for all", certain=True)
+    return max(sizes)
+
+
 def _intermediate(fields: Fields, per_token: int | None) -> int | None:
     """Channels that one token passes at once in its widest feed-forward."""
-    dense = fields.get("intermediate_size")
-    if isinstance(dense, list):  # a size per layer
-        widest = max((size for size in dense if isinstance(size, int)), default=0)
-    else:
-        widest = fields.integer("intermediate_size", 0) or 0
+    widest = _most(fields, "intermediate_size", 0) or 0
     if not per_token:
         return widest or None
-    expert = fields.integer("moe_intermediate_size", 0) or widest
+    expert = _most(fields, "moe_intermediate_size", 0) or widest
     return max(per_token * expert, widest) or None

@@ -1,7 +1,8 @@
 """Reading a config.json: nested text configs, the names that fields have in it, and what transformers assumes of absent ones.
 
 `families.json` holds, for each causal language model of transformers 5.23.0, the values that its config class gives to
-fields which a config.json leaves out, and whether the cache computed from it was equal to the real cache tensors.
+fields which a config.json leaves out, the rule that it lays out its layers by (schedules.py), and whether the cache
+computed from it was equal to the real cache tensors. `python -m quantlab.planning._families` writes it anew.
 """
 
 from __future__ import annotations
@@ -27,9 +28,11 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
     "intermediate_size": ("n_inner", "ffn_dim", "d_ff", "ffn_hidden_size"),
     "experts": ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"),
     "num_experts_per_tok": ("num_experts_per_token", "moe_topk", "moe_k", "top_k_experts", "experts_per_token"),
+    "sliding_window": ("sliding_window_size",),
     "vocab_size": ("padded_vocab_size",),
 }
 _ALIAS = {"kimi_k2": "deepseek_v3", "kimi_k25": "deepseek_v3", "chatglm": "glm", "baichuan": "llama", "internlm2": "llama", "yi": "llama"}
+_ALIAS |= {"minimax_text_01": "minimax", "minimax_m1": "minimax"}
 """Model types of the hub that transformers 5.23.0 does not know and that keep the cache of one that it knows."""
 LARGEST = 10**9
 """No dimension of a model is larger; a larger one is a mistake."""
@@ -50,16 +53,21 @@ class Fields:
         if not isinstance(config, Mapping) or not config:
             raise QuantlabError("the config is no JSON object with fields: name a model's config.json")
         self.raw = dict(config)
+        self.nested = False
         for key in NESTED * 2:
             if isinstance(self.raw.get(key), Mapping):
                 inner = dict(self.raw[key])
                 inner.setdefault("model_type", f"{self.raw.get('model_type') or ''}_text")
+                self.nested = True
                 self.raw = {k: self.raw[k] for k in _SHARED if self.raw.get(k) is not None} | inner
         self.doubts: list[str] = []
         self.certain = True
         self.model_type = str(self.raw.get("model_type") or "")
         self.family = next((name for name in self._candidates() if name in families()), None)
         self._defaults = families().get(self.family or "", {})
+        self.borrowed = self.family is not None and self.family == self._candidates()[-1]
+        """Whether the family is another one, whose cache this one's is like."""
+        self.rule: Mapping[str, Any] | None = self._defaults.get("schedule")
         if not self.model_type:
             self.doubt("config.json names no model_type: it is read as ordinary attention")
         elif self.family is None:
@@ -96,13 +104,29 @@ class Fields:
         return int(value)
 
     def needed(self, key: str) -> int:
-        """A whole number that must be there. Raises QuantlabError where it is not."""
+        """A whole number that must be there. Raises QuantlabError where it is not.
+
+        A size that config.json leaves out is the config class's own, as for transformers, and a doubt names it. Only a
+        nested config is read without its width or depth: a config of its own that lacks them is no model's.
+        """
         found = self.integer(key)
-        if found is None or (key in _ESSENTIAL and not self._written(key)):
+        left_out = key in _ESSENTIAL and not self.written(key)
+        if found is None or (left_out and (self.borrowed or (key in _TELLING and not self.nested))):
             raise QuantlabError(f"config.json lacks {key}: without it nothing can be planned; name the model's own config.json")
+        if left_out:
+            self.doubt(f"config.json leaves out {key}: {found}, the default of {self.family} in transformers, is taken", certain=True)
         return found
 
-    def _written(self, key: str) -> bool:
+    def window(self) -> int | None:
+        """Tokens of a sliding window; None where there is none."""
+        if self.family == "modernbert-decoder":  # its class halves what config.json gives for both directions
+            local = self.integer("local_attention", 0)
+            return (128 if local is None else local) // 2 or None
+        if self.family == "mimo_v2_flash" and self.raw.get("sliding_window_size") is not None:  # without the token itself
+            return (self.integer("sliding_window_size") or 0) + 1
+        return self.integer("sliding_window", 0) or None
+
+    def written(self, key: str) -> bool:
         return any(self.raw.get(name) is not None for name in (key, *_NAMES.get(key, ())))
 
     def sequence(self, key: str, layers: int, longer: bool = False) -> list[Any] | None:
@@ -117,4 +141,5 @@ class Fields:
         return list(value[:layers])
 
 
+_TELLING = ("hidden_size", "num_hidden_layers")
 _ESSENTIAL = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")

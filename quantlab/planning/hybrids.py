@@ -2,7 +2,7 @@
 
 Shapes from transformers 5.23.0: a Mamba-2 layer keeps heads · head_dim · state_size and kernel columns of
 (heads · head_dim + 2 · groups · state_size) channels; Mamba-1 keeps channels · state_size; Kimi's delta attention keeps
-heads · head_dim² and columns of queries, keys and values.
+heads · head_dim² and columns of queries, keys and values; MiniMax's lightning attention heads · head_dim².
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import NamedTuple
 from quantlab.planning.fields import Fields
 
 MAMBA2 = ("granitemoehybrid", "bamba", "nemotron_h", "falcon_h1")
-FAMILIES = (*MAMBA2, "jamba", "kimi_linear")
+FAMILIES = (*MAMBA2, "jamba", "kimi_linear", "minimax")
 _PATTERN: Mapping[str, str] = {"M": "mamba", "*": "full_attention", "-": "mlp", "E": "moe"}
 
 
@@ -42,6 +42,12 @@ def layer_types(fields: Fields, count: int) -> list[str] | None:
         period, offset = fields.integer("attn_layer_period") or 8, fields.integer("attn_layer_offset", 0)
         offset = 4 if offset is None else offset
         return ["full_attention" if i % period == offset else "mamba" for i in range(count)]
+    kinds = fields.sequence("attn_type_list", count)  # MiniMax-Text-01 and M1
+    if kinds:
+        return ["full_attention" if kind == 1 else "linear_attention" for kind in kinds]
+    full = fields.get("full_attn_idxs")  # LFM2
+    if isinstance(full, list):
+        return ["full_attention" if i in full else "conv" for i in range(count)]
     about = fields.get("linear_attn_config")
     if isinstance(about, Mapping) and isinstance(about.get("full_attn_layers"), list):
         return ["full_attention" if i + 1 in about["full_attn_layers"] else "mamba" for i in range(count)]  # counted from 1
@@ -55,6 +61,10 @@ def state(fields: Fields) -> State | None:
     if fields.family == "jamba":
         channels = fields.needed("mamba_expand") * fields.needed("hidden_size")
         return State(1, channels * fields.needed("mamba_d_state"), channels, channels, fields.needed("mamba_d_conv"))
+    if fields.family == "minimax":
+        heads = fields.needed("num_attention_heads")
+        dim = fields.integer("head_dim") or fields.needed("hidden_size") // heads
+        return State(heads, heads * dim * dim, heads * dim, 0, 0)
     return _kimi(fields) if fields.family == "kimi_linear" else None
 
 

@@ -60,7 +60,7 @@ class _Elements(NamedTuple):
     cached: int
     """Keys and values, in the cache's dtype."""
     half: int
-    """Convolution columns and open windows, in the model's own dtype: never in fewer than 16 bits."""
+    """Convolution columns, open windows and MiniMax's state, in the model's own dtype: never in fewer than 16 bits."""
     state: int
     """Recurrent state, in float32."""
 
@@ -126,10 +126,11 @@ def _held(layer: Layer, tokens: int, tensor_parallel: int, policy: str) -> _Elem
         per_token *= 2  # DeepSeek V4's layers that do not compress: the one tensor is stored as keys and again as values
     kept = _kept(layer, tokens, policy)
     columns = layer.conv_kernel if policy == "transformers" else max(layer.conv_kernel - 1, 0)
+    state = _state(layer, tensor_parallel)
     return _Elements(
         cached=per_token * kept + layer.index_dim * tokens,
-        half=math.ceil(layer.conv_channels / tensor_parallel) * columns,
-        state=_state(layer, tensor_parallel),
+        half=math.ceil(layer.conv_channels / tensor_parallel) * columns + (state if layer.state_in_model_dtype else 0),
+        state=0 if layer.state_in_model_dtype else state,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from quantlab.planning import hybrids
+from quantlab.planning import hybrids, schedules
 from quantlab.planning.fields import Fields
 from quantlab.records import Frozen
 
@@ -42,17 +42,6 @@ _BY_TYPE: Mapping[str, LayerKind] = {
     "dummy": "none",
 }
 _BY_RATIO: Mapping[int, LayerKind] = {0: "sliding", 4: "compressed_sparse", 128: "heavily_compressed"}
-_EVERY_NTH_FULL: Mapping[str, int] = {
-    "gemma2": 2,
-    "gpt_oss": 2,
-    "gemma3_text": 6,
-    "gemma3n_text": 5,
-    "gemma4_text": 6,
-    "cohere2": 4,
-    "exaone4": 4,
-    "olmo3": 4,
-}
-"""Where config.json has no layer_types: every n-th layer attends to everything, the others to a window (transformers 5.23.0)."""
 
 
 class Layer(Frozen):
@@ -74,9 +63,11 @@ class Layer(Frozen):
     index_topk: int | None = None
     """Entries that one query reads; None for all."""
     state_heads: int = 0
-    """Heads of a recurrent state, kept in float32."""
+    """Heads of a recurrent state."""
     state_elements: int = 0
     """Of the recurrent state, all heads."""
+    state_in_model_dtype: bool = False
+    """The recurrent state is kept in the model's own dtype, not in float32."""
     value_channels: int = 0
     """Of all value heads of a recurrent layer."""
     conv_channels: int = 0
@@ -101,6 +92,11 @@ def _kinds(fields: Fields, count: int) -> list[LayerKind]:
     if fields.family == "deepseek_v4":
         fields.doubt("config.json has no compress_ratios: transformers' own schedule is taken", certain=True)
         return ["heavily_compressed" if i < 2 or i % 2 == 0 else "compressed_sparse" for i in range(count)]
+    if fields.family == "llama4_text":
+        return _llama4(fields, count)
+    scheduled = None if isinstance(fields.get("sliding_window_pattern"), str) else schedules.scheduled(fields, count)
+    if scheduled:
+        return [_named(fields, name) for name in scheduled]
     if fields.get("linear_num_value_heads"):
         interval = fields.integer("full_attention_interval") or 4
         return ["full" if (i + 1) % interval == 0 else "delta_net" for i in range(count)]
@@ -116,36 +112,36 @@ def _named(fields: Fields, name: Any) -> LayerKind:
         return "full"
     if kind == "full" and fields.get("kv_lora_rank"):
         return "mla"
+    if kind == "mla_indexed" and not fields.get("kv_lora_rank"):
+        fields.doubt("config.json does not give the latent of its indexed_attention layers: their cache is taken as full attention's")
+        return "full"
     if kind == "delta_net" and fields.family in hybrids.FAMILIES:
         return "mamba"
     if kind in ("mamba", "hybrid") and fields.family not in hybrids.FAMILIES:
         fields.doubt(f"the state of the {name} layers of {fields.model_type} is not known here: it is left out")
         return "none" if kind == "mamba" else "full"
-    if kind == "delta_net" and not fields.get("linear_num_value_heads"):
+    if kind == "delta_net" and not fields.get("linear_num_value_heads") and fields.family != "olmo_hybrid":
         fields.doubt("config.json does not give the state of its linear_attention layers: it is left out")
         return "none"
     return kind
 
 
 def _by_ratio(fields: Fields, ratio: Any) -> LayerKind:
-    kind = _BY_RATIO.get(ratio)
+    kind = _BY_RATIO.get(ratio) if isinstance(ratio, int) else None
     if kind is None:
         fields.doubt(f"a compress ratio of {ratio!r} is not known: its layers are taken as full attention")
     return kind or "full"
 
 
 def _windows(fields: Fields, count: int) -> list[LayerKind]:
-    if fields.family == "llama4_text":
-        return _llama4(fields, count)
-    window, every = fields.integer("sliding_window", 0), fields.get("sliding_window_pattern")
+    window, every = fields.window(), fields.get("sliding_window_pattern")
     if not window or fields.get("use_sliding_window") is False:
         return ["full"] * count
     if isinstance(every, str) and every:
         return ["sliding" if every[i % len(every)].upper() == "L" else "full" for i in range(count)]
-    nth = fields.integer("sliding_window_pattern", 0) or _EVERY_NTH_FULL.get(fields.family or "", 0)
+    nth = fields.integer("sliding_window_pattern", 0)
     if nth:
-        kinds: list[LayerKind] = ["sliding" if (i + 1) % nth else "full" for i in range(count)]
-        return [*kinds[:-1], "full"] if fields.family == "gemma4_text" else kinds
+        return ["sliding" if (i + 1) % nth else "full" for i in range(count)]
     first = fields.integer("max_window_layers", 0) if fields.get("use_sliding_window") else 0
     return ["sliding" if i >= (first or 0) else "full" for i in range(count)]
 
@@ -173,13 +169,23 @@ def _layer(fields: Fields, kind: LayerKind) -> Layer:
         return _compressed(fields, kind)
     heads, dim = kv_heads(fields, kind), head_dim(fields, kind)
     value = fields.integer("v_head_dim") if fields.family == "mimo_v2_flash" else None
-    size = {"sliding": "sliding_window", "chunked": "attention_chunk_size"}.get(kind)
-    return Layer(kind=kind, kv_heads=heads, key_dim=dim, value_dim=value or dim, window=fields.needed(size) if size else None)
+    window = None
+    if kind == "sliding":
+        window = fields.window() or fields.needed("sliding_window")
+    elif kind == "chunked":
+        window = fields.needed("attention_chunk_size")
+    return Layer(kind=kind, kv_heads=heads, key_dim=dim, value_dim=value or dim, window=window)
 
 
 def _delta_net(fields: Fields) -> Layer:
-    heads, keys = fields.needed("linear_num_value_heads"), fields.needed("linear_num_key_heads")
-    key_dim, value_dim = fields.needed("linear_key_head_dim"), fields.needed("linear_value_head_dim")
+    if fields.family == "olmo_hybrid":  # its config class computes what is left out
+        usual = fields.needed("num_attention_heads")
+        heads, keys = fields.integer("linear_num_value_heads") or usual, fields.integer("linear_num_key_heads") or usual
+        key_dim = fields.integer("linear_key_head_dim") or fields.needed("hidden_size") * 3 // (4 * keys)
+        value_dim = fields.integer("linear_value_head_dim") or 2 * key_dim
+    else:
+        heads, keys = fields.needed("linear_num_value_heads"), fields.needed("linear_num_key_heads")
+        key_dim, value_dim = fields.needed("linear_key_head_dim"), fields.needed("linear_value_head_dim")
     return Layer(
         kind="delta_net",
         state_heads=heads,
@@ -202,6 +208,7 @@ def _recurrent(fields: Fields, kind: LayerKind) -> Layer:
         value_dim=head_dim(fields) if attention else 0,
         state_heads=kept.heads,
         state_elements=kept.elements,
+        state_in_model_dtype=fields.family == "minimax",
         value_channels=kept.value_channels,
         conv_channels=kept.conv_channels,
         conv_kernel=kept.conv_kernel,
