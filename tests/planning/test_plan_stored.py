@@ -105,3 +105,15 @@ def test_it_stands_beside_the_methods_and_not_among_them() -> None:
     assert plan.stored_as == "fp8 (8 bits, experts in 4.25)"
     assert plan.weight_bytes["fp8"]["8"] > 1.5 * (plan.variants[0].weight_bytes or 0)
     assert not any(v.stored for v in plan_model(found.config, name="v4", methods=["gptq-4"], place_gpus=False).variants)
+
+
+@pytest.mark.parametrize(
+    ("alias", "bytes_total", "within"),
+    [
+        ("gpt-oss-20b", 13_761_264_768, 0),  # metadata.total_size of its model.safetensors.index.json
+        ("gpt-oss-120b", 60.8 * 2**30, 0.001),  # its model card
+        ("deepseek-v3", 671_026_404_352, 0.004),  # about a byte per parameter
+    ],
+)
+def test_releases_of_the_catalogue_in_their_own_format(alias: str, bytes_total: float, within: float) -> None:
+    assert as_stored(alias).weight_bytes == pytest.approx(bytes_total, rel=within, abs=0)
