@@ -29,7 +29,13 @@ def _names(ctx: click.Context, parameter: click.Parameter, value: str | None) ->
 @click.option("--key-env", default=None, metavar="NAME", help="The variable with the key. Default: OPENAI_API_KEY where it is set.")
 @click.option("--insecure-key", is_flag=True, help="Let the key go over plain http to another machine.")
 @click.option("--concurrency", default="1,4,16", show_default=True, callback=_numbers, help="How many requests at a time.")
-@click.option("--requests", type=click.IntRange(1), default=32, show_default=True, help="Requests per concurrency.")
+@click.option(
+    "--requests",
+    type=click.IntRange(1),
+    default=32,
+    show_default=True,
+    help="Requests per concurrency, at least twice as many as at a time.",
+)
 @click.option("--prompt-tokens", type=click.IntRange(1), default=512, show_default=True, help="Tokens of a prompt, about.")
 @click.option("--decode-tokens", type=click.IntRange(2), default=128, show_default=True, help="Tokens of an answer, at most.")
 @click.option("--timeout", type=click.FloatRange(0, min_open=True), default=60, show_default=True, help="Seconds for one request.")
@@ -80,11 +86,11 @@ def command(
     from quantlab.serving.records import EndpointRecord, Workload
     from quantlab.serving.report import markdown
     from quantlab.serving.secrets import read_key
-    from quantlab.serving.writing import LOG, folder_for, write
+    from quantlab.serving.writing import folder_for, masked_log, write
 
     address = parse(url)
     if api != "auto" and address.api not in (None, api):
-        raise QuantlabError(f"the address names an endpoint of {address.api}'s API, --api says {api}: leave one of them out")
+        raise QuantlabError(f"the address is one of {address.api}'s API, --api says {api}: leave one of them out")
     sent = read_key(address, key_env, insecure_key)
     workload = Workload(
         requests=requests, prompt_tokens=prompt_tokens, decode_tokens=decode_tokens, timeout_seconds=timeout, concurrency=concurrency
@@ -106,7 +112,7 @@ def command(
         from quantlab.progress import noise_to
         from quantlab.serving.tasks import TasksWanted, evaluate
 
-        with noise_to(folder / LOG, ctx.quiet) as progress:
+        with masked_log(folder, sent.key) as log, noise_to(log, ctx.quiet) as progress:
             record, samples = evaluate(record, address, sent.key, TasksWanted(tasks, task_set, items, tokenizer, seed), progress)
     if sent.note:
         record = record.model_copy(update={"notes": (*record.notes, sent.note)})

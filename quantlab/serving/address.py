@@ -22,6 +22,8 @@ class Address(NamedTuple):
     host: str
     path: Path | None
     """The endpoint that the user named; None where it is ours to choose."""
+    versioned: bool = False
+    """Whether the user named /v1, and so OpenAI's API."""
 
     @property
     def secure(self) -> bool:
@@ -29,8 +31,8 @@ class Address(NamedTuple):
 
     @property
     def api(self) -> Api | None:
-        """The protocol that the named endpoint belongs to."""
-        return _NAMED[self.path] if self.path else None
+        """The protocol that the named endpoint, or a /v1, belongs to."""
+        return _NAMED[self.path] if self.path else "openai" if self.versioned else None
 
     def url(self, path: str) -> str:
         """The URL of an endpoint: OpenAI's lie under /v1, Ollama's under /api."""
@@ -66,7 +68,7 @@ def parse(text: str) -> Address:
     named: Path | None = next((path for path in _NAMED if rest.endswith(f"/{path}")), None)
     if named:
         rest = rest.removesuffix(f"/{named}")
-    return Address(origin, rest.removesuffix("/v1"), host, named)
+    return Address(origin, rest.removesuffix("/v1"), host, named, rest.endswith("/v1"))
 
 
 def _begins(parts: SplitResult, text: str) -> str:

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 from quantlab.errors import QuantlabError
 from quantlab.serving import protocols
 from quantlab.serving.address import Api, Path
-from quantlab.serving.prompts import prompt
 from quantlab.serving.protocols import Ask
 from quantlab.serving.records import Fault, RequestRecord
 from quantlab.serving.request import Client
@@ -36,12 +35,20 @@ class Trial(NamedTuple):
 
 
 async def find_api(client: Client) -> Found | Fault:
-    """The protocol that a server speaks: Ollama's where it gives a version under /api, else OpenAI's."""
-    answer = await get(client, "api/version")
-    if isinstance(answer, Fault):
-        return answer if answer.kind in ("unreachable", "timeout", "redirected") else Found("openai", None)
-    version = answer.get("version") if isinstance(answer, dict) else None
-    return Found("ollama", redact(f"Ollama {version}", client.key)[:60]) if isinstance(version, str) else Found("openai", None)
+    """The protocol that a server speaks: Ollama's where it gives a version and a list of models under /api, else OpenAI's.
+
+    The version alone is no sign: Open WebUI gives one at the same place.
+    """
+    answers = []
+    for path, name, kind in (("api/version", "version", str), ("api/tags", "models", list)):
+        answer = await get(client, path)
+        if isinstance(answer, Fault) and answer.kind in ("unreachable", "timeout", "redirected"):
+            return answer
+        found = answer.get(name) if isinstance(answer, dict) else None
+        if not isinstance(found, kind):
+            return Found("openai", None)
+        answers.append(found)
+    return Found("ollama", redact(f"Ollama {answers[0]}", client.key)[:60])
 
 
 async def find_model(client: Client, api: Api, wanted: str | None) -> str | Fault:
@@ -60,17 +67,17 @@ async def find_model(client: Client, api: Api, wanted: str | None) -> str | Faul
     raise QuantlabError(f"the server has several models, name one with --model: {', '.join(sorted(names)[:12])}")
 
 
-async def try_out(client: Client, model: str, words: int, tokens: int) -> Trial | Fault:
-    """A first request, put in the way that the server takes: with `ignore_eos`, else without; chat, else completions."""
+async def try_out(client: Client, model: str, text: str, tokens: int) -> Trial | Fault:
+    """A first request with this prompt, put in the way that the server takes: with `ignore_eos`, else without; chat, else completions."""
     if client.path.startswith("api/"):
-        answer = await client.send(Ask(model, prompt(words, -1), tokens), time.perf_counter())
+        answer = await client.send(Ask(model, text, tokens), time.perf_counter())
         return answer.fault or Trial(client.path, False, answer)
     first: Fault | None = None
     paths = [client.path] if client.address.path else [client.path, _OTHER_PATH[client.path]]
     for path in paths:
         client.path = path
         for ignore_end in (True, False):
-            answer = await client.send(Ask(model, prompt(words, -1), tokens, ignore_end), time.perf_counter())
+            answer = await client.send(Ask(model, text, tokens, ignore_end), time.perf_counter())
             if answer.fault is None:
                 note = f"/v1/{paths[0]} was refused ({first.message}); /v1/{path} was measured." if first and path != paths[0] else None
                 return Trial(path, ignore_end, answer, (note,) if note else ())

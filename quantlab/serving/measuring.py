@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -22,6 +23,8 @@ from quantlab.versions import installed
 UNKNOWN = "unknown"
 _BUSY_CLIENT = 0.7
 _OFF_TARGET = 0.1
+_LEAST_PER_WORKER = 2
+"""Requests of a level per request under way: with fewer than one there would never be as many under way as it says."""
 
 
 class Wanted(NamedTuple):
@@ -50,7 +53,8 @@ def measure(wanted: Wanted, progress: Progress, keep: Keep | None = None) -> End
 async def _measure(wanted: Wanted, progress: Progress, keep: Keep) -> EndpointRecord:
     async with Client(wanted.address, "chat/completions", wanted.key, wanted.workload.timeout_seconds) as client:
         record = _blank(wanted)
-        found = Found(wanted.api, None) if wanted.api else await find_api(client)
+        api = wanted.api or wanted.address.api
+        found = Found(api, None) if api else await find_api(client)
         if isinstance(found, Fault):
             return record.model_copy(update={"fault": found})
         client.path = wanted.address.path or _default_path(found.api)
@@ -59,15 +63,15 @@ async def _measure(wanted: Wanted, progress: Progress, keep: Keep) -> EndpointRe
         if isinstance(model, Fault):
             return record.model_copy(update={"fault": model})
         few = probe_words(wanted.workload.prompt_tokens)[0]
-        trial = await try_out(client, model, few, wanted.workload.decode_tokens)
+        trial = await try_out(client, model, prompt(few, -1, wanted.seed, record.nonce), wanted.workload.decode_tokens)
         if isinstance(trial, Fault):
             return record.model_copy(update={"model": model, "fault": trial})
-        words = await _words(client, Ask(model, "", 1, trial.ignore_end), wanted.workload.prompt_tokens)
+        words = await _words(client, Ask(model, "", 1, trial.ignore_end), wanted, record.nonce)
         counted, words = words is not None, words or wanted.workload.prompt_tokens
         known = {"url": wanted.address.url(client.path), "model": model, "prompt_words": words, "prompt_tokens_counted": counted}
         record = record.model_copy(update=known | {"ignores_end": trial.ignore_end, "notes": trial.notes})
         ask = Ask(model, "", wanted.workload.decode_tokens, trial.ignore_end)
-        return await _levels(client, ask, record, wanted.seed, progress, keep)
+        return await _levels(client, ask, record, progress, keep)
 
 
 def _default_path(api: Api) -> Path:
@@ -77,7 +81,7 @@ def _default_path(api: Api) -> Path:
 def _blank(wanted: Wanted) -> EndpointRecord:
     from quantlab.device import cores, cpu_name
 
-    api = wanted.api or "openai"
+    api = wanted.api or wanted.address.api or "openai"
     return EndpointRecord(
         url=wanted.address.url(wanted.address.path or _default_path(api)),
         api=api,
@@ -86,32 +90,42 @@ def _blank(wanted: Wanted) -> EndpointRecord:
         client=f"{cpu_name()} ({cores()} cores)",
         versions=installed(("quantlab", "aiohttp")),
         workload=wanted.workload,
+        seed=wanted.seed,
+        nonce=os.urandom(8).hex(),
     )
 
 
-async def _words(client: Client, ask: Ask, tokens: int) -> int | None:
+async def _words(client: Client, ask: Ask, wanted: Wanted, nonce: str) -> int | None:
     """How many words of ours are so many tokens of the server's; None where it does not count."""
+    tokens = wanted.workload.prompt_tokens
     few, many = probe_words(tokens)
-    counts = [await count_prompt(client, ask._replace(prompt=prompt(words, -words))) for words in (few, many)]
+    counts = [await count_prompt(client, ask._replace(prompt=prompt(words, -words, wanted.seed, nonce))) for words in (few, many)]
     if counts[0] is None or counts[1] is None:
         return None
     return words_for(tokens, ((few, counts[0]), (many, counts[1])))
 
 
-async def _levels(client: Client, ask: Ask, record: EndpointRecord, seed: int, progress: Progress, keep: Keep) -> EndpointRecord:
+async def _levels(client: Client, ask: Ask, record: EndpointRecord, progress: Progress, keep: Keep) -> EndpointRecord:
     """The record with its levels, up to the first one without any good answer."""
     load, levels, first_notes = record.workload, list[Level](), record.notes
     words = record.prompt_words or load.prompt_tokens
-    asks = (ask._replace(prompt=prompt(words, index, seed)) for index in itertools.count())
+    asks = (ask._replace(prompt=prompt(words, index, record.seed, record.nonce)) for index in itertools.count())
     for concurrency in load.concurrency:
-        with progress.step(f"{ask.model}: {load.requests} requests, {concurrency} at a time", load.requests) as step:
-            levels.append(await run_level(client, concurrency, load.requests, asks, step.advance))
-        notes = (*first_notes, *_notes(levels, load, record.prompt_tokens_counted))
+        count = max(load.requests, _LEAST_PER_WORKER * concurrency)
+        with progress.step(f"{ask.model}: {count} requests, {concurrency} at a time", count) as step:
+            levels.append(await run_level(client, concurrency, count, asks, step.advance))
+        notes = (*first_notes, *_notes(levels, load, record.prompt_tokens_counted), *_connections(client))
         record = record.model_copy(update={"levels": tuple(levels), "notes": notes})
         keep(record)
         if levels[-1].summary.good == 0:
             break
     return record
+
+
+def _connections(client: Client) -> list[str]:
+    if not client.gave_up_waiting:
+        return []
+    return ["The server leaves streams open after their last event: connections are made anew, and that is in the time to first token."]
 
 
 def _notes(levels: list[Level], load: Workload, counted: bool) -> list[str]:
@@ -132,6 +146,12 @@ def _notes(levels: list[Level], load: Workload, counted: bool) -> list[str]:
     if short:
         notes.append(f"{short} of {len(good)} answers are shorter than {load.decode_tokens} tokens: the model ended them.")
     notes += [f"Concurrency {lv.concurrency}: {lv.stopped}." for lv in levels if lv.stopped]
+    notes += [
+        f"Concurrency {lv.concurrency}: {_LEAST_PER_WORKER * lv.concurrency} requests instead of {load.requests}, "
+        "so that as many are under way."
+        for lv in levels
+        if _LEAST_PER_WORKER * lv.concurrency > load.requests
+    ]
     if len(levels) < len(load.concurrency):
         skipped = ", ".join(str(c) for c in load.concurrency[len(levels) :])
         why = "it was interrupted" if levels[-1].summary.good else "the level before had no good answer"

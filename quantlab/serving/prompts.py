@@ -1,4 +1,4 @@
-"""Prompts of about so many tokens, each different from its first word on.
+"""Prompts of about so many tokens, each different from its first word on, from those of other runs as well.
 
 Servers keep the cache of a prompt's beginning; a prompt that was seen before would show a time to first token that no
 new one has. The words are drawn at random from a short list, so the text means nothing.
@@ -20,10 +20,16 @@ _TEXT = (
 WORDS = tuple(_TEXT.split())
 
 
-def prompt(words: int, index: int, seed: int = 0) -> str:
-    """The prompt of an index: the same words for the same index and seed."""
-    generator = random.Random(f"{seed}/{index}")
-    return " ".join(generator.choice(WORDS) for _ in range(max(1, words)))
+_HEAD_WORDS = 4
+"""1.6 × 10^9 beginnings, which two runs or two prompts have alike by chance alone."""
+
+
+def prompt(words: int, index: int, seed: int = 0, nonce: str = "") -> str:
+    """The prompt of an index: the same words for the same index and seed, but for the first four, which the nonce decides as well."""
+    words = max(1, words)
+    head, rest = random.Random(f"{nonce}/{seed}/{index}"), random.Random(f"{seed}/{index}")
+    drawn = [head.choice(WORDS) for _ in range(min(_HEAD_WORDS, words))] + [rest.choice(WORDS) for _ in range(words - _HEAD_WORDS)]
+    return " ".join(drawn)
 
 
 def probe_words(tokens: int) -> tuple[int, int]:

@@ -141,7 +141,7 @@ class Workload(Frozen):
     """What was asked for."""
 
     requests: int
-    """Per level, without the warm-up."""
+    """Per level, without the warm-up; a level with more than half as many under way at once has twice its concurrency."""
     prompt_tokens: int
     decode_tokens: int
     timeout_seconds: float
@@ -164,6 +164,10 @@ class EndpointRecord(Frozen):
     """The machine that the requests came from."""
     versions: dict[str, str] = {}
     workload: Workload
+    seed: int = 0
+    """Of the prompts' words."""
+    nonce: str = ""
+    """Of this run alone: it decides the first words of every prompt, so that no earlier run's prompt is in a cache."""
     prompt_words: int | None = None
     """Words per prompt, chosen so that the server counts about the tokens asked for."""
     prompt_tokens_counted: bool = False

@@ -12,9 +12,10 @@ _NONE = "–"
 def markdown(record: EndpointRecord) -> str:
     """The page: what was measured, a table of the levels, the tasks, and what a reader must know."""
     load = record.workload
+    least = "at least " if any(len(level.requests) > load.requests for level in record.levels) else ""
     parts = [
         f"# {_cell(record.model)} at {_cell(record.url)}",
-        f"{_server(record)}Measured {record.started} from {_cell(record.client)}; {load.requests} requests per concurrency, "
+        f"{_server(record)}Measured {record.started} from {_cell(record.client)}; {least}{load.requests} requests per concurrency, "
         f"about {load.prompt_tokens} prompt tokens, {load.decode_tokens} tokens asked for, at most {load.timeout_seconds:g} s each.",
     ]
     if record.fault:

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     import aiohttp
 
 LONGEST_MESSAGE = 200
+_WAIT_SECONDS = 0.1
+"""For the end of a stream after its last event: a connection whose answer was read to its end is used again."""
+_WAITS = 3
+"""In vain, one after the other, after which a server is not waited for any more."""
 _BODY_BYTES = 2**16
 _FINISHED = ("length", "stop")
 
@@ -27,6 +31,12 @@ class Client:
     def __init__(self, address: Address, path: Path, key: Key | None, timeout_seconds: float) -> None:
         self.address, self.path, self.key, self.timeout_seconds = address, path, key, timeout_seconds
         self.session: aiohttp.ClientSession
+        self._in_vain = 0
+
+    @property
+    def gave_up_waiting(self) -> bool:
+        """Whether the server leaves its streams open, so that each request makes a connection of its own."""
+        return self._in_vain >= _WAITS
 
     async def __aenter__(self) -> Client:
         import aiohttp
@@ -47,8 +57,8 @@ class Client:
         sent = time.perf_counter()
         seen = _Seen(sent)
         try:
-            async with asyncio.timeout(self.timeout_seconds):
-                fault = await self._follow(ask, seen)
+            async with asyncio.timeout(self.timeout_seconds) as clock:
+                fault = await self._follow(ask, seen, clock)
         except TimeoutError:
             fault = Fault(kind="timeout", message=f"not finished after {self.timeout_seconds:g} s, {seen.stage}")
         except Malformed as error:
@@ -57,7 +67,7 @@ class Client:
             fault = self._of_library(error, seen)
         return seen.record(sent - began, fault)
 
-    async def _follow(self, ask: Ask, seen: _Seen) -> Fault | None:
+    async def _follow(self, ask: Ask, seen: _Seen, clock: asyncio.Timeout) -> Fault | None:
         body = protocols.body(self.path, ask)
         async with self.session.post(self.address.url(self.path), json=body, allow_redirects=False) as response:
             seen.stage = "answering"
@@ -76,6 +86,9 @@ class Client:
                     if len(seen.events) > 16 * ask.tokens + 1024:
                         raise Malformed(f"{len(seen.events):,} events for {ask.tokens:,} tokens: the server does not heed the limit")
                     if event.done:
+                        seen.over = now
+                        clock.reschedule(None)  # the answer is whole, whatever comes after it
+                        await self._end(response)
                         return seen.missing(ask.tokens)
             for payload in decoder.end():
                 event = protocols.read(self.path, payload)
@@ -83,6 +96,22 @@ class Client:
                     return self.fault("error_in_stream", event.error, response.status)
                 seen.add(event, time.perf_counter())
             return seen.missing(ask.tokens)
+
+    async def _end(self, response: aiohttp.ClientResponse) -> None:
+        """Read to the end of the stream, so that the connection, whose set-up takes time, serves the next request."""
+        import aiohttp
+
+        if self.gave_up_waiting:
+            return
+        try:
+            async with asyncio.timeout(_WAIT_SECONDS):
+                while await response.content.readany():
+                    pass
+            self._in_vain = 0
+        except TimeoutError:
+            self._in_vain += 1
+        except (aiohttp.ClientError, OSError):  # the connection ended: there is nothing to keep
+            return
 
     async def _unstreamed(self, response: aiohttp.ClientResponse) -> Fault:
         """A whole JSON body where a stream was asked for: an error, or a server that cannot stream."""
@@ -125,6 +154,7 @@ class _Seen:
 
     def __init__(self, sent: float) -> None:
         self.sent, self.stage = sent, "no answer yet"
+        self.over: float | None = None
         self.events: list[float] = []
         self.tokens = 0
         self._last = Event()
@@ -158,7 +188,7 @@ class _Seen:
         return RequestRecord(
             sent_seconds=round(sent_seconds, 6),
             event_seconds=tuple(round(seconds, 6) for seconds in self.events),
-            end_seconds=round(time.perf_counter() - self.sent, 6),
+            end_seconds=round((self.over or time.perf_counter()) - self.sent, 6),
             prompt_tokens=last.prompt_tokens,
             output_tokens=last.output_tokens if counted else self.tokens,
             counted_by="server" if counted else "events",

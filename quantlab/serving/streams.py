@@ -12,7 +12,7 @@ from typing import Any
 
 LONGEST_EVENT_BYTES = 2**20
 DONE = "[DONE]"
-_FIELDS = (b"data", b"event", b"id", b"retry")
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class Malformed(Exception):
@@ -39,20 +39,24 @@ class Lines:
 
 
 class ServerSentEvents:
-    """`text/event-stream`, as the HTML standard defines it: the payload is JSON or `[DONE]`."""
+    """`text/event-stream`, as the HTML standard defines it: the payload is JSON or `[DONE]`.
+
+    What the standard ignores is ignored: a byte order mark at the beginning, comments, and fields that it does not know.
+    """
 
     def __init__(self) -> None:
         self._lines, self._data = Lines(), list[bytes]()
+        self._begun = False
 
     def feed(self, piece: bytes) -> Iterator[Any]:
         """The payloads that are whole now."""
-        for line in self._lines.feed(piece):
+        for raw in self._lines.feed(piece):
+            line = raw if self._begun else raw.removeprefix(_BYTE_ORDER_MARK)
+            self._begun = True
             if not line:
                 yield from self._dispatch()
                 continue
             field, _, value = line.partition(b":")
-            if field and field not in _FIELDS:  # an empty field is a comment, which servers send to keep a line open
-                raise Malformed(f"a line that is no server-sent event: {shown(line)}")
             if field == b"data":
                 self._data.append(value.removeprefix(b" "))
                 if sum(map(len, self._data)) > LONGEST_EVENT_BYTES:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +26,27 @@ def folder_for(address: Address, model: str) -> Path:
 def write(folder: Path, record: EndpointRecord, samples: list[dict[str, Any]], key: Key | None) -> EndpointRecord:
     """Write endpoint.json, endpoint.md and, where tasks were run, samples.parquet; each whole or not at all.
 
-    What lm-eval printed while they ran is in the log beside them, and goes through the same mask.
-
     Returns the record as it was written, with the key masked wherever the server sent it back.
     """
     safe = EndpointRecord.model_validate(redact(record.model_dump(mode="json"), key))
     write_json(folder / "endpoint.json", safe.model_dump(mode="json"))
     write_text(folder / "endpoint.md", markdown(safe))
-    if (log := folder / LOG).is_file():
-        write_text(log, redact(log.read_text(encoding="utf-8", errors="replace"), key))
     if samples:
         from quantlab.stages._samples import write_samples
 
         write_samples(folder / "samples.parquet", redact(samples, key))
     return safe
+
+
+@contextmanager
+def masked_log(folder: Path, key: Key | None) -> Iterator[Path]:
+    """The log of what lm-eval prints, with the key masked in it however the tasks end, an interrupt included."""
+    log = folder / LOG
+    try:
+        yield log
+    finally:
+        if log.is_file():
+            write_text(log, redact(log.read_text(encoding="utf-8", errors="replace"), key))
 
 
 def _plain(name: str) -> str:

@@ -26,10 +26,11 @@ Play = Callable[[Request, asyncio.StreamWriter], Awaitable[None]]
 
 
 class Server:
-    """One HTTP/1.1 server in a thread; every connection carries one request."""
+    """One HTTP/1.1 server in a thread; every connection carries one request, or with `keep` as many as the client sends."""
 
-    def __init__(self, play: Play) -> None:
+    def __init__(self, play: Play, keep: bool = False) -> None:
         self._play, self.seen = play, list[Request]()
+        self._keep, self.connections = keep, 0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -41,18 +42,24 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
         try:
-            head = (await reader.readuntil(b"\r\n\r\n")).decode()
-            first, *lines = head.split("\r\n")
-            headers = {k.lower(): v for k, v in (line.split(": ", 1) for line in lines if line)}
-            body = await reader.readexactly(int(headers.get("content-length", 0)))
-            method, path, _ = first.split(" ")
-            self.seen.append(Request(method, path, headers, body))
-            await self._play(self.seen[-1], writer)
+            await self._answer(reader, writer)
+            while self._keep:
+                await self._answer(reader, writer)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
             writer.close()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        first, *lines = head.split("\r\n")
+        headers = {k.lower(): v for k, v in (line.split(": ", 1) for line in lines if line)}
+        body = await reader.readexactly(int(headers.get("content-length", 0)))
+        method, path, _ = first.split(" ")
+        self.seen.append(Request(method, path, headers, body))
+        await self._play(self.seen[-1], writer)
 
     async def _stop(self) -> None:
         self._server.close()
@@ -78,9 +85,10 @@ async def answer(
     await writer.drain()
 
 
-async def begin(writer: asyncio.StreamWriter, kind: str = "text/event-stream") -> None:
+async def begin(writer: asyncio.StreamWriter, kind: str = "text/event-stream", keep: bool = False) -> None:
     """The head of a chunked answer."""
-    writer.write(f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n".encode())
+    more = "" if keep else "Connection: close\r\n"
+    writer.write(f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\n{more}\r\n".encode())
     await writer.drain()
 
 

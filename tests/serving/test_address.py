@@ -26,6 +26,17 @@ def test_an_address_is_a_root_a_v1_or_an_endpoint(text: str, path: str | None, c
     assert (address.path, address.url("chat/completions")) == (path, chat)
 
 
+def test_a_v1_or_an_endpoint_says_which_api() -> None:
+    said = {
+        "http://h": None,
+        "http://h/v1": "openai",
+        "http://h/p/v1/": "openai",
+        "http://h/api/chat": "ollama",
+        "http://h/completions": "openai",
+    }
+    assert {text: parse(text).api for text in said} == said
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -90,7 +90,7 @@ IN_STREAM = [
     (_cut, "dropped", "before the answer did, after 3 events", 3),
     (_interrupted, "dropped", "broke the answer off, after 3 events", 3),
     (_not_json, "malformed", "no JSON", 3),
-    (_not_events, "malformed", "no server-sent event", 3),
+    (_not_events, "dropped", "ended early, after 3 events", 3),
     (_not_choices, "malformed", "another shape", 3),
     (_not_utf8, "malformed", "no JSON", 3),
     (_error, "error_in_stream", "CUDA out of memory", 3),

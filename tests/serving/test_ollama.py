@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from servers import Play, Request, Server, answer, begin, end, piece
+from servers import Play, Request, Server, answer, begin, end, good_chat, openai, piece
 
 from quantlab.serving.records import EndpointRecord
 
@@ -63,6 +63,30 @@ def test_ollama_is_found_measured_and_its_own_account_kept(path: str, serve: Ser
     assert prompt is not None and prompt.value == pytest.approx(40 / 0.342546)
     sent = next(r for r in reversed(server.seen) if r.method == "POST")
     assert sent.json["options"] == {"num_predict": 8, "temperature": 0} and sent.json["stream"] is True
+
+
+def test_a_v1_in_the_address_of_an_ollama_is_heeded(serve: Serve, measured: Measured) -> None:
+    async def both(request: Request, writer: asyncio.StreamWriter) -> None:
+        await (ollama if request.path.startswith("/api/") else openai(good_chat))(request, writer)
+
+    server = serve(both)
+    record = measured(server.url + "/v1")
+    assert (record.api, record.url) == ("openai", server.url + "/v1/chat/completions") and record.levels[0].summary.good == 6
+    assert not any(r.path.startswith("/api/") for r in server.seen)
+
+
+@pytest.mark.parametrize("tags", [None, '{"detail": "Not Found"}', "<html></html>", "[]", '{"models": 3}'])
+def test_a_server_with_a_version_under_api_and_no_list_of_models_is_no_ollama(tags: str | None, serve: Serve, measured: Measured) -> None:
+    async def web_ui(request: Request, writer: asyncio.StreamWriter) -> None:
+        if request.path == "/api/version":
+            await answer(writer, '{"version": "0.6.5"}')
+        elif request.path == "/api/tags" and tags is not None:
+            await answer(writer, tags)
+        else:
+            await openai(good_chat)(request, writer)
+
+    record = measured(serve(web_ui).url)
+    assert (record.api, record.server, record.fault) == ("openai", None, None)
 
 
 def test_an_error_in_the_middle_of_ollamas_stream(serve: Serve, measured: Measured) -> None:

@@ -58,6 +58,10 @@ def test_prompts_differ_from_the_first_words_on_and_have_the_length_asked_for() 
     many = [prompt(100, index) for index in range(200)]
     assert len({text[:40] for text in many}) == 200
     assert prompt(100, 3) == many[3] and prompt(100, 3, seed=1) != many[3]
+    again = [prompt(100, index, nonce="another run") for index in range(200)]
+    assert len({text.split()[0] + text.split()[1] for text in again}) > 190 and not {t[:20] for t in again} & {t[:20] for t in many}
+    assert [text.split()[4:] for text in again] == [text.split()[4:] for text in many]
+    assert [len(prompt(words, 0, nonce="n").split()) for words in (0, 1, 3, 4, 5)] == [1, 1, 3, 4, 5]
     assert words_for(512, ((64, 7 + 80), (256, 7 + 320))) == 404  # 1.25 tokens a word
     assert words_for(512, ((64, 90), (256, 90))) == 512  # a server that counts only what its cache did not have
 
@@ -75,6 +79,72 @@ def test_a_good_server(serve: Serve, measured: Measured) -> None:
     assert len(prompts) == len(set(prompts)) == 1 + 2 + 1 + 6 + 2 + 6
     assert EndpointRecord.model_validate_json(record.model_dump_json()) == record
     assert "| 1 | 6 / 6 |" in markdown(record)
+
+
+def test_a_second_run_sends_other_prompts_of_the_same_seed(serve: Serve, measured: Measured) -> None:
+    server = serve(openai(good_chat))
+    first, second = (measured(server.url) for _ in range(2))
+    assert first.nonce != second.nonce and len(first.nonce) == 16 and first.seed == second.seed == 0
+    prompts = [r.json["messages"][0]["content"].split() for r in server.seen if r.method == "POST"]
+    half = len(prompts) // 2
+    assert len({tuple(words[:4]) for words in prompts}) == 2 * half
+    assert [words[4:] for words in prompts[:half]] == [words[4:] for words in prompts[half:]]
+
+
+def test_a_level_has_twice_as_many_requests_as_are_under_way(serve: Serve, measured: Measured) -> None:
+    under_way, most = 0, list[int]()
+
+    async def counting(request: Request, writer: asyncio.StreamWriter) -> None:
+        nonlocal under_way
+        under_way += 1
+        most.append(under_way)
+        await good_chat(request, writer, 0.002)
+        under_way -= 1
+
+    record = measured(serve(openai(counting)).url, concurrency=(2, 12), requests=6)
+    assert [len(level.requests) for level in record.levels] == [6, 24] and max(most) == 12
+    assert record.notes == ("Concurrency 12: 24 requests instead of 6, so that as many are under way.",)
+
+
+async def _kept(request: Request, writer: asyncio.StreamWriter) -> None:
+    """A stream that says [DONE] a moment before it ends, over a connection that stays."""
+    await begin(writer, keep=True)
+    for n in range(8):
+        await piece(writer, chat_event(f" w{n}"))
+    await piece(writer, chat_event(finish="length") + "data: [DONE]\n\n")
+    await asyncio.sleep(0.01)
+    await end(writer)
+
+
+def test_connections_are_used_again(measured: Measured) -> None:
+    server = Server(openai(_kept), keep=True)
+    record = measured(server.url + "/v1", model="tiny", concurrency=(1, 2), requests=6)
+    server.close()
+    assert [level.summary.good for level in record.levels] == [6, 6]
+    assert len(server.seen) > 15 and server.connections == 2
+    assert not any("connections are made anew" in note for note in record.notes)
+
+
+def test_a_server_that_leaves_its_streams_open_is_not_waited_for(serve: Serve, measured: Measured) -> None:
+    async def open_(request: Request, writer: asyncio.StreamWriter) -> None:
+        await begin(writer)
+        await piece(writer, chat_event(" w") * 8 + chat_event(finish="length") + "data: [DONE]\n\n")
+        await asyncio.sleep(30)
+
+    record = measured(serve(openai(open_)).url + "/v1", model="tiny", concurrency=(1,), requests=6, timeout_seconds=0.3)
+    assert record.levels[0].summary.good == 6
+    assert any("connections are made anew" in note for note in record.notes)
+
+
+def test_what_the_standard_of_events_ignores_is_ignored(serve: Serve, measured: Measured) -> None:
+    async def odd(request: Request, writer: asyncio.StreamWriter) -> None:
+        await begin(writer)
+        await piece(writer, b"\xef\xbb\xbf" + chat_event(" w").encode() + b"topic: x\nnothing\nid: 3\n: ping\n\n")
+        await piece(writer, chat_event(" w") * 7 + chat_event(finish="length") + "data: [DONE]\n\n")
+        await end(writer)
+
+    record = measured(serve(openai(odd)).url, concurrency=(1,))
+    assert record.fault is None and [len(r.event_seconds) for r in record.levels[0].requests] == [8] * 6
 
 
 def test_as_many_requests_are_under_way_as_the_level_says(serve: Serve, measured: Measured) -> None:
