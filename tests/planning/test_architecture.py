@@ -117,3 +117,62 @@ def test_missing_and_contradictory_fields_are_named(change: dict[str, Any], said
 def test_what_is_no_config_is_refused(config: Any) -> None:
     with pytest.raises(QuantlabError):
         read_architecture(config)
+
+
+_GEMMA = {"hidden_size": 2560, "intermediate_size": 10240, "model_type": "gemma3_text", "num_hidden_layers": 34, "sliding_window": 1024}
+
+
+def test_sizes_that_a_config_leaves_out_are_its_class_s_and_named() -> None:
+    found = read_architecture({"model_type": "gemma3", "text_config": _GEMMA})
+    assert (found.attention_heads, found.kv_heads, found.layers[0].key_dim, found.vocab_size) == (8, 4, 256, 262208)
+    assert (found.kinds, found.certain) == ({"sliding": 29, "full": 5}, True)
+    assert sum("leaves out" in doubt for doubt in found.doubts) == 2
+    large = _GEMMA | {"num_hidden_layers": 62, "hidden_size": 5376, "num_attention_heads": 32, "num_key_value_heads": 16, "head_dim": 128}
+    assert read_architecture({"model_type": "gemma3", "text_config": large}).vocab_size == 262208
+
+
+@pytest.mark.parametrize("key", ["hidden_size", "num_hidden_layers"])
+def test_a_config_of_its_own_without_width_or_depth_is_no_model_s(key: str) -> None:
+    short = {k: v for k, v in LLAMA.items() if k != key}
+    with pytest.raises(QuantlabError, match=f"lacks {key}"):
+        read_architecture(short)
+    assert read_architecture({"model_type": "llava", "text_config": short}).certain
+
+
+def test_an_unknown_architecture_has_no_sizes_to_take() -> None:
+    with pytest.raises(QuantlabError, match="lacks vocab_size"):
+        read_architecture({k: v for k, v in LLAMA.items() if k != "vocab_size"} | {"model_type": "novel_net"})
+
+
+def test_experts_of_a_token_may_differ_between_layers() -> None:
+    config = LLAMA | {"model_type": "hunyuan_v1_moe", "num_experts": 16}
+    equal, mixed = (read_architecture(config | {"moe_topk": chosen}) for chosen in ([8, 8, 8, 8], [1, 8, 8, 4]))
+    assert (equal.experts_per_token, mixed.experts_per_token) == (8, 8)
+    assert [any("differs between layers" in doubt for doubt in found.doubts) for found in (equal, mixed)] == [False, True]
+
+
+@pytest.mark.parametrize(
+    "quantization",
+    [
+        {"quant_method": "compressed-tensors", "config_groups": {"W8A8": ["Linear"]}},
+        {"quant_method": "compressed-tensors", "config_groups": {"group_0": {"weights": {"num_bits": "four"}}}},
+    ],
+)
+def test_groups_that_do_not_give_bits_are_a_doubt(quantization: dict[str, Any]) -> None:
+    found = read_architecture(LLAMA | {"quantization_config": quantization})
+    assert found.stored is None
+    assert any("to how many bits" in doubt for doubt in found.doubts)
+
+
+def test_a_list_of_modules_that_is_none_is_a_doubt() -> None:
+    config = {"quant_method": "gptq", "bits": 4, "modules_to_not_convert": 5}
+    found = read_architecture(LLAMA | {"quantization_config": config})
+    assert found.stored and found.stored.kept == ()
+    assert any("is 5: it is read as empty" in doubt for doubt in found.doubts)
+    one = read_architecture(LLAMA | {"quantization_config": config | {"modules_to_not_convert": "lm_head"}}).stored
+    assert one and one.kept == ("lm_head",)
+
+
+def test_ratios_that_are_no_numbers_are_a_guess() -> None:
+    found = read_architecture(LLAMA | {"compress_ratios": [[1]] * 4})
+    assert (found.kinds, found.certain) == ({"full": 4}, False)

@@ -36,6 +36,9 @@ def _real_bytes(model: Any, tokens: int) -> int:
         cache = model(input_ids=ids[:, :-1], use_cache=True).past_key_values
         cache = model(input_ids=ids[:, -1:], past_key_values=cache, use_cache=True).past_key_values
     held: dict[tuple[int, Any], int] = {}
+    for tensor in getattr(cache, "linear_cache", ()):  # MiniMax keeps its states beside the layers
+        if isinstance(tensor, torch.Tensor):
+            held[tensor.data_ptr(), tensor.shape] = tensor.numel() * tensor.element_size()
     for layer in cache.layers:
         for name, value in vars(layer).items():
             for tensor in value.values() if isinstance(value, dict) else [value]:

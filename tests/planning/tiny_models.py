@@ -101,6 +101,11 @@ _FAMILIES: dict[str, dict[str, Any]] = {
             "full_attn_layers": [3],
         },
     },
+    "minimax": {"num_local_experts": 4, "num_experts_per_tok": 2},
+    "cwm": {"sliding_window": 16},
+    "modernbert-decoder": {"local_attention": 32, "num_key_value_heads": 4},
+    "olmo_hybrid": {},
+    "lfm3": {"sliding_window": 16, "num_hidden_layers": 6},
     "lfm2": {"layer_types": ["conv", "conv", "full_attention", "conv"]},
 }
 FAMILIES = tuple(_FAMILIES)
