@@ -1,6 +1,7 @@
 """What this machine is and what is installed.
 
 Writes env/: the device, each method's library versions, each stage's version. Later stages depend on these files.
+Refused, with nothing written, where a recipe in params.yaml lacks a key that dvc.yaml tracks.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from quantlab.cli._common import Context, common
 @click.option("--device", default="auto", help="auto (the first GPU, else the CPU), cpu, cuda:N, or several places such as cuda:0,1.")
 @common
 def command(ctx: Context, device: str) -> Any:
+    from quantlab.pipeline.tracking import check_recipes
     from quantlab.stages import probe
 
+    check_recipes(Path.cwd())
     found = probe.run(Path.cwd(), device)
     if not ctx.quiet and not ctx.json:
         click.echo(f"{found.device}: {found.name}", err=True)

@@ -19,8 +19,10 @@ from quantlab import engines, methods
 from quantlab.errors import QuantlabError
 from quantlab.files import write_text
 from quantlab.names import BASELINE, SIXTEEN_BIT, cell_name, parse_variant
+from quantlab.pipeline import tracking
 from quantlab.recipe import Recipe, parse_recipe, read_yaml
 
+_SHIPPED = Path(__file__).with_name("dvc.yaml")
 CELL_STAGES = ("quantize", "measure", "diverge", "evaluate")
 
 
@@ -44,6 +46,8 @@ class Workspace:
     def add(self, recipe: Recipe, variants: Sequence[str], device: str) -> None:
         """Write the shipped pipeline, the recipe and the cells; cells that are there already stay.
 
+        Another model's recipe that lacks what the pipeline tracks gets its defaults written out.
+
         Raises QuantlabError where a variant is there with other settings.
         """
         there = self.recipe(recipe.model)
@@ -54,13 +58,24 @@ class Workspace:
         params["cells"] |= {cell_name(recipe.model, slug): {"model": recipe.model, "variant": slug} for slug in variants}
         params["cells"] = {name: _cell(cell["model"], cell["variant"], params["cells"]) for name, cell in params["cells"].items()}
         params["gguf_models"] = sorted({cell["model"] for cell in params["cells"].values() if cell["from"] == "gguf"})
+        recipes = self._incomplete(read_yaml(_SHIPPED), params) | {recipe.model: merged}
         self._initialize()
-        write_text(self.root / "recipes" / f"{recipe.model}.yaml", _yaml(_written(merged)))
+        for model, written in recipes.items():
+            write_text(self.root / "recipes" / f"{model}.yaml", _yaml(_written(written)))
         write_text(self.root / "params.yaml", _yaml(params))
+
+    def _incomplete(self, pipeline: Any, params: dict[str, Any]) -> dict[str, Recipe]:
+        """The recipes here that lack what a pipeline tracks."""
+        found = {model: self.recipe(model) for model in params["models"]}
+        return {
+            model: recipe
+            for model, recipe in found.items()
+            if recipe and tracking.missing(pipeline, params, model, read_yaml(self.root / "recipes" / f"{model}.yaml"))
+        }
 
     def _initialize(self) -> None:
         self.root.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(Path(__file__).with_name("dvc.yaml"), self.root / "dvc.yaml")
+        shutil.copyfile(_SHIPPED, self.root / "dvc.yaml")
         if not (self.root / ".dvc").is_dir():
             self._dvc("init", "--no-scm", "--quiet")
             for key, value in (("cache.type", "reflink,hardlink,symlink"), ("core.analytics", "false")):
