@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import platform
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from quantlab import rocm
 from quantlab.errors import QuantlabError
@@ -88,20 +89,32 @@ class Device(Frozen):
 
 
 def gpus() -> tuple[Gpu, ...]:
-    """NVIDIA GPUs that CUDA would see, in CUDA's order (by UUID, CUDA_VISIBLE_DEVICES heeded); without any, AMD's."""
+    """NVIDIA GPUs that CUDA would see, in the order of the PCI bus (CUDA_VISIBLE_DEVICES heeded); without any, AMD's.
+
+    CUDA puts the fastest first unless it is told otherwise. This sets CUDA_DEVICE_ORDER=PCI_BUS_ID for this process and
+    those that it starts, whatever it was: CUDA must not have been opened before.
+    """
+    import psutil
     import pynvml
 
+    os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError:
         return _amd_gpus()
     try:
-        driver = str(pynvml.nvmlSystemGetDriverVersion())
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
-        handles.sort(key=lambda h: str(pynvml.nvmlDeviceGetPciInfo(h).busId))
+        driver = str(_told(pynvml.nvmlSystemGetDriverVersion) or "unknown")
+        handles = [_told(pynvml.nvmlDeviceGetHandleByIndex, i) for i in range(_told(pynvml.nvmlDeviceGetCount) or 0)]
+        there = [h for h in handles if h is not None and _told(pynvml.nvmlDeviceGetUUID, h)]  # one that fell off the bus is none
+        there.sort(key=lambda h: str(getattr(_told(pynvml.nvmlDeviceGetPciInfo, h), "busId", "")))
         found = [
-            (str(pynvml.nvmlDeviceGetUUID(h)), str(pynvml.nvmlDeviceGetName(h)), int(pynvml.nvmlDeviceGetMemoryInfo(h).total))
-            for h in handles
+            (
+                str(pynvml.nvmlDeviceGetUUID(h)),
+                str(_told(pynvml.nvmlDeviceGetName, h) or "NVIDIA GPU"),
+                # of a chip that shares the machine's memory (GB10) the driver tells no size
+                int(getattr(_told(pynvml.nvmlDeviceGetMemoryInfo, h), "total", None) or psutil.virtual_memory().total),
+            )
+            for h in there
         ]
     finally:
         pynvml.nvmlShutdown()
@@ -114,6 +127,43 @@ def _amd_gpus() -> tuple[Gpu, ...]:
     found = rocm.gpus()
     order = _visible([gpu.uuid for gpu in found], os.environ.get("HIP_VISIBLE_DEVICES"))
     return tuple(Gpu(index=i, **found[n]._asdict()) for i, n in enumerate(order))
+
+
+def _told(ask: Callable[..., Any], *arguments: Any) -> Any:
+    """NVML's answer, None where this driver or this GPU has none."""
+    import pynvml
+
+    try:
+        return ask(*arguments)
+    except (pynvml.NVMLError, pynvml.NVMLLibraryMismatchError):
+        return None
+
+
+def visible_to(gpus: tuple[int, ...], setting: str | None) -> str:
+    """CUDA_VISIBLE_DEVICES for a process that shall see these alone, by their numbers under the present setting."""
+    visible = [entry.strip() for entry in (setting or "").split(",") if entry.strip()]
+    return ",".join(visible[n] if visible else str(n) for n in gpus)
+
+
+def _shown_a_slice() -> bool:
+    """Whether CUDA_VISIBLE_DEVICES names a slice of a GPU (MIG)."""
+    return any(entry.strip().startswith("MIG-") for entry in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(","))
+
+
+def _is_sliced(uuid: str) -> bool:
+    """Whether a GPU is in MIG mode, in which CUDA only sees a slice of it."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return False
+    try:
+        handle = _told(pynvml.nvmlDeviceGetHandleByUUID, uuid)
+        mode = None if handle is None else _told(pynvml.nvmlDeviceGetMigMode, handle)
+        return mode is not None and mode[0] == pynvml.NVML_DEVICE_MIG_ENABLE
+    finally:
+        pynvml.nvmlShutdown()
 
 
 def _visible(uuids: list[str], setting: str | None) -> list[int]:
@@ -150,15 +200,20 @@ def cores() -> int:
 
 
 def find(device: str = "auto") -> Device:
-    """The device that the user names; auto is the first GPU, else the CPU. Raises QuantlabError where it is not there."""
+    """The device that the user names; auto is the first GPU, else the CPU.
+
+    Raises QuantlabError where it is not there, and for a slice of a GPU (MIG), whose memory and speed are not the GPU's.
+    """
     import psutil
 
     there = gpus()
     if device == "auto":
-        device = "cuda:0" if there else "cpu"
+        device = "cuda:0" if there or _shown_a_slice() else "cpu"
     places = parse_places(device)
     if device == "cuda":
         device = "cuda:0"
+    if places.gpus and (_shown_a_slice() or any(_is_sliced(there[n].uuid) for n in places.gpus if n < len(there))):
+        raise QuantlabError("a slice of a GPU (MIG) is not measured: switch MIG off or name a whole GPU, or use --device cpu")
     absent = [n for n in places.gpus if n >= len(there)]
     if absent:
         have = ", ".join(f"cuda:{g.index} ({g.name})" for g in there) or "no NVIDIA GPU"

@@ -17,11 +17,13 @@ from typing import Any, Literal
 
 from quantlab import methods
 from quantlab.cell import Cell
-from quantlab.device import cores
-from quantlab.errors import CellFailure, QuantlabError
+from quantlab.device import cores, parse_places
+from quantlab.errors import CellFailure, FailureKind, QuantlabError
 from quantlab.measuring.sampler import read_samples, sample_file
 from quantlab.records import RECORDS, Failure, Record, StageName
 from quantlab.results import read_record, record_path, write_record
+
+_LAST_WORDS_BYTES = 2**16
 
 CellStage = Literal["quantize", "measure", "diverge", "evaluate", "sensitivity"]
 RECORD_OF: dict[CellStage, StageName] = {
@@ -38,7 +40,7 @@ def run_isolated(cell: Cell, stage: CellStage, device: str, quiet: bool, **optio
 
     What the cell could not do is in the record's `failure`. Raises QuantlabError for a mistake of the user's.
     """
-    log = log_path(cell, stage)
+    log, log_began = log_path(cell, stage), size_of(log_path(cell, stage))
     record_path(cell.root, cell.model, cell.variant.slug, RECORD_OF[stage]).unlink(missing_ok=True)
     sample_file(cell.root, cell.model, cell.variant.slug).unlink(missing_ok=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -54,7 +56,7 @@ def run_isolated(cell: Cell, stage: CellStage, device: str, quiet: bool, **optio
     record = read_record(record_path(cell.root, cell.model, cell.variant.slug, RECORD_OF[stage]), RECORDS[RECORD_OF[stage]])
     if code == 0 and record is not None:
         return record
-    return record_failure(cell, stage, _death(code, error, log.relative_to(cell.root)))
+    return record_failure(cell, stage, _death(code, error, log.relative_to(cell.root), said_out_of_memory(log, log_began)))
 
 
 def record_failure(cell: Cell, stage: CellStage, failure: Failure) -> Record:
@@ -79,21 +81,36 @@ def log_path(cell: Cell, stage: str) -> Path:
     return cell.root / "logs" / cell.model / cell.variant.slug / f"{stage}.log"
 
 
-def _death(code: int, error: dict[str, Any] | None, log: Path) -> Failure:
+def size_of(file: Path) -> int:
+    """Bytes of a file, 0 where there is none."""
+    return file.stat().st_size if file.exists() else 0
+
+
+def said_out_of_memory(log: Path, began: int) -> bool:
+    """Whether a library's last words, since the log had `began` bytes, were of memory: llama.cpp aborts where CUDA has none left."""
+    if size_of(log) <= began:
+        return False
+    with log.open("rb") as file:
+        file.seek(max(began, size_of(log) - _LAST_WORDS_BYTES))
+        return b"out of memory" in file.read().lower()
+
+
+def _death(code: int, error: dict[str, Any] | None, log: Path, short_of_memory: bool = False) -> Failure:
     if code == -signal.SIGKILL:
         return Failure(
             kind="out_of_memory", reason="the process was killed by the operating system (signal 9), most likely for want of memory"
         )
     if code < 0:
-        return Failure(kind="crashed", reason=f"the process died of {signal.Signals(-code).name}; its output is in {log}")
+        kind: FailureKind = "out_of_memory" if short_of_memory else "crashed"
+        return Failure(kind=kind, reason=f"the process died of {signal.Signals(-code).name}; its output is in {log}")
     what = error["message"] if error else f"the process ended with code {code}"
     return Failure(kind="crashed", reason=f"{what} (traceback in {log})")
 
 
 def environment_of(cell: Cell, stage: CellStage, device: str) -> dict[str, str]:
-    """The child's environment: what the user set comes first."""
+    """The child's environment: what the user set comes first, but for the order of the GPUs, by which they are named."""
     chosen: dict[str, str] = {"TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
-    if device == "cpu":
+    if not parse_places(device).gpus:
         chosen["TORCHDYNAMO_DISABLE"] = "1"  # loading a GPTQ checkpoint otherwise compiles for minutes
         if cores() <= 2:
             chosen["GPTQMODEL_CPU_WORKERS"] = "2"  # with the default its loader asks for more workers than its pool has
@@ -101,7 +118,7 @@ def environment_of(cell: Cell, stage: CellStage, device: str) -> dict[str, str]:
         chosen["HF_HUB_OFFLINE"] = "1"
     if stage == "quantize" and cell.variant.method in methods.names():
         chosen |= methods.load(cell.variant.method).ENV
-    return chosen | dict(os.environ)
+    return chosen | dict(os.environ) | {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
 
 
 def as_failure(error: BaseException) -> CellFailure | None:

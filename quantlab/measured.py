@@ -31,8 +31,8 @@ class GpuUse(Frozen):
     name: str
     tree_bytes: int | None
     """Memory of the measured process tree on it; None where the driver does not tell it (some containers and systems)."""
-    used_bytes: int
-    """Memory in use on the whole device, whoever holds it."""
+    used_bytes: int | None
+    """Memory in use on the whole device, whoever holds it; None where the driver does not tell it."""
 
 
 class Sample(Frozen):
@@ -46,8 +46,14 @@ class Sample(Frozen):
     """Resident memory of the processes added up; pages that they share count more than once."""
     tree_pss_bytes: int | None
     """Proportional set size: shared pages divided by how many processes map them; None where the system has none."""
+    tree_swap_bytes: int | None = None
+    """The tree's share of what is swapped out (SwapPss), which no resident size has in it; None where the system tells none."""
     gpus: tuple[GpuUse, ...] = ()
     """The GPUs that the measurement uses, matched by UUID."""
+    tree_vram_bytes: int | None = None
+    """The tree's memory over its GPUs at one moment; of several looks the highest such sum."""
+    used_vram_bytes: int | None = None
+    """The same of all memory in use on them."""
 
 
 class SampledMemory(Frozen):
@@ -96,21 +102,32 @@ class SampledMemory(Frozen):
     @property
     def peak_vram_bytes(self) -> int | None:
         """Peak of the tree over its GPUs, as the driver sees it; None without a GPU or where the driver does not tell."""
-        parts = [gpu.tree_bytes for gpu in self.peak.gpus if gpu.tree_bytes is not None]
-        return sum(parts) if parts and len(parts) == len(self.peak.gpus) else None
+        parts = [gpu.tree_bytes for gpu in self.peak.gpus]
+        if not parts or None in parts:
+            return None
+        # of several GPUs each one's peak has its own moment, and their sum was never held
+        return parts[0] if len(parts) == 1 else self.peak.tree_vram_bytes
 
     @property
     def peak_vram_above_empty_bytes(self) -> int | None:
-        """The same above the empty engine process, whose device context alone takes hundreds of megabytes."""
-        empty = [gpu.tree_bytes or 0 for gpu in self.empty.gpus] if self.empty else []
-        return None if self.peak_vram_bytes is None or not empty else self.peak_vram_bytes - sum(empty)
+        """The same above the empty engine process, whose device context alone takes hundreds of megabytes.
+
+        None where the empty process had opened no GPU: its context would count as the model's.
+        """
+        empty = [gpu.tree_bytes for gpu in self.empty.gpus if gpu.tree_bytes] if self.empty else []
+        if self.peak_vram_bytes is None or not empty or len(empty) < len(self.peak.gpus):
+            return None
+        return self.peak_vram_bytes - sum(empty)
 
     @property
     def device_change_bytes(self) -> int | None:
         """Highest memory in use on the GPUs less what was in use before the process began; None without a GPU."""
         if self.before is None or not self.before.gpus:
             return None
-        return sum(gpu.used_bytes for gpu in self.peak.gpus) - sum(gpu.used_bytes for gpu in self.before.gpus)
+        before = [gpu.used_bytes for gpu in self.before.gpus]
+        peak = self.peak.gpus[0].used_bytes if len(self.peak.gpus) == 1 else self.peak.used_vram_bytes
+        known = [size for size in before if size is not None]
+        return None if peak is None or len(known) < len(before) else peak - sum(known)
 
 
 class GpuCondition(Frozen):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from quantlab import device
@@ -92,3 +94,17 @@ def test_amd_gpus_are_there_where_no_nvidia_driver_is(monkeypatch: pytest.Monkey
 def test_without_a_driver_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("quantlab.rocm._api", lambda: None)
     assert device._amd_gpus() == ()
+
+
+def test_a_slice_of_a_gpu_is_refused_and_never_replaced_by_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "gpus", lambda: ())
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-1c4d9b1e")
+    with pytest.raises(QuantlabError, match="MIG"):
+        find()
+    assert find("cpu").device == "cpu"
+
+
+def test_cuda_is_told_the_order_in_which_the_gpus_are_numbered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
+    device.gpus()
+    assert os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"

@@ -8,6 +8,23 @@ from typing import Any, NamedTuple
 from quantlab.caches import BITS_PER_VALUE
 from quantlab.records import Roofline
 
+_ODD = (
+    "kv_lora_rank",
+    "num_kv_shared_layers",
+    "layers_block_type",
+    "block_types",
+    "hybrid_override_pattern",
+    "attn_layer_period",
+    "attn_layer_indices",
+    "full_attn_idxs",
+    "full_attention_interval",
+    "attn_type_list",
+    "lru_width",
+    "state_size",
+)
+_RECURRENT = ("mamba_", "ssm_", "linear_num_", "linear_key_", "linear_attn", "linear_conv")
+"""Keys of hybrids' configurations, which need not name their layers' types."""
+
 
 class WeightReads(NamedTuple):
     """Stored bytes of the weights that a decode reads, in two kinds."""
@@ -20,10 +37,15 @@ class WeightReads(NamedTuple):
     experts: int = 0
     experts_per_token: int = 0
 
-    def per_step(self, batch: int) -> int:
-        """Bytes of one step with `batch` sequences, whose tokens choose their experts independently."""
-        if not self.experts:
+    def per_step(self, batch: int) -> int | None:
+        """Bytes of one step with `batch` sequences, whose tokens choose their experts independently.
+
+        None where there are experts, but not how many of how many a token uses.
+        """
+        if not self.expert_bytes:
             return self.always_bytes
+        if not self.experts or not self.experts_per_token:
+            return None
         touched = 1 - (1 - self.experts_per_token / self.experts) ** batch
         return self.always_bytes + round(self.expert_bytes * touched)
 
@@ -38,13 +60,14 @@ def ceiling(batch: int, weights: int, cache: int, bytes_per_second: float, reach
 def kv_cache_bytes(config: Mapping[str, Any], tokens: int, batch: int, cache_dtype: str) -> int | None:
     """2 × layers × key-value heads × head width × tokens × batch × bytes of a value.
 
-    `config` is the model's config.json. None where that is not the whole truth: linear or sliding-window layers, latent
-    attention, layers that share a cache, or a cache type that keeps some tokens in another one.
+    `config` is the model's config.json. None where that is not the whole truth: linear, recurrent or sliding-window layers,
+    latent attention, layers that share a cache, or a cache type that keeps some tokens in another one.
     """
     text = config.get("text_config") or config
     layers, heads, hidden = (text.get(key) for key in ("num_hidden_layers", "num_attention_heads", "hidden_size"))
     kinds = set(text.get("layer_types") or ["full_attention"])
-    odd = kinds != {"full_attention"} or text.get("sliding_window") or text.get("kv_lora_rank") or text.get("num_kv_shared_layers")
+    windowed = text.get("sliding_window") and text.get("use_sliding_window", True)
+    odd = kinds != {"full_attention"} or windowed or any(text.get(key) for key in _ODD) or any(k.startswith(_RECURRENT) for k in text)
     bits = BITS_PER_VALUE.get(cache_dtype)
     if odd or bits is None or not (layers and heads and hidden):
         return None

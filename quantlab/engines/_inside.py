@@ -53,7 +53,8 @@ def _version(name: str) -> str:
 def reads_of(model: Any) -> WeightReads:
     """Stored bytes of the weights that a decode reads, by the tensors that are loaded."""
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
-    skipped = set() if head is None or head.weight is embedding.weight else {id(embedding.weight)}
+    # a quantized head may keep its weight under another name, and then it is not the embedding's
+    skipped = set() if head is None or getattr(head, "weight", None) is embedding.weight else {id(embedding.weight)}
     always, experts, seen = 0, 0, set[int]()
     for name, tensor in tensors(model):
         storage = tensor.untyped_storage()

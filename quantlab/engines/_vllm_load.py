@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from quantlab.device import Places, parse_places
+from quantlab.device import Places, parse_places, visible_to
 from quantlab.errors import CellFailure
 
 INSTALL = "pip install vllm==0.33.0"
@@ -32,8 +32,10 @@ def gpus_only(device: str) -> Places:
     return places
 
 
-def load(weights: Path, tokenizer: Path, places: Places, trust_remote_code: bool) -> Any:
+def load(weights: Path, tokenizer: Path, places: Places, trust_remote_code: bool, cache: str | None = None) -> Any:
     """vLLM's LLM: one sequence never helps another (no prefix cache), safetensors only, everything in this process."""
+    if cache not in (None, "fp8"):
+        raise CellFailure("unsupported", f"vLLM has no {cache} cache here: use fp8, leave it out, or use the transformers engine")
     # The engine's core in a process of its own would hide the workers, and its memory from this process.
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
@@ -55,6 +57,7 @@ def load(weights: Path, tokenizer: Path, places: Places, trust_remote_code: bool
             max_logprobs=-1,
             enable_prefix_caching=False,
             async_scheduling=False,
+            **({"kv_cache_dtype": cache} if cache else {}),
         )
     except ValueError as error:  # vLLM's word for a method, a model or a size that it does not take
         text = " ".join(str(error).split())[:300]
@@ -65,4 +68,4 @@ def show_only(gpus: tuple[int, ...]) -> None:
     """Let vLLM see the GPUs that were asked for and no other: it takes the first ones that it sees."""
     visible = [entry for entry in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if entry]
     if gpus != tuple(range(len(gpus))) or visible[len(gpus) :]:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(visible[n] if visible else str(n) for n in gpus)
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible_to(gpus, os.environ.get("CUDA_VISIBLE_DEVICES"))

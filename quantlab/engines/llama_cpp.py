@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from quantlab.analysis.roofline import WeightReads
 from quantlab.caches import is_quantized
-from quantlab.device import cores, find
+from quantlab.device import cores, find, parse_places
 from quantlab.engines import EngineMemory
 from quantlab.gguf.header import StoredTensor, stored_tensors, tensor_types
 from quantlab.gguf.library import Batch, Context, Model
@@ -74,7 +74,7 @@ class LlamaCppEngine:
         self._lm: Any = None
         self._decode_tokens = 0
         self.device = find(device).name
-        self.threads = cores() if device == "cpu" else None
+        self.threads = None if parse_places(device).gpus else cores()
         self.dtype = _dtype(file, device, cache)
         self.kernel = _kernel(self._model)
         self.cache_dtype, self.context_tokens = cache, self._model.trained_context
@@ -170,7 +170,7 @@ def _reads(tensors: list[StoredTensor], used: str | None) -> WeightReads:
 
 def _dtype(file: Path, device: str, cache: str) -> str:
     """What llama.cpp computes in: between layers always float32."""
-    quantized = device == "cpu" and not all(is_plain(kind) for kind in tensor_types(file))
+    quantized = not parse_places(device).gpus and not all(is_plain(kind) for kind in tensor_types(file))
     inside = " (8-bit activations inside quantized products)" if quantized else ""
     held = "float16" if cache == "f16" else f"{cache}{' (flash attention)' if is_quantized(cache) else ''}"
     return f"float32{inside}, {held} cache"

@@ -127,6 +127,14 @@ class TransformersEngine:
             self._cache, self._next = out.past_key_values, _greedy(out.logits)
         self._synchronize()
 
+    def drop_cache(self) -> None:
+        """Give the last run's cache back to the device, so that the next run's peaks are its own."""
+        import torch
+
+        self._cache = self._next = None
+        if self._torch_device.type == "cuda":
+            torch.cuda.empty_cache()
+
     def decode(self, tokens: int) -> None:
         import torch
 
@@ -198,6 +206,8 @@ def _greedy(logits: Any) -> Any:
 
 def _load_gptqmodel(weights: Path, device: str, trust_remote_code: bool) -> Any:
     """GPTQModel's row-scaled FP8 does not reload through plain transformers."""
+    if parse_places(device).several:
+        raise CellFailure("unsupported", f"GPTQModel loads its FP8 checkpoints on one device, not over {device}")
     from gptqmodel import GPTQModel
 
     return GPTQModel.load(str(weights), device=device, trust_remote_code=trust_remote_code).model

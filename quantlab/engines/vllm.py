@@ -48,7 +48,8 @@ def imports(checkpoint: Checkpoint) -> tuple[str, ...]:
 def open_checkpoint(checkpoint: Checkpoint, device: str, dense: bool = False) -> VllmEngine:
     """Load a checkpoint; `dense` means nothing here. Raises CellFailure where it cannot run."""
     checkpoint.require_weights()
-    return VllmEngine(checkpoint.weights, checkpoint.tokenizer, device, checkpoint.manifest.trust_remote_code)
+    manifest = checkpoint.manifest
+    return VllmEngine(checkpoint.weights, checkpoint.tokenizer, device, manifest.trust_remote_code, manifest.settings.get("cache"))
 
 
 class VllmEngine:
@@ -58,11 +59,13 @@ class VllmEngine:
     dense = False
     threads = None
 
-    def __init__(self, weights: Path, tokenizer: Path, device: str, trust_remote_code: bool = False) -> None:
+    def __init__(self, weights: Path, tokenizer: Path, device: str, trust_remote_code: bool = False, cache: str | None = None) -> None:
         places = gpus_only(device)
+        self.parallel = len(places.gpus)
+        """GPUs that read their part of the weights at the same time."""
         self.device = f"{len(places.gpus)} GPU of {device}" if len(places.gpus) > 1 else device
         self._weights, self._tokenizer, self._trust = weights, tokenizer, trust_remote_code
-        self._llm = load(weights, tokenizer, places, trust_remote_code)
+        self._llm = load(weights, tokenizer, places, trust_remote_code, cache)
         config = self._llm.llm_engine.vllm_config
         self._cache = config.cache_config
         self.dtype = str(config.model_config.dtype).removeprefix("torch.")

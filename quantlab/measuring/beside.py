@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import NamedTuple
 
 from quantlab.cell import Cell
@@ -44,7 +46,10 @@ def fit_together(other: Cell, seen: SampledMemory | None, weights_bytes: int, de
     gpu = bool(device.places.gpus)
     peak = seen.peak_vram_bytes if gpu else (seen.peak.tree_pss_bytes or seen.peak.tree_rss_bytes)
     if peak is None:
-        peak = sum(use.used_bytes for use in seen.peak.gpus)
+        used = [use.used_bytes for use in seen.peak.gpus]
+        if not used or None in used:
+            return False
+        peak = sum(size for size in used if size is not None)
     needed = 1.1 * (other.checkpoint().disk_bytes + max(peak - weights_bytes, 0))
     return needed <= _free_bytes(device)
 
@@ -54,4 +59,29 @@ def _free_bytes(device: Device) -> int:
 
     if device.places.gpus:
         return sum(free_vram_bytes(device.places.gpus).values())
-    return int(psutil.virtual_memory().available)
+    return min([int(psutil.virtual_memory().available), *group_free_bytes()])
+
+
+def group_free_bytes(root: Path = Path("/")) -> list[int]:
+    """What the limits of this process's control group and of those above it (version 2) leave; [] without a limit.
+
+    Pages of files that are in no use (`inactive_file`) count as free, as the kernel drops them first.
+    """
+    said = root / "proc/self/cgroup"
+    lines = said.read_text().splitlines() if said.exists() else []
+    group = next((line.removeprefix("0::/") for line in lines if line.startswith("0::/")), None)
+    if group is None:
+        return []
+    top = root / "sys/fs/cgroup"
+    here = top / group
+    folders = [folder for folder in (here, *here.parents) if folder == top or top in folder.parents]
+    return [size for folder in folders if (size := _left(folder)) is not None]
+
+
+def _left(group: Path) -> int | None:
+    try:
+        limit, used = (group / "memory.max").read_text().strip(), int((group / "memory.current").read_text())
+        idle = re.search(r"^inactive_file (\d+)$", (group / "memory.stat").read_text(), re.M)
+    except OSError:
+        return None
+    return None if limit == "max" else max(int(limit) - used + (int(idle[1]) if idle else 0), 0)

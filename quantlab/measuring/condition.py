@@ -29,9 +29,13 @@ _REASONS = {  # nvml.h, nvmlClocksEventReason*
 }
 
 
-def conditions(device: Device) -> Conditions:
-    """Now."""
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+def load_average() -> float | None:
+    """Of the last minute; to be read before a measurement begins, which would be in it."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+
+
+def conditions(device: Device, load: float | None = None) -> Conditions:
+    """Now, with a load average that was read earlier."""
     return Conditions(cpu_mhz=cpu_mhz(), load_average=load, gpus=tuple(_gpu(gpu.uuid, gpu.name) for gpu in device.used_gpus))
 
 
@@ -53,13 +57,16 @@ def _gpu(uuid: str, name: str) -> GpuCondition:
         return GpuCondition(uuid=uuid, name=name)
     import pynvml
 
-    pynvml.nvmlInit()
-    handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
+    try:
+        pynvml.nvmlInit()
+        handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
+    except pynvml.NVMLError:
+        return GpuCondition(uuid=uuid, name=name)
 
     def ask(function: Callable[..., Any], *arguments: Any) -> Any:
         try:
             return function(handle, *arguments)
-        except pynvml.NVMLError:
+        except (pynvml.NVMLError, pynvml.NVMLLibraryMismatchError):
             return None
 
     mask = ask(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons) or 0
@@ -77,11 +84,14 @@ def _gpu(uuid: str, name: str) -> GpuCondition:
 
 
 def busy(before: Conditions, cores: int) -> list[str]:
-    """A sentence where more ran on the machine than the measurement itself, which takes each processor once."""
+    """A sentence where more ran on the machine in the minute before the measurement than it has processors for."""
     load = before.load_average
     if load is None or load <= _BUSY * cores:
         return []
-    return [f"The machine was busy with other work: a load average of {load:.1f} on {cores} processors. Its timings are too slow."]
+    return [
+        f"The machine was busy in the minute before the measurement: a load average of {load:.1f} on {cores} processors, an earlier "
+        "stage's own work included. If that went on, its timings are too slow."
+    ]
 
 
 def moved(before: Conditions, after: Conditions) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -11,8 +12,10 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from quantlab.cell import Cell
+from quantlab.device import parse_places, visible_to
 from quantlab.errors import CellFailure, FailureKind, QuantlabError
-from quantlab.isolation import log_path
+from quantlab.isolation import log_path, said_out_of_memory, size_of
+from quantlab.measuring.sampler import Sampler
 
 
 class WorkerDied(CellFailure):
@@ -42,31 +45,49 @@ class Worker:
     def __init__(self, cell: Cell, engine: str, device: str) -> None:
         self.cell, self.engine = cell, engine
         self._log = log_path(cell, "measure")
+        self._environment, device = _environment(engine, device)
         job = {"root": str(cell.root), "model": cell.model, "variant": cell.variant.slug, "engine": engine, "device": device}
         self._job = json.dumps(job | {"log": str(self._log)})
         self.about: dict[str, Any] = {}
         self.last: Workload | None = None
+        self.sampler: Sampler | None = None
+        """Who watches it; told of a new process that is started during the timed repeats."""
+        self._loaded = self._broken = False
 
     def __enter__(self) -> Worker:
         self._start()
         return self
 
     def revive(self) -> None:
-        """Load the checkpoint again in a new process where the process died. Raises CellFailure where that fails."""
-        if self._process.poll() is not None:
+        """Load the checkpoint again in a new process where this one is not fit for work. Raises CellFailure where that fails."""
+        if not self.fit:
             self.restart()
+            if self.sampler:
+                self.sampler.watch(self.pid, "timed repeats")
             self.open_device()
             self.load()
 
+    @property
+    def fit(self) -> bool:
+        """Whether the process lives, holds the checkpoint, and met no error that may have left its device unusable."""
+        return self._loaded and not self._broken and self._process.poll() is None
+
+    def last_words(self) -> str | None:
+        """What the sampler last saw of the process, None where nobody watches it."""
+        seen = self.sampler.so_far() if self.sampler else None
+        return seen.last_words if seen else None
+
     def restart(self) -> None:
-        """A new process with nothing loaded, for the one that died."""
+        """A new process with nothing loaded, for one that died or is of no more use."""
         self.close()
         self.last = None
         self._start()
 
     def _start(self) -> None:
+        self._loaded = self._broken = False
+        self._log_began = size_of(self._log)
         command = [sys.executable, "-m", "quantlab.measuring.worker", self._job]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=self._environment)
 
     @property
     def pid(self) -> int:
@@ -78,7 +99,12 @@ class Worker:
     def load(self) -> dict[str, Any]:
         """Raises CellFailure where the checkpoint does not load here."""
         self.about = self._ask(do="load")
+        self._loaded = True
         return self.about
+
+    def clear(self) -> None:
+        """Drop the last run's cache and begin to count peaks."""
+        self._ask(do="clear")
 
     def prefill(self, work: Workload) -> dict[str, Any]:
         self.last = work
@@ -106,6 +132,7 @@ class Worker:
         if "usage" in found:
             raise QuantlabError(found["usage"])
         if "bug" in found:
+            self._broken = True  # an error of CUDA stays with its process
             raise CellFailure("crashed", f"{found['bug']} (traceback in {self._log.relative_to(self.cell.root)})")
         if "failure" in found:
             raise CellFailure(found["failure"]["kind"], found["failure"]["reason"])
@@ -113,7 +140,8 @@ class Worker:
 
     def _death(self) -> WorkerDied:
         code = self._process.wait()
-        kind: FailureKind = "out_of_memory" if code == -signal.SIGKILL else "crashed"
+        short = code == -signal.SIGKILL or said_out_of_memory(self._log, self._log_began)
+        kind: FailureKind = "out_of_memory" if short else "crashed"
         if code == -signal.SIGKILL:
             return WorkerDied(kind, "the process was killed by the operating system (signal 9), most likely for want of memory")
         how = f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
@@ -133,3 +161,13 @@ class Worker:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+
+def _environment(engine: str, device: str) -> tuple[dict[str, str], str]:
+    """The worker's environment and what the device is called in it: vLLM takes the first GPUs that it sees, so it sees no others."""
+    ours = dict(os.environ) | {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    gpus = parse_places(device).gpus
+    if engine != "vllm" or not gpus or device != "cuda:" + ",".join(map(str, gpus)):
+        return ours, device
+    seen = {"CUDA_VISIBLE_DEVICES": visible_to(gpus, ours.get("CUDA_VISIBLE_DEVICES"))}
+    return ours | seen, "cuda:" + ",".join(map(str, range(len(gpus))))

@@ -48,13 +48,19 @@ def meter(device: Device, rapl: Path = _RAPL) -> Meter:
         return Meter((), reason="energy counters of AMD GPUs are not read")
     if device.used_gpus:
         return _nvml([gpu.uuid for gpu in device.used_gpus])
-    packages = sorted(path for path in rapl.glob("intel-rapl:*") if path.name.count(":") == 1)
+    # `psys` stands beside the packages and counts them once more
+    packages = sorted(path for path in rapl.glob("intel-rapl:*") if path.name.count(":") == 1 and _name(path).startswith("package"))
     if not packages:
         return Meter((), reason="this machine shows no energy counters (no RAPL in /sys/class/powercap, as in most virtual machines)")
     try:
         return Meter(tuple(map(_package, packages)), source="RAPL, processor packages without the memory")
     except PermissionError:
         return Meter((), reason="the processor's energy counters (RAPL) may only be read by root here")
+
+
+def _name(path: Path) -> str:
+    name = path / "name"
+    return name.read_text().strip() if name.exists() else ""
 
 
 def _package(path: Path) -> Counter:
@@ -67,10 +73,10 @@ def _package(path: Path) -> Counter:
 def _nvml(uuids: list[str]) -> Meter:
     import pynvml
 
-    pynvml.nvmlInit()
-    handles = [pynvml.nvmlDeviceGetHandleByUUID(uuid) for uuid in uuids]
-    counters = tuple(Counter(partial(_gpu_joules, handle)) for handle in handles)
     try:
+        pynvml.nvmlInit()
+        handles = [pynvml.nvmlDeviceGetHandleByUUID(uuid) for uuid in uuids]
+        counters = tuple(Counter(partial(_gpu_joules, handle)) for handle in handles)
         for counter in counters:
             counter.read()
     except pynvml.NVMLError as error:

@@ -39,14 +39,21 @@ def open_and_load(worker: Worker, sampler: Sampler, again: str = "") -> int:
 
 
 def hold(worker: Worker, sampler: Sampler, works: list[Workload], step: Step) -> list[Held]:
-    """Run each workload once. A process that dies is started again for the rest. Raises CellFailure where that fails."""
-    found = []
+    """Run each workload once. A process that dies or is of no more use is started again for the rest.
+
+    Where the checkpoint does not load again, what was found stays, and the rest has that for its failure.
+    """
+    found: list[Held] = []
     for work in works:
         found.append(_hold(worker, sampler, work))
-        if found[-1].died_in and work != works[-1]:
-            worker.restart()
-            open_and_load(worker, sampler, " again")
         step.advance()
+        if not worker.fit and work != works[-1]:
+            try:
+                worker.restart()
+                open_and_load(worker, sampler, " again")
+            except CellFailure as error:
+                reason = f"not run: the checkpoint did not load again after {work.label} had failed: {error.reason}"
+                return found + [Held(rest, failure=Failure(kind=error.kind, reason=reason)) for rest in works[len(found) :]]
     return found
 
 
@@ -57,6 +64,7 @@ def _hold(worker: Worker, sampler: Sampler, work: Workload) -> Held:
         return Held(work, failure=Failure(kind="unsupported", reason=reason))
     label = f"prefill {work.label}"
     try:
+        worker.clear()
         sampler.step(label)
         worker.prefill(work)
         label = f"decode {work.label}"

@@ -121,4 +121,8 @@ def _roofline(point: SpeedPoint, rate: Median | None, ceilings: Ceilings, about:
     whole = point.kv_cache_formula_bytes if point.kv_cache_formula_bytes is not None else point.kv_cache_bytes or 0
     cache = round(whole * (tokens - point.decode_tokens / 2) / tokens) + (point.state_bytes or 0)
     weights = WeightReads(**about["reads"]).per_step(point.batch)
-    return ceiling(point.batch, weights, cache, ceilings.bandwidth.measured_bytes_per_second, rate.value if rate else None)
+    if weights is None:
+        return None
+    # the parts of a model that is split by tensors are read by all GPUs at once; of one split by layers one after the other
+    bandwidth = ceilings.bandwidth.measured_bytes_per_second * about.get("parallel", 1)
+    return ceiling(point.batch, weights, cache, bandwidth, rate.value if rate else None)

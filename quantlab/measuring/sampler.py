@@ -6,6 +6,7 @@ import contextlib
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +16,8 @@ from pydantic import ValidationError
 
 from quantlab.measured import Sample, SampledMemory
 
+_READS, _READ_AGAIN_SECONDS = 5, 0.02
+
 
 def sample_file(root: Path, model: str, variant: str) -> Path:
     """Where a cell's samples lie while it is measured, outside what DVC deletes."""
@@ -22,11 +25,18 @@ def sample_file(root: Path, model: str, variant: str) -> Path:
 
 
 def read_samples(file: Path) -> SampledMemory | None:
-    """What a sampling process wrote, also of a measurement that was killed; None where it saw nothing."""
-    try:
-        return SampledMemory.model_validate_json(file.read_text(encoding="utf-8").partition("\n")[0])
-    except (FileNotFoundError, ValidationError):
-        return None
+    """What a sampling process wrote, also of a measurement that was killed; None where it saw nothing.
+
+    It is read while it may be written: half of a line is no JSON, and is read again.
+    """
+    for _ in range(_READS):
+        try:
+            return SampledMemory.model_validate_json(file.read_text(encoding="utf-8").partition("\n")[0])
+        except FileNotFoundError:
+            return None
+        except (ValidationError, UnicodeDecodeError):
+            time.sleep(_READ_AGAIN_SECONDS)
+    return None
 
 
 class Sampler:
@@ -54,6 +64,10 @@ class Sampler:
     def keep(self, name: str) -> None:
         """Take one full look now and keep it under a name: `empty` or `loaded`."""
         self._looks[name] = self._look()
+
+    def so_far(self) -> SampledMemory | None:
+        """What was seen until now, None where nothing was."""
+        return read_samples(self._file)
 
     def _look(self) -> Sample | None:
         answer = self._tell(look=True)

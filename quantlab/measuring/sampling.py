@@ -26,6 +26,8 @@ INTERVAL_SECONDS = 0.01
 GLANCE_SECONDS = 1.0
 _SHARE = 0.1
 """Of the time that reading one costly quantity may take."""
+_OWN_PEAKS = ("tree_pss_bytes", "tree_swap_bytes", "tree_vram_bytes", "used_vram_bytes")
+"""Quantities whose peak is at a moment of its own."""
 
 
 class _Costly:
@@ -43,6 +45,19 @@ class _Costly:
         self.times.append(began)
 
 
+class _MedianGap:
+    """The median of the gaps between looks, computed anew where there are a tenth more of them: every look would pay for all."""
+
+    def __init__(self) -> None:
+        self._known = 0
+        self._value: float | None = None
+
+    def of(self, times: list[float], final: bool) -> float | None:
+        if final or len(times) > 1.1 * self._known:
+            self._known, self._value = len(times), _median_gap(times)
+        return self._value
+
+
 class Watch:
     """All that was seen so far."""
 
@@ -56,6 +71,7 @@ class Watch:
         self._pss, self._family = _Costly(INTERVAL_SECONDS), _Costly(0.1)
         self._pids: list[int] = []
         self._times: list[float] = []
+        self._gap, self._pss_gap = _MedianGap(), _MedianGap()
 
     def look(self, full: bool = False) -> dict[str, Any]:
         """Look once; `full` reads the costly quantities whatever they take."""
@@ -63,29 +79,31 @@ class Watch:
         if full or self._family.ready(now):
             self._pids = _tree(self.pid)
             self._family.took(now)
-        pss = None
+        pss = swap = None
         if full or self._pss.ready(time.monotonic()):
             began = time.monotonic()
-            pss = _pss_bytes(self._pids)
+            pss, swap = _pss_bytes(self._pids)
             self._pss.took(began)
-        sample = {"step": self.step, "seconds": now - self.began, "tree_rss_bytes": _rss_bytes(self._pids), "tree_pss_bytes": pss}
-        sample["gpus"] = self.gpus.look(self._pids)
+        sample: dict[str, Any] = {"step": self.step, "seconds": now - self.began, "tree_rss_bytes": _rss_bytes(self._pids)}
+        sample |= {"tree_pss_bytes": pss, "tree_swap_bytes": swap, "gpus": self.gpus.look(self._pids)}
+        sample |= {"tree_vram_bytes": _sum(sample["gpus"], "tree_bytes"), "used_vram_bytes": _sum(sample["gpus"], "used_bytes")}
         if not self.glance:
             self._times.append(now)
         if sample["tree_rss_bytes"] or self.pid is None:  # a tree that is gone holds nothing, and its last look stays
-            self.last = sample if pss is not None or not self.last else sample | {"tree_pss_bytes": self.last["tree_pss_bytes"]}
+            kept = {key: self.last[key] for key in ("tree_pss_bytes", "tree_swap_bytes")} if pss is None and self.last else {}
+            self.last = sample | kept
             if not self.glance:
                 self.peak = _highest(self.peak, sample)
                 self.steps[self.step] = _highest(self.steps.get(self.step, {}), sample)
         return sample
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self, final: bool = False) -> dict[str, Any]:
         """As `quantlab.measured.SampledMemory` has it, without the looks that the parent asked for."""
         steps = [step for name, step in self.steps.items() if name != "before"]
         return {
             "asked_interval_seconds": INTERVAL_SECONDS,
-            "interval_seconds": _median_gap(self._times),
-            "pss_interval_seconds": _median_gap(self._pss.times),
+            "interval_seconds": self._gap.of(self._times, final),
+            "pss_interval_seconds": self._pss_gap.of(self._pss.times, final),
             "samples": len(self._times),
             "peak": self.peak,
             "steps": steps,
@@ -98,14 +116,18 @@ def _highest(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
     if not one:
         return other
     first = one if one["tree_rss_bytes"] >= other["tree_rss_bytes"] else other
-    pss = [s["tree_pss_bytes"] for s in (one, other) if s["tree_pss_bytes"] is not None]
-    gpus = [_fuller(a, b) for a, b in zip(one["gpus"], other["gpus"], strict=True)]
-    return first | {"tree_pss_bytes": max(pss, default=None), "gpus": gpus}
+    gpus = [a | _higher(a, b, "used_bytes", "tree_bytes") for a, b in zip(one["gpus"], other["gpus"], strict=True)]
+    return first | _higher(one, other, *_OWN_PEAKS) | {"gpus": gpus}
 
 
-def _fuller(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    trees = [use["tree_bytes"] for use in (one, other) if use["tree_bytes"] is not None]
-    return one | {"used_bytes": max(one["used_bytes"], other["used_bytes"]), "tree_bytes": max(trees, default=None)}
+def _higher(one: dict[str, Any], other: dict[str, Any], *keys: str) -> dict[str, Any]:
+    return {key: max((use[key] for use in (one, other) if use[key] is not None), default=None) for key in keys}
+
+
+def _sum(uses: list[dict[str, Any]], key: str) -> int | None:
+    """Over the GPUs at this moment: of those that the driver tells, None where it tells none."""
+    known = [use[key] for use in uses if use[key] is not None]
+    return sum(known) if known else None
 
 
 def _median_gap(times: list[float]) -> float | None:
@@ -132,16 +154,22 @@ def _rss_bytes(pids: list[int]) -> int:
     return total
 
 
-def _pss_bytes(pids: list[int]) -> int | None:
-    """None where the system tells no proportional sizes."""
-    found = []
+def _pss_bytes(pids: list[int]) -> tuple[int | None, int | None]:
+    """Proportional sizes in memory and swapped out; None where the system tells none, or not of every process."""
+    held: dict[str, list[int]] = {"Pss:": [], "SwapPss:": []}
     for pid in pids:
         try:
             text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it ended since the tree was read
         except OSError:
-            continue
-        found += [int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith("Pss:")]
-    return sum(found) if found else None
+            return None, None
+        for line in text.splitlines():
+            name, *rest = line.split()
+            if name in held:
+                held[name].append(int(rest[0]) * 1024)
+    pss, swap = (sum(sizes) if sizes else None for sizes in held.values())
+    return pss, swap
 
 
 def _obey(watch: Watch, line: str) -> None:
@@ -154,9 +182,9 @@ def _obey(watch: Watch, line: str) -> None:
     print(json.dumps(watch.look(full=True)) if said.get("look") else "", flush=True)
 
 
-def _write(handle: int, watch: Watch) -> None:
-    """One line over the last one: the reader takes the first line, and never half of one."""
-    data = (json.dumps(watch.summary()) + "\n").encode()
+def _write(handle: int, watch: Watch, final: bool = False) -> None:
+    """One line over the last one: the reader takes the first line."""
+    data = (json.dumps(watch.summary(final)) + "\n").encode()
     os.pwrite(handle, data, 0)
 
 
@@ -177,7 +205,7 @@ def main(file: Path, uuids: list[str]) -> None:
             *lines, pending = (pending + chunk).split(b"\n")
             for line in lines:
                 _obey(watch, line.decode())
-    _write(handle, watch)
+    _write(handle, watch, final=True)
     os.close(handle)
 
 

@@ -10,13 +10,15 @@ import time
 from typing import NamedTuple
 
 from quantlab.errors import CellFailure
-from quantlab.measuring.driver import Worker, Workload
+from quantlab.measuring.driver import Worker, WorkerDied, Workload
 from quantlab.measuring.energy import Meter
 from quantlab.progress import Step
 from quantlab.records import Failure
 
 _PAUSE_SECONDS = 0.02
 """Threads of the other process spin for some milliseconds after their last work."""
+LEAST_SECONDS = 1.0
+"""Energy counters move in steps of 20 to 100 ms: below it, the steps are more than a few percent of what is read."""
 
 
 class Timing(NamedTuple):
@@ -29,18 +31,33 @@ class Timing(NamedTuple):
 
 
 class Timings(NamedTuple):
-    """All repeats of one workload by one process, in the order taken, or why there are none."""
+    """All repeats of one workload by one process, in the order taken, and why there are no more of them."""
 
     work: Workload
     repeats: tuple[Timing, ...] = ()
     failure: Failure | None = None
+    died_in: str | None = None
 
     def joules_per_token(self, decode: bool) -> float | None:
-        """Over all repeats; None without a counter."""
+        """Over all repeats; None without a counter, and where its steps would be a part of the result."""
         used = [t.decode_joules if decode else t.prefill_joules for t in self.repeats]
         known = [joules for joules in used if joules is not None]
+        if self.seconds(decode) < LEAST_SECONDS:
+            return None
         tokens = self.work.batch * (self.work.decode if decode else self.work.length) * len(used)
         return sum(known) / tokens if known and len(known) == len(used) else None
+
+    def seconds(self, decode: bool) -> float:
+        """Of all repeats together."""
+        return sum(t.decode_seconds if decode else t.prefill_seconds for t in self.repeats)
+
+
+class _Failed(NamedTuple):
+    failure: Failure | None = None
+    died_in: str | None = None
+
+
+_NO_FAILURE = _Failed()
 
 
 class Turns(NamedTuple):
@@ -51,32 +68,43 @@ class Turns(NamedTuple):
 
 
 def alternate(ours: Worker, theirs: Worker | None, work: Workload, repeats: int, meter: Meter, step: Step) -> Turns:
-    """Warm both up where their last run was another workload, then take turns. What fails of theirs stops theirs alone."""
+    """Warm both up where their last run was another workload, then take turns. What fails of theirs stops theirs alone.
+
+    Repeats that were taken before a failure stay.
+    """
     mine: list[Timing] = []
     others: list[Timing] = []
-    their_failure: Failure | None = None
+    failed = theirs_failed = _NO_FAILURE
     try:
         ours.warm_up(work)
     except CellFailure as error:
-        return Turns(Timings(work, failure=Failure.of(error)))
+        return Turns(Timings(work, (), *_what_failed(ours, work, error)))
     if theirs is not None:
         try:
             theirs.warm_up(work)
         except CellFailure as error:
-            their_failure = Failure.of(error)
+            theirs_failed = _what_failed(theirs, work, error)
     for _ in range(repeats):
         try:
             mine.append(timed(ours, work, meter))
         except CellFailure as error:
-            return Turns(Timings(work, failure=Failure.of(error)))
-        if theirs is not None and their_failure is None:
+            failed = _what_failed(ours, work, error)
+            break
+        if theirs is not None and theirs_failed.failure is None:
             try:
                 others.append(timed(theirs, work, meter))
             except CellFailure as error:
-                their_failure = Failure.of(error)
+                theirs_failed = _what_failed(theirs, work, error)
         step.advance()
-    kept = tuple(others) if their_failure is None else ()
-    return Turns(Timings(work, tuple(mine)), None if theirs is None else Timings(work, kept, their_failure))
+    return Turns(Timings(work, tuple(mine), *failed), Timings(work, tuple(others), *theirs_failed) if theirs is not None and mine else None)
+
+
+def _what_failed(worker: Worker, work: Workload, error: CellFailure) -> _Failed:
+    """With what the process held when it was last looked at, where it died."""
+    if not isinstance(error, WorkerDied):
+        return _Failed(Failure.of(error))
+    words = worker.last_words()
+    return _Failed(Failure(kind=error.kind, reason=f"{error.reason}; {words}" if words else error.reason), f"timed repeats {work.label}")
 
 
 def timed(worker: Worker, work: Workload, meter: Meter) -> Timing:

@@ -36,33 +36,49 @@ class Timed(NamedTuple):
 
 
 def time_all(
-    cell: Cell, device: Device, worker: Worker, held: Sequence[Held], seen: SampledMemory | None, meter: Meter, progress: Progress
+    cell: Cell,
+    device: Device,
+    worker: Worker,
+    held: Sequence[Held],
+    seen: SampledMemory | None,
+    meter: Meter,
+    progress: Progress,
+    load: float | None = None,
 ) -> Timed:
-    """Time the workloads that ran. Where both variants do not fit at once, the worker's process is closed before the other's opens."""
+    """Time the workloads that ran. Where both variants do not fit at once, the worker's process is closed before the other's opens.
+
+    `load` is the load average before the measurement began.
+    """
     works, repeats = [h.work for h in held if h.failure is None], cell.recipe.measure.repeats
     beside = sixteen_bit(cell, worker.engine)
     if beside.cell is None or not works:
         with progress.step(f"{cell.variant.slug}: prefill and decode", len(works) * repeats) as step:
-            return _timed(works, worker, None, repeats, device, meter, step, beside.reason)
+            return _timed(works, worker, None, repeats, device, meter, step, load, beside.reason)
+    with contextlib.suppress(CellFailure):  # free memory is read while the variant holds its own; a failure is told at its own turn
+        worker.revive()
     together = fit_together(beside.cell, seen, worker.about["weights_bytes"], device)
     slug = beside.cell.variant.slug
     what = f"{cell.variant.slug} {'in turn with' if together else 'and then'} {slug}: prefill and decode"
-    with (
-        progress.step(what, len(works) * repeats * (1 if together else 2)) as step,
-        Worker(beside.cell, worker.engine, device.device) as other,
-    ):
+    with progress.step(what, len(works) * repeats * (1 if together else 2)) as step:
         if together:
-            reason = _load(other)
-            found = _timed(works, worker, None if reason else other, repeats, device, meter, step, reason)
-            return found if reason else found._replace(baseline=_baseline(other, "alternating"))
-        found = _timed(works, worker, None, repeats, device, meter, step)
+            with Worker(beside.cell, worker.engine, device.device) as other:
+                reason = _load(other)
+                found = _timed(works, worker, None if reason else other, repeats, device, meter, step, load, reason)
+                return found if reason else found._replace(baseline=_baseline(other, "alternating"))
+        found = _timed(works, worker, None, repeats, device, meter, step, load)
         worker.close()
-        reason = _load(other)
-        if reason:
-            return found._replace(reason=reason)
-        theirs = _timed(works, other, None, repeats, device, meter, step).turns
-        both = {work: turn._replace(theirs=theirs[work].ours) for work, turn in found.turns.items()}
-        return found._replace(turns=both, baseline=_baseline(other, "sequential"))
+        with Worker(beside.cell, worker.engine, device.device) as other:
+            return _then(other, found, works, repeats, device, meter, step)
+
+
+def _then(other: Worker, found: Timed, works: Sequence[Workload], repeats: int, device: Device, meter: Meter, step: Step) -> Timed:
+    """The 16-bit variant's repeats after the variant's, whose process is gone."""
+    reason = _load(other)
+    if reason:
+        return found._replace(reason=reason)
+    theirs = _timed(works, other, None, repeats, device, meter, step).turns
+    both = {work: turn._replace(theirs=theirs[work].ours) for work, turn in found.turns.items()}
+    return found._replace(turns=both, baseline=_baseline(other, "sequential"))
 
 
 def _load(other: Worker) -> str | None:
@@ -93,12 +109,18 @@ def _timed(
     device: Device,
     meter: Meter,
     step: Step,
+    load: float | None = None,
     reason: str | None = None,
 ) -> Timed:
-    """The conditions are read right after the first workload's warm-up and the last repeat: an idle GPU lowers its clocks."""
-    if works:
-        with contextlib.suppress(CellFailure):  # told at its own turn
-            worker.warm_up(works[0])
-    before = conditions(device)
+    """The conditions are read right after the first workload's warm-up and the last repeat: an idle GPU lowers its clocks.
+
+    Both are warmed up whatever they ran last: one stood still while the other loaded.
+    """
+    for one in (worker, other):
+        if works and one is not None:
+            one.last = None
+            with contextlib.suppress(CellFailure):  # told at its own turn
+                one.warm_up(works[0])
+    before = conditions(device, load)
     turns = {work: alternate(worker, other, work, repeats, meter, step) for work in works}
     return Timed(turns, None, reason, before, conditions(device))

@@ -6,9 +6,11 @@ engine's own calls, so that no pipe is timed; what the process takes is seen fro
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import json
 import os
+import signal
 import sys
 import time
 import traceback
@@ -30,15 +32,19 @@ class Subject:
         self._cell = Cell(Path(job["root"]), job["model"], job["variant"])
         self._device: str = job["device"]
         self._checkpoint = self._cell.checkpoint()
-        self._module = engines.load(job["engine"])
+        self._name: str = job["engine"]
+        self._module = engines.load(self._name)
         self._engine: engines.Engine | None = None
         self._gpus = [f"cuda:{n}" for n in parse_places(self._device).gpus]
 
     def open_device(self) -> dict[str, Any]:
-        """Import the engine's libraries and open the device, with nothing loaded."""
+        """Import the engine's libraries and open the device, with nothing loaded.
+
+        Only transformers' device is opened: vLLM has to choose its GPUs before CUDA is, and llama.cpp opens one as it loads.
+        """
         for library in self._module.imports(self._checkpoint):
             importlib.import_module(library)
-        if self._gpus and "torch" in sys.modules:
+        if self._gpus and self._name == "transformers":
             import torch
 
             for gpu in self._gpus:
@@ -57,8 +63,21 @@ class Subject:
             "reads": engine.weight_reads()._asdict(),
             "weights_bytes": memory.weights_bytes,
             "by_device": memory.by_device,
+            "parallel": getattr(engine, "parallel", 1),
             "rss_bytes": process_memory().rss_bytes,
         }
+
+    def clear(self) -> dict[str, Any]:
+        """Drop the last run's cache, give its memory back, and only then begin to count peaks anew."""
+        drop = getattr(self._engine, "drop_cache", None)
+        if drop is not None:
+            drop()
+        if self._framework_counts:
+            import torch
+
+            for gpu in self._gpus:
+                torch.cuda.reset_peak_memory_stats(gpu)
+        return {}
 
     def prefill(self, batch: int, length: int) -> dict[str, Any]:
         """Time one prefill of (batch, length) tokens of the evaluation text."""
@@ -67,7 +86,6 @@ class Subject:
         assert self._engine is not None
         text = self._cell.prepared.token_ids("evaluation").ravel()
         prompts = np.stack([np.resize(np.roll(text, -row * length), length) for row in range(batch)])
-        self._reset_peaks()
         began = time.perf_counter()
         self._engine.prefill(prompts)
         return {"seconds": time.perf_counter() - began}
@@ -81,22 +99,23 @@ class Subject:
         held = {"kv_cache_bytes": memory.kv_cache_bytes, "state_bytes": memory.state_bytes}
         return {"seconds": seconds, "peak_rss_bytes": process_memory().peak_rss_bytes} | held | self._peaks()
 
-    def _reset_peaks(self) -> None:
-        if self._gpus and "torch" in sys.modules:
-            import torch
-
-            for gpu in self._gpus:
-                torch.cuda.reset_peak_memory_stats(gpu)
+    @property
+    def _framework_counts(self) -> bool:
+        return bool(self._gpus) and self._engine is not None and self._engine.name == "transformers"
 
     def _peaks(self) -> dict[str, int | None]:
-        """The framework's own peaks since the last prefill began; None where torch allocates nothing on a GPU."""
-        if not self._gpus or self._engine is None or self._engine.name != "transformers":
+        """The framework's own peaks since they were cleared.
+
+        None where torch allocates nothing on a GPU, and with several GPUs: torch keeps each one's peak, which fall at
+        different moments, and their sum was never held.
+        """
+        if not self._framework_counts or len(self._gpus) > 1:
             return {"peak_allocated_bytes": None, "peak_reserved_bytes": None}
         import torch
 
         return {
-            "peak_allocated_bytes": sum(int(torch.cuda.max_memory_allocated(gpu)) for gpu in self._gpus),
-            "peak_reserved_bytes": sum(int(torch.cuda.max_memory_reserved(gpu)) for gpu in self._gpus),
+            "peak_allocated_bytes": int(torch.cuda.max_memory_allocated(self._gpus[0])),
+            "peak_reserved_bytes": int(torch.cuda.max_memory_reserved(self._gpus[0])),
         }
 
 
@@ -115,8 +134,15 @@ def _answer(subject: Subject, line: str) -> dict[str, Any]:
     return found
 
 
+def _die_with_parent() -> None:
+    """A parent that was killed in the middle of a command must not leave a process with a loaded model behind (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, int(signal.SIGKILL))  # PR_SET_PDEATHSIG of linux/prctl.h
+
+
 def main(job: dict[str, Any]) -> None:
     """Obey until the input ends."""
+    _die_with_parent()
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     with noise_to(Path(job["log"]), quiet=True):
         subject = Subject(job)

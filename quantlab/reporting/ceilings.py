@@ -8,6 +8,13 @@ from quantlab.reporting.numbers import listing, significant
 from quantlab.reporting.places import device_of, home
 from quantlab.reporting.table import Row
 
+_WHY = (
+    "The bandwidth is a copy's, and reading alone can be faster by up to half; "
+    "and what stays in a cache of the processor from one step to the next is not read from memory at all.",
+    "The bandwidth is a copy's, and reading alone can be a little faster; "
+    "and what stays in the GPU's last cache from one step to the next is not read from its memory at all.",
+)
+"""On a processor, on a GPU."""
 _OLDER = "the record is older than this figure"
 
 
@@ -46,15 +53,13 @@ def bandwidths(records: ModelRecords) -> list[str]:
 
 def above_one(records: ModelRecords) -> str | None:
     """A sentence where a variant decodes faster than the memory could feed it, and what that can mean."""
-    over = [
-        variant.slug
-        for variant in records.variants.values()
-        if variant.measure and variant.measure.speed
-        if any(p.roofline and p.roofline.share and p.roofline.share > 1 for p in variant.measure.speed.points)
-    ]
-    if not over:
-        return None
-    return (
-        f"Above the ceiling on {home(records)}: {listing(over)}. The bandwidth is a copy's, and reading alone can be faster by up to half; "
-        "and what stays in a cache of the processor from one step to the next is not read from memory at all."
+    over: dict[bool, list[str]] = {False: [], True: []}
+    for variant in records.variants.values():
+        speed = variant.measure.speed if variant.measure else None
+        if speed and any(p.roofline and p.roofline.share and p.roofline.share > 1 for p in speed.points):
+            on_gpu = speed.bandwidth is not None and speed.bandwidth.threads is None  # no threads copied it
+            over[on_gpu].append(variant.slug)
+    said = (
+        f"Above the ceiling on {home(records)}: {listing(slugs)}. {why}" for why, slugs in zip(_WHY, over.values(), strict=True) if slugs
     )
+    return " ".join(said) or None

@@ -17,13 +17,15 @@ from quantlab.checkpoint import Checkpoint
 from quantlab.device import Device
 from quantlab.errors import CellFailure
 from quantlab.measured import SampledMemory
+from quantlab.measuring.condition import load_average
 from quantlab.measuring.driver import Worker, WorkerDied
-from quantlab.measuring.energy import meter
+from quantlab.measuring.energy import Meter, meter
 from quantlab.measuring.grid import workloads
 from quantlab.measuring.memory import Held, hold, open_and_load
 from quantlab.measuring.points import ceilings_of, points
 from quantlab.measuring.sampler import Sampler, read_samples, sample_file
-from quantlab.measuring.timing import time_all
+from quantlab.measuring.speed import LEAST_SECONDS
+from quantlab.measuring.timing import Timed, time_all
 from quantlab.progress import Progress
 from quantlab.records import Failure, MeasureRecord, MemoryRecord, SpeedRecord
 from quantlab.versions import installed
@@ -31,7 +33,7 @@ from quantlab.versions import installed
 
 def run(cell: Cell, device: Device, progress: Progress) -> MeasureRecord:
     """Measure the cell's checkpoint. What kept it from loading is in the record. Raises CellFailure, QuantlabError."""
-    checkpoint = cell.checkpoint()
+    checkpoint, load = cell.checkpoint(), load_average()
     require_memory(device, checkpoint.disk_bytes, "the checkpoint")
     name = engines.engine_or_usual(checkpoint.manifest.format, cell.recipe.engine)
     base = MeasureRecord(
@@ -55,7 +57,8 @@ def run(cell: Cell, device: Device, progress: Progress) -> MeasureRecord:
             died = seen.last.step if seen and isinstance(error, WorkerDied) else None
             return base.model_copy(update={"failure": _with_last_look(error, seen), "sampled": seen, "died_in": died})
         sampler.step("timed repeats", glance=True)
-        timed = time_all(cell, device, worker, held, read_samples(file), energy, progress)
+        worker.sampler = sampler
+        timed = time_all(cell, device, worker, held, read_samples(file), energy, progress, load)
         seen, about = sampler.result(), worker.about
     price = cell.recipe.measure.price_per_device_hour
     speed = SpeedRecord(
@@ -74,8 +77,41 @@ def run(cell: Cell, device: Device, progress: Progress) -> MeasureRecord:
         energy_reason=energy.reason,
         price_per_device_hour=price,
     )
-    found = {"memory": _memory(checkpoint, about, empty, held, seen), "speed": speed, "sampled": seen, "notes": timed.notes(device.cores)}
-    return base.model_copy(update=found | {"died_in": next((h.died_in for h in held if h.died_in), None)})
+    notes = (*timed.notes(device.cores), *_notes(device, timed, seen, energy))
+    found = {"memory": _memory(checkpoint, about, empty, held, seen), "speed": speed, "sampled": seen, "notes": notes}
+    steps = [*(h.died_in for h in held), *(turns.ours.died_in for turns in timed.turns.values())]
+    return base.model_copy(update=found | {"died_in": next(filter(None, steps), None)})
+
+
+def _notes(device: Device, timed: Timed, seen: SampledMemory | None, energy: Meter) -> list[str]:
+    """What kept a figure out of the record, or shortened it."""
+    said = []
+    for work, turns in timed.turns.items():
+        whose = {"the variant": turns.ours, "the 16-bit variant": turns.theirs}
+        for name, one in whose.items():
+            if one and one.failure and one.repeats:
+                said.append(
+                    f"{work.label}: {name} failed after {len(one.repeats)} repeats, its figures are of these: {one.failure.reason}."
+                )
+        ours = turns.ours
+        brief = [n for n, decode in (("prefill", False), ("decode", True)) if ours.repeats and ours.seconds(decode) < LEAST_SECONDS]
+        if energy.source and brief:
+            said.append(
+                f"{work.label}: no energy of {' and '.join(brief)}: all repeats together took less than {LEAST_SECONDS:g} s, "
+                "too little for a counter that moves in steps."
+            )
+    return said + _memory_notes(device, seen)
+
+
+def _memory_notes(device: Device, seen: SampledMemory | None) -> list[str]:
+    said = []
+    if seen and seen.peak_vram_bytes is not None and seen.peak_vram_above_empty_bytes is None:
+        said.append("GPU memory above the empty engine is not known: this engine opens its GPU only when it loads.")
+    if seen and seen.peak.tree_pss_bytes is None and not device.places.gpus:
+        said.append("Proportional set sizes could not be read: resident memory counts pages that processes share more than once.")
+    if seen and seen.peak.tree_swap_bytes:
+        said.append(f"Up to {seen.peak.tree_swap_bytes / 1e9:.2f} GB of it was swapped out and is not in its proportional set size.")
+    return said
 
 
 def _with_last_look(error: CellFailure, seen: SampledMemory | None) -> Failure:

@@ -28,6 +28,7 @@ def _package(root: Path, name: str, microjoules: int) -> Path:
     folder = root / name
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "energy_uj").write_text(f"{microjoules}\n")
+    (folder / "name").write_text("psys\n" if name == "intel-rapl:9" else "package-0\n")
     (folder / "max_energy_range_uj").write_text("10000000\n")
     return folder
 
@@ -35,9 +36,11 @@ def _package(root: Path, name: str, microjoules: int) -> Path:
 def test_energy_of_packages_adds_up_and_wraps(cpu: Device, tmp_path: Path) -> None:
     _package(tmp_path, "intel-rapl:0", 9_000_000), _package(tmp_path, "intel-rapl:1", 1_000_000)
     _package(tmp_path, "intel-rapl:0:0", 5)  # a part of a package, which already counts it
+    _package(tmp_path, "intel-rapl:9", 7)  # the whole system's, which counts the packages once more
     found = meter(cpu, tmp_path)
     before = found.read()
     _package(tmp_path, "intel-rapl:0", 1_000_000), _package(tmp_path, "intel-rapl:1", 1_500_000)
+    _package(tmp_path, "intel-rapl:9", 5_000_000)
     assert found.source and found.used(before, found.read()) == pytest.approx(2.0 + 0.5)
 
 
@@ -58,6 +61,8 @@ def test_joules_per_token_need_every_repeat() -> None:
     assert whole.joules_per_token(decode=True) == pytest.approx(4.0 / (2 * 2 * 5))
     assert whole.joules_per_token(decode=False) == pytest.approx(6.4 / (2 * 2 * 16))
     assert Timings(work, (*whole.repeats, Timing(1, 1, None, None))).joules_per_token(decode=True) is None
+    brief = Timings(work, (Timing(0.4, 1, 3.2, 1.0), Timing(0.4, 1, 3.2, 3.0)))  # a counter's steps would be in it
+    assert brief.joules_per_token(decode=False) is None and brief.joules_per_token(decode=True) is not None
 
 
 def test_clocks_are_those_of_the_processors_that_are_used(tmp_path: Path) -> None:

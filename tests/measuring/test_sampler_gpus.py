@@ -60,10 +60,13 @@ def test_memory_of_the_tree_and_of_the_device(shows: Callable[..., None], child:
         sampler.keep("empty")
         sampler.step("decode")
         shows(a=(7500, [somebody, (child.pid, 2500)]), b=(1600, [(child.pid, 1500)]))
+        sampler.step("after")
+        shows(a=(5600, [somebody, (child.pid, 600)]), b=(2600, [(child.pid, 2500)]))  # this one's peak, at another moment
         sampler.step("end")
         shows(a=(5500, [somebody, (child.pid, 500)]), b=(600, [(child.pid, 500)]))
         found = sampler.result()
     assert found and [gpu.uuid for gpu in found.peak.gpus] == list(UUIDS) and found.peak.gpus[0].name == "card GPU-b"
+    assert [gpu.tree_bytes for gpu in found.peak.gpus] == [2500, 2500]
     assert found.peak_vram_bytes == 4000 and found.peak_vram_above_empty_bytes == 3000
     assert found.device_change_bytes == 2500 + 1500
     decode = next(step for step in found.steps if step.step == "decode")

@@ -13,7 +13,7 @@ from quantlab.device import Device, find
 from quantlab.errors import CellFailure
 from quantlab.measuring import speed, timing
 from quantlab.measuring.beside import Beside
-from quantlab.measuring.driver import Workload
+from quantlab.measuring.driver import WorkerDied, Workload
 from quantlab.measuring.energy import Meter
 from quantlab.measuring.memory import Held
 from quantlab.progress import Progress
@@ -28,7 +28,11 @@ class FakeWorker:
     events: list[str] = []
     fails_at: dict[str, str] = {}
 
+    dies_at: dict[str, int] = {}
+    """In which decode the process dies, by variant."""
+
     def __init__(self, cell: Cell, engine: str, device: str) -> None:
+        self.events.append(f"{cell.variant.slug} start")
         self.cell, self.engine, self.last = cell, engine, None
         self.about = {"kernel": "k", "dtype": "d", "weights_bytes": 1}
 
@@ -43,7 +47,14 @@ class FakeWorker:
         self.events.append(f"{name} {what}")
         if self.fails_at.get(name) == what:
             raise CellFailure("out_of_memory", "too large")
+        if what == "decode" and self.events.count(f"{name} decode") == self.dies_at.get(name):
+            raise WorkerDied("out_of_memory", "killed")
         return {"seconds": 1.0 if what == "prefill" else 2.0}
+
+    def revive(self) -> None: ...
+
+    def last_words(self) -> str:
+        return "it last held 1.00 GB of memory"
 
     def open_device(self) -> None: ...
 
@@ -76,6 +87,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(timing, "sixteen_bit", lambda cell, engine: Beside(other))
     monkeypatch.setattr(speed, "_PAUSE_SECONDS", 0)
     monkeypatch.setattr(FakeWorker, "events", [])
+    monkeypatch.setattr(FakeWorker, "dies_at", {})
     device: Device = find("cpu")
 
     def time_all(together: bool, fails_at: dict[str, str] | None = None) -> timing.Timed:
@@ -100,7 +112,7 @@ def test_where_both_do_not_fit_one_is_gone_before_the_other_loads(run: Any) -> N
     found = run(together=False)
     events = FakeWorker.events
     assert (
-        events.index("gptq-4 close") < events.index("baseline-16 load")
+        events.index("gptq-4 close") < events.index("baseline-16 start") < events.index("baseline-16 load")
         and "baseline-16 prefill" not in events[: events.index("gptq-4 close")]
     )
     assert found.baseline.pairing == "sequential" and [len(side.repeats) for side in found.turns[WORK]] == [3, 3]
@@ -121,3 +133,17 @@ def test_a_16_bit_variant_that_fails_at_a_point_costs_only_its_own_figures(run: 
 def test_a_variant_that_fails_at_a_point_has_its_failure(run: Any) -> None:
     turns = run(True, {"gptq-4": "decode"}).turns[WORK]
     assert turns.ours.failure.reason == "too large" and turns.ours.repeats == () and turns.theirs is None
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_repeats_that_were_taken_before_a_death_stay(run: Any, together: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeWorker, "dies_at", {"gptq-4": 3})
+    ours = run(together).turns[WORK].ours
+    assert len(ours.repeats) == 2 and ours.died_in == "timed repeats b1 c0"
+    assert ours.failure.reason == "killed; it last held 1.00 GB of memory"
+
+
+def test_pairs_that_were_taken_before_the_16_bit_variant_died_stay(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeWorker, "dies_at", {"baseline-16": 2})
+    turns = run(True).turns[WORK]
+    assert (len(turns.ours.repeats), len(turns.theirs.repeats)) == (3, 1) and turns.ours.failure is None and turns.theirs.failure
