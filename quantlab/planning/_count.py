@@ -15,11 +15,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from quantlab.planning.counts import Matrix, ParameterCount, Role
+from quantlab.planning.fields import _ALIAS as ALIAS
 
 _IRRELEVANT = ("quantization_config", "auto_map", "dtype", "torch_dtype", "_name_or_path", "transformers_version", "architectures")
 _NOT_TEXT = re.compile(r"(^|\.)(vision|visual|audio|image|multi_modal|multimodal|mm_|embed_vision|embed_audio|sam_|siglip|patch_merg)")
 _ROUTERS = ("router", "gate", "shared_expert_gate")
 _BLOCK = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.")
+_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
+_SAME_SIZES = ("kimi_k2", "kimi_k25", "baichuan", "internlm2", "yi")
+"""Of the model types that transformers does not know: those whose config gives its sizes by the names of the one that it knows."""
 _SIZES = {"hidden_size": True, "num_hidden_layers": True, "num_attention_heads": False, "vocab_size": False}
 """Keys that decide the size, and whether a config without them is another model than the user means."""
 
@@ -44,6 +48,7 @@ def build(config: Mapping[str, Any]) -> Any:
     """The model on the meta device. Raises NoSuchArchitectureError, or whatever transformers raises for a config that it refuses."""
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
+    config, _ = known_by(config)
     if config.get("model_type") not in CONFIG_MAPPING:
         raise NoSuchArchitectureError(f"transformers has no architecture {config.get('model_type', 'without model_type')!r}")
     import torch
@@ -59,6 +64,19 @@ def build(config: Mapping[str, Any]) -> Any:
             with torch.device("meta"):
                 return kind.from_config(made)
     raise NoSuchArchitectureError(f"transformers builds no language model of {config['model_type']!r}")
+
+
+def known_by(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[str]]:
+    """The config under the model type that transformers has for it, and what a reader must know of that. Of a Kimi with a
+    vision tower the language model alone is known."""
+    kind, nested, said = config.get("model_type"), _nested(config), []
+    if kind == "kimi_k25" and nested:
+        said.append("Only its language model is counted, not its vision tower: transformers has no class for it.")
+        config, kind = nested, nested.get("model_type") or kind
+    if kind in _SAME_SIZES:
+        said.append(f"Counted as {ALIAS[kind]}, whose architecture it has: transformers has no {kind}.")
+        config = {**config, "model_type": ALIAS[kind]}
+    return config, said
 
 
 def pieces(model: Any) -> Iterator[Piece]:
@@ -92,6 +110,12 @@ def _piece(name: str, module: Any, key: str, tensor: Any, embedding: Any, head: 
     if module is embedding or module is head:
         role: Role = "embedding" if module is embedding else "head"
         return Piece(role, name, size, ((name, *tensor.shape, 1),) if tensor.dim() == 2 else ())
+    if name.endswith("router.layer") and tensor.dim() == 2:
+        return Piece("router", name, size, ((name, *tensor.shape, 1),), bias)
+    held = _several(module)
+    if held and tensor.dim() in (2, 3) and not (tensor.dim() == 2 and key == "weight"):
+        of_one = tensor.dim() == 3 or tensor.shape[0] % held == 0
+        return Piece("expert", name, size, tuple(_of_several(name, key, tensor, held)) if of_one else (), fused=True)
     if "expert" in last and tensor.dim() == 3:
         return Piece("expert", name, size, tuple(_of_experts(f"{name}.*", key, module, tensor, hidden)), fused=True)
     if re.search(r"\bexperts(\.\d+)?(\.|$)", name) and "shared" not in name:
@@ -106,6 +130,24 @@ def _piece(name: str, module: Any, key: str, tensor: Any, embedding: Any, head: 
     if "norm" in type(module).__name__.lower():
         return Piece("norm", name, size)
     return Piece("router" if last in _ROUTERS else "other", name, size)
+
+
+def _several(module: Any) -> int:
+    """How many experts a module holds that is named after them by its class alone: JetMoE's ParallelExperts (n, out, in)
+    and DBRX's ExpertGLU (n × channels, hidden); 0 for any other."""
+    if not re.search(r"ParallelExperts$|ExpertGLU$", type(module).__name__):
+        return 0
+    return int(getattr(module, "num_experts", 0) or getattr(module, "moe_num_experts", 0))
+
+
+def _of_several(name: str, key: str, tensor: Any, n: int) -> Iterator[tuple[str, int, int, int]]:
+    rows, columns = tensor.shape[-2:]
+    if tensor.dim() == 3:
+        yield f"{name}.*", rows, columns, n
+    elif key == "w2":  # of the second projection the transpose is used
+        yield f"{name}.*.{key}", columns, rows // n, n
+    else:
+        yield f"{name}.*.{key}", rows // n, columns, n
 
 
 def _of_experts(name: str, key: str, module: Any, tensor: Any, hidden: int) -> Iterator[tuple[str, int, int, int]]:
@@ -134,10 +176,11 @@ def count_model(model: Any, config: Mapping[str, Any]) -> ParameterCount:
     chosen = _first(text, ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "top_k_experts", "moe_top_k")) if experts else 0
     total = sum(by_role.values())
     active = total - by_role["vision"] - by_role["expert"] + (by_role["expert"] * chosen // experts if experts else 0)
+    unseen = _unseen(config, by_role["expert"], experts)
     mtp, remark = _mtp(found, text, config)
     if mtp:
         by_role["mtp"] = mtp
-    doubts = [*_defaults(config, text), *remark]
+    doubts = [*known_by(config)[1], *_defaults(config, text), *remark, *unseen]
     if experts and not chosen:
         doubts.append("The config does not say how many experts a token uses: active counts none of them.")
     tied = by_role["head"] == 0
@@ -158,7 +201,7 @@ def count_model(model: Any, config: Mapping[str, Any]) -> ParameterCount:
         by_role=dict(by_role),
         tensors=tuple(matrices),
         vectors=total - by_role["vision"] - sum(m.parameters for m in matrices),
-        certain=not _missing(config, text) and not (experts and not chosen),
+        certain=not (_missing(config, text) or (experts and not chosen) or unseen or _without_tower(config)),
         buffers=buffers(model)[0],
         buffer_bytes=buffers(model)[1],
         doubts=tuple(doubts),
@@ -204,6 +247,21 @@ def _mtp(found: list[Piece], text: Any, config: Mapping[str, Any]) -> tuple[int,
     return each * many, [said]
 
 
+def _unseen(config: Mapping[str, Any], parameters: int, experts: int) -> list[str]:
+    """Where the config has experts, or a tensor is theirs, and their matrices were not found."""
+    given = {**config, **(_nested(config) or {}), **(config.get("ffn_config") or {})}
+    named = max((int(v) for key in _EXPERTS if isinstance(v := given.get(key), int)), default=0)
+    if experts or not (parameters or named > 1):
+        return []
+    return [
+        "Which matrices are experts was not recognized in this architecture: the active parameters and variants' bytes are not certain."
+    ]
+
+
+def _without_tower(config: Mapping[str, Any]) -> bool:
+    return config.get("model_type") == "kimi_k25" and _nested(config) is not None
+
+
 def _nested(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
     nested = config.get("text_config")
     return nested if isinstance(nested, Mapping) else None
@@ -227,7 +285,8 @@ def _missing(config: Mapping[str, Any], text: Any, every: bool = False) -> list[
 
 
 def _first(text: Any, keys: tuple[str, ...]) -> int:
-    return next((int(v) for key in keys if isinstance(v := getattr(text, key, None), int)), 0)
+    places = (text, getattr(text, "ffn_config", None))
+    return next((int(v) for place in places for key in keys if isinstance(v := getattr(place, key, None), int)), 0)
 
 
 def _query_per_kv(text: Any) -> int:

@@ -23,7 +23,7 @@ from quantlab.files import write_text
 from quantlab.pypi import cache_folder
 from quantlab.records import Frozen
 
-COUNT_VERSION = 1
+COUNT_VERSION = 2
 """Version of what a count means; part of the cache's key."""
 
 SHIPPED = Path(__file__).with_name("counts.json")

@@ -162,6 +162,85 @@ def test_an_unknown_architecture_is_estimated_and_says_so(own_cache: Path, monke
     assert "nobody_knows_it" in found.doubts[0]
 
 
+KIMI = {
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "intermediate_size": 96,
+    "moe_intermediate_size": 32,
+    "n_routed_experts": 8,
+    "n_shared_experts": 1,
+    "num_experts_per_tok": 2,
+    "first_k_dense_replace": 1,
+    "kv_lora_rank": 16,
+    "q_lora_rank": 32,
+    "qk_rope_head_dim": 8,
+    "qk_nope_head_dim": 16,
+    "v_head_dim": 16,
+    "vocab_size": 128,
+    "n_group": 1,
+    "topk_group": 1,
+}
+DBRX = {
+    "model_type": "dbrx",
+    "d_model": 64,
+    "n_heads": 4,
+    "n_layers": 2,
+    "vocab_size": 128,
+    "max_seq_len": 64,
+    "ffn_config": {"ffn_hidden_size": 96, "moe_num_experts": 4, "moe_top_k": 2},
+    "attn_config": {"kv_n_heads": 2, "rope_theta": 10000.0},
+}
+JETMOE = {
+    "model_type": "jetmoe",
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_key_value_heads": 2,
+    "kv_channels": 16,
+    "intermediate_size": 96,
+    "num_local_experts": 4,
+    "num_experts_per_tok": 2,
+    "vocab_size": 128,
+}
+
+
+def made(config: dict[str, Any]) -> ParameterCount:
+    return ParameterCount.model_validate(_count.answer(config)["count"])
+
+
+@pytest.mark.slow
+def test_a_type_that_transformers_knows_by_another_name_is_counted() -> None:
+    kimi, deepseek = made({"model_type": "kimi_k2", **KIMI}), made({"model_type": "deepseek_v3", **KIMI})
+    assert (kimi.total, kimi.active, kimi.certain) == (deepseek.total, deepseek.active, True)
+    assert "Counted as deepseek_v3" in kimi.doubts[0]
+    whole = made({"model_type": "kimi_k25", "text_config": {"model_type": "kimi_k2", **KIMI}})
+    assert whole.total == kimi.total and not whole.certain and "vision tower" in whole.doubts[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("config", "routed"),
+    [(DBRX, 2 * 4 * 3 * 64 * 96), (JETMOE, 2 * (4 * 3 * 64 * 96 + 4 * 2 * 64 * 32))],
+    ids=["dbrx", "jetmoe"],
+)
+def test_experts_in_tensors_of_their_own_are_recognized(config: dict[str, Any], routed: int) -> None:
+    found = made(config)
+    assert sum(m.parameters for m in found.tensors if m.role == "expert") == routed
+    assert (found.experts, found.experts_per_token, found.certain) == (4, 2, True)
+    assert found.active == found.total - found.by_role["expert"] + found.by_role["expert"] // 2
+    assert found.by_role["router"] >= 2 * 4 * 64
+    assert all((m.out_features, m.in_features) == (64, 96) for m in found.tensors if m.name.endswith((".w2", "mlp.output_linear.*")))
+
+
+def test_experts_that_were_not_recognized_are_a_doubt() -> None:
+    assert _count._unseen({"num_local_experts": 8}, 0, 0)
+    assert _count._unseen({"ffn_config": {"moe_num_experts": 8}}, 0, 0)
+    assert _count._unseen({}, 100, 0)
+    assert not _count._unseen({"num_local_experts": 8}, 100, 8)
+    assert not _count._unseen({"num_experts": 0}, 0, 0)
+
+
 def test_the_estimates_stated_uncertainty_is_what_it_comes_to() -> None:
     worst_total = worst_active = 0.0
     for alias in known_configs():
