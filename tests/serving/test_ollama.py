@@ -29,7 +29,7 @@ FINAL = {
 
 
 def _line(path: str, text: str, **more: Any) -> bytes:
-    said = {"message": {"role": "assistant", "content": text}} if path == "/api/chat" else {"response": text}
+    said: dict[str, Any] = {"message": {"role": "assistant", "content": text}} if path == "/api/chat" else {"response": text}
     head = {"model": "llama3.2", "created_at": "2023-08-04T08:52:19.385406455-07:00", **said, "done": False}
     return json.dumps(head | more).encode() + b"\n"
 
