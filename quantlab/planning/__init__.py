@@ -10,6 +10,7 @@
 | _layouts.py, _scope.py | what each safetensors library stores for a matrix, and which matrices it takes; for weights.py alone |
 | _gguf.py, _ggml.py | the same for GGUF: llama.cpp's type of each tensor, and the bytes of a block |
 | fields.py, layers.py, hybrids.py, architecture.py | `read_architecture(config)`: every layer; families.json has what configs omit |
+| schedules.py, _families.py | which layer is of which type where no list says it, and the side process that writes families.json |
 | kvcache.py | `cache_bytes(architecture, tokens, dtype, policy)`: the cache, as attention needs it or an engine keeps it |
 | stored.py | bytes of a release that is stored quantized |
 | activations.py, calibration.yaml | constants that no formula gives, and the measurements that they come from |

@@ -96,7 +96,7 @@ def _kinds(fields: Fields, count: int) -> list[LayerKind]:
         return _llama4(fields, count)
     scheduled = None if isinstance(fields.get("sliding_window_pattern"), str) else schedules.scheduled(fields, count)
     if scheduled:
-        return [_named(fields, name) for name in scheduled]
+        return [_named(fields, name, listed=False) for name in scheduled]
     if fields.get("linear_num_value_heads"):
         interval = fields.integer("full_attention_interval") or 4
         return ["full" if (i + 1) % interval == 0 else "delta_net" for i in range(count)]
@@ -105,7 +105,7 @@ def _kinds(fields: Fields, count: int) -> list[LayerKind]:
     return _windows(fields, count)
 
 
-def _named(fields: Fields, name: Any) -> LayerKind:
+def _named(fields: Fields, name: Any, listed: bool = True) -> LayerKind:
     kind = _BY_TYPE.get(str(name))
     if kind is None:
         fields.doubt(f"layers of the type {name!r} are not known: their cache is taken as full attention's")
@@ -118,12 +118,19 @@ def _named(fields: Fields, name: Any) -> LayerKind:
     if kind == "delta_net" and fields.family in hybrids.FAMILIES:
         return "mamba"
     if kind in ("mamba", "hybrid") and fields.family not in hybrids.FAMILIES:
-        fields.doubt(f"the state of the {name} layers of {fields.model_type} is not known here: it is left out")
-        return "none" if kind == "mamba" else "full"
+        left = _without_state(fields, f"the state of the {name} layers of {fields.model_type} is not known here", listed)
+        return left if kind == "mamba" else "full"
     if kind == "delta_net" and not fields.get("linear_num_value_heads") and fields.family != "olmo_hybrid":
-        fields.doubt("config.json does not give the state of its linear_attention layers: it is left out")
-        return "none"
+        return _without_state(fields, "config.json does not give the state of its linear_attention layers", listed)
     return kind
+
+
+def _without_state(fields: Fields, why: str, listed: bool) -> LayerKind:
+    """Listed layers are known to keep no tokens; where config.json does not even list them, the most is taken that they can keep."""
+    fields.doubt(f"{why}: it is left out" if listed else f"{why}, nor which layers they are: all are taken as attention")
+    if listed:
+        return "none"
+    return "mla" if fields.get("kv_lora_rank") else "full"
 
 
 def _by_ratio(fields: Fields, ratio: Any) -> LayerKind:

@@ -65,6 +65,12 @@ def test_a_window_of_both_directions_is_halved() -> None:
     assert {layer.window for layer in _read("modernbert-decoder", local_attention=96).layers} == {None, 48}
 
 
+def test_a_state_that_is_not_known_is_the_largest_where_nothing_is_listed() -> None:
+    bare, listed = _read("mamba2"), _read("mamba2", layer_types=["linear_attention"] * 24)
+    assert (bare.kinds, bare.certain) == ({"full": 24}, False)
+    assert (listed.kinds, listed.certain) == ({"none": 24}, False)
+
+
 @pytest.mark.parametrize(("family", "fields"), [("qwen2_moe", {"use_sliding_window": True, "sliding_window": 64}), ("nemotron_h", {})])
 def test_a_layout_without_a_rule_is_read_as_the_largest_and_says_so(family: str, fields: dict[str, Any]) -> None:
     found = _read(family, **fields)
@@ -99,9 +105,10 @@ def test_every_layout_equals_the_class_s_own() -> None:
             assert own is not None, name
             assert expand(family["schedule"], depth) == own, (name, depth)
             bare, listed = _read(name, num_hidden_layers=depth), _read(name, num_hidden_layers=depth, layer_types=own)
-            assert bare.layers == listed.layers, (name, depth)
-            compared.add(name)
-    assert len(compared) > 50
+            if not any("it is left out" in doubt for doubt in listed.doubts):
+                assert bare.layers == listed.layers, (name, depth)
+                compared.add(name)
+    assert len(compared) > 45
 
 
 @pytest.mark.slow
