@@ -118,3 +118,13 @@ def test_a_class_with_a_layout_has_a_rule_or_says_that_it_has_none() -> None:
     from quantlab.planning._families import layout
 
     assert [name for name, family in families().items() if "schedule" not in family and layout(CONFIG_MAPPING[name], 24)] == []
+
+
+@pytest.mark.slow
+def test_defaults_are_those_of_the_classes() -> None:
+    from transformers import CONFIG_MAPPING
+
+    from quantlab.planning._families import defaults
+
+    for name, family in families().items():
+        assert {k: v for k, v in family.items() if k not in ("schedule", "checked")} == defaults(CONFIG_MAPPING[name]), name
