@@ -249,7 +249,8 @@ def _mtp(found: list[Piece], text: Any, config: Mapping[str, Any]) -> tuple[int,
 
 def _unseen(config: Mapping[str, Any], parameters: int, experts: int) -> list[str]:
     """Where the config has experts, or a tensor is theirs, and their matrices were not found."""
-    given = {**config, **(_nested(config) or {}), **(config.get("ffn_config") or {})}
+    inner = config.get("ffn_config")
+    given = {**config, **(_nested(config) or {}), **(inner if isinstance(inner, Mapping) else {})}
     named = max((int(v) for key in _EXPERTS if isinstance(v := given.get(key), int)), default=0)
     if experts or not (parameters or named > 1):
         return []

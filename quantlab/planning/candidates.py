@@ -169,6 +169,7 @@ def _candidate(
         licence=entry.license,
         parameters=plan.total_parameters,
         scores={use: _score(plan.model, use) for use in uses},
+        not_parallel=(rig.not_parallel or "") if rig else "",
     )
 
 
@@ -188,6 +189,7 @@ def _released(plan: ModelPlan, variant: VariantPlan, entry: Entry, hardware: Har
         licence=entry.license,
         parameters=plan.total_parameters,
         scores={use: _score(plan.model, use) for use in expectations().uses},
+        not_parallel=(rig.not_parallel or "") if rig else "",
     )
 
 

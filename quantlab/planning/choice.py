@@ -5,8 +5,8 @@ interval of what is known: `met` where the interval lies inside, `failed` where 
 where nothing is known. An open limit does not reject (unless `certain` is asked for); it is said, with what would
 settle it.
 
-Order: what may not fit the memory comes after what does. Models with a published score for the use come first, the higher
-the better, then the others by their number of parameters. Of one model: the variant with the fewest open limits, then
+Order: what may not fit the memory comes after what does, and what the GPUs cannot share after what they can. Models with
+a published score for the use come first, the higher the better, then the others by their number of parameters. Of one model: the variant with the fewest open limits, then
 with a drop whose upper end is known, the smallest lower end (the loss that is certain), the smallest measured divergence,
 the smallest upper end, the highest speed, the least memory. Names decide last, so the order is total.
 """
@@ -70,6 +70,8 @@ class Candidate(NamedTuple):
     parameters: int | None = None
     scores: Mapping[str, Quantity] = {}
     """Published benchmark scores in per cent, by use."""
+    not_parallel: str = ""
+    """Why the GPUs cannot share its layers; "" where they can, or its engine never does."""
 
 
 class Request(NamedTuple):
@@ -150,7 +152,8 @@ class Ranked(NamedTuple):
     @property
     def reasons(self) -> tuple[str, ...]:
         """Why it stands where it stands."""
-        return (_ability_text(self.candidate, self.use), *(each.reason for each in self.judged))
+        behind = (f"ranked behind: {self.candidate.not_parallel}",) if self.candidate.not_parallel else ()
+        return (_ability_text(self.candidate, self.use), *behind, *(each.reason for each in self.judged))
 
 
 class Rejected(NamedTuple):
@@ -271,6 +274,7 @@ def _key(candidate: Candidate, open_limits: Sequence[str], use: str | None) -> t
     found = near.value is not None and near.kind in ("measured", "interpolated")
     return (
         "memory" in open_limits,  # what may not even load comes after all that does
+        bool(candidate.not_parallel),  # and what leaves all GPUs but one idle after what does not
         score is None,
         -(score or 0.0),
         -(candidate.parameters or 0),

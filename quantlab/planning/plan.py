@@ -46,6 +46,8 @@ class RigPlan(Frozen):
     """Longest context that fits at the batch asked for, up to what the model was made for; 0 where none does."""
     largest_batch: int
     """Most sequences of the context asked for that fit; 0 where none does."""
+    not_parallel: str | None = None
+    """Why the GPUs cannot share each layer, where the engine would have them do so: they then hold whole layers."""
     fits_vllm_share: bool | None = None
     """Whether weights, cache and activations fit the share of a GPU that vLLM takes unless told otherwise; None for what
     does not fit at all and for what llama.cpp runs."""

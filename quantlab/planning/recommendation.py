@@ -82,10 +82,10 @@ def serving(root: Path, candidate: Candidate, entry: Entry | None, context_token
     """How the candidate is served: its checkpoint here where there is one, else where `quantlab run` will write it."""
     source = (entry.hub or entry.path or entry.place) if entry else candidate.model
     if candidate.variant == RELEASED:
-        return serve_release(source, candidate.model, context_tokens, gpus)
+        return serve_release(source, candidate.model, context_tokens, gpus, candidate.not_parallel)
     folder = checkpoint_folder(root, candidate.model, candidate.variant)
     name = f"{candidate.model}-{candidate.variant}"
-    return serve(parse_variant(candidate.variant), folder.as_posix(), source, name, context_tokens, gpus)
+    return serve(parse_variant(candidate.variant), folder.as_posix(), source, name, context_tokens, gpus, candidate.not_parallel)
 
 
 def checkpoint_folder(root: Path, model: str, variant: str) -> Path:

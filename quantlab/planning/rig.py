@@ -1,7 +1,7 @@
 """One variant on one set of GPUs: what each GPU holds, whether that fits, and the largest context and batch that do.
 
 llama.cpp (method gguf) splits by layers: each GPU holds its share of the layers whole, with their cache, and the GPUs work
-in turn. Every other engine is taken to split each layer over all GPUs.
+in turn. Every other engine is taken to split each layer over all GPUs, and where the heads do not divide, as llama.cpp.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from quantlab.planning.weights import WeightBytes
 
 SIZES = (1, 2, 4, 8, 16, 32)
 """How many GPUs a set can have."""
+BY_LAYERS = "vLLM can split it by layers alone (--pipeline-parallel-size), and its GPUs then work in turn"
 _ONE_MACHINE = 8
 _LONGEST, _MOST = 2**40, 2**24
 
@@ -40,6 +41,14 @@ class Subject(NamedTuple):
     def by_layers(self) -> bool:
         """Whether its engine gives each GPU whole layers."""
         return self.method == "gguf"
+
+    def not_parallel(self, rig: GpuSet) -> str | None:
+        """Why GPUs cannot share each layer, where its engine would have them do so."""
+        return why_not_parallel(self.architecture, rig.count) if self.architecture and not self.by_layers else None
+
+    def in_turn(self, rig: GpuSet) -> bool:
+        """Whether the GPUs hold whole layers and so work one after the other."""
+        return self.by_layers or self.not_parallel(rig) is not None
 
 
 def tensor_parallel_sizes(architecture: Architecture | None) -> tuple[int, ...]:
@@ -84,6 +93,7 @@ def place(subject: Subject, rig: GpuSet, workload: Workload) -> RigPlan:
         spare_bytes=usable - (total - low + overhead),
         largest_context_tokens=_largest_context(subject, rig, workload, usable - weights - overhead),
         largest_batch=_largest_batch(subject, rig, workload, usable - weights - overhead),
+        not_parallel=subject.not_parallel(rig),
         fits_vllm_share=None if subject.by_layers or verdict not in ("fits", "tight") else total - low <= vllm_bytes(usable),
         decode_ceiling_tokens_per_second=_ceiling(subject, rig, workload) if verdict in ("fits", "tight") else None,
         notes=_notes(subject, rig),
@@ -123,9 +133,9 @@ def _verdict(subject: Subject, low: int, high: int, usable: int) -> Verdict:
 def _cache(subject: Subject, rig: GpuSet, workload: Workload, tokens: int) -> int:
     if subject.architecture is None:
         return 0
-    shared = 1 if subject.by_layers else rig.count
+    shared = 1 if subject.in_turn(rig) else rig.count
     found = cache_bytes_per_gpu(subject.architecture, tokens, shared, workload.cache_dtype, workload.policy).total
-    return math.ceil(found / rig.count) if subject.by_layers else found
+    return math.ceil(found / rig.count) if subject.in_turn(rig) else found
 
 
 def _activation(subject: Subject, rig: GpuSet, tokens: int, batch: int) -> int:
@@ -133,7 +143,7 @@ def _activation(subject: Subject, rig: GpuSet, tokens: int, batch: int) -> int:
         return 0
     if subject.by_layers:
         return llama_activation_bytes(subject.architecture, tokens, batch)
-    return activation_bytes(subject.architecture, tokens, batch, rig.count)
+    return activation_bytes(subject.architecture, tokens, batch, 1 if subject.in_turn(rig) else rig.count)
 
 
 def _largest_context(subject: Subject, rig: GpuSet, workload: Workload, room: int) -> int:
@@ -167,7 +177,7 @@ def _largest(fits: Callable[[int], bool], limit: int) -> int:
 def _ceiling(subject: Subject, rig: GpuSet, workload: Workload) -> float | None:
     if subject.architecture is None:
         return None
-    count = 1 if subject.by_layers else rig.count  # GPUs that read at the same time
+    count = 1 if subject.in_turn(rig) else rig.count  # GPUs that read at the same time
     cache = cache_bytes_read(subject.architecture, workload.context_tokens, count, workload.cache_dtype)
     peak = peak_operations_per_second(rig.gpu, subject.method, subject.bits)
     read = bytes_read(subject.weights, subject.counted, workload.batch, subject.method)
@@ -175,11 +185,11 @@ def _ceiling(subject: Subject, rig: GpuSet, workload: Workload) -> float | None:
 
 
 def _notes(subject: Subject, rig: GpuSet) -> tuple[str, ...]:
-    why = why_not_parallel(subject.architecture, rig.count) if subject.architecture and not subject.by_layers else None
-    found = [f"{why}: an engine would refuse, or split by layers"] if why else []
+    why = subject.not_parallel(rig)
+    found = [f"{why}: {BY_LAYERS}, and the ceiling is that of one GPU"] if why else []
     if subject.by_layers and rig.count > 1:
         found.append("llama.cpp splits by layers unless told otherwise: its GPUs then work in turn, and the ceiling is that of one GPU")
-    if rig.count > _ONE_MACHINE and not subject.by_layers:
+    if rig.count > _ONE_MACHINE and not subject.in_turn(rig):
         found.append(f"more than {_ONE_MACHINE} GPUs span machines, which tensor parallelism needs a fast network for")
     if subject.architecture and subject.architecture.model_type in calibration().gpu.known_misses:
         found.append(calibration().gpu.known_misses[subject.architecture.model_type])

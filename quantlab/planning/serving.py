@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from quantlab.methods.gguf import FILE
 from quantlab.names import Variant
+from quantlab.planning.rig import BY_LAYERS
 
 _ALL_LAYERS = 999
 """llama-server takes it for all layers, in old and new versions; `all` is understood by new ones alone."""
@@ -30,9 +31,10 @@ class Served(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def serve(variant: Variant, checkpoint: str, source: str, name: str, context_tokens: int, gpus: int = 1) -> Served:
+def serve(variant: Variant, checkpoint: str, source: str, name: str, context_tokens: int, gpus: int = 1, not_parallel: str = "") -> Served:
     """How to serve a checkpoint's folder with so many tokens of context on so many GPUs; 0 GPUs mean the CPU.
 
+    `not_parallel` says why the GPUs cannot share its layers, where they cannot: each then gets whole layers.
     `source` is where the unquantized weights are, as vLLM names them; `name` is what the served model is called.
     """
     if variant.method == "gguf":
@@ -41,17 +43,24 @@ def serve(variant: Variant, checkpoint: str, source: str, name: str, context_tok
     if not loads:
         return Served(None, notes=notes)
     size = 1 if variant.method == "bitsandbytes" else max(gpus, 1)
-    words = ["vllm", "serve", source if variant.method == "baseline" else checkpoint, *flag, "--tensor-parallel-size", str(size)]
+    words = ["vllm", "serve", source if variant.method == "baseline" else checkpoint, *flag, *_split(size, not_parallel)]
     words += ["--max-model-len", str(context_tokens), "--served-model-name", name]
+    if size > 1 and not_parallel:
+        notes = (*notes, f"{not_parallel}: {BY_LAYERS}")
     if variant.method == "bitsandbytes" and gpus > 1:
         notes = (*notes, "vLLM does not split a checkpoint that bitsandbytes quantized over several GPUs")
     return Served(shlex.join(words), notes=notes)
 
 
-def serve_release(source: str, name: str, context_tokens: int, gpus: int = 1) -> Served:
+def serve_release(source: str, name: str, context_tokens: int, gpus: int = 1, not_parallel: str = "") -> Served:
     """How to serve a release that is stored quantized: vLLM finds the format in its config.json."""
-    words = ["vllm", "serve", source, "--tensor-parallel-size", str(max(gpus, 1)), "--max-model-len", str(context_tokens)]
-    return Served(shlex.join([*words, "--served-model-name", name]), notes=("vLLM finds the release's format in its config.json",))
+    words = ["vllm", "serve", source, *_split(max(gpus, 1), not_parallel), "--max-model-len", str(context_tokens)]
+    notes = ("vLLM finds the release's format in its config.json", *([f"{not_parallel}: {BY_LAYERS}"] if not_parallel else []))
+    return Served(shlex.join([*words, "--served-model-name", name]), notes=notes)
+
+
+def _split(gpus: int, not_parallel: str) -> list[str]:
+    return ["--pipeline-parallel-size" if not_parallel and gpus > 1 else "--tensor-parallel-size", str(gpus)]
 
 
 def measure(model: str, variant: Variant) -> str:

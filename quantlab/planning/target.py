@@ -50,6 +50,8 @@ def target(name: str) -> Target:
     path = Path(name).expanduser()
     if path.is_file() and path.suffix == ".json":
         return Target(model_slug(path.stem if path.stem != "config" else path.resolve().parent.name), _read(path), str(path), None)
+    if (name.startswith((".", "/", "~")) or path.suffix in (".json", ".gguf")) and not path.exists():
+        raise QuantlabError(f"{name} does not exist: name a model's config.json, the folder that has it, a GGUF file, or an alias")
     found = resolve(name)
     shipped = None if found.spec.revision else _shipped(found.slug, found.entry, known)
     if shipped:

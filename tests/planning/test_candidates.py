@@ -14,6 +14,7 @@ from quantlab.planning.amounts import parse_bytes, parse_tokens
 from quantlab.planning.candidates import RELEASED, Hardware, Pool, decode_speed, gather, memory_alone
 from quantlab.planning.choice import Candidate, Request, choose
 from quantlab.planning.fit import Workload
+from quantlab.planning.recommendation import serving
 
 
 @pytest.fixture(scope="module")
@@ -133,3 +134,12 @@ def test_tokens_are_in_powers_of_1000(text: str, tokens: float) -> None:
 def test_no_number_of_tokens_is_refused(text: str) -> None:
     with pytest.raises(QuantlabError, match="no number of tokens"):
         parse_tokens(text)
+
+
+def test_a_release_in_its_own_format_is_offered_and_heads_that_do_not_divide_are_said(root: Path) -> None:
+    found = gather(root, Hardware(parse_gpus("h100:3"), "3 × h100"), Workload(context_tokens=8192))
+    assert find(found, "gpt-oss-20b", RELEASED).memory_bytes.value
+    assert "cannot be split over 3 GPUs" in find(found, "llama-3.1-8b", "gptq-4").not_parallel
+    assert find(found, "llama-3.1-8b", "gguf-4").not_parallel == ""
+    served = serving(root, find(found, "llama-3.1-8b", "gptq-4"), None, 8192, 3)
+    assert served.command and "--pipeline-parallel-size 3" in served.command

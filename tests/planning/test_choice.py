@@ -168,3 +168,11 @@ def test_a_call_is_quick(capsys: pytest.CaptureFixture[str]) -> None:
             assert choose(asked, pool).ranked
         with capsys.disabled():
             print(f"\nchoose over {number} candidates: {(time.perf_counter() - start) / 20 * 1e6:,.0f} microseconds")
+
+
+def test_what_the_gpus_cannot_share_is_ranked_behind() -> None:
+    large, small = candidate("large", size=70e9, not_parallel="7 heads cannot be split over 3 GPUs"), candidate("small", size=8e9)
+    unsure = candidate("unsure", size=90e9)._replace(memory_bytes=UNKNOWN)
+    found = choose(Request(max_memory_bytes=24 * GB), [unsure, large, small])
+    assert [each.candidate.model for each in found.ranked] == ["small", "large", "unsure"]
+    assert "ranked behind: 7 heads cannot be split over 3 GPUs" in found.ranked[1].reasons

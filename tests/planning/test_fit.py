@@ -197,3 +197,12 @@ def test_the_share_that_vllm_takes_is_judged_apart() -> None:
     assert only(plan("llama-3.1-70b", "h100", "baseline-16")).fits_vllm_share is None
     said = [line for line in notes(plan("deepseek-v4-flash", "h100:2", "gptq-4")) if "vLLM takes 0.9" in line]
     assert len(said) == 1 and "gptq-4 do not fit into that" in said[0]
+
+
+def test_gpus_that_cannot_share_the_heads_hold_whole_layers() -> None:
+    one, two, three = (only(plan("llama-3.1-8b", rig, "gptq-4")) for rig in ("h100", "h100:2", "h100:3"))
+    assert three.not_parallel and two.not_parallel is None
+    assert three.decode_ceiling_tokens_per_second == one.decode_ceiling_tokens_per_second
+    assert two.decode_ceiling_tokens_per_second and one.decode_ceiling_tokens_per_second
+    assert two.decode_ceiling_tokens_per_second > 1.5 * one.decode_ceiling_tokens_per_second
+    assert any("32 attention heads cannot be split over 3 GPUs" in note for note in three.notes)

@@ -86,3 +86,14 @@ def test_a_folder_with_blanks_stays_one_word() -> None:
 def test_the_measuring_command_is_one_that_run_understands() -> None:
     assert measure("qwen3.5-27b", Variant("gguf", 4)) == "quantlab run qwen3.5-27b --method gguf --bits 4"
     assert measure("m", Variant("gptq", 4, "g32")) == "quantlab run m --variant gptq-4-g32"
+
+
+def test_gpus_that_cannot_share_the_layers_get_whole_ones() -> None:
+    why = "32 attention heads cannot be split over 3 GPUs"
+    for found in (
+        serve(Variant("gptq", 4), "folder", "org/Name", "m", 8192, 3, why),
+        serve_release("openai/gpt-oss-20b", "gpt-oss-20b", 8192, 3, why),
+    ):
+        assert found.command and "--pipeline-parallel-size 3" in found.command and "tensor" not in found.command
+        assert any(why in note for note in found.notes)
+    assert "--tensor-parallel-size 1" in (serve(Variant("bitsandbytes", 4), "folder", "org/Name", "m", 8192, 3, why).command or "")

@@ -86,3 +86,10 @@ def test_what_is_nowhere_is_refused_in_one_line(name: str) -> None:
     with pytest.raises(QuantlabError) as raised:
         target(name)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["nosuch/config.json", "./nosuch", "/nosuch/model", "nosuch.gguf"])
+def test_a_path_that_does_not_exist_is_no_name_for_a_hub(name: str) -> None:
+    with pytest.raises(QuantlabError, match="does not exist") as caught:
+        target(name)
+    assert "hub" not in str(caught.value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from quantlab.catalogue import entries
+from quantlab.catalogue.config import known_config
 from quantlab.planning.claims import PARTLY, RIGHT, UNCHECKED, WRONG, Claim, agree, together
 from quantlab.planning.claims.figures import architecture, cache_bytes_per_token, context, licence, parameters
 from quantlab.reporting.numbers import listing
@@ -82,11 +83,21 @@ def sizes() -> Iterable[Claim]:
         more = f", {found.with_prediction:,.1f}B with its layers for multi-token prediction" if found.with_prediction > found.total else ""
         yield Claim(
             f"{name} has {total:,}B parameters, {active}B of them active.",
-            f"{found.total:,.1f}B{more}; active {found.active:.1f}B, {found.active_without_embedding:.1f}B without the input embedding.",
+            f"{found.total:,.1f}B{more}{_tower(model, found.total)}; active {found.active:.1f}B, "
+            f"{found.active_without_embedding:.1f}B without the input embedding.",
             together(_rounded(total, best), _rounded(active, used)),
             f"`quantlab plan {model}`: total_parameters, active_parameters",
         )
     yield from _ratios()
+
+
+def _tower(model: str, total: float) -> str:
+    """What a Llama 4 has beside the text model that its config is of: the same tower in Scout and in Maverick."""
+    scout = known_config("llama-4-scout")
+    if not model.startswith("llama-4") or scout is None or scout.repository_parameters is None:
+        return ""
+    tower = scout.repository_parameters / 1e9 - parameters("llama-4-scout").total
+    return f" in the text model alone, {total + tower:,.2f}B with the vision tower of {tower:.2f}B (Scout's repository less its text model)"
 
 
 def _rounded(said: float, found: float) -> str:
