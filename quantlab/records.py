@@ -119,11 +119,11 @@ class MemoryRecord(Frozen):
     peak_process_rss_bytes: int
     """Highest resident memory of the process up to the end of the first run of every workload (VmHWM), loading included."""
     peak_allocated_bytes: int | None = None
-    """CUDA: highest memory in tensors, over all devices."""
+    """CUDA: highest memory in tensors; None with several devices, whose peaks fall at different moments."""
     peak_reserved_bytes: int | None = None
-    """CUDA: highest memory that the caching allocator held, over all devices."""
+    """CUDA: highest memory that the caching allocator held; None with several devices."""
     process_vram_bytes: int | None = None
-    """CUDA: highest memory of the process tree as the driver sees it (NVML), over all devices."""
+    """CUDA: highest memory of the process tree as the driver sees it (NVML), over all devices at one moment."""
 
 
 class Roofline(Frozen):
@@ -156,12 +156,13 @@ class SpeedPoint(Frozen):
     decode_seconds: tuple[float, ...] = ()
     """Time from the first to the last of `decode_tokens` tokens after the first."""
     failure: Failure | None = None
+    """Why it did not run, or not as often as it should: repeats that were taken before it stay."""
     baseline_prefill_seconds: tuple[float, ...] = ()
     """The 16-bit variant's of the same engine; sample i was taken right after the variant's sample i where the record
     says that the two alternated."""
     baseline_decode_seconds: tuple[float, ...] = ()
     baseline_failure: Failure | None = None
-    """Why the 16-bit variant has no timing at this point though the variant has."""
+    """Why the 16-bit variant has no timing at this point, or fewer of them, though the variant has."""
     prefill_rate: Median | None = None
     """Prefill tokens per second: batch × (context + prompt) / prefill time."""
     decode_rate: Median | None = None
@@ -181,7 +182,7 @@ class SpeedPoint(Frozen):
     state_bytes: int | None = None
     """Recurrent state, which does not grow with the context."""
     peak_allocated_bytes: int | None = None
-    """CUDA: highest memory in tensors while this point ran, over all devices."""
+    """CUDA: highest memory in tensors while this point ran; None with several devices."""
     peak_reserved_bytes: int | None = None
     roofline: Roofline | None = None
     prefill_joules_per_token: float | None = None
@@ -236,7 +237,7 @@ class SpeedRecord(Frozen):
     energy_source: str | None = None
     """Which counter gave the joules; None without one."""
     energy_reason: str | None = None
-    """Why there are no joules."""
+    """Why there are no joules, or with a counter why some workloads have none."""
     price_per_device_hour: float | None = None
     """Dollars, from the recipe; for all devices that the measurement used together."""
 

@@ -10,7 +10,7 @@ import yaml
 
 from quantlab.cell import Cell
 from quantlab.errors import QuantlabError
-from quantlab.isolation import CellStage, as_failure, run_isolated
+from quantlab.isolation import CellStage, as_failure, log_path, run_isolated
 from quantlab.measured import Sample, SampledMemory
 from quantlab.measuring.sampler import sample_file
 from quantlab.records import RECORDS, MeasureRecord
@@ -52,6 +52,18 @@ def test_a_death_is_recorded(
             cell.checkpoint()
     if stage == "evaluate":
         assert (cell.data_folder / "samples.parquet").exists()
+
+
+def test_an_abort_for_want_of_gpu_memory_is_no_crash(cell: Cell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = log_path(cell, "diverge")
+    log.parent.mkdir(parents=True)
+    log.write_text("CUDA error: out of memory\n")  # of an earlier run
+    _child(tmp_path, monkeypatch, "kill -ABRT $$")
+    record = run_isolated(cell, "diverge", "cpu", quiet=True)
+    assert record.failure and record.failure.kind == "crashed"
+    _child(tmp_path, monkeypatch, f"echo 'CUDA error: Out of memory' >> {log}; kill -ABRT $$")
+    record = run_isolated(cell, "diverge", "cpu", quiet=True)
+    assert record.failure and record.failure.kind == "out_of_memory"
 
 
 def test_an_earlier_record_does_not_stand_for_a_death(cell: Cell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,11 +79,16 @@ def _put_sampling(row: Row, measured: MeasureRecord | None, why: str) -> None:
     row.put("pss_interval_seconds", seen.pss_interval_seconds if seen else None)
     row.put("samples", seen.samples if seen else None)
     row.put("died_in", measured.died_in if measured else None)
-    died = seen if measured and measured.died_in else None
+    died = seen if measured and measured.died_in and _is_last(measured) else None
     row.put("last_tree_pss_bytes", died.last.tree_pss_bytes if died else None)
     row.put("last_tree_rss_bytes", died.last.tree_rss_bytes if died else None)
     on_gpus = [gpu.tree_bytes for gpu in died.last.gpus if gpu.tree_bytes is not None] if died else []
     row.put("last_vram_bytes", sum(on_gpus) if on_gpus else None)
+
+
+def _is_last(measured: MeasureRecord) -> bool:
+    """Whether the last sample is of the process that died: after a workload's death another one runs the rest."""
+    return measured.failure is not None or (measured.sampled is not None and measured.sampled.last.step == measured.died_in)
 
 
 def _died(variant: VariantRecords) -> tuple[str, ...]:
@@ -91,7 +96,7 @@ def _died(variant: VariantRecords) -> tuple[str, ...]:
     measured = variant.measure
     if measured is None or measured.died_in is None:
         return ()
-    last = f"; {measured.sampled.last_words}" if measured.sampled else ""
+    last = f"; {measured.sampled.last_words}" if measured.sampled and _is_last(measured) else ""
     said = measured.failure is not None and measured.sampled is not None and measured.sampled.last_words in measured.failure.reason
     return () if said else (f"The process died in step `{measured.died_in}`{last}",)
 

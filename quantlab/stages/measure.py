@@ -19,7 +19,7 @@ from quantlab.errors import CellFailure
 from quantlab.measured import SampledMemory
 from quantlab.measuring.condition import load_average
 from quantlab.measuring.driver import Worker, WorkerDied
-from quantlab.measuring.energy import Meter, meter
+from quantlab.measuring.energy import meter
 from quantlab.measuring.grid import workloads
 from quantlab.measuring.memory import Held, hold, open_and_load
 from quantlab.measuring.points import ceilings_of, points
@@ -74,16 +74,16 @@ def run(cell: Cell, device: Device, progress: Progress) -> MeasureRecord:
         bandwidth=ceilings.bandwidth,
         bandwidth_reason=ceilings.reason,
         energy_source=energy.source,
-        energy_reason=energy.reason,
+        energy_reason=energy.reason or _too_brief(timed),
         price_per_device_hour=price,
     )
-    notes = (*timed.notes(device.cores), *_notes(device, timed, seen, energy))
+    notes = (*timed.notes(device.cores), *_notes(device, timed, seen))
     found = {"memory": _memory(checkpoint, about, empty, held, seen), "speed": speed, "sampled": seen, "notes": notes}
     steps = [*(h.died_in for h in held), *(turns.ours.died_in for turns in timed.turns.values())]
     return base.model_copy(update=found | {"died_in": next(filter(None, steps), None)})
 
 
-def _notes(device: Device, timed: Timed, seen: SampledMemory | None, energy: Meter) -> list[str]:
+def _notes(device: Device, timed: Timed, seen: SampledMemory | None) -> list[str]:
     """What kept a figure out of the record, or shortened it."""
     said = []
     for work, turns in timed.turns.items():
@@ -93,14 +93,15 @@ def _notes(device: Device, timed: Timed, seen: SampledMemory | None, energy: Met
                 said.append(
                     f"{work.label}: {name} failed after {len(one.repeats)} repeats, its figures are of these: {one.failure.reason}."
                 )
-        ours = turns.ours
-        brief = [n for n, decode in (("prefill", False), ("decode", True)) if ours.repeats and ours.seconds(decode) < LEAST_SECONDS]
-        if energy.source and brief:
-            said.append(
-                f"{work.label}: no energy of {' and '.join(brief)}: all repeats together took less than {LEAST_SECONDS:g} s, "
-                "too little for a counter that moves in steps."
-            )
     return said + _memory_notes(device, seen)
+
+
+def _too_brief(timed: Timed) -> str | None:
+    """Why a workload has no joules though there is a counter."""
+    ran = [turns.ours for turns in timed.turns.values() if turns.ours.repeats]
+    if all(one.seconds(decode) >= LEAST_SECONDS for one in ran for decode in (False, True)):
+        return None
+    return f"all repeats together took less than {LEAST_SECONDS:g} s, too little for a counter that moves in steps"
 
 
 def _memory_notes(device: Device, seen: SampledMemory | None) -> list[str]:

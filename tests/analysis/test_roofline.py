@@ -24,11 +24,25 @@ def test_blocks_of_32_values_carry_their_scales() -> None:
 
 @pytest.mark.parametrize(
     "odd",
-    [{"layer_types": ["linear_attention", "full_attention"]}, {"sliding_window": 512}, {"kv_lora_rank": 512}, {"num_hidden_layers": None}],
+    [
+        {"layer_types": ["linear_attention", "full_attention"]},
+        {"sliding_window": 512},
+        {"sliding_window": 512, "use_sliding_window": True},
+        {"kv_lora_rank": 512},
+        {"num_hidden_layers": None},
+        {"mamba_d_state": 16, "attn_layer_period": 8},
+        {"linear_num_key_heads": 16},
+        {"hybrid_override_pattern": "M-M*"},
+    ],
 )
 def test_what_the_formula_does_not_describe_has_no_figure(odd: dict[str, object]) -> None:
     assert kv_cache_bytes(LLAMA3_8B | odd, 1, 1, "float16") is None
     assert kv_cache_bytes(LLAMA3_8B, 1, 1, "hqq4") is None
+
+
+def test_a_window_that_is_not_used_changes_nothing() -> None:
+    unused = LLAMA3_8B | {"sliding_window": 32768, "use_sliding_window": False}
+    assert kv_cache_bytes(unused, 9, 1, "float16") == kv_cache_bytes(LLAMA3_8B, 9, 1, "float16") is not None
 
 
 def test_experts_are_read_as_far_as_a_batch_touches_them() -> None:
@@ -36,6 +50,7 @@ def test_experts_are_read_as_far_as_a_batch_touches_them() -> None:
     assert dense.per_step(1) == dense.per_step(64) == 1000
     assert mixture.per_step(1) == 1000 + 8000 * 2 // 8
     assert mixture.per_step(2) == 1000 + 8000 * (1 - 0.75**2)
+    assert WeightReads(1000, 8000).per_step(1) is None and WeightReads(1000, 8000, 8).per_step(1) is None  # not 1000
     assert mixture.per_step(1) < mixture.per_step(4) < mixture.per_step(1000) == 9000
 
 

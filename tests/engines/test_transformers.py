@@ -33,3 +33,9 @@ def test_a_checkpoint_without_one_of_its_tensors_is_refused(llama: Path, fault: 
     save_file(tensors, path, {"format": "pt"})
     with pytest.raises(CellFailure, match="up_proj"):
         _load(llama, {}, "cpu", "auto", False)
+
+
+def test_gptqmodels_fp8_is_not_spread_over_several_places(llama: Path) -> None:
+    with pytest.raises(CellFailure, match="on one device") as failure:
+        _load(llama, {"quant_method": "fp8", "weight_scale_method": "row"}, "cuda:0,1", "auto", False)
+    assert failure.value.kind == "unsupported"

@@ -115,8 +115,16 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> type[LLM]:
     return LLM
 
 
-def _open(device: str = "cuda:0") -> VllmEngine:
-    return VllmEngine(Path("weights"), Path("tokenizer"), device)
+def _open(device: str = "cuda:0", cache: str | None = None) -> VllmEngine:
+    return VllmEngine(Path("weights"), Path("tokenizer"), device, cache=cache)
+
+
+def test_the_cache_that_a_variant_asks_for_is_vllms_or_refused(fake: type[LLM]) -> None:
+    _open(), _open(cache="fp8")
+    assert [made.arguments.get("kv_cache_dtype") for made in fake.made] == [None, "fp8"]
+    with pytest.raises(CellFailure, match="no quanto4 cache") as failure:
+        _open(cache="quanto4")
+    assert failure.value.kind == "unsupported" and len(fake.made) == 2
 
 
 def test_it_is_loaded_without_what_would_make_a_figure_wrong(fake: type[LLM], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,9 +160,9 @@ def test_it_sees_the_gpus_that_were_asked_for(
 
     if before:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", before)
-    _open(device)
+    opened = _open(device)
     assert os.environ.get("CUDA_VISIBLE_DEVICES") == visible
-    assert fake.made[0].arguments["tensor_parallel_size"] == parallel
+    assert fake.made[0].arguments["tensor_parallel_size"] == parallel == opened.parallel
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda:0,cpu", "cuda:0,disk"])

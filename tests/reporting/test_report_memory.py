@@ -102,6 +102,9 @@ def test_a_workload_that_died_is_a_note_beside_the_others(tmp_path: Path) -> Non
     text = table(tmp_path).markdown()
     assert "The process died in step `batch 8, context 4096`; it last held 0.61 GB" in text
     assert "105.5" in text
+    change(tmp_path, "gguf-4", died_in="batch 8, context 0")  # and another process ran the rest, whose last sample it is
+    text = table(tmp_path).markdown()
+    assert "The process died in step `batch 8, context 0`" in text and "it last held" not in text
 
 
 def test_recurrent_state_has_a_column_where_a_model_has_one(tmp_path: Path) -> None:

@@ -131,6 +131,10 @@ def test_bandwidth_names_its_measurement_and_the_data_sheet(tmp_path: Path) -> N
     assert "14.2 GB/s, measured by copying 512 MB, 2 threads; the data sheet says 38.4 GB/s (X)" in text
     above = above_one(load_model(tmp_path, MODEL))
     assert above is not None and "gguf-4" in above and "gguf-16" not in above  # 1.75 and 0.99 of the ceiling at the deepest point
+    assert "cache of the processor" in above
+    change_speed(tmp_path, "gguf-4", bandwidth=band.model_copy(update={"threads": None}))
+    above = above_one(load_model(tmp_path, MODEL))
+    assert above is not None and "the GPU's last cache" in above and "processor" not in above
 
 
 def test_what_no_row_has_is_left_out_and_said_once(tmp_path: Path) -> None:

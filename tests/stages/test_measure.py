@@ -104,7 +104,8 @@ def test_the_ceiling(measured: Callable[[str], MeasureRecord], workspace: Path) 
 
 def test_energy_that_was_not_measured_has_a_reason(measured: Callable[[str], MeasureRecord]) -> None:
     speed = measured("baseline-16").speed
-    assert (speed.energy_source is None) == bool(speed.energy_reason) == (speed.points[0].decode_joules_per_token is None)
+    assert speed.points[0].decode_joules_per_token is not None or speed.energy_reason
+    assert speed.energy_source or speed.energy_reason
 
 
 def test_a_grid_goes_on_past_what_does_not_run(
