@@ -257,7 +257,8 @@ def process_memory() -> ProcessMemory:
 
 
 def free_vram_bytes(indices: tuple[int, ...]) -> dict[int, int]:
-    """Free memory of GPUs by CUDA's number, as the driver sees it now."""
+    """Free memory of GPUs by CUDA's number, as the driver sees it now; the machine's of one that shares it and tells no size."""
+    import psutil
     import pynvml
 
     there = gpus()
@@ -265,6 +266,7 @@ def free_vram_bytes(indices: tuple[int, ...]) -> dict[int, int]:
         return {n: rocm.free_bytes(there[n].uuid) for n in indices}
     pynvml.nvmlInit()
     try:
-        return {n: int(pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByUUID(there[n].uuid)).free) for n in indices}
+        told = {n: _told(pynvml.nvmlDeviceGetMemoryInfo, pynvml.nvmlDeviceGetHandleByUUID(there[n].uuid)) for n in indices}
+        return {n: int(psutil.virtual_memory().available if info is None else info.free) for n, info in told.items()}
     finally:
         pynvml.nvmlShutdown()

@@ -156,7 +156,7 @@ def _rss_bytes(pids: list[int]) -> int:
 
 def _pss_bytes(pids: list[int]) -> tuple[int | None, int | None]:
     """Proportional sizes in memory and swapped out; None where the system tells none, or not of every process."""
-    held: dict[str, list[int]] = {"Pss:": [], "SwapPss:": []}
+    held: dict[str, list[int]] = {"Pss": [], "SwapPss": []}
     for pid in pids:
         try:
             text = Path(f"/proc/{pid}/smaps_rollup").read_text()
@@ -165,9 +165,9 @@ def _pss_bytes(pids: list[int]) -> tuple[int | None, int | None]:
         except OSError:
             return None, None
         for line in text.splitlines():
-            name, *rest = line.split()
+            name, _, size = line.partition(":")
             if name in held:
-                held[name].append(int(rest[0]) * 1024)
+                held[name].append(int(size.split()[0]) * 1024)
     pss, swap = (sum(sizes) if sizes else None for sizes in held.values())
     return pss, swap
 

@@ -6,12 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import psutil
 import pytest
 
+from quantlab.measuring import sampling
 from quantlab.measuring.sampler import Sampler, read_samples, sample_file
 
 MIB = 2**20
@@ -120,3 +122,27 @@ def test_the_interval_is_the_one_that_was_reached(child: subprocess.Popen[str], 
         found = sampler.result()
     assert found and found.interval_seconds and found.asked_interval_seconds == 0.01 <= found.interval_seconds
     assert 2 < found.samples <= 60
+
+
+def test_proportional_sizes_are_of_every_process_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sampling, "Path", lambda path: tmp_path / path.lstrip("/"))
+    for pid in (1, 2):
+        (tmp_path / f"proc/{pid}").mkdir(parents=True)
+        (tmp_path / f"proc/{pid}/smaps_rollup").write_text("5-7 ---p 0 [rollup]\nRss: 90 kB\nPss: 10 kB\nPss_Anon: 8 kB\nSwapPss: 4 kB\n")
+    (tmp_path / "proc/4/smaps_rollup").mkdir(parents=True)  # not to be read, by root either
+    assert sampling._pss_bytes([1, 2]) == sampling._pss_bytes([1, 2, 3]) == (20 * 1024, 8 * 1024)  # 3 has ended
+    assert sampling._pss_bytes([1, 4]) == (None, None) == sampling._pss_bytes([3])
+
+
+def test_half_of_a_line_is_read_again_and_never_believed(child: subprocess.Popen[str], tmp_path: Path) -> None:
+    file = tmp_path / "samples.json"
+    with Sampler(file) as sampler:
+        sampler.watch(child.pid, "loading")
+        assert sampler.so_far() is not None
+    whole = file.read_text().partition("\n")[0]
+    file.write_text(whole[: len(whole) // 2])
+    assert read_samples(file) is None
+    later = threading.Timer(0.03, lambda: file.write_text(whole + "\n"))
+    later.start()
+    assert read_samples(file) is not None
+    later.join()
