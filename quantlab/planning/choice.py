@@ -5,10 +5,11 @@ interval of what is known: `met` where the interval lies inside, `failed` where 
 where nothing is known. An open limit does not reject (unless `certain` is asked for); it is said, with what would
 settle it.
 
-Order: what may not fit the memory comes after what does, and what the GPUs cannot share after what they can. Models with
-a published score for the use come first, the higher the better, then the others by their number of parameters. Of one model: the variant with the fewest open limits, then
-with a drop whose upper end is known, the smallest lower end (the loss that is certain), the smallest measured divergence,
-the smallest upper end, the highest speed, the least memory. Names decide last, so the order is total.
+Order: what may not fit the memory comes after what does, and what the GPUs cannot share after what they can. Models
+with a published score for the use come first, the higher the better, then the others by their number of parameters. Of
+one model: the variant with the fewest open limits, then with a drop whose upper end is known, the smallest lower end
+(the loss that is certain), the smallest measured divergence, the smallest upper end, the highest speed, the least
+memory. Names decide last, so the order is total.
 """
 
 from __future__ import annotations
