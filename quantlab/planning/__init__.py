@@ -12,7 +12,7 @@
 | fields.py, layers.py, hybrids.py, architecture.py | `read_architecture(config)`: every layer; families.json has what configs omit |
 | schedules.py, _families.py | which layer is of which type where no list says it, and the side process that writes families.json |
 | kvcache.py | `cache_bytes(architecture, tokens, dtype, policy)`: the cache, as attention needs it or an engine keeps it |
-| stored.py | bytes of a release that is stored quantized |
+| formats.py, stored.py | the format that a release is stored in, and its bytes |
 | activations.py, calibration.yaml | constants that no formula gives, and the measurements that they come from |
 | roofline.py | the decode ceiling |
 | rig.py, plan.py, fit.py | `plan_model(config, ...)`: each variant on each set of GPUs, the largest context and batch, verdicts |

@@ -45,7 +45,7 @@ def rig_tables(plan: ModelPlan) -> list[Table]:
 def _rig_table(plan: ModelPlan, i: int) -> Table:
     first = next(v.rigs[i] for v in plan.variants if v.rigs)
     each = " each" if first.gpus > 1 else ""
-    overhead = f"{first.overhead_bytes / _GIB:.1f}–{first.overhead_high_bytes / _GIB:.1f}"
+    overhead = " or ".join(dict.fromkeys(_overhead(v) for v in sorted(plan.variants, key=lambda v: v.method == "gguf") if v.rigs))
     title = (
         f"{first.gpus} × {first.gpu}, {first.usable_bytes / _GIB:.1f} GiB usable{each}; batch {plan.batch}, {plan.context_tokens:,} "
         f"tokens\nGiB per GPU; the total has an overhead of {overhead}; the verdict says what is spare (+) or lacking (−)"
@@ -58,6 +58,12 @@ def _rig_table(plan: ModelPlan, i: int) -> Table:
     for variant in plan.variants:
         table.add_row(*_start(variant), *(_cells(variant.rigs[i]) if variant.rigs else ["–"] * 4 + [variant.reason, "–", "–", "–"]))
     return table
+
+
+def _overhead(variant: VariantPlan) -> str:
+    rig = variant.rigs[0]
+    engine = " in llama.cpp" if variant.method == "gguf" else ""
+    return f"{rig.overhead_bytes / _GIB:.1f}–{rig.overhead_high_bytes / _GIB:.1f}{engine}"
 
 
 def _start(variant: VariantPlan) -> list[str]:
@@ -133,8 +139,8 @@ def _vllm(plan: ModelPlan) -> list[str]:
     if not any(rig.fits_vllm_share is not None for variant in plan.variants for rig in variant.rigs):
         return []
     told = f"vLLM takes {share:g} of a GPU unless told otherwise (--gpu-memory-utilization)"
-    named = "; ".join(f"{where}: {listing(slugs)} do not fit into that" for where, slugs in short.items())
-    return [f"{told}: {named or 'what fits also fits into that'}"]
+    named = "; ".join(f"{listing(slugs)} on {where}" for where, slugs in short.items())
+    return [f"{told}: {f'too much for that is {named}' if named else 'what fits also fits into that'}"]
 
 
 def _named(slugs: Sequence[str], plan: ModelPlan) -> str:

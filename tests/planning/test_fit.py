@@ -16,7 +16,7 @@ from quantlab.planning.counts import count, stated
 from quantlab.planning.fit import ModelPlan, RigPlan, Workload, plan_model, wanted_variants
 from quantlab.planning.rig import tensor_parallel_sizes
 from quantlab.planning.roofline import bytes_read, decode_ceiling, untouched_share
-from quantlab.planning.tables import notes
+from quantlab.planning.tables import notes, rig_tables
 from quantlab.planning.weights import weight_bytes
 
 
@@ -196,7 +196,7 @@ def test_the_share_that_vllm_takes_is_judged_apart() -> None:
     assert only(plan("llama-3.1-8b", "h100", "gguf-4")).fits_vllm_share is None
     assert only(plan("llama-3.1-70b", "h100", "baseline-16")).fits_vllm_share is None
     said = [line for line in notes(plan("deepseek-v4-flash", "h100:2", "gptq-4")) if "vLLM takes 0.9" in line]
-    assert len(said) == 1 and "gptq-4 do not fit into that" in said[0]
+    assert len(said) == 1 and "too much for that is gptq-4 on 2 × h100-sxm-80gb" in said[0]
 
 
 def test_gpus_that_cannot_share_the_heads_hold_whole_layers() -> None:
@@ -206,3 +206,8 @@ def test_gpus_that_cannot_share_the_heads_hold_whole_layers() -> None:
     assert two.decode_ceiling_tokens_per_second and one.decode_ceiling_tokens_per_second
     assert two.decode_ceiling_tokens_per_second > 1.5 * one.decode_ceiling_tokens_per_second
     assert any("32 attention heads cannot be split over 3 GPUs" in note for note in three.notes)
+
+
+def test_a_table_names_the_overhead_of_each_engine() -> None:
+    (table,) = rig_tables(plan("llama-3.1-8b", "h100", "gguf-4", "gptq-4"))
+    assert "an overhead of 1.8–3.5 or 0.3–1.0 in llama.cpp;" in str(table.title)
