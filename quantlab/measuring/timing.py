@@ -54,8 +54,9 @@ def time_all(
     if beside.cell is None or not works:
         with progress.step(f"{cell.variant.slug}: prefill and decode", len(works) * repeats) as step:
             return _timed(works, worker, None, repeats, device, meter, step, load, beside.reason)
-    with contextlib.suppress(CellFailure):  # free memory is read while the variant holds its own; a failure is told at its own turn
-        worker.revive()
+    if not worker.fit:  # free memory is read while the variant holds its own
+        with contextlib.suppress(CellFailure):  # told at its own turn
+            worker.warm_up(works[-1])
     together = fit_together(beside.cell, seen, worker.about["weights_bytes"], device)
     slug = beside.cell.variant.slug
     what = f"{cell.variant.slug} {'in turn with' if together else 'and then'} {slug}: prefill and decode"

@@ -28,6 +28,7 @@ class FakeWorker:
     events: list[str] = []
     fails_at: dict[str, str] = {}
 
+    fit = True
     dies_at: dict[str, int] = {}
     """In which decode the process dies, by variant."""
 
@@ -50,8 +51,6 @@ class FakeWorker:
         if what == "decode" and self.events.count(f"{name} decode") == self.dies_at.get(name):
             raise WorkerDied("out_of_memory", "killed")
         return {"seconds": 1.0 if what == "prefill" else 2.0}
-
-    def revive(self) -> None: ...
 
     def last_words(self) -> str:
         return "it last held 1.00 GB of memory"
@@ -147,3 +146,9 @@ def test_pairs_that_were_taken_before_the_16_bit_variant_died_stay(run: Any, mon
     monkeypatch.setattr(FakeWorker, "dies_at", {"baseline-16": 2})
     turns = run(True).turns[WORK]
     assert (len(turns.ours.repeats), len(turns.theirs.repeats)) == (3, 1) and turns.ours.failure is None and turns.theirs.failure
+
+
+def test_a_process_that_the_last_workload_cost_is_there_again_before_free_memory_is_read(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeWorker, "fit", False)
+    run(True)
+    assert FakeWorker.events[1] == "gptq-4 warm-up" and FakeWorker.events.index("baseline-16 start") > 1
