@@ -77,7 +77,7 @@ class QuantizeRecord(Record):
     stored_bytes: int | None = None
     """All bytes of the checkpoint's tensors."""
     disk_bytes: int | None = None
-    """All bytes of the checkpoint's weight files."""
+    """Bytes of all files of the checkpoint: weights, configuration, and the tokenizer where it is stored with them."""
     parameters: int | None = None
     """Parameters of the unquantized model, tied tensors once."""
     bits_per_weight: float | None = None

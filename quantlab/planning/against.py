@@ -3,7 +3,7 @@
 | quantity | predicted | measured |
 |---|---|---|
 | tensors | the plan's weight bytes | all bytes of the checkpoint's tensors |
-| weight files | the same | bytes of the weight files, their headers and an embedded tokenizer included |
+| all files | the same | bytes of all files of the checkpoint: headers, configuration and a stored tokenizer as well |
 | resident weights | the same | weights after loading, by the engine's own account |
 | cache | the engine's policy, at the tokens of the last speed run | by the engine's own account |
 | peak | weights, cache and the middle of calibration.yaml's overhead | peak of the process above the empty one (on a CPU) |
@@ -169,7 +169,7 @@ def _of_variant(model: _Model, data: Path, skipped: list[str]) -> Iterator[Compa
     if measured is None or measured.memory is None or measured.speed is None:
         return
     memory, point = measured.memory, next((p for p in reversed(measured.speed.points) if p.failure is None), None)
-    yield from row("weight files", "bytes", predicted.bytes_total, memory.disk_bytes)
+    yield from row("all files", "bytes", predicted.bytes_total, memory.disk_bytes)
     yield from row("resident weights", "bytes", predicted.bytes_total, memory.weights_bytes)
     cache = _cache(model, measured, point) if point else None
     yield from row("cache", "bytes", cache, memory.kv_cache_bytes)

@@ -51,7 +51,7 @@ class Measured(NamedTuple):
     """At the smallest batch and context of the report."""
     parameters: int | None
     disk_bytes: int | None = None
-    """Of the checkpoint's weight files."""
+    """Of all files of the checkpoint."""
     throughput: Throughput | None = None
 
 

@@ -53,7 +53,7 @@ _ABSENT = {
 
 
 def disk(records: ModelRecords, variant: VariantRecords) -> Bytes:
-    """Bytes of the checkpoint's weight files."""
+    """Bytes of all files of the checkpoint."""
     ours = _disk_bytes(variant)
     if ours is None:
         return Bytes(None, None, variant.why_not("quantize"))
