@@ -159,7 +159,7 @@ def test_predictions_stand_beside_measurements(quantlab: Run) -> None:
     for row in found["rows"]:
         assert row["error"] == pytest.approx(row["predicted"] / row["measured"] - 1)
         errors.setdefault(row["quantity"], []).append(abs(row["error"]))
-    assert set(errors) >= {"tensors", "weight files", "resident weights", "cache", "peak"}
+    assert set(errors) >= {"tensors", "all files", "resident weights", "cache", "peak"}
     assert max(errors["tensors"]) < 0.01
     assert max(errors["cache"]) < 0.01
     assert abs(found["largest_error"]["peak"]["error"]) == max(errors["peak"])
