@@ -173,7 +173,7 @@ def _of_variant(model: _Model, data: Path, skipped: list[str]) -> Iterator[Compa
     yield from row("resident weights", "bytes", predicted.bytes_total, memory.weights_bytes)
     cache = _cache(model, measured, point) if point else None
     yield from row("cache", "bytes", cache, memory.kv_cache_bytes)
-    if memory.peak_allocated_bytes is None:
+    if measured.speed.threads is not None:  # on a CPU
         overhead = _cpu_overhead(measured.engine)
         peak = predicted.bytes_total + (cache or 0) + overhead if overhead else None
         yield from row("peak", "bytes", peak, memory.peak_process_rss_bytes - memory.empty_process_rss_bytes)
