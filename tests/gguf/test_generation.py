@@ -31,7 +31,7 @@ def cell_of(folder: Path, slug: str, **manifest: Any) -> Any:
     variant = parse_variant(slug)
     about = Manifest(model="tiny", variant=slug, method=variant.method, bits=variant.bits, files=list_files(folder), **manifest)
     checkpoint = write_manifest(folder, about)
-    return SimpleNamespace(variant=variant, checkpoint=lambda: checkpoint)
+    return SimpleNamespace(variant=variant, checkpoint=lambda: checkpoint, recipe=SimpleNamespace(engine=None))
 
 
 def test_both_engines_answer_with_the_same_tokens(prepared: Path, source: Path, tmp_path: Path) -> None:
