@@ -3,14 +3,16 @@
     python benchmarks/speed_vs_llama_bench.py FILE.gguf TOKENIZER_FOLDER [--prompt 512] [--decode 128] [--rounds 5]
 
 Both run the same file with the same threads, batches of 2,048 tokens computed 512 at a time, no flash attention, a
-float16 cache. In each round llama-bench is started for one repeat of a prompt and one of a generation behind a prompt of
-the same length (its -d), and then ours does one prefill and one decode, in a process that stays: a machine that gets
-slower slows both. Printed are the medians with the whole spread, and the ratio of ours to theirs round by round.
+float16 cache. In each round ours does one prefill and one decode, in a process that stays and ends its threads for the
+while, and then llama-bench is started for one repeat of a prompt and one of a generation behind a prompt of the same
+length (its -d): a machine that gets slower slows both. Printed are the medians with the whole spread, and the ratio of
+ours to theirs round by round.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import os
 import statistics
@@ -66,7 +68,18 @@ def ours(engine: LlamaCppEngine, prompt: np.ndarray, decode: int) -> Rates:
     engine.prefill(prompt)
     middle = time.perf_counter()
     engine.decode(decode)
-    return Rates(prompt.size / (middle - began), decode / (time.perf_counter() - middle))
+    end = time.perf_counter()
+    _end_idle_threads()
+    return Rates(prompt.size / (middle - began), decode / (end - middle))
+
+
+def _end_idle_threads() -> None:
+    """With OMP_WAIT_POLICY=active, OpenMP's threads spin for as long as they have nothing to do: on llama-bench's cores."""
+    for name in ("libgomp.so.1", "libomp.so.5", "libomp.dylib"):
+        try:
+            ctypes.CDLL(name).omp_pause_resource_all(1)  # omp_pause_soft of OpenMP 5.0: the next parallel region starts them anew
+        except (OSError, AttributeError):
+            continue
 
 
 def line(name: str, values: list[float]) -> str:

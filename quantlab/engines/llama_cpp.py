@@ -16,7 +16,7 @@ from quantlab.caches import is_quantized
 from quantlab.device import cores, find, parse_places
 from quantlab.engines import EngineMemory
 from quantlab.gguf.header import StoredTensor, stored_tensors, tensor_types
-from quantlab.gguf.library import Batch, Context, Model
+from quantlab.gguf.library import Batch, Context, Model, laid_out
 from quantlab.gguf.log import llama
 from quantlab.gguf.types import is_plain
 
@@ -120,11 +120,12 @@ class LlamaCppEngine:
             self._decode_tokens = tokens
             self.prefill(self._history)
         context = self._context
-        owners = [(s,) for s in range(len(self._next))]
-        made = [self._next]
-        for position in range(self._history.shape[1], self._history.shape[1] + tokens):
-            rows = context.run(Batch(made[-1], [position] * len(owners), owners, [True] * len(owners)))
-            made.append(rows.argmax(axis=1))
+        n, made = len(self._next), [self._next]
+        step = laid_out(Batch(made[0], [self._history.shape[1]] * n, [(s,) for s in range(n)], [True] * n))
+        for _ in range(tokens):
+            step.tokens[:] = made[-1]
+            made.append(context.compute(step).argmax(axis=1))
+            step.positions[:] += 1
         context.wait()
         self._history, self._next = np.concatenate([self._history, np.stack(made[:-1], axis=1)], axis=1), made[-1]
 

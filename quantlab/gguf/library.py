@@ -46,6 +46,36 @@ class Batch(NamedTuple):
     wanted: Sequence[bool] | NDArray[np.bool_]
 
 
+class LaidOut(NamedTuple):
+    """A batch as llama.cpp reads it. Its tokens and positions may be changed in place, for a next call of the same shape."""
+
+    tokens: NDArray[np.int32]
+    positions: NDArray[np.int32]
+    rows: int
+    """Tokens whose logits are wanted."""
+    struct: Any
+    """llama_batch; it points into the arrays."""
+    arrays: tuple[NDArray[Any], ...]
+    """What else it points into."""
+
+
+def laid_out(batch: Batch) -> LaidOut:
+    """Copies of the batch's values in llama.cpp's types."""
+    import numpy as np
+
+    tokens, positions = np.array(batch.tokens, np.int32), np.array(batch.positions, np.int32)
+    wanted = np.array(batch.wanted, np.int8)
+    counts = np.fromiter(map(len, batch.sequences), np.int32, len(tokens))
+    owners = np.fromiter((s for group in batch.sequences for s in group), np.int32, int(counts.sum()))
+    addresses = (owners.ctypes.data + 4 * (np.cumsum(counts, dtype=np.uint64) - counts)).astype(np.uint64)
+    struct = llama().llama_batch()
+    struct.n_tokens = len(tokens)
+    arrays: dict[str, NDArray[Any]] = {"token": tokens, "pos": positions, "n_seq_id": counts, "seq_id": addresses, "logits": wanted}
+    kinds = dict(struct._fields_)
+    assign(struct, **{name: ctypes.cast(array.ctypes.data, kinds[name]) for name, array in arrays.items()})
+    return LaidOut(tokens, positions, int(wanted.sum()), struct, (counts, owners, addresses, wanted))
+
+
 def one_sequence(token_ids: Sequence[int] | NDArray[np.int64], start: int = 0, sequence: int = 0, all_logits: bool = False) -> Batch:
     """Tokens (n,) of one sequence from position `start`; the logits of all of them, or of the last."""
     n = len(token_ids)
@@ -179,29 +209,22 @@ class Context:
 
         The array is llama.cpp's own memory: valid until the next call. Raises CellFailure where it fails.
         """
+        return self.compute(laid_out(batch))
+
+    def compute(self, batch: LaidOut) -> NDArray[np.float32]:
+        """The same of a batch that is laid out already."""
         import numpy as np
 
         api = llama()
-        tokens, positions = np.asarray(batch.tokens, np.int32), np.asarray(batch.positions, np.int32)
-        wanted = np.asarray(batch.wanted, np.int8)
-        counts = np.fromiter(map(len, batch.sequences), np.int32, len(tokens))
-        owners = np.fromiter((s for group in batch.sequences for s in group), np.int32, int(counts.sum()))
-        addresses = (owners.ctypes.data + 4 * (np.cumsum(counts, dtype=np.uint64) - counts)).astype(np.uint64)
-        whole = api.llama_batch()
-        whole.n_tokens = len(tokens)
-        arrays: dict[str, NDArray[Any]] = {"token": tokens, "pos": positions, "n_seq_id": counts, "seq_id": addresses, "logits": wanted}
-        for name, array in arrays.items():
-            assign(whole, **{name: ctypes.cast(array.ctypes.data, dict(whole._fields_)[name])})
         with messages() as said:
-            code = api.llama_decode(self.handle, whole)
+            code = api.llama_decode(self.handle, batch.struct)
         if code:
             raise CellFailure("unsupported", f"llama_decode failed with code {code}: {said.reason('no reason given')}")
-        rows = int(wanted.sum())
-        return (
-            np.ctypeslib.as_array(api.llama_get_logits(self.handle), (rows, self.model.vocabulary))
-            if rows
-            else np.empty((0, 0), np.float32)
-        )
+        if not batch.rows:
+            return np.empty((0, 0), np.float32)
+        address = ctypes.addressof(api.llama_get_logits(self.handle).contents)
+        logits = (ctypes.c_float * (batch.rows * self.model.vocabulary)).from_address(address)
+        return np.frombuffer(memoryview(logits), np.float32).reshape(batch.rows, self.model.vocabulary)
 
     def clear(self) -> None:
         """Forget every sequence."""

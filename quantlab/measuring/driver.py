@@ -46,6 +46,9 @@ class Worker:
         self.cell, self.engine = cell, engine
         self._log = log_path(cell, "measure")
         self._environment, device = _environment(engine, device)
+        self._stops = sys.platform == "linux" and not parse_places(device).gpus
+        """Whether it is stopped while it waits for a command: with OMP_WAIT_POLICY=active its idle threads would go on
+        spinning, on the cores of the process whose turn it is. Linux alone ends a stopped process with its parent."""
         job = {"root": str(cell.root), "model": cell.model, "variant": cell.variant.slug, "engine": engine, "device": device}
         self._job = json.dumps(job | {"log": str(self._log)})
         self.about: dict[str, Any] = {}
@@ -122,12 +125,14 @@ class Worker:
 
     def _ask(self, **command: Any) -> dict[str, Any]:
         assert self._process.stdin is not None and self._process.stdout is not None
+        self._signal("SIGCONT")
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(json.dumps(command) + "\n")
             self._process.stdin.flush()
         answer = self._process.stdout.readline()
         if not answer:
             raise self._death()
+        self._signal("SIGSTOP")
         found: dict[str, Any] = json.loads(answer)
         if "usage" in found:
             raise QuantlabError(found["usage"])
@@ -137,6 +142,10 @@ class Worker:
         if "failure" in found:
             raise CellFailure(found["failure"]["kind"], found["failure"]["reason"])
         return found
+
+    def _signal(self, name: str) -> None:
+        if self._stops:
+            self._process.send_signal(signal.Signals[name])
 
     def _death(self) -> WorkerDied:
         code = self._process.wait()
@@ -149,6 +158,7 @@ class Worker:
 
     def close(self) -> None:
         """End the process; returns when it is gone and its memory with it."""
+        self._signal("SIGCONT")
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe:
                 with contextlib.suppress(BrokenPipeError):

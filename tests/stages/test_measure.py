@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 
@@ -156,3 +158,18 @@ def test_without_a_16_bit_checkpoint_the_reason_is_told(workspace: Path, device:
     found = beside.sixteen_bit(Cell(workspace, "small", "gguf-4"), "llama_cpp")
     assert found.cell is None and found.reason and "gguf-16" in found.reason and "quantize" in found.reason
     assert memory.Held(Workload(1, 0, 1, 1)).failure is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a waiting process is stopped on Linux alone")
+def test_a_process_that_waits_takes_no_core(workspace: Path, measured: Any) -> None:
+    """Else OMP_WAIT_POLICY=active lets its idle threads spin beside the process whose turn it is."""
+    measured("baseline-16")
+    with Worker(Cell(workspace, "small", "baseline-16"), "transformers", "cpu") as worker:
+        for ask in (worker.open_device, worker.load, lambda: worker.prefill(Workload(1, 0, 16, 4))):
+            ask()
+            deadline = time.monotonic() + 10
+            while psutil.Process(worker.pid).status() != psutil.STATUS_STOPPED:
+                assert time.monotonic() < deadline, "it runs on"
+                time.sleep(0.01)
+        began = time.monotonic()
+    assert time.monotonic() - began < 20 and not psutil.pid_exists(worker.pid)
