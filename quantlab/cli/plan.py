@@ -42,7 +42,8 @@ def command(ctx: Context, model: str | None, **options: Any) -> dict[str, Any]:
 
     With --json: total_parameters, active_parameters, cache_bytes_per_sequence (at context_tokens, in cache_dtype),
     weight_bytes {method: {bits: bytes}}, certain, doubts, warnings, and variants, one object per method and width with
-    rigs. All bytes are whole numbers of bytes. With --against alone: {"rows", "largest_error"}.
+    weight_bytes (its tensors), checkpoint_bytes (all its files: the tokenizer as well) and rigs. All bytes are whole
+    numbers of bytes. With --against alone: {"rows", "largest_error"}.
     """
     from quantlab.errors import QuantlabError
 
@@ -72,7 +73,14 @@ def _plan(model: str, options: dict[str, Any]) -> tuple[ModelPlan, str]:
     methods = [name.strip() for name in (options["methods"] or "").split(",") if name.strip()]
     found = ingredients(model)
     plan = plan_model(
-        found.config, name=found.name, rigs=rigs, workload=workload, methods=methods, counted=found.counted, warnings=found.warnings
+        found.config,
+        name=found.name,
+        rigs=rigs,
+        workload=workload,
+        methods=methods,
+        counted=found.counted,
+        warnings=found.warnings,
+        folder=found.folder,
     )
     return plan, found.source
 

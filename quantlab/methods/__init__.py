@@ -9,6 +9,7 @@ A method is a module with
 - `EXTRA`: the pip extra that brings its library, and `REQUIRES`: the distributions in it whose versions decide the result
 - `ENV`: environment variables that its stage runs with
 - `Settings`: a frozen pydantic model of what a recipe may set, with defaults
+- optionally `STORES_TOKENIZER = False` where its library saves no tokenizer beside the weights
 - `quantize(job: Job) -> InMemory`: writes a loadable checkpoint into `job.destination`
 - optionally `effective(settings, bits) -> dict`: what the settings come to at that width, for the report's reader
 

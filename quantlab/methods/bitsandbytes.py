@@ -17,6 +17,7 @@ FORMAT = "safetensors"
 FROM = "source"
 EXTRA = "bitsandbytes"
 REQUIRES = ("bitsandbytes", "torch", "transformers")
+STORES_TOKENIZER = False
 ENV: dict[str, str] = {}
 
 

@@ -19,6 +19,7 @@ from quantlab.planning.architecture import read_architecture
 from quantlab.planning.calibration import calibration
 from quantlab.planning.counts import ParameterCount, count
 from quantlab.planning.estimate import estimate
+from quantlab.planning.files import checkpoint_bytes, tokenizer_bytes
 from quantlab.planning.kvcache import cache_bytes
 from quantlab.planning.resolve import ingredients
 from quantlab.planning.rig import overhead_bytes
@@ -88,15 +89,16 @@ def _needed(variant: Variant, recipe: Recipe, config: Mapping[str, Any], counted
     weights = weight_bytes(counted, variant.method, variant.bits, recipe.settings(variant))
     if weights is None:
         return 0, 0  # recorded as not offered
+    files = checkpoint_bytes(weights.bytes_total, variant.method, tokenizer_bytes(read_architecture(config).vocab_size))
     spec, engine = recipe.measure, engines.engine_for(methods.load(variant.method).FORMAT)
     smallest = workloads(spec, device)[0]
     tokens = smallest.context + spec.prompt_tokens + spec.decode_tokens
     cache = cache_bytes(read_architecture(config), tokens).total * smallest.batch
     if device.device.startswith("cuda"):
-        return weights.bytes_total, weights.bytes_total + cache + overhead_bytes(variant.method)[0]
+        return files, weights.bytes_total + cache + overhead_bytes(variant.method)[0]
     about = calibration().cpu
     beside = about.overhead_bytes[engine][0] + about.empty_process_bytes[engine]
-    return weights.bytes_total, weights.bytes_total + cache + beside
+    return files, weights.bytes_total + cache + beside
 
 
 def _failure(slug: str, size: int, device: Device) -> CellFailure:

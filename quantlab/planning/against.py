@@ -3,8 +3,8 @@
 | quantity | predicted | measured |
 |---|---|---|
 | tensors | the plan's weight bytes | all bytes of the checkpoint's tensors |
-| all files | the same | bytes of all files of the checkpoint: headers, configuration and a stored tokenizer as well |
-| resident weights | the same | weights after loading, by the engine's own account |
+| all files | the plan's checkpoint bytes, with the tokenizer | bytes of all files of the checkpoint: headers and configuration as well |
+| resident weights | the plan's weight bytes | weights after loading, by the engine's own account |
 | cache | the engine's policy, at the tokens of the last speed run | by the engine's own account |
 | peak | weights, cache and the middle of calibration.yaml's overhead | peak of the process above the empty one (on a CPU) |
 | decode | the ceiling | median of the repeats, where the device's bandwidth is in the catalogue |
@@ -26,6 +26,7 @@ from quantlab.names import parse_variant
 from quantlab.planning.architecture import Architecture, read_architecture
 from quantlab.planning.calibration import calibration
 from quantlab.planning.counts import ParameterCount, count
+from quantlab.planning.files import checkpoint_bytes, tokenizer_bytes
 from quantlab.planning.kvcache import cache_bytes
 from quantlab.planning.plan import Workload
 from quantlab.planning.resolve import ingredients
@@ -38,6 +39,9 @@ from quantlab.results import read_record
 _PEAK = (
     "its overhead is the middle of what the shipped example's records show, so on those its error is the spread and no test of the forecast"
 )
+
+_REPACKED = "llama.cpp on a CPU holds a second copy of the matrices that it repacks for the processor's instructions, which no plan knows"
+_ROUNDING = 0.01
 
 
 class Comparison(Frozen):
@@ -65,6 +69,8 @@ class _Model(NamedTuple):
     recipe: Recipe | None
     architecture: Architecture
     counted: ParameterCount
+    source: Path | None
+    """The folder of the prepared model, where it is still there."""
 
 
 class Compared(NamedTuple):
@@ -94,6 +100,8 @@ def compare(folder: Path, only: str | None = None) -> Compared:
             continue
         for data in sorted((path / "data").iterdir()):
             rows += _of_variant(model, data, skipped)
+    if any(row.quantity == "resident weights" and row.variant.startswith("gguf-") and row.error < -_ROUNDING for row in rows):
+        skipped.append(f"resident weights: {_REPACKED}")
     if any(row.quantity == "peak" for row in rows):
         skipped.append(f"peak: {_PEAK}")
     return Compared(tuple(rows), tuple(dict.fromkeys(skipped)))
@@ -116,8 +124,9 @@ def _with_records(folder: Path) -> list[Path]:
 def _model(folder: Path) -> _Model:
     root = next((parent.parent for parent in folder.parents if parent.name == "reports"), folder)
     recipe = _recipe(root, folder.name)
-    config = _config(root, folder.name)
-    return _Model(folder.name, folder, recipe, read_architecture(config), count(config))
+    source = _prepared(root, folder.name)
+    config = _config(source, folder.name)
+    return _Model(folder.name, folder, recipe, read_architecture(config), count(config), source)
 
 
 def _recipe(root: Path, name: str) -> Recipe | None:
@@ -127,18 +136,22 @@ def _recipe(root: Path, name: str) -> Recipe | None:
     return next((read_recipe(path) for path in paths if path.is_file()), None)
 
 
-def _config(root: Path, name: str) -> Mapping[str, Any]:
-    """The config of the model as it was prepared, else the catalogue's. Raises QuantlabError where there is neither."""
+def _prepared(root: Path, name: str) -> Path | None:
+    """The folder of the model as it was prepared."""
     prepared = root / "models" / name / "source"
     about = prepared / "source.json"
     weights = prepared / json.loads(about.read_text(encoding="utf-8")).get("weights", ".") if about.is_file() else prepared
-    path = weights / "config.json"
-    if path.is_file():
-        found: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return weights if (weights / "config.json").is_file() else None
+
+
+def _config(prepared: Path | None, name: str) -> Mapping[str, Any]:
+    """Of the prepared model, else the catalogue's. Raises QuantlabError where there is neither."""
+    if prepared:
+        found: Mapping[str, Any] = json.loads((prepared / "config.json").read_text(encoding="utf-8"))
         return found
     known = ingredients(name).config
     if known is None:
-        raise QuantlabError(f"its architecture is not known: {path} is not there")
+        raise QuantlabError("its architecture is not known: the prepared model is not there, and the catalogue has none of that name")
     return known
 
 
@@ -169,7 +182,8 @@ def _of_variant(model: _Model, data: Path, skipped: list[str]) -> Iterator[Compa
     if measured is None or measured.memory is None or measured.speed is None:
         return
     memory, point = measured.memory, next((p for p in reversed(measured.speed.points) if p.failure is None), None)
-    yield from row("all files", "bytes", predicted.bytes_total, memory.disk_bytes)
+    files = checkpoint_bytes(predicted.bytes_total, variant.method, tokenizer_bytes(model.architecture.vocab_size, model.source))
+    yield from row("all files", "bytes", files, memory.disk_bytes)
     yield from row("resident weights", "bytes", predicted.bytes_total, memory.weights_bytes)
     cache = _cache(model, measured, point) if point else None
     yield from row("cache", "bytes", cache, memory.kv_cache_bytes)

@@ -51,6 +51,14 @@ class GpuOverhead(Frozen):
     source: str
 
 
+class Tokenizer(Frozen):
+    """What a tokenizer takes in a checkpoint, per entry of the vocabulary."""
+
+    json_bytes_per_entry: float
+    gguf_bytes_per_entry: float
+    source: str
+
+
 class CpuOverhead(Frozen):
     """What a process on a CPU holds beside weights and cache, its activations included."""
 
@@ -66,6 +74,7 @@ class Calibration(Frozen):
     activation: Activation
     llama_cpp: LlamaCpp
     gpu: GpuOverhead
+    tokenizer: Tokenizer
     cpu: CpuOverhead
 
 

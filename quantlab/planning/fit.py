@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from quantlab import methods as packages
@@ -15,6 +16,7 @@ from quantlab.errors import QuantlabError
 from quantlab.names import Variant, parse_variant
 from quantlab.planning.architecture import Architecture, read_architecture
 from quantlab.planning.counts import ParameterCount, count
+from quantlab.planning.files import TokenizerBytes, checkpoint_bytes, tokenizer_bytes
 from quantlab.planning.formats import Stored
 from quantlab.planning.kvcache import POLICIES, cache_bytes, dtype_name
 from quantlab.planning.plan import ModelPlan, RigPlan, VariantPlan, Workload
@@ -36,13 +38,14 @@ def plan_model(
     counted: ParameterCount | None = None,
     warnings: Sequence[str] = (),
     place_gpus: bool = True,
+    folder: Path | None = None,
 ) -> ModelPlan:
     """The plan of a model from its config.json's content, or, where that is None, from its `counted` parameters alone.
 
     Without `rigs` every variant gets the smallest set of each kind of GPU of the catalogue that holds it; with
     `place_gpus=False` none at all. `methods` are names (all their widths) or variants such as `gptq-4`; empty means
-    all. `settings` are a recipe's, by variant. Raises QuantlabError for a config that cannot be planned, a workload that
-    is none, and unknown methods.
+    all. `settings` are a recipe's, by variant. `folder` has the tokenizer, where there is one. Raises QuantlabError for a
+    config that cannot be planned, a workload that is none, and unknown methods.
     """
     workload = _checked(workload or Workload())
     architecture = read_architecture(config) if config is not None else None
@@ -56,6 +59,7 @@ def plan_model(
     if architecture and architecture.stored and not methods:
         chosen = [*_as_stored(architecture.stored, counted, architecture, places, workload), *chosen]
     cache = cache_bytes(architecture, workload.context_tokens, workload.cache_dtype, workload.policy) if architecture else None
+    tokenizer = tokenizer_bytes(architecture.vocab_size if architecture else 0, folder)
     return ModelPlan(
         model=name,
         model_type=architecture.model_type if architecture else None,
@@ -75,8 +79,15 @@ def plan_model(
         doubts=tuple(dict.fromkeys((*(architecture.doubts if architecture else ()), *counted.doubts))),
         warnings=(*warnings, *_warnings(architecture, workload)),
         gpus_asked=bool(rigs),
-        variants=tuple(chosen),
+        tokenizer_counted=tokenizer.counted,
+        variants=tuple(_with_files(variant, tokenizer) for variant in chosen),
     )
+
+
+def _with_files(variant: VariantPlan, tokenizer: TokenizerBytes) -> VariantPlan:
+    if variant.weight_bytes is None:
+        return variant
+    return variant.model_copy(update={"checkpoint_bytes": checkpoint_bytes(variant.weight_bytes, variant.method, tokenizer)})
 
 
 def wanted_variants(methods: Sequence[str]) -> tuple[Variant, ...]:

@@ -68,6 +68,8 @@ class VariantPlan(Frozen):
     bits: int
     weight_bytes: int | None
     """Of the checkpoint's tensors; None where `reason` says why it is not known."""
+    checkpoint_bytes: int | None = None
+    """Of all its files: the tensors and the tokenizer."""
     bits_per_weight: float | None = None
     how: str | None = None
     """formula (from every matrix's shape) or analogy (another model's bits per weight)."""
@@ -110,6 +112,8 @@ class ModelPlan(Frozen):
     warnings: tuple[str, ...] = ()
     gpus_asked: bool = False
     """Whether `rigs` are what was asked for, or the smallest of each kind."""
+    tokenizer_counted: bool = False
+    """Whether the tokenizer in checkpoint_bytes is the model's own, or estimated from the size of the vocabulary."""
     variants: tuple[VariantPlan, ...] = ()
 
     @property

@@ -23,6 +23,8 @@ class Ingredients(NamedTuple):
     """Given where there is no config to count from."""
     source: str
     warnings: tuple[str, ...] = ()
+    folder: Path | None = None
+    """Where the config lies on this machine, a tokenizer maybe beside it."""
 
 
 def ingredients(name: str) -> Ingredients:
@@ -38,7 +40,7 @@ def ingredients(name: str) -> Ingredients:
         return Ingredients(model_slug(path.name), found.config, None, str(path), (about,))
     known = target(name)
     if known.config is not None:
-        return Ingredients(known.slug, known.config, None, known.source, known.warnings)
+        return Ingredients(known.slug, known.config, None, known.source, known.warnings, known.folder)
     if known.entry and known.entry.parameters:
         return Ingredients(known.slug, None, known.parameters(), known.source, known.warnings)
     size = named_size(known.slug)

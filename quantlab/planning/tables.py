@@ -70,7 +70,7 @@ def _start(variant: VariantPlan) -> list[str]:
     known = variant.weight_bytes is not None
     return [
         variant.slug,
-        f"{(variant.weight_bytes or 0) / _GB:,.2f}" if known else "–",
+        f"{(variant.checkpoint_bytes or variant.weight_bytes or 0) / _GB:,.2f}" if known else "–",
         f"{variant.bits_per_weight:.2f}" if variant.bits_per_weight else "–",
     ]
 

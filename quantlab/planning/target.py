@@ -25,6 +25,8 @@ class Target(NamedTuple):
     """Where the config is from, in words."""
     entry: Entry | None
     warnings: tuple[str, ...] = ()
+    folder: Path | None = None
+    """Where the config lies on this machine, a tokenizer maybe beside it."""
 
     def parameters(self) -> ParameterCount:
         """Its parameters, from the config or as stated. Raises QuantlabError where there is neither."""
@@ -49,7 +51,9 @@ def target(name: str) -> Target:
         return Target(alias, None, "the name itself", known[alias], (_warning(alias, known[alias]),))
     path = Path(name).expanduser()
     if path.is_file() and path.suffix == ".json":
-        return Target(model_slug(path.stem if path.stem != "config" else path.resolve().parent.name), _read(path), str(path), None)
+        return Target(
+            model_slug(path.stem if path.stem != "config" else path.resolve().parent.name), _read(path), str(path), None, (), path.parent
+        )
     if (name.startswith((".", "/", "~")) or path.suffix in (".json", ".gguf")) and not path.exists():
         raise QuantlabError(f"{name} does not exist: name a model's config.json, the folder that has it, a GGUF file, or an alias")
     found = resolve(name)
@@ -58,7 +62,9 @@ def target(name: str) -> Target:
         warnings = (*found.warnings, *((shipped.note,) if shipped.note.startswith("not the original") else ()))
         return Target(found.slug, shipped.config, f"the catalogue: {shipped.source}", found.entry, warnings)
     if found.spec.path:
-        return Target(found.slug, _read(_file_in(Path(found.spec.path))), found.spec.path, found.entry, found.warnings)
+        return Target(
+            found.slug, _read(_file_in(Path(found.spec.path))), found.spec.path, found.entry, found.warnings, Path(found.spec.path)
+        )
     if found.spec.hub:
         return Target(found.slug, _read(_from_hub(found.spec)), _place(found.spec), found.entry, found.warnings)
     raise QuantlabError(f"{name} has no config.json that a plan could be made from: name a folder that has one")
