@@ -7,6 +7,7 @@ where L > margin, `undecided` otherwise. No verdict says that there is no loss.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
@@ -135,6 +136,7 @@ def items_to_decide(counts: Counts, margin_points: float = MARGIN_POINTS) -> int
     return max(least, math.ceil(DECIDING * upper / margin**2))
 
 
+@functools.cache
 def _items_without_a_change(margin: float) -> int:
     """The fewest items on which no change at all gives `within margin`."""
     low, high = 1, 2
