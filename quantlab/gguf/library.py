@@ -8,6 +8,7 @@ cache is it on, because llama.cpp has quantized values in no other way.
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,6 +45,12 @@ class Batch(NamedTuple):
     positions: Sequence[int] | NDArray[np.int64]
     sequences: Sequence[Sequence[int]]
     wanted: Sequence[bool] | NDArray[np.bool_]
+
+
+@functools.lru_cache(maxsize=64)
+def _floats(count: int) -> Any:
+    """The ctypes array of so many floats. Kept: a type made for each token is garbage in a cycle, and its collection is timed."""
+    return ctypes.c_float * count
 
 
 class LaidOut(NamedTuple):
@@ -223,7 +230,7 @@ class Context:
         if not batch.rows:
             return np.empty((0, 0), np.float32)
         address = ctypes.addressof(api.llama_get_logits(self.handle).contents)
-        logits = (ctypes.c_float * (batch.rows * self.model.vocabulary)).from_address(address)
+        logits = _floats(batch.rows * self.model.vocabulary).from_address(address)
         return np.frombuffer(memoryview(logits), np.float32).reshape(batch.rows, self.model.vocabulary)
 
     def clear(self) -> None:
