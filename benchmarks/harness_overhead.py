@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -25,20 +26,22 @@ from quantlab.measuring.driver import Worker, Workload
 
 def bare(folder: str, ids: list[int]) -> None:
     """The bare process: one line with the count of new tokens in, one with seconds out."""
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # GPTQModel greets on standard output
     import torch
     from transformers import AutoModelForCausalLM
 
     model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", device_map={"": "cpu"}).eval()
     model.generation_config.eos_token_id = None  # no token ends it, and nothing is added to a step to keep it going
     prompt = torch.tensor([ids])
-    print("ready", flush=True)
+    print("ready", file=answers)
     for line in sys.stdin:
         with torch.inference_mode():
             began = time.perf_counter()
             made = model.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=int(line), do_sample=False)
             seconds = time.perf_counter() - began
         assert made.shape[1] == prompt.shape[1] + int(line)
-        print(seconds, flush=True)
+        print(seconds, file=answers)
 
 
 def show(what: str, mine: list[float], other: list[float]) -> None:

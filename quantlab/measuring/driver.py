@@ -46,9 +46,11 @@ class Worker:
         self.cell, self.engine = cell, engine
         self._log = log_path(cell, "measure")
         self._environment, device = _environment(engine, device)
-        self._stops = sys.platform == "linux" and not parse_places(device).gpus
-        """Whether it is stopped while it waits for a command: with OMP_WAIT_POLICY=active its idle threads would go on
-        spinning, on the cores of the process whose turn it is. Linux alone ends a stopped process with its parent."""
+        spin = self._environment.get("OMP_WAIT_POLICY", "").lower() == "active"
+        self._stops = spin and sys.platform == "linux" and not parse_places(device).gpus
+        """Whether it is stopped while it waits for a command, since its idle threads would go on spinning on the cores of
+        the process whose turn it is. Not otherwise: a process that was stopped begins a prefill some milliseconds later.
+        Linux alone ends a stopped process with its parent."""
         job = {"root": str(cell.root), "model": cell.model, "variant": cell.variant.slug, "engine": engine, "device": device}
         self._job = json.dumps(job | {"log": str(self._log)})
         self.about: dict[str, Any] = {}

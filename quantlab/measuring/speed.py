@@ -16,7 +16,7 @@ from quantlab.progress import Step
 from quantlab.records import Failure
 
 _PAUSE_SECONDS = 0.02
-"""Where the other process is not stopped while it waits, its threads spin for some milliseconds after their last work."""
+"""Threads of the other process spin for some milliseconds after their last work, unless it is stopped while it waits."""
 LEAST_SECONDS = 1.0
 """Energy counters move in steps of 20 to 100 ms: below it, the steps are more than a few percent of what is read."""
 

@@ -161,9 +161,10 @@ def test_without_a_16_bit_checkpoint_the_reason_is_told(workspace: Path, device:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a waiting process is stopped on Linux alone")
-def test_a_process_that_waits_takes_no_core(workspace: Path, measured: Any) -> None:
+def test_a_process_that_waits_takes_no_core(workspace: Path, measured: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else OMP_WAIT_POLICY=active lets its idle threads spin beside the process whose turn it is."""
     measured("baseline-16")
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
     with Worker(Cell(workspace, "small", "baseline-16"), "transformers", "cpu") as worker:
         for ask in (worker.open_device, worker.load, lambda: worker.prefill(Workload(1, 0, 16, 4))):
             ask()
