@@ -217,9 +217,21 @@ def of_another_checkpoint(root: Path, record: Record) -> str | None:
             "then copy that checkpoint to the other machine and measure it there"
         )
     if theirs == ours:
-        return None
+        return _of_another_partner(root, record)
     return (
         f"the {_stage(record)} record of {record.variant} is of another checkpoint ({(theirs or 'none named')[:12]}) than this "
+        f"workspace's ({ours[:12]}): measure the same files on both machines"
+    )
+
+
+def _of_another_partner(root: Path, record: Record) -> str | None:
+    """Why a record's ratios are not against this workspace's 16-bit variant; None where they are, or where it is not here."""
+    beside = record.speed.baseline if isinstance(record, MeasureRecord) and record.speed else None
+    ours = _checkpoint_here(root, record.model, beside.variant) if beside else None
+    if beside is None or ours is None or beside.checkpoint_sha256 == ours:
+        return None
+    return (
+        f"the measure record of {record.variant} was timed beside another {beside.variant} ({beside.checkpoint_sha256[:12]}) than this "
         f"workspace's ({ours[:12]}): measure the same files on both machines"
     )
 

@@ -12,7 +12,7 @@ from click.testing import Result
 
 from quantlab.errors import QuantlabError
 from quantlab.importing import device_slug, imports, merge
-from quantlab.records import DivergenceRecord, Failure, MeasureRecord, TaskRecord
+from quantlab.records import BaselineRun, DivergenceRecord, Failure, MeasureRecord, SpeedRecord, TaskRecord
 from quantlab.results import stage_version, write_record
 
 HERE, THERE, SHA = "TEST CPU", "TEST GPU 80GB", "ab" * 32
@@ -95,6 +95,22 @@ def test_another_checkpoint_is_refused(measured: Path, report: Path, refused: Re
     write_record(report.parents[1], record("baseline-16", sha="cd" * 32))
     said = untouched(measured, lambda: refused("merge", str(report)))
     assert "measure record of baseline-16 is of another checkpoint (cdcdcdcdcdcd) than this workspace's (abababababab)" in said
+
+
+@pytest.mark.parametrize(("partner", "is_here", "comes_in"), [(SHA, True, True), ("cd" * 32, True, False), ("cd" * 32, False, True)])
+def test_a_ratio_against_another_16_bit_variant_is_refused(
+    measured: Path, report: Path, refused: Refused, partner: str, is_here: bool, comes_in: bool
+) -> None:
+    """Where the 16-bit variant is not here there is nothing to compare with."""
+    if is_here:
+        write_record(measured, record("baseline-16", HERE))
+    beside = BaselineRun(variant="baseline-16", checkpoint_sha256=partner, pairing="alternating", kernel="k", dtype="float32")
+    write_record(report.parents[1], record(speed=SpeedRecord(kernel="k", dtype="d", threads=2, load_seconds=1, points=(), baseline=beside)))
+    if comes_in:
+        assert merge(measured, report, "tiny").records
+    else:
+        said = untouched(measured, lambda: refused("merge", str(report)))
+        assert "bitsandbytes-4 was timed beside another baseline-16 (cdcdcdcdcdcd) than this workspace's (abababababab)" in said
 
 
 def test_one_record_of_another_checkpoint_keeps_all_out(measured: Path, report: Path, refused: Refused) -> None:

@@ -118,7 +118,9 @@ def measured(slug: str, device: str = DEVICE, times: float = 1.0, **changes: Any
         points=tuple(point(slug, batch, context, times) for batch, context in GRID),
         baseline=None
         if slug == base
-        else BaselineRun(variant=base, checkpoint_sha256="0" * 64, pairing="alternating", kernel="K", dtype="bfloat16"),
+        else BaselineRun(
+            variant=base, checkpoint_sha256=base.encode().hex().ljust(64, "0"), pairing="alternating", kernel="K", dtype="bfloat16"
+        ),
         before=conditions,
         after=conditions,
         bandwidth=Bandwidth(measured_bytes_per_second=BANDWIDTH * times, copied_bytes=512_000_000, threads=2),
