@@ -8,7 +8,6 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from quantlab.analysis.evidence import Evidence, weigh
@@ -88,7 +87,7 @@ def task_drop(records: ModelRecords, variant: VariantRecords, task: str) -> Outc
         return Outcome(None, f"the drop is not measured: the per-item results of {lacking} are missing")
     result = ours.tasks[task]
     z = result.look.quantile if result.look else Z05
-    return _compare(items_of(baseline.samples, task, result.metric), items_of(variant.samples, task, result.metric), result.metric, z)
+    return _compared(_Samples(baseline.samples), _Samples(variant.samples), task, result.metric, z)
 
 
 def tasks_in_points(records: ModelRecords) -> tuple[str, ...]:
@@ -135,6 +134,25 @@ def items_of(samples: pd.DataFrame, task: str, metric: str) -> pd.DataFrame:
     return samples.loc[(samples["task"] == task) & (samples["metric"] == metric), columns]
 
 
+class _Samples:
+    """Per-item results as a key: the same object, not equal values. Nobody changes them once they are loaded."""
+
+    def __init__(self, frame: pd.DataFrame) -> None:
+        self.frame = frame
+
+    def __hash__(self) -> int:
+        return id(self.frame)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Samples) and self.frame is other.frame
+
+
+@lru_cache(maxsize=1024)
+def _compared(baseline: _Samples, ours: _Samples, task: str, metric: str, z: float) -> Outcome:
+    """Every table and sentence asks for the same comparisons; those of clusters take a bootstrap each."""
+    return _compare(items_of(baseline.frame, task, metric), items_of(ours.frame, task, metric), metric, z)
+
+
 def _compare(baseline: pd.DataFrame, ours: pd.DataFrame, metric: str, z: float) -> Outcome:
     same = [*_ITEM, *([_SUBTASK] if _SUBTASK in baseline.columns and _SUBTASK in ours.columns else [])]
     if baseline.duplicated(same).any() or ours.duplicated(same).any():
@@ -151,7 +169,7 @@ def _compare(baseline: pd.DataFrame, ours: pd.DataFrame, metric: str, z: float) 
     changed = int((both["answer_baseline"] != both["answer_variant"]).sum()) if known else None
     clusters = tuple(both["cluster_variant"]) if "cluster_variant" in both.columns else None
     try:
-        evidence = _weigh(a.tobytes(), b.tobytes(), clusters, z)
+        evidence = weigh(a, b, clusters, z)
     except ValueError as fault:
         return Outcome(None, f"not comparable with {BASELINE}: {fault}")
     if not evidence.bounded:
@@ -159,9 +177,3 @@ def _compare(baseline: pd.DataFrame, ours: pd.DataFrame, metric: str, z: float) 
     lost, won = evidence.counts[1:] if evidence.counts else (None, None)
     error = 100 * evidence.standard_error if evidence.standard_error is not None else None
     return Outcome(Drop(evidence.n, 100 * evidence.drop, error, lost, won, evidence, float(a.mean()), float(b.mean()), changed), None)
-
-
-@lru_cache(maxsize=1024)
-def _weigh(baseline: bytes, ours: bytes, clusters: tuple[str, ...] | None, z: float) -> Evidence:
-    """Every table and sentence asks for the same comparisons; those of clusters take a bootstrap each."""
-    return weigh(np.frombuffer(baseline), np.frombuffer(ours), clusters, z)
