@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.metadata
+import io
 import json
 import sys
 from functools import partial
@@ -11,7 +13,7 @@ from typing import Any
 
 from quantlab.device import quick_bfloat16
 from quantlab.errors import CellFailure
-from quantlab.files import write_json
+from quantlab.files import write_json, write_text
 from quantlab.methods import InMemory, Job
 
 BATCH_WINDOWS = 8
@@ -63,6 +65,7 @@ def quantize(job: Job, config: Any, float32: bool = False) -> InMemory:
     plain = [name for name, layer in model.model.named_modules() if isinstance(layer, torch.nn.Linear) and name not in packed]
     if len(packed) < linears:
         _name_unquantized(job.destination, packed, plain)
+    _forget_the_run(job.destination)
     left = f"GPTQModel leaves {linears - len(packed)} of {linears} linear layers of this architecture unquantized."
     return InMemory(model_loss(model.model), len(packed), (left,) if len(packed) < linears else ())
 
@@ -83,6 +86,29 @@ def _name_unquantized(folder: Path, packed: list[str], plain: list[str]) -> None
             if key:
                 section[key] = named[key]
                 write_json(path, config)
+
+
+def _forget_the_run(folder: Path) -> None:
+    """Drop what differs between two runs of the same settings: a temporary folder's name, and the log's seconds and order.
+
+    Else the same weights would be another checkpoint on every machine, and a path of this one would be published with it.
+    """
+    for path in (folder / "config.json", folder / "quantize_config.json"):
+        if path.exists():
+            config = json.loads(path.read_text(encoding="utf-8"))
+            section = config["quantization_config"] if path.name == "config.json" else config
+            if (section.get("meta") or {}).pop("offload_to_disk_path", None) is not None:
+                write_json(path, config)
+    log = folder / "quant_log.csv"
+    if log.exists():
+        with log.open(encoding="utf-8", newline="") as file:
+            rows = sorted(csv.DictReader(file), key=lambda row: (row.get("layer", "").zfill(8), row.get("module", "")))
+        text = io.StringIO()
+        kept = [name for name in (rows[0] if rows else ()) if name != "time"]
+        table = csv.DictWriter(text, kept, extrasaction="ignore", lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+        write_text(log, text.getvalue())
 
 
 def restore_dtypes(source: Path, destination: Path) -> None:
