@@ -22,9 +22,9 @@ def command(ctx: Context, source: Path, device_name: str | None, model: str | No
     imported/DEVICE/MODEL/. DVC does not watch that folder: write the report again with `quantlab report --model MODEL`.
     From then on every report of this workspace shows both devices.
 
-    Refused, with nothing written: records of another checkpoint than this workspace's, of another version of quantlab,
-    of a variant that is not known here, and of the same device unless --device-name tells the two apart. The same
-    merge again changes nothing; other variants of the same device are added.
+    Refused, with nothing written: records of another checkpoint than this workspace's or timed beside another 16-bit
+    one, of another version of quantlab, of a variant that is not known here, and of the same device unless --device-name
+    tells the two apart. The same merge again changes nothing; other variants of the same device are added.
 
     \b
     quantlab merge ../from-the-h100/reports/smollm2

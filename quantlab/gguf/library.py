@@ -54,7 +54,10 @@ def _floats(count: int) -> Any:
 
 
 class LaidOut(NamedTuple):
-    """A batch as llama.cpp reads it. Its tokens and positions may be changed in place, for a next call of the same shape."""
+    """A batch as llama.cpp reads it. Its tokens and positions may be changed in place, for a next call of the same shape.
+
+    `tokens` and `positions` have the shape (tokens,).
+    """
 
     tokens: NDArray[np.int32]
     positions: NDArray[np.int32]

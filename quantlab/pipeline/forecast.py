@@ -89,11 +89,12 @@ def _needed(variant: Variant, recipe: Recipe, config: Mapping[str, Any], counted
     weights = weight_bytes(counted, variant.method, variant.bits, recipe.settings(variant))
     if weights is None:
         return 0, 0  # recorded as not offered
-    files = checkpoint_bytes(weights.bytes_total, variant.method, tokenizer_bytes(read_architecture(config).vocab_size))
+    architecture = read_architecture(config)
+    files = checkpoint_bytes(weights.bytes_total, variant.method, tokenizer_bytes(architecture.vocab_size))
     spec, engine = recipe.measure, engines.engine_for(methods.load(variant.method).FORMAT)
     smallest = workloads(spec, device)[0]
     tokens = smallest.context + spec.prompt_tokens + spec.decode_tokens
-    cache = cache_bytes(read_architecture(config), tokens).total * smallest.batch
+    cache = cache_bytes(architecture, tokens).total * smallest.batch
     if device.device.startswith("cuda"):
         return files, weights.bytes_total + cache + overhead_bytes(variant.method)[0]
     about = calibration().cpu

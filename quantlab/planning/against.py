@@ -26,7 +26,7 @@ from quantlab.names import parse_variant
 from quantlab.planning.architecture import Architecture, read_architecture
 from quantlab.planning.calibration import calibration
 from quantlab.planning.counts import ParameterCount, count
-from quantlab.planning.files import checkpoint_bytes, tokenizer_bytes
+from quantlab.planning.files import TokenizerBytes, checkpoint_bytes, tokenizer_bytes
 from quantlab.planning.kvcache import cache_bytes
 from quantlab.planning.plan import Workload
 from quantlab.planning.resolve import ingredients
@@ -69,8 +69,8 @@ class _Model(NamedTuple):
     recipe: Recipe | None
     architecture: Architecture
     counted: ParameterCount
-    source: Path | None
-    """The folder of the prepared model, where it is still there."""
+    tokenizer: TokenizerBytes
+    """Counted where the prepared model is still there."""
 
 
 class Compared(NamedTuple):
@@ -126,7 +126,8 @@ def _model(folder: Path) -> _Model:
     recipe = _recipe(root, folder.name)
     source = _prepared(root, folder.name)
     config = _config(source, folder.name)
-    return _Model(folder.name, folder, recipe, read_architecture(config), count(config), source)
+    architecture = read_architecture(config)
+    return _Model(folder.name, folder, recipe, architecture, count(config), tokenizer_bytes(architecture.vocab_size, source))
 
 
 def _recipe(root: Path, name: str) -> Recipe | None:
@@ -182,7 +183,7 @@ def _of_variant(model: _Model, data: Path, skipped: list[str]) -> Iterator[Compa
     if measured is None or measured.memory is None or measured.speed is None:
         return
     memory, point = measured.memory, next((p for p in reversed(measured.speed.points) if p.failure is None), None)
-    files = checkpoint_bytes(predicted.bytes_total, variant.method, tokenizer_bytes(model.architecture.vocab_size, model.source))
+    files = checkpoint_bytes(predicted.bytes_total, variant.method, model.tokenizer)
     yield from row("all files", "bytes", files, memory.disk_bytes)
     yield from row("resident weights", "bytes", predicted.bytes_total, memory.weights_bytes)
     cache = _cache(model, measured, point) if point else None

@@ -87,7 +87,8 @@ def plan_model(
 def _with_files(variant: VariantPlan, tokenizer: TokenizerBytes) -> VariantPlan:
     if variant.weight_bytes is None:
         return variant
-    return variant.model_copy(update={"checkpoint_bytes": checkpoint_bytes(variant.weight_bytes, variant.method, tokenizer)})
+    method = None if variant.stored else variant.method
+    return variant.model_copy(update={"checkpoint_bytes": checkpoint_bytes(variant.weight_bytes, method, tokenizer)})
 
 
 def wanted_variants(methods: Sequence[str]) -> tuple[Variant, ...]:
