@@ -27,6 +27,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "fp8-8": {},
     "gptq-4-again": GROUP,
     "awq-4-again": GROUP,
+    "fp8-8-again": {},
 }
 
 
@@ -82,7 +83,7 @@ def test_eight_bits_are_close(results: Results) -> None:
     assert all(results.kl(v) < 0.05 for v in ("gguf-8", "gptq-8", "bitsandbytes-8", "fp8-8"))
 
 
-@pytest.mark.parametrize("variant", ["gptq-4", "awq-4"])
+@pytest.mark.parametrize("variant", ["gptq-4", "awq-4", "fp8-8"])
 def test_the_same_seed_gives_the_same_bytes(results: Results, variant: str) -> None:
     assert results.hashes(variant) == results.hashes(f"{variant}-again") != {}
 
