@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from quantlab import tasksets
-from quantlab.stages._tasks import choose_items
+from quantlab.evaluation import tasksets
+from quantlab.evaluation.tasks import choose_items
 
 
 class Answer(NamedTuple):

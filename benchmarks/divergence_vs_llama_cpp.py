@@ -33,10 +33,10 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
 from quantlab.analysis.divergence import scored, summarize, window_values
-from quantlab.device import cores
+from quantlab.hardware.device import cores
 from quantlab.engines.llama_cpp import LlamaCppEngine
 from quantlab.progress import noise_to
-from quantlab.text import embedded_passages, starts_with_bos
+from quantlab.models.text import embedded_passages, starts_with_bos
 
 PATTERNS = {
     "perplexity": r"Mean PPL\(Q\)\s*:\s*(\S+)",

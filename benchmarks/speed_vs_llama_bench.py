@@ -24,9 +24,9 @@ from typing import NamedTuple
 import numpy as np
 from llama_tools import build
 
-from quantlab.device import cores
+from quantlab.hardware.device import cores
 from quantlab.engines.llama_cpp import LlamaCppEngine
-from quantlab.text import embedded_passages
+from quantlab.models.text import embedded_passages
 
 
 class Rates(NamedTuple):

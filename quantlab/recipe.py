@@ -8,10 +8,10 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from quantlab.caches import check_cache
+from quantlab.architecture.cache_types import check_cache
 from quantlab.errors import QuantlabError
 from quantlab.names import Variant, check_model_name, parse_variant
-from quantlab.records import Frozen
+from quantlab.frozen import Frozen
 
 
 class SourceSpec(Frozen):

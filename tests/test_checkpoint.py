@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from quantlab.checkpoint import Checkpoint, Manifest, list_files, read_checkpoint, write_manifest
+from quantlab.workspace.checkpoint import Checkpoint, Manifest, list_files, read_checkpoint, write_manifest
 from quantlab.errors import CellFailure, QuantlabError
 from quantlab.records import Failure
 

@@ -6,12 +6,12 @@ import os
 
 import pytest
 
-from quantlab import device
-from quantlab.cell import require_memory
-from quantlab.device import Gpu, find, process_memory
+from quantlab.hardware import device
+from quantlab.workspace.cell import require_memory
+from quantlab.hardware.device import Gpu, find, process_memory
 from quantlab.errors import CellFailure, QuantlabError
-from quantlab.measuring.condition import conditions
-from quantlab.measuring.energy import meter
+from quantlab.hardware.condition import conditions
+from quantlab.hardware.energy import meter
 
 TWO = tuple(Gpu(index=i, uuid=f"GPU-{i}", name=f"card {i}", memory_bytes=(i + 1) * 2**30, driver="1") for i in range(2))
 
@@ -82,7 +82,7 @@ def test_amd_gpus_are_there_where_no_nvidia_driver_is(monkeypatch: pytest.Monkey
         amdsmi_get_gpu_driver_info = staticmethod(lambda handle: {"driver_version": "6.10"})
         amdsmi_get_gpu_device_uuid = staticmethod(lambda handle: f"{handle}0ff74a1-0000-1000-80e9-b388cfe84658")
 
-    monkeypatch.setattr("quantlab.rocm._api", lambda: AmdSmi)
+    monkeypatch.setattr("quantlab.hardware.rocm._api", lambda: AmdSmi)
     monkeypatch.setenv("HIP_VISIBLE_DEVICES", "1")
     found = device._amd_gpus()
     assert [(gpu.index, gpu.uuid[0], gpu.name) for gpu in found] == [(0, "b", "AMD Instinct MI300X")]
@@ -92,7 +92,7 @@ def test_amd_gpus_are_there_where_no_nvidia_driver_is(monkeypatch: pytest.Monkey
 
 
 def test_without_a_driver_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("quantlab.rocm._api", lambda: None)
+    monkeypatch.setattr("quantlab.hardware.rocm._api", lambda: None)
     assert device._amd_gpus() == ()
 
 

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from quantlab.errors import CellFailure, QuantlabError
-from quantlab.foreign import identify, require_same_tokenizer, sample
+from quantlab.methods._foreign import identify, require_same_tokenizer, sample
 
 
 def _checkpoint(folder: Path, config: dict[str, Any] | None, value: float = 0.0) -> Path:

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from quantlab.errors import QuantlabError
-from quantlab.head import Head, HeadSpec, load_head, spec_of
+from quantlab.reference.head import Head, HeadSpec, load_head, spec_of
 
 SMALL = {"vocab_size": 300, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
 MODELS: dict[str, tuple[dict[str, Any], HeadSpec]] = {

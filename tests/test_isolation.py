@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from quantlab.cell import Cell
+from quantlab.workspace.cell import Cell
 from quantlab.errors import QuantlabError
-from quantlab.isolation import CellStage, as_failure, log_path, run_isolated
-from quantlab.measured import Sample, SampledMemory
+from quantlab.stages.isolation import CellStage, as_failure, log_path, run_isolated
+from quantlab.records.measured import Sample, SampledMemory
 from quantlab.measuring.sampler import sample_file
 from quantlab.records import RECORDS, MeasureRecord
-from quantlab.results import read_record, record_path
+from quantlab.workspace.results import read_record, record_path
 
 
 @pytest.fixture

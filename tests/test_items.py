@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from quantlab.items import Items, key_of
+from quantlab.workspace.items import Items, key_of
 
 
 def test_finished_items_are_there_for_the_next_run(tmp_path: Path) -> None:

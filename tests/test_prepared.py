@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from quantlab.checkpoint import list_files
+from quantlab.workspace.checkpoint import list_files
 from quantlab.errors import QuantlabError
 from quantlab.files import write_text
-from quantlab.prepared import Prepared, Source
+from quantlab.workspace.prepared import Prepared, Source
 
 
 @pytest.fixture

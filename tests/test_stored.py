@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from quantlab import stored
+from quantlab.formats import stored
 
 
 def _folder(path: Path, tensors: dict[str, torch.Tensor]) -> list[stored.Tensor]:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from quantlab.files import new_folder
-from quantlab.pypi import cache_folder
-from quantlab.text import embedded_passages
+from quantlab.models.pypi import cache_folder
+from quantlab.models.text import embedded_passages
 
 CONFIG: dict[str, Any] = {
     "vocab_size": 2048,

@@ -6,13 +6,13 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from quantlab.measured import Median
+from quantlab.records.measured import Median
 
 _COVERAGE = 0.95
 
 
 def median(samples: Sequence[float]) -> Median | None:
-    """The median and [x(k), x(n+1-k)]; see `quantlab.measured.Median` for k. None without samples.
+    """The median and [x(k), x(n+1-k)]; see `quantlab.records.measured.Median` for k. None without samples.
 
     Source: David and Nagaraja, Order Statistics, 3rd edition (2003), 7.1; the events "at least k samples lie below the
     median" are binomial with p = 1/2.

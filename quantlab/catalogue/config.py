@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from quantlab.catalogue.files import HERE
-from quantlab.records import Frozen
+from quantlab.frozen import Frozen
 
 FOLDER = HERE / "configs"
 

@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 from quantlab.catalogue.files import catalogue_files, own_file
 from quantlab.errors import QuantlabError
 from quantlab.recipe import SourceSpec, explain, read_yaml
-from quantlab.records import Frozen
+from quantlab.frozen import Frozen
 
 SHIPPED = Path(__file__).with_name("models.yaml")
 

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from quantlab.errors import QuantlabError
 from quantlab.recipe import explain, read_yaml
-from quantlab.records import Frozen
+from quantlab.frozen import Frozen
 
 SHIPPED = Path(__file__).with_name("expectations.yaml")
 

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from quantlab.catalogue.files import catalogue_files, checked, mapping
 from quantlab.errors import QuantlabError, unknown
-from quantlab.records import Frozen
+from quantlab.frozen import Frozen
 
 _QUALIFYING = {"nvl", "pcie", "laptop", "mobile", "maxq", "super", "ti", "d", "mig"}
 """Words of a driver's name that make it another card than the one without them."""

@@ -13,7 +13,7 @@ from pydantic import Field, field_validator
 
 from quantlab.catalogue.files import catalogue_files, checked, mapping
 from quantlab.errors import QuantlabError, unknown
-from quantlab.records import Frozen
+from quantlab.frozen import Frozen
 
 SECTIONS = ("api", "gpus", "hosting")
 FORM = "`api: {my-model: {input_dollars: 1, output_dollars: 2, date: 2026-11, source: where it is from}}`"

@@ -11,7 +11,7 @@ import click
 from quantlab.cli._common import Context
 
 if TYPE_CHECKING:
-    from quantlab.isolation import CellStage
+    from quantlab.stages.isolation import CellStage
 
 Function = Callable[..., Any]
 
@@ -34,8 +34,8 @@ def device_option(function: Function) -> Function:
 
 def run_stage(ctx: Context, stage: str, model: str, variant: str, device: str | None, **options: Any) -> Any:
     """Run a cell's stage in its own process; what the cell cannot do is recorded and shown, exit code 0."""
-    from quantlab.cell import Cell, target_device
-    from quantlab.isolation import run_isolated
+    from quantlab.workspace.cell import Cell, target_device
+    from quantlab.stages.isolation import run_isolated
 
     root = Path.cwd()
     cell = Cell(root, model, variant)

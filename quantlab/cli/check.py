@@ -34,8 +34,8 @@ def command(
     With --json: {"passed", "max_drop_points", "judged": [{"variant", "task", "verdict", "passed", "drop_points",
     "lower_points", "upper_points", "n", "reason"}]}, the interval at 90 %.
     """
-    from quantlab.reporting.gate import judge
-    from quantlab.reporting.load import load_report
+    from quantlab.comparison.gate import judge
+    from quantlab.comparison.load import load_report
 
     records = load_report(report)
     for slug in variants:

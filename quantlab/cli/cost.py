@@ -12,8 +12,8 @@ from quantlab.cli._common import Context, common
 if TYPE_CHECKING:
     from quantlab.catalogue.gpu import GpuSet
     from quantlab.catalogue.price import ApiPrice
-    from quantlab.planning.bill import Options, Paid, Placed, Speed
-    from quantlab.planning.cost import Comparison, Traffic
+    from quantlab.recommend.bill import Options, Paid, Placed, Speed
+    from quantlab.recommend.cost import Comparison, Traffic
     from quantlab.planning.resolve import Ingredients
 
 SHARE = click.FloatRange(0, 1)
@@ -63,8 +63,8 @@ def command(ctx: Context, model: str, variant: str, **options: Any) -> dict[str,
     from quantlab.catalogue.gpu import parse_gpus
     from quantlab.catalogue.price import api_prices, gpu_prices, hosting
     from quantlab.planning.amounts import parse_tokens
-    from quantlab.planning.bill import Options, api_price, bill, paid
-    from quantlab.planning.cost import Traffic
+    from quantlab.recommend.bill import Options, api_price, bill, paid
+    from quantlab.recommend.cost import Traffic
     from quantlab.planning.resolve import ingredients
 
     rig, found = parse_gpus(options["gpu_name"]), ingredients(model)
@@ -84,10 +84,10 @@ def _made(found: Ingredients, variant: str, rig: GpuSet, options: dict[str, Any]
     """The variant on the rig, and what that makes. Raises CellFailure where it does not fit, unless told to go on."""
     from quantlab.errors import CellFailure
     from quantlab.names import parse_variant
-    from quantlab.planning.bill import MOST_AT_ONCE, speed
-    from quantlab.planning.candidates import Hardware, on_hardware
-    from quantlab.planning.counts import count
-    from quantlab.planning.evidence import local_evidence, measured_at
+    from quantlab.recommend.bill import MOST_AT_ONCE, speed
+    from quantlab.recommend.candidates import Hardware, on_hardware
+    from quantlab.architecture.counts import count
+    from quantlab.recommend.evidence import local_evidence, measured_at
     from quantlab.planning.sizes import parse_context
 
     context = parse_context(options["context"])
@@ -109,7 +109,7 @@ def _made(found: Ingredients, variant: str, rig: GpuSet, options: dict[str, Any]
 
 def _place(found: Ingredients, variant: str, rig: GpuSet, context: int, batch: int) -> Placed:
     from quantlab.errors import CellFailure
-    from quantlab.planning.bill import Placed
+    from quantlab.recommend.bill import Placed
     from quantlab.planning.fit import Workload, plan_model
 
     workload = Workload(context_tokens=context, batch=batch)
@@ -163,7 +163,7 @@ def _print(
     compared: Comparison,
     notes: list[str],
 ) -> None:
-    from quantlab.planning.bill import amount
+    from quantlab.recommend.bill import amount
 
     shares, one = traffic.shares, compared.rig
     mixture = f"{shares.input:.0%} input, {shares.cached_input:.0%} cached input, {shares.output:.0%} output"

@@ -37,10 +37,10 @@ def command(ctx: Context, model: str, first: str, second: str, prompts: Path | N
     {"first", "second", "same", "unknown"}, "answers": [{"prompt", "first", "second", "tokens": [a, b], "ended": [a, b],
     "first_divergent_token"}], "report"}.
     """
-    from quantlab.cell import Cell, target_device
+    from quantlab.workspace.cell import Cell, target_device
     from quantlab.files import write_text
-    from quantlab.generation import generate, read_prompts
-    from quantlab.isolation import environment_of, log_path
+    from quantlab.evaluation.generation import generate, read_prompts
+    from quantlab.stages.isolation import environment_of, log_path
     from quantlab.progress import noise_to
     from quantlab.reporting.sidebyside import compare, markdown, terminal
 

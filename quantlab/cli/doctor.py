@@ -12,7 +12,7 @@ import click
 from quantlab.cli._common import Context, common
 
 if TYPE_CHECKING:
-    from quantlab.cli._imports import Health
+    from quantlab.environments.health import Health
 
 TOOLS = {"git": "git", "c++": "g++"}
 """Programs, and the Debian package of each; llama-cpp-python and GPTQModel's CPU kernels are compiled on this machine."""
@@ -53,7 +53,7 @@ def command(ctx: Context, quick: bool, online: bool) -> dict[str, Any]:
 
 
 def _machine() -> dict[str, Any]:
-    from quantlab.device import find
+    from quantlab.hardware.device import find
 
     device = find("cpu")
     machine = {"system": device.system, "python": device.python, "cpu": device.cpu, "cores": device.cores, "memory_gib": device.memory_gib}
@@ -61,9 +61,9 @@ def _machine() -> dict[str, Any]:
 
 
 def _libraries(quick: bool) -> list[Health]:
-    from quantlab.cli._imports import check
-    from quantlab.device import cores
-    from quantlab.install import asked
+    from quantlab.environments.health import check
+    from quantlab.hardware.device import cores
+    from quantlab.environments.install import asked
 
     # what needs an environment of its own is not missing from this one
     here = [module for module in _modules().values() if not hasattr(module, "INSTALL")]
@@ -83,7 +83,7 @@ def _modules() -> dict[tuple[str, str], Any]:
 
 
 def _ready(libraries: list[Health]) -> dict[str, list[dict[str, Any]]]:
-    from quantlab.install import missing
+    from quantlab.environments.install import missing
 
     bad = {library.distribution for library in libraries if library.state in ("missing", "broken")}
     rows: dict[str, list[dict[str, Any]]] = {"methods": [], "engines": []}
@@ -97,7 +97,7 @@ def _ready(libraries: list[Health]) -> dict[str, list[dict[str, Any]]]:
 def _disk() -> list[dict[str, Any]]:
     import os
 
-    from quantlab.pypi import cache_folder
+    from quantlab.models.pypi import cache_folder
 
     hub = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
     places = {"this folder": Path.cwd(), "quantlab's cache": cache_folder(), "the hub's cache": hub}

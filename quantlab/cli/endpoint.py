@@ -81,12 +81,12 @@ def command(
     """
     from quantlab.errors import CellFailure, QuantlabError
     from quantlab.progress import Progress
-    from quantlab.serving.address import parse
-    from quantlab.serving.measuring import Wanted, measure
-    from quantlab.serving.records import EndpointRecord, Workload
-    from quantlab.serving.report import markdown
-    from quantlab.serving.secrets import read_key
-    from quantlab.serving.writing import folder_for, masked_log, write
+    from quantlab.endpoint.address import parse
+    from quantlab.endpoint.measuring import Wanted, measure
+    from quantlab.records.endpoint import EndpointRecord, Workload
+    from quantlab.endpoint.report import markdown
+    from quantlab.endpoint.secrets import read_key
+    from quantlab.endpoint.writing import folder_for, masked_log, write
 
     address = parse(url)
     if api != "auto" and address.api not in (None, api):
@@ -98,7 +98,7 @@ def command(
     protocol: Any = address.api or (None if api == "auto" else api)
     progress = Progress(ctx.quiet)
     if tasks:
-        from quantlab.serving.tasks import check
+        from quantlab.endpoint.tasks import check
 
         check(tasks, task_set)
 
@@ -110,7 +110,7 @@ def command(
     folder = out or folder_for(address, record.model)
     if tasks and record.fault is None:
         from quantlab.progress import noise_to
-        from quantlab.serving.tasks import TasksWanted, evaluate
+        from quantlab.endpoint.tasks import TasksWanted, evaluate
 
         with masked_log(folder, sent.key) as log, noise_to(log, ctx.quiet) as progress:
             record, samples = evaluate(record, address, sent.key, TasksWanted(tasks, task_set, items, tokenizer, seed), progress)

@@ -88,13 +88,13 @@ def _engines() -> Rows:
 
 
 def _tasks() -> Rows:
-    from quantlab import tasksets
+    from quantlab.evaluation import tasksets
 
     return [{"set": name, "summary": (taskset := tasksets.load(name)).SUMMARY, "tasks": list(taskset.names())} for name in tasksets.names()]
 
 
 def _state(requires: tuple[str, ...], extra: str | None, install: str | None = None) -> dict[str, Any]:
-    from quantlab.install import bring, bring_extra, missing
+    from quantlab.environments.install import bring, bring_extra, missing
 
     absent = missing(requires)
     command = None if not absent else install or (bring_extra(extra) if extra else bring(absent[0]))

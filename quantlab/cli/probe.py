@@ -18,7 +18,7 @@ from quantlab.cli._common import Context, common
 @click.option("--device", default="auto", help="auto (the first GPU, else the CPU), cpu, cuda:N, or several places such as cuda:0,1.")
 @common
 def command(ctx: Context, device: str) -> Any:
-    from quantlab.pipeline.tracking import check_recipes
+    from quantlab.run.tracking import check_recipes
     from quantlab.stages import probe
 
     check_recipes(Path.cwd())

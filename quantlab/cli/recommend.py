@@ -10,8 +10,8 @@ import click
 from quantlab.cli._common import Context, common
 
 if TYPE_CHECKING:
-    from quantlab.planning.candidates import Hardware, Pool
-    from quantlab.planning.choice import Choice, Request
+    from quantlab.recommend.candidates import Hardware, Pool
+    from quantlab.recommend.choice import Choice, Request
 
 USES = ("code", "chat", "rag", "long-context", "edge")
 EDGE_MEMORY, LONG_CONTEXT, CONTEXT = "8GB", "128k", "8k"
@@ -47,10 +47,10 @@ def command(ctx: Context, **options: Any) -> dict[str, Any]:
     With --json: {"request", "hardware", "ranked", "rejected", "changes", "left_out", "measure", "serve"}; every figure is
     {"value", "kind", "low", "high", "source"}.
     """
-    from quantlab.planning.candidates import gather
-    from quantlab.planning.choice import Request, choose
+    from quantlab.recommend.candidates import gather
+    from quantlab.recommend.choice import Request, choose
     from quantlab.planning.fit import Workload
-    from quantlab.planning.recommendation import as_json
+    from quantlab.recommend.recommendation import as_json
     from quantlab.planning.sizes import parse_context
 
     hardware = _hardware(options)
@@ -77,7 +77,7 @@ def _hardware(options: dict[str, Any]) -> Hardware:
     from quantlab.catalogue.gpu import parse_gpus
     from quantlab.errors import QuantlabError
     from quantlab.planning.amounts import parse_bytes
-    from quantlab.planning.candidates import Hardware, memory_alone
+    from quantlab.recommend.candidates import Hardware, memory_alone
 
     if options["vram"] and options["gpu_name"]:
         raise QuantlabError("give --vram or --gpu, not both: a GPU of the catalogue has its own memory")
@@ -90,7 +90,7 @@ def _hardware(options: dict[str, Any]) -> Hardware:
 
 def _check_licences(wanted: tuple[str, ...], pool: Pool) -> None:
     from quantlab.errors import unknown
-    from quantlab.planning.recommendation import licences
+    from quantlab.recommend.recommendation import licences
 
     known = licences(pool.candidates)
     for name in wanted:
@@ -101,7 +101,7 @@ def _check_licences(wanted: tuple[str, ...], pool: Pool) -> None:
 def _following(choice: Choice, hardware: Hardware, pool: Pool, context: int) -> dict[str, Any]:
     """The commands that come next; None where nothing was found."""
     from quantlab.catalogue import entries
-    from quantlab.planning.recommendation import measuring, serving, untried
+    from quantlab.recommend.recommendation import measuring, serving, untried
 
     if choice.best is None:
         return {"measure": None, "serve": None}
@@ -117,7 +117,7 @@ def _print(choice: Choice, request: Request, hardware: Hardware, pool: Pool, opt
     from rich.console import Console
     from rich.table import Table
 
-    from quantlab.planning.recommendation import HEADERS, LEGEND, changes, rejections, rows
+    from quantlab.recommend.recommendation import HEADERS, LEGEND, changes, rejections, rows
 
     hint = f"; without --certain {may} may" if request.certain and (may := len(_may(request, pool))) else ""
     console = Console(width=None if Console().is_terminal else 180, highlight=False)
@@ -151,7 +151,7 @@ def _print(choice: Choice, request: Request, hardware: Hardware, pool: Pool, opt
 
 def _may(request: Request, pool: Pool) -> tuple[Any, ...]:
     """What would be ranked where open limits do not reject."""
-    from quantlab.planning.choice import choose
+    from quantlab.recommend.choice import choose
 
     return choose(request._replace(certain=False), pool.candidates).ranked
 

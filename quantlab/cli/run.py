@@ -40,11 +40,11 @@ from quantlab.cli._stage import show
 @click.option("--no-run", is_flag=True, help="Check the request and write the workspace, run nothing.")
 @common
 def command(ctx: Context, model: str, **options: Any) -> dict[str, Any]:
-    from quantlab.device import find
+    from quantlab.hardware.device import find
     from quantlab.errors import QuantlabError
     from quantlab.names import parse_variant
-    from quantlab.pipeline.request import build, variants_of
-    from quantlab.pipeline.workspace import Workspace
+    from quantlab.run.request import build, variants_of
+    from quantlab.run.workspace import Workspace
 
     wanted = [v.slug for v in variants_of(options["methods"], options["bits"])]
     wanted += [parse_variant(slug).slug for slug in options["variants"]]

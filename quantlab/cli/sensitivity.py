@@ -32,9 +32,9 @@ def command(ctx: Context, model: str, method: str, bits: int, label: str, linear
 
     With --json: the record, as in reports/MODEL/data/VARIANT/sensitivity.json.
     """
-    from quantlab.cell import Cell, target_device
+    from quantlab.workspace.cell import Cell, target_device
     from quantlab.errors import CellFailure
-    from quantlab.isolation import run_isolated
+    from quantlab.stages.isolation import run_isolated
     from quantlab.names import Variant
     from quantlab.stages import report
 

@@ -45,7 +45,7 @@ def command(ctx: Context, variant: str, model: str | None, workspace: Path, veri
         )
     found = [_known_of(workspace, name, variant) for name in having]
     if verify:
-        from quantlab.checkpoint import read_checkpoint
+        from quantlab.workspace.checkpoint import read_checkpoint
 
         for name in having:
             read_checkpoint(workspace / "checkpoints" / name / variant).verify_files()
@@ -82,9 +82,9 @@ def _nothing_here(root: Path) -> str:
 
 
 def _known_of(root: Path, model: str, variant: str) -> dict[str, Any]:
-    from quantlab.checkpoint import MANIFEST, read_checkpoint
+    from quantlab.workspace.checkpoint import MANIFEST, read_checkpoint
     from quantlab.records import RECORDS
-    from quantlab.results import read_record, record_path
+    from quantlab.workspace.results import read_record, record_path
 
     folder = root / "checkpoints" / model / variant
     checkpoint = read_checkpoint(folder) if (folder / MANIFEST).is_file() else None

@@ -11,14 +11,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 from quantlab import registry
-from quantlab.analysis.roofline import WeightReads
+from quantlab.architecture.reads import WeightReads
 from quantlab.errors import QuantlabError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from quantlab.checkpoint import Checkpoint
+    from quantlab.workspace.checkpoint import Checkpoint
 
 
 class EngineMemory(NamedTuple):

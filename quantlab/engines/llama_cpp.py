@@ -11,20 +11,20 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quantlab.analysis.roofline import WeightReads
-from quantlab.caches import is_quantized
-from quantlab.device import cores, find, parse_places
+from quantlab.architecture.reads import WeightReads
+from quantlab.architecture.cache_types import is_quantized
+from quantlab.hardware.device import cores, find, parse_places
 from quantlab.engines import EngineMemory
-from quantlab.gguf.header import StoredTensor, stored_tensors, tensor_types
-from quantlab.gguf.library import Batch, Context, Model, laid_out
-from quantlab.gguf.log import llama
-from quantlab.gguf.types import is_plain
+from quantlab.formats.gguf import StoredTensor, stored_tensors, tensor_types
+from quantlab.engines._llama.library import Batch, Context, Model, laid_out
+from quantlab.formats.llama_log import llama
+from quantlab.formats.gguf_types import is_plain
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from quantlab.checkpoint import Checkpoint
+    from quantlab.workspace.checkpoint import Checkpoint
 
 SUMMARY = "GGUF files through llama.cpp (llama-cpp-python), in process"
 FORMATS = ("gguf",)
@@ -89,7 +89,7 @@ class LlamaCppEngine:
     def language_model(self, batch_size: int) -> Any:
         from transformers import AutoTokenizer
 
-        from quantlab.engines._llama_lm import LlamaLM
+        from quantlab.engines._llama.lm import LlamaLM
 
         self._close_contexts()
         tokenizer = AutoTokenizer.from_pretrained(self._tokenizer, trust_remote_code=self._trust)

@@ -11,19 +11,19 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quantlab.analysis.roofline import WeightReads
-from quantlab.device import parse_places
+from quantlab.architecture.reads import WeightReads
+from quantlab.hardware.device import parse_places
 from quantlab.engines import EngineMemory
-from quantlab.engines._cache import cache_bytes, chunked_logits, new_cache
-from quantlab.engines._inside import kernel_of, reads_of
-from quantlab.engines._placement import bytes_by_place, check_disk, placement
+from quantlab.engines._transformers.cache import cache_bytes, chunked_logits, new_cache
+from quantlab.engines._transformers.inside import kernel_of, reads_of
+from quantlab.engines._transformers.placement import bytes_by_place, check_disk, placement
 from quantlab.errors import CellFailure
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from quantlab.checkpoint import Checkpoint
+    from quantlab.workspace.checkpoint import Checkpoint
 
 SUMMARY = "safetensors checkpoints through Hugging Face transformers"
 FORMATS = ("safetensors",)
@@ -79,7 +79,7 @@ class TransformersEngine:
         config = quantization_config(weights)
         self.dense = dense
         if dense and config:
-            from quantlab.engines._dense import load_dense
+            from quantlab.engines._transformers.dense import load_dense
 
             self.model = load_dense(weights, config, device, trust_remote_code)
         else:

@@ -19,17 +19,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quantlab.analysis.roofline import WeightReads
-from quantlab.engines import EngineMemory, _vllm_worker
-from quantlab.engines._vllm_load import INSTALL as INSTALL
-from quantlab.engines._vllm_load import gpus_only, load, require_vllm
+from quantlab.architecture.reads import WeightReads
+from quantlab.engines import EngineMemory
+from quantlab.engines._vllm import worker as _vllm_worker
+from quantlab.engines._vllm.load import INSTALL as INSTALL
+from quantlab.engines._vllm.load import gpus_only, load, require_vllm
 from quantlab.errors import CellFailure
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from quantlab.checkpoint import Checkpoint
+    from quantlab.workspace.checkpoint import Checkpoint
 
 SUMMARY = "safetensors checkpoints through vLLM on NVIDIA GPUs; only where it is asked for (no GPU has run it yet)"
 FORMATS = ("safetensors",)

@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from quantlab.cell import Cell
-from quantlab.device import Device, free_vram_bytes
+from quantlab.workspace.cell import Cell
+from quantlab.hardware.device import Device, free_vram_bytes
 from quantlab.errors import CellFailure, QuantlabError
-from quantlab.measured import SampledMemory
+from quantlab.records.measured import SampledMemory
 from quantlab.names import SIXTEEN_BIT
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from quantlab.device import Device
-from quantlab.measuring.driver import Workload
+from quantlab.hardware.device import Device
+from quantlab.measuring.worker_client import Workload
 from quantlab.recipe import MeasureSpec
 
 _GPU_BATCH, _GPU_CONTEXT = (1, 8), (0, 4096)

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from quantlab.analysis.medians import median, paired_ratio
-from quantlab.analysis.roofline import WeightReads, ceiling, kv_cache_bytes
+from quantlab.architecture.reads import WeightReads, ceiling, kv_cache_bytes
 from quantlab.catalogue.gpu import gpu_called
-from quantlab.cell import Cell
-from quantlab.device import Device
+from quantlab.workspace.cell import Cell
+from quantlab.hardware.device import Device
 from quantlab.errors import CellFailure
-from quantlab.measured import Bandwidth, Median
-from quantlab.measuring.bandwidth import measured_bandwidth
+from quantlab.records.measured import Bandwidth, Median
+from quantlab.hardware.bandwidth import measured_bandwidth
 from quantlab.measuring.memory import Held
 from quantlab.measuring.speed import Timings, Turns
 from quantlab.measuring.timing import Timed

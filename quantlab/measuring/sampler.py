@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from quantlab.measured import Sample, SampledMemory
+from quantlab.records.measured import Sample, SampledMemory
 
 _READS, _READ_AGAIN_SECONDS = 5, 0.02
 
@@ -48,7 +48,7 @@ class Sampler:
 
     def __enter__(self) -> Sampler:
         self._file.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "quantlab.measuring.sampling", str(self._file), *self._uuids]
+        command = [sys.executable, "-m", "quantlab.measuring.sampling_process", str(self._file), *self._uuids]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._looks["before"] = self._look()
         return self

@@ -6,14 +6,14 @@ import contextlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from quantlab.cell import Cell
-from quantlab.device import Device
+from quantlab.workspace.cell import Cell
+from quantlab.hardware.device import Device
 from quantlab.errors import CellFailure
-from quantlab.measured import Conditions, SampledMemory
+from quantlab.records.measured import Conditions, SampledMemory
 from quantlab.measuring.beside import fit_together, sixteen_bit
-from quantlab.measuring.condition import busy, conditions, moved
-from quantlab.measuring.driver import Worker, Workload
-from quantlab.measuring.energy import Meter
+from quantlab.hardware.condition import busy, conditions, moved
+from quantlab.measuring.worker_client import Worker, Workload
+from quantlab.hardware.energy import Meter
 from quantlab.measuring.memory import Held
 from quantlab.measuring.speed import Turns, alternate
 from quantlab.progress import Progress, Step

@@ -1,7 +1,7 @@
 """The process that holds an engine while it is measured: `python -m quantlab.measuring.worker JOB`.
 
 It obeys one command per line of standard input and answers each with a line of JSON. The clock is here, around the
-engine's own calls, so that no pipe is timed; what the process takes is seen from outside (`quantlab.measuring.sampling`).
+engine's own calls, so that no pipe is timed; what the process takes is seen from outside (`quantlab.measuring.sampling_process`).
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from quantlab import engines
-from quantlab.cell import Cell
-from quantlab.device import parse_places, process_memory
+from quantlab.workspace.cell import Cell
+from quantlab.hardware.device import parse_places, process_memory
 from quantlab.errors import QuantlabError
-from quantlab.isolation import as_failure
+from quantlab.stages.isolation import as_failure
 from quantlab.progress import noise_to
 
 

@@ -107,7 +107,7 @@ def settings_of(variant: Variant, given: Mapping[str, Any]) -> Any:
     from quantlab.recipe import explain
 
     if variant.external:
-        from quantlab.foreign import Settings
+        from quantlab.methods._foreign import Settings
     else:
         Settings = load(variant.method).Settings  # type: ignore[assignment,misc]  # noqa: N806 - a class
     try:

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from quantlab.device import quick_bfloat16
+from quantlab.hardware.device import quick_bfloat16
 from quantlab.errors import CellFailure
 from quantlab.files import write_json, write_text
 from quantlab.methods import InMemory, Job
@@ -116,7 +116,7 @@ def restore_dtypes(source: Path, destination: Path) -> None:
     from safetensors import safe_open
     from safetensors.torch import save_file
 
-    from quantlab import stored
+    from quantlab.formats import stored
 
     original = {t.name: t.dtype for t in stored.safetensors(source)}
     for path in destination.glob("*.safetensors"):

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from quantlab.methods import InMemory, Job
-from quantlab.records import Frozen
+from quantlab.frozen import Frozen
 
 SUMMARY = "learned rounding with calibration text, through auto-round; good at 2 bits"
 BITS = (4, 3, 2)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from quantlab.methods import InMemory, Job, _gptqmodel
-from quantlab.records import Frozen
+from quantlab.frozen import Frozen
 
 SUMMARY = "activation-aware scaling with calibration text, through GPTQModel"
 BITS = (4, 3)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from quantlab.methods import InMemory, Job
-from quantlab.records import Frozen
+from quantlab.frozen import Frozen
 
 SUMMARY = "the unquantized model, pinned to a revision"
 BITS = (16,)

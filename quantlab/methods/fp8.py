@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from quantlab.methods import InMemory, Job
-from quantlab.records import Frozen
+from quantlab.frozen import Frozen
 
 SUMMARY = "8-bit floating-point weights, data-free, through GPTQModel"
 BITS = (8,)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from quantlab.methods import InMemory, Job
-from quantlab.records import Frozen
+from quantlab.frozen import Frozen
 
 SUMMARY = "error-compensating rounding with calibration text, through GPTQModel"
 BITS = (8, 4, 3, 2)

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from math import ceil
 from typing import Any
 
-from quantlab.planning.counts import Matrix
+from quantlab.architecture.counts import Matrix
 
 _WORD_BITS = 32
 _QUANT_STATE_BYTES = 170

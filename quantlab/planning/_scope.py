@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from quantlab.planning.counts import Matrix, ParameterCount
+from quantlab.architecture.counts import Matrix, ParameterCount
 
 _GPTQMODEL_LEAVES: tuple[tuple[str, str], ...] = (
     (r"qwen3_5|qwen3_next", r"linear_attn\.in_proj_(a|b|ba)$"),

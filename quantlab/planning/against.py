@@ -23,18 +23,19 @@ from pydantic import computed_field
 from quantlab.catalogue.gpu import GpuSet, GpuSpec, gpu_called
 from quantlab.errors import QuantlabError
 from quantlab.names import parse_variant
-from quantlab.planning.architecture import Architecture, read_architecture
+from quantlab.architecture.shape import Architecture, read_architecture
 from quantlab.planning.calibration import calibration
-from quantlab.planning.counts import ParameterCount, count
+from quantlab.architecture.counts import ParameterCount, count
 from quantlab.planning.files import TokenizerBytes, checkpoint_bytes, tokenizer_bytes
-from quantlab.planning.kvcache import cache_bytes
+from quantlab.architecture.kvcache import cache_bytes
 from quantlab.planning.plan import Workload
 from quantlab.planning.resolve import ingredients
 from quantlab.planning.rig import Subject, place
 from quantlab.planning.weights import weight_bytes
 from quantlab.recipe import Recipe, read_recipe
-from quantlab.records import Frozen, MeasureRecord, QuantizeRecord, SpeedPoint
-from quantlab.results import read_record
+from quantlab.frozen import Frozen
+from quantlab.records import MeasureRecord, QuantizeRecord, SpeedPoint
+from quantlab.workspace.results import read_record
 
 _PEAK = (
     "its overhead is the middle of what the shipped example's records show, so on those its error is the spread and no test of the forecast"
@@ -131,7 +132,7 @@ def _model(folder: Path) -> _Model:
 
 
 def _recipe(root: Path, name: str) -> Recipe | None:
-    from quantlab.pipeline.request import shipped_recipes
+    from quantlab.run.request import shipped_recipes
 
     paths = (root / "recipes" / f"{name}.yaml", shipped_recipes() / f"{name}.yaml")
     return next((read_recipe(path) for path in paths if path.is_file()), None)

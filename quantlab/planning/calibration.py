@@ -6,7 +6,7 @@ import functools
 from pathlib import Path
 
 from quantlab.recipe import read_yaml
-from quantlab.records import Frozen
+from quantlab.frozen import Frozen
 
 FILE = Path(__file__).with_name("calibration.yaml")
 EngineName = str

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from quantlab import methods
 from quantlab.planning.calibration import calibration
-from quantlab.records import Frozen
+from quantlab.frozen import Frozen
 
 _LENGTH, _NUMBER = 8, 4
 """Bytes of a string's length, and of a token's type or score, in a GGUF header

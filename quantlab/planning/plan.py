@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from quantlab.records import Frozen
+from quantlab.frozen import Frozen
 
 Verdict = Literal["fits", "tight", "no", "unknown"]
 """fits: with the highest overhead; tight: with the lowest alone; no: not even with that; unknown: the cache is not known."""
@@ -18,7 +18,7 @@ class Workload(Frozen):
     batch: int = 1
     cache_dtype: str = "bfloat16"
     policy: str = "exact"
-    """How the engine keeps the cache: a name of `quantlab.planning.kvcache.POLICIES`."""
+    """How the engine keeps the cache: a name of `quantlab.architecture.kvcache.POLICIES`."""
 
 
 class RigPlan(Frozen):

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from quantlab.errors import QuantlabError
 from quantlab.names import model_slug
-from quantlab.planning.counts import ParameterCount, stated
-from quantlab.planning.gguf_config import is_gguf, read_gguf
+from quantlab.architecture.counts import ParameterCount, stated
+from quantlab.architecture.gguf_config import is_gguf, read_gguf
 from quantlab.planning.sizes import named_size
 from quantlab.planning.target import target
 

@@ -14,8 +14,8 @@ from fnmatch import translate
 from typing import NamedTuple
 
 from quantlab.planning._layouts import LAYOUTS
-from quantlab.planning.counts import Matrix, ParameterCount
-from quantlab.planning.formats import Stored
+from quantlab.architecture.counts import Matrix, ParameterCount
+from quantlab.architecture.release import Stored
 from quantlab.planning.weights import WeightBytes
 
 _PLAIN_BITS = 16

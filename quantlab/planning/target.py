@@ -11,7 +11,7 @@ from quantlab.catalogue import Entry, entries, resolve
 from quantlab.catalogue.config import known_config
 from quantlab.errors import QuantlabError
 from quantlab.names import model_slug
-from quantlab.planning.counts import ParameterCount, count, stated
+from quantlab.architecture.counts import ParameterCount, count, stated
 from quantlab.recipe import SourceSpec
 
 

@@ -6,11 +6,12 @@ from typing import Any, Literal
 
 from quantlab.errors import QuantlabError, unknown
 from quantlab.names import Variant
-from quantlab.planning import _ggml, _gguf
+from quantlab.formats import ggml as _ggml
+from quantlab.planning import _gguf
 from quantlab.planning._layouts import LAYOUTS
 from quantlab.planning._scope import quantized, remarks
-from quantlab.planning.counts import ParameterCount
-from quantlab.records import Frozen
+from quantlab.architecture.counts import ParameterCount
+from quantlab.frozen import Frozen
 
 _PLAIN_BYTES = 2
 _TOWER = "The vision tower is not in it: llama.cpp keeps it in a file of its own (mmproj)."
@@ -123,7 +124,7 @@ def _made(
 def _by_analogy(count: ParameterCount, method: str, bits: int, settings: Any) -> WeightBytes | None:
     """Where only a number of parameters is known: the bits per weight of Llama 3.1 70B under the same settings."""
     from quantlab.catalogue.config import known_config
-    from quantlab.planning.counts import count as count_config
+    from quantlab.architecture.counts import count as count_config
 
     known = known_config(_MODEL)
     assert known is not None

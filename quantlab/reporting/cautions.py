@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from itertools import pairwise
 
 from quantlab.records import Estimate
-from quantlab.reporting.drops import items_of
-from quantlab.reporting.load import BASELINE, ModelRecords, VariantRecords
-from quantlab.reporting.noise import distinguishable, interval, noise_floor
-from quantlab.reporting.numbers import listing, significant
-from quantlab.reporting.references import against_another
-from quantlab.reporting.verdicts import DETECTABLE, interval_text, judge_all, judge_tasks
+from quantlab.comparison.drops import items_of
+from quantlab.comparison.load import BASELINE, ModelRecords, VariantRecords
+from quantlab.comparison.noise import distinguishable, interval, noise_floor
+from quantlab.numbers import listing, significant
+from quantlab.comparison.references import against_another
+from quantlab.comparison.verdicts import DETECTABLE, interval_text, judge_all, judge_tasks
 
 SUSPICIOUS_POINTS = 2.0
 """An 8-bit variant loses 0 to 1.5 % in the literature; an interval wholly above this means a broken harness."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from quantlab.records import SpeedPoint, SpeedRecord
-from quantlab.reporting.load import ModelRecords
-from quantlab.reporting.numbers import listing, significant
+from quantlab.comparison.load import ModelRecords
+from quantlab.numbers import listing, significant
 from quantlab.reporting.places import device_of, home
 from quantlab.reporting.table import Row
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from quantlab.reporting.drops import Drop, task_drop, tasks_in_points
-from quantlab.reporting.load import BASELINE, ModelRecords
-from quantlab.reporting.numbers import fixed, listing, significant
+from quantlab.comparison.drops import Drop, task_drop, tasks_in_points
+from quantlab.comparison.load import BASELINE, ModelRecords
+from quantlab.numbers import fixed, listing, significant
 from quantlab.reporting.table import Row
-from quantlab.reporting.verdicts import interval_text, judge_tasks
+from quantlab.comparison.verdicts import interval_text, judge_tasks
 
 FALSE_VERDICTS = 0.05
 """One-sided, of each verdict."""

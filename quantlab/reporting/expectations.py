@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from quantlab.catalogue.expectation import QuotedBand, expectations
-from quantlab.reporting import footprint
-from quantlab.reporting.drops import task_drop, task_names, variant_mean_drop
-from quantlab.reporting.load import BASELINE, ModelRecords, VariantRecords
-from quantlab.reporting.numbers import fixed, listing
-from quantlab.reporting.status import status_of
+from quantlab.comparison import footprint
+from quantlab.comparison.drops import task_drop, task_names, variant_mean_drop
+from quantlab.comparison.load import BASELINE, ModelRecords, VariantRecords
+from quantlab.numbers import fixed, listing
+from quantlab.comparison.status import status_of
 from quantlab.reporting.table import Column, Row, Table
-from quantlab.reporting.verdicts import judge_all
+from quantlab.comparison.verdicts import judge_all
 
 HOLDS, MORE, LESS, OPEN = "holds", "more lost", "less lost", "cannot be decided"
 REACHED, MISSED = "holds", "does not hold"

@@ -9,14 +9,14 @@ from collections.abc import Iterable, Sequence
 
 from quantlab.names import parse_variant
 from quantlab.records import Estimate
-from quantlab.reporting import numbers
+from quantlab import numbers
 from quantlab.reporting.drop_findings import drop_findings
-from quantlab.reporting.frontier import pareto_frontier, pareto_points
-from quantlab.reporting.load import BASELINE, SIXTEEN_BIT, ModelRecords
-from quantlab.reporting.noise import MINIMUM_WINDOWS, upper
-from quantlab.reporting.numbers import listing
-from quantlab.reporting.ranking import ranking_findings
-from quantlab.reporting.references import against_another
+from quantlab.comparison.frontier import pareto_frontier, pareto_points
+from quantlab.comparison.load import BASELINE, SIXTEEN_BIT, ModelRecords
+from quantlab.comparison.noise import MINIMUM_WINDOWS, upper
+from quantlab.numbers import listing
+from quantlab.comparison.ranking import ranking_findings
+from quantlab.comparison.references import against_another
 from quantlab.reporting.table import Row, Table
 
 KL_THRESHOLDS_NATS = (0.01, 0.1)

@@ -7,7 +7,7 @@ from typing import Any
 
 from quantlab.reporting.ceilings import above_one, bandwidths
 from quantlab.reporting.conditions import condition_warnings
-from quantlab.reporting.load import ModelRecords
+from quantlab.comparison.load import ModelRecords
 from quantlab.reporting.memory import memory_columns
 from quantlab.reporting.places import Part, per_device
 from quantlab.reporting.speed import absences, speed_columns

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from functools import partial
 
-from quantlab.reporting.load import ModelRecords, VariantRecords
-from quantlab.reporting.numbers import ByteUnit, beside, fixed, unit_for
-from quantlab.reporting.status import status_of
+from quantlab.comparison.load import ModelRecords, VariantRecords
+from quantlab.numbers import ByteUnit, beside, fixed, unit_for
+from quantlab.comparison.status import status_of
 from quantlab.reporting.table import Column, Row, Table
 
 _FIELDS = (

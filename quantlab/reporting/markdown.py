@@ -17,7 +17,7 @@ from quantlab.reporting.cautions import cautions
 from quantlab.reporting.expectations import expectation_findings
 from quantlab.reporting.findings import findings
 from quantlab.reporting.hardware import hardware
-from quantlab.reporting.load import BASELINE, ModelRecords
+from quantlab.comparison.load import BASELINE, ModelRecords
 from quantlab.reporting.provenance import provenance, settings
 from quantlab.reporting.table import Table
 

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from quantlab.records import MeasureRecord
-from quantlab.reporting import footprint
-from quantlab.reporting.load import ModelRecords, VariantRecords
-from quantlab.reporting.numbers import ByteUnit, beside, fixed, percent, unit_for
+from quantlab.comparison import footprint
+from quantlab.comparison.load import ModelRecords, VariantRecords
+from quantlab.numbers import ByteUnit, beside, fixed, percent, unit_for
 from quantlab.reporting.places import device_of
-from quantlab.reporting.status import status_of
+from quantlab.comparison.status import status_of
 from quantlab.reporting.table import Column, Row, Table
 
 _HEADERS = {

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from quantlab.names import parse_variant
 from quantlab.reporting.canvas import colours, new_figure, svg
-from quantlab.reporting.frontier import Point, pareto_frontier, pareto_points
+from quantlab.comparison.frontier import Point, pareto_frontier, pareto_points
 from quantlab.reporting.labels import Label, place_labels
-from quantlab.reporting.numbers import ByteUnit, significant, unit_for
+from quantlab.numbers import ByteUnit, significant, unit_for
 from quantlab.reporting.table import Table
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from quantlab.reporting.load import ModelRecords, VariantRecords
+from quantlab.comparison.load import ModelRecords, VariantRecords
 from quantlab.reporting.table import Column, Row, Table
 
 UNKNOWN = "device not recorded"

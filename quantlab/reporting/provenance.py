@@ -10,8 +10,8 @@ from quantlab.errors import QuantlabError
 from quantlab.methods import effective
 from quantlab.recipe import TextSpec
 from quantlab.records import Record
-from quantlab.reporting.load import ModelRecords, VariantRecords
-from quantlab.reporting.numbers import listing, significant
+from quantlab.comparison.load import ModelRecords, VariantRecords
+from quantlab.numbers import listing, significant
 
 
 class Fact(NamedTuple):

@@ -8,8 +8,8 @@ from typing import Any
 
 from quantlab.records import SensitivityRecord
 from quantlab.reporting.canvas import new_figure, svg
-from quantlab.reporting.load import ModelRecords
-from quantlab.reporting.numbers import divergence, fixed, percent
+from quantlab.comparison.load import ModelRecords
+from quantlab.numbers import divergence, fixed, percent
 from quantlab.reporting.table import Column, Row, Table
 
 _CELL_INCHES = 0.3

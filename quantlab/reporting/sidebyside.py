@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
 from quantlab.analysis.textdiff import Span, first_divergence, sign_test, word_diff
-from quantlab.generation import Answer
+from quantlab.evaluation.generation import Answer
 
 Longer = Literal["first", "second", "same", "unknown"]
 

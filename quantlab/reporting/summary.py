@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from functools import partial
 
-from quantlab.reporting import footprint
-from quantlab.reporting.drops import task_drop, task_names, variant_mean_drop
-from quantlab.reporting.load import ModelRecords, VariantRecords, failure_text
-from quantlab.reporting.noise import distinguishable, noise_floor
-from quantlab.reporting.numbers import ByteUnit, beside, divergence, percent, perplexity, ratio, significant, unit_for
-from quantlab.reporting.rates import first_point, rate, speed_ratio
+from quantlab.comparison import footprint
+from quantlab.comparison.drops import task_drop, task_names, variant_mean_drop
+from quantlab.comparison.load import ModelRecords, VariantRecords, failure_text
+from quantlab.comparison.noise import distinguishable, noise_floor
+from quantlab.numbers import ByteUnit, beside, divergence, percent, perplexity, ratio, significant, unit_for
+from quantlab.comparison.rates import first_point, rate, speed_ratio
 from quantlab.reporting.speed import PHASES
-from quantlab.reporting.status import status_of
+from quantlab.comparison.status import status_of
 from quantlab.reporting.table import Column, Row, Table
-from quantlab.reporting.verdicts import interval_text, judge_all, judge_tasks
+from quantlab.comparison.verdicts import interval_text, judge_all, judge_tasks
 
 
 def summary_table(records: ModelRecords) -> Table:

@@ -1,4 +1,4 @@
-"""The child process of `quantlab.isolation`: runs one stage of one cell and leaves its record."""
+"""The child process of `quantlab.stages.isolation`: runs one stage of one cell and leaves its record."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from quantlab.cell import Cell
-from quantlab.device import find
+from quantlab.workspace.cell import Cell
+from quantlab.hardware.device import find
 from quantlab.errors import CellFailure, QuantlabError
-from quantlab.isolation import as_failure, record_failure
+from quantlab.stages.isolation import as_failure, record_failure
 from quantlab.progress import noise_to
 from quantlab.records import Failure
-from quantlab.results import write_record
+from quantlab.workspace.results import write_record
 
 
 def main(job: dict[str, Any]) -> int:

@@ -6,10 +6,11 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from quantlab import engines, stored
-from quantlab.cell import Cell
-from quantlab.checkpoint import Checkpoint, Manifest
-from quantlab.device import Device, process_memory
+from quantlab import engines
+from quantlab.formats import stored
+from quantlab.workspace.cell import Cell
+from quantlab.workspace.checkpoint import Checkpoint, Manifest
+from quantlab.hardware.device import Device, process_memory
 from quantlab.errors import CellFailure
 from quantlab.methods import InMemory
 from quantlab.methods._loss import mean_loss
@@ -102,7 +103,7 @@ def _check_dense(
 ) -> tuple[bool, float | None, tuple[str, ...]]:
     """Whether the checkpoint dequantized into dense layers gives what its real kernel gives (used on a CPU only)."""
     from quantlab.analysis.divergence import window_values
-    from quantlab.engines import _dense
+    from quantlab.engines._transformers import dense as _dense
 
     form = _dense.form_of(checkpoint.weights) if checkpoint.manifest.format == "safetensors" else None
     if device != "cpu" or form is None:

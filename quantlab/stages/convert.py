@@ -9,11 +9,11 @@ from pathlib import Path
 
 from quantlab.errors import CellFailure
 from quantlab.files import new_folder, write_text
-from quantlab.install import bring_extra
-from quantlab.prepared import Gguf, Prepared
+from quantlab.environments.install import bring_extra
+from quantlab.workspace.prepared import Gguf, Prepared
 from quantlab.progress import Progress
 from quantlab.records import Failure
-from quantlab.versions import installed
+from quantlab.environments.versions import installed
 
 
 def run(root: Path, model: str, log: Path, progress: Progress) -> Gguf:
@@ -31,7 +31,7 @@ def run(root: Path, model: str, log: Path, progress: Progress) -> Gguf:
 def _make(prepared: Prepared, folder: Path, log: Path, progress: Progress) -> Gguf:
     if not installed(["llama-cpp-python"]):
         raise CellFailure("not_installed", f"llama-cpp-python is not installed: {bring_extra('gguf')}")
-    from quantlab.gguf import converter, importance
+    from quantlab.methods._gguf import converter, importance
 
     with progress.step(f"{prepared.model}: converting to F16 GGUF"):
         converter.convert(prepared.weights, folder / "f16.gguf", log)

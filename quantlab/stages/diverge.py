@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 
 from quantlab import engines
 from quantlab.analysis.divergence import METRICS_VERSION, WindowValues, is_finite, scored, summarize_columns, window_values
-from quantlab.cell import Cell, require_memory
-from quantlab.checkpoint import Checkpoint
-from quantlab.columns import Columns, Shape
-from quantlab.device import Device
+from quantlab.workspace.cell import Cell, require_memory
+from quantlab.workspace.checkpoint import Checkpoint
+from quantlab.workspace.columns import Columns, Shape
+from quantlab.hardware.device import Device
 from quantlab.errors import CellFailure
-from quantlab.items import key_of
+from quantlab.workspace.items import key_of
 from quantlab.progress import Progress, Step
 from quantlab.records import DivergenceRecord
-from quantlab.stages._comparable import other_vocabulary, require_finite, require_same_vocabulary
-from quantlab.stages._reference_store import Reference, folder_of, require_sound
+from quantlab.reference.comparable import other_vocabulary, require_finite, require_same_vocabulary
+from quantlab.reference.store import Reference, folder_of, require_sound
 from quantlab.stages.probe import STAGE_VERSIONS
-from quantlab.versions import installed
+from quantlab.environments.versions import installed
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,20 +10,20 @@ from typing import Any
 from quantlab import engines
 from quantlab.analysis.stopping import Stop
 from quantlab.analysis.verdict import Z05
-from quantlab.cell import Cell, require_memory
-from quantlab.checkpoint import Checkpoint
-from quantlab.device import Device
+from quantlab.workspace.cell import Cell, require_memory
+from quantlab.workspace.checkpoint import Checkpoint
+from quantlab.hardware.device import Device
 from quantlab.errors import CellFailure
-from quantlab.items import Items, key_of
+from quantlab.workspace.items import Items, key_of
 from quantlab.progress import Progress
 from quantlab.records import Look, TaskRecord
-from quantlab.stages._answers import Answers, answers_of, result_of
-from quantlab.stages._samples import rows_of, write_samples
-from quantlab.stages._tasks import load_asked, with_full_run_examples
-from quantlab.stages._until_decided import BASELINE, evaluate_in_looks, read_baseline
+from quantlab.evaluation.answers import Answers, answers_of, result_of
+from quantlab.evaluation.samples import rows_of, write_samples
+from quantlab.evaluation.tasks import load_asked, with_full_run_examples
+from quantlab.evaluation.looks import BASELINE, evaluate_in_looks, read_baseline
 from quantlab.stages.diverge import runs_dense
 from quantlab.stages.probe import STAGE_VERSIONS
-from quantlab.versions import installed
+from quantlab.environments.versions import installed
 
 
 def run(cell: Cell, device: Device, progress: Progress, until_decided: bool = False) -> TaskRecord:
@@ -88,7 +88,7 @@ def _evaluate(lm: Any, cell: Cell, checkpoint: str, settings: str, progress: Pro
     from lm_eval.evaluator import simple_evaluate
     from lm_eval.tasks import TaskManager
 
-    from quantlab.resuming import ResumingLM
+    from quantlab.evaluation.resuming import ResumingLM
 
     spec, seed = cell.recipe.tasks, cell.recipe.seed
     every = load_asked(spec, cell.root / ".quantlab" / "tasks" / cell.model)

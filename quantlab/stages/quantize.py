@@ -7,20 +7,21 @@ import time
 from pathlib import Path
 from typing import Any
 
-from quantlab import foreign, methods
-from quantlab.cell import Cell, require_memory
-from quantlab.checkpoint import MANIFEST, Manifest, list_files, read_checkpoint, write_manifest
-from quantlab.device import Device, process_memory
+from quantlab.methods import _foreign as foreign
+from quantlab import methods
+from quantlab.workspace.cell import Cell, require_memory
+from quantlab.workspace.checkpoint import MANIFEST, Manifest, list_files, read_checkpoint, write_manifest
+from quantlab.hardware.device import Device, process_memory
 from quantlab.errors import CellFailure, QuantlabError
 from quantlab.files import new_folder
-from quantlab.install import bring_extra
+from quantlab.environments.install import bring_extra
 from quantlab.methods import InMemory, Job, Method
 from quantlab.progress import Progress
 from quantlab.records import Failure, QuantizeRecord
-from quantlab.stages._comparable import require_same_vocabulary
+from quantlab.reference.comparable import require_same_vocabulary
 from quantlab.stages._verify import Check, check_tokens, verify
-from quantlab.text import passages_of
-from quantlab.versions import installed
+from quantlab.models.text import passages_of
+from quantlab.environments.versions import installed
 
 
 def run(cell: Cell, device: Device, progress: Progress) -> QuantizeRecord:

@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from quantlab.analysis.divergence import scored, window_values
-from quantlab.device import Device
-from quantlab.engines._placement import placement
+from quantlab.hardware.device import Device
+from quantlab.engines._transformers.placement import placement
 from quantlab.errors import QuantlabError
 from quantlab.files import new_folder, write_text
-from quantlab.head import Head, spec_of
-from quantlab.prepared import Prepared
+from quantlab.reference.head import Head, spec_of
+from quantlab.workspace.prepared import Prepared
 from quantlab.progress import Progress
 from quantlab.recipe import read_recipe
-from quantlab.stages._reference_store import HEAD, HIDDEN, INFO, Reference, ReferenceInfo, folder_of, packed, require_sound, unpacked
-from quantlab.versions import installed
+from quantlab.reference.store import HEAD, HIDDEN, INFO, Reference, ReferenceInfo, folder_of, packed, require_sound, unpacked
+from quantlab.environments.versions import installed
 
 if TYPE_CHECKING:
     import numpy as np

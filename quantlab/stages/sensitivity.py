@@ -14,18 +14,18 @@ import numpy as np
 
 from quantlab.analysis import clustered
 from quantlab.analysis.divergence import METRICS_VERSION, window_values
-from quantlab.cell import Cell, require_memory
-from quantlab.checkpoint import Checkpoint
-from quantlab.device import Device
+from quantlab.workspace.cell import Cell, require_memory
+from quantlab.workspace.checkpoint import Checkpoint
+from quantlab.hardware.device import Device
 from quantlab.errors import CellFailure
-from quantlab.items import Items, key_of
+from quantlab.workspace.items import Items, key_of
 from quantlab.progress import Progress
 from quantlab.records import PartLoss, SensitivityRecord
-from quantlab.stages._comparable import require_finite, require_same_vocabulary
-from quantlab.stages._reference_store import Reference, folder_of, require_sound
-from quantlab.stages._swap import NOTHING, REST, WHOLE, Swap
+from quantlab.reference.comparable import require_finite, require_same_vocabulary
+from quantlab.reference.store import Reference, folder_of, require_sound
+from quantlab.optimize.swap import NOTHING, REST, WHOLE, Swap
 from quantlab.stages.probe import STAGE_VERSIONS
-from quantlab.versions import installed
+from quantlab.environments.versions import installed
 
 if TYPE_CHECKING:
     import torch
@@ -104,7 +104,7 @@ def dense_model(checkpoint: Checkpoint, dtype: torch.dtype, device: str) -> Any:
     """The checkpoint as a transformers model of dense layers. Raises CellFailure for a format that has no such form."""
     from transformers import AutoModelForCausalLM
 
-    from quantlab.engines._dense import _packing, load_dense
+    from quantlab.engines._transformers.dense import _packing, load_dense
     from quantlab.engines.transformers import quantization_config
 
     trust = checkpoint.manifest.trust_remote_code

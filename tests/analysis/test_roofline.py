@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from quantlab.analysis.roofline import WeightReads, ceiling, kv_cache_bytes
+from quantlab.architecture.reads import WeightReads, ceiling, kv_cache_bytes
 
 LLAMA3_8B = {"num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "hidden_size": 4096}
 

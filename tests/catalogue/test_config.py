@@ -6,7 +6,7 @@ import pytest
 
 from quantlab.catalogue.config import known_config, known_configs
 from quantlab.catalogue.entry import SHIPPED, read
-from quantlab.planning.counts import count
+from quantlab.architecture.counts import count
 
 
 def test_every_released_model_of_the_catalogue_has_its_config() -> None:

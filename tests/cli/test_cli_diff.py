@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from quantlab.checkpoint import Manifest, list_files, write_manifest
-from quantlab.generation import Answer
+from quantlab.workspace.checkpoint import Manifest, list_files, write_manifest
+from quantlab.evaluation.generation import Answer
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def checkpoints(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         worse = cell.variant.bits == 2
         return [Answer(f"the {'dog' if worse else 'cat'}", (1, 3, *range(tokens - 2)) if worse else (1, 2), not worse) for _ in prompts]
 
-    monkeypatch.setattr("quantlab.generation.generate", generate)
+    monkeypatch.setattr("quantlab.evaluation.generation.generate", generate)
     return workspace
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from quantlab.cli import _imports
+from quantlab.environments import health as _imports
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_an_import_that_hangs_is_given_up(library: Callable[[str], None]) -> Non
 
 
 def test_another_version_than_asked_for_is_told(library: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> None:
-    from quantlab import install
+    from quantlab.environments import install
 
     library("")
     monkeypatch.setattr(install, "asked", lambda: {"qlfake": install.Asked("qlfake", "==2.0", frozenset())})

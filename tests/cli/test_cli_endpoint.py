@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "serving"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "endpoint"))
 from servers import MODELS, Request, Server, answer, begin, chat_event, good_chat, openai, piece
 
 KEY = "sk-test-0123456789abcdef"

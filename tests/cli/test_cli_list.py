@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 from click.testing import Result
 
-from quantlab import engines, install, methods
+from quantlab import engines, methods
+from quantlab.environments import install
 
 
 def _rows(result: Result, what: str) -> list[dict[str, object]]:
@@ -28,7 +29,7 @@ def test_every_engine_is_listed(quantlab: Callable[..., Result]) -> None:
 
 
 def test_a_missing_library_comes_with_the_command_that_brings_it(quantlab: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("quantlab.versions.installed", lambda names: {name: "1" for name in names if name != "bitsandbytes"})
+    monkeypatch.setattr("quantlab.environments.versions.installed", lambda names: {name: "1" for name in names if name != "bitsandbytes"})
     rows = {row["name"]: row for row in _rows(quantlab("list", "methods", "--json"), "methods")}
     assert rows["bitsandbytes"]["installed"] is False
     assert rows["bitsandbytes"]["install"] == install.bring_extra("bitsandbytes")

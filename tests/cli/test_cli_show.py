@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from quantlab.checkpoint import FileEntry, Manifest, write_manifest
+from quantlab.workspace.checkpoint import FileEntry, Manifest, write_manifest
 from quantlab.records import DivergenceRecord, Estimate, Failure, MeasureRecord
-from quantlab.results import write_record
+from quantlab.workspace.results import write_record
 
 
 @pytest.fixture

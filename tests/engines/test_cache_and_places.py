@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer, models
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from quantlab.engines import _placement
-from quantlab.engines._cache import new_cache
+from quantlab.engines._transformers import placement as _placement
+from quantlab.engines._transformers.cache import new_cache
 from quantlab.engines.transformers import TransformersEngine
 from quantlab.errors import CellFailure
 
@@ -111,7 +111,7 @@ def test_what_a_decode_reads(folder: Path) -> None:
 def test_experts_are_counted_apart(tmp_path: Path) -> None:
     from transformers import MixtralConfig, MixtralForCausalLM
 
-    from quantlab.engines._inside import reads_of
+    from quantlab.engines._transformers.inside import reads_of
 
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_key_value_heads": 2, "vocab_size": 64}
     model = MixtralForCausalLM(MixtralConfig(**sizes, num_hidden_layers=2, num_local_experts=4, num_experts_per_tok=2))
@@ -123,7 +123,7 @@ def test_experts_are_counted_apart(tmp_path: Path) -> None:
 def test_recurrent_states_are_no_key_value_cache() -> None:
     from transformers import Qwen3NextConfig, Qwen3NextForCausalLM
 
-    from quantlab.engines._cache import cache_bytes
+    from quantlab.engines._transformers.cache import cache_bytes
 
     sizes = {
         "hidden_size": 64,

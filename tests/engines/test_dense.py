@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from quantlab.engines._dense import dequantize, dequantize_awq
+from quantlab.engines._transformers.dense import dequantize, dequantize_awq
 
 
 def _packed(codes: np.ndarray, bits: int) -> torch.Tensor:

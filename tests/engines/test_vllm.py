@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from quantlab import engines
-from quantlab.engines import _vllm_load
-from quantlab.engines._vllm_worker import WorkerState
+from quantlab.engines._vllm import load as _vllm_load
+from quantlab.engines._vllm.worker import WorkerState
 from quantlab.engines.vllm import VllmEngine
 from quantlab.errors import CellFailure, QuantlabError
 

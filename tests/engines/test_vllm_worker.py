@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from quantlab.engines import _vllm_worker
+from quantlab.engines._vllm import worker as _vllm_worker
 
 
 class VocabParallelEmbedding(nn.Embedding):

@@ -45,7 +45,7 @@ def token_ids(source: Path) -> NDArray[np.int64]:
 @pytest.fixture(scope="session")
 def prepared(source: Path, token_ids: NDArray[np.int64], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with f16.gguf and imatrix.gguf."""
-    from quantlab.gguf import converter, importance
+    from quantlab.methods._gguf import converter, importance
     from quantlab.progress import Progress
 
     folder = tmp_path_factory.mktemp("prepared")

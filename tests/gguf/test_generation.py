@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from quantlab.checkpoint import Manifest, list_files, write_manifest
-from quantlab.device import find
+from quantlab.workspace.checkpoint import Manifest, list_files, write_manifest
+from quantlab.hardware.device import find
 from quantlab.errors import CellFailure
-from quantlab.generation import Answer, answer, generate, read_prompts
+from quantlab.evaluation.generation import Answer, answer, generate, read_prompts
 from quantlab.names import parse_variant
 from quantlab.progress import Progress
 
@@ -80,7 +80,7 @@ def test_logits_that_are_not_finite_name_the_prompt_and_the_token(
     wrong: float, prepared: Path, open_engine: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lm = open_engine(prepared / "f16.gguf").language_model(2)
-    from quantlab.gguf.library import Context
+    from quantlab.engines._llama.library import Context
 
     run, calls = Context.run, []
 

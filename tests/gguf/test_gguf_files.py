@@ -11,8 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from quantlab.errors import CellFailure, QuantlabError
-from quantlab.gguf import converter, importance, quantizer
-from quantlab.gguf.library import Model
+from quantlab.methods._gguf import converter, importance, quantizer
+from quantlab.engines._llama.library import Model
 from quantlab.progress import Progress
 
 pytestmark = pytest.mark.slow

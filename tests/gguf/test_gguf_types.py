@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from quantlab.errors import CellFailure, QuantlabError
-from quantlab.gguf import converter
-from quantlab.gguf.log import Messages
-from quantlab.gguf.types import FILE_TYPES, NEED_IMPORTANCE, file_type
+from quantlab.methods._gguf import converter
+from quantlab.formats.llama_log import Messages
+from quantlab.formats.gguf_types import FILE_TYPES, NEED_IMPORTANCE, file_type
 from quantlab.methods import gguf, settings_of
 from quantlab.names import parse_variant
 

@@ -14,10 +14,10 @@ from tiny_llama import TEXT
 
 from quantlab import engines
 from quantlab.analysis.divergence import scored, window_values
-from quantlab.checkpoint import Manifest, list_files, write_manifest
+from quantlab.workspace.checkpoint import Manifest, list_files, write_manifest
 from quantlab.errors import CellFailure
-from quantlab.gguf.library import Model, assign
-from quantlab.gguf.log import llama
+from quantlab.engines._llama.library import Model, assign
+from quantlab.formats.llama_log import llama
 
 pytestmark = pytest.mark.slow
 
@@ -239,7 +239,7 @@ def test_a_quantized_cache_is_smaller_and_diverges(prepared: Path, source: Path,
 
 
 def test_what_a_decode_reads_is_the_file_without_the_embedding(prepared: Path, open_engine: Any) -> None:
-    from quantlab.gguf.header import stored_tensors
+    from quantlab.formats.gguf import stored_tensors
 
     tensors = {tensor.name: tensor.bytes for tensor in stored_tensors(prepared / "f16.gguf")}
     reads = open_engine(prepared / "f16.gguf").weight_reads()
@@ -249,7 +249,7 @@ def test_what_a_decode_reads_is_the_file_without_the_embedding(prepared: Path, o
 
 def test_experts_of_a_file_are_counted_apart() -> None:
     from quantlab.engines.llama_cpp import _reads
-    from quantlab.gguf.header import StoredTensor
+    from quantlab.formats.gguf import StoredTensor
 
     shapes = {"token_embd.weight": (64, 320, 1, 1), "blk.0.ffn_up_exps.weight": (64, 32, 8, 1), "blk.0.attn_q.weight": (64, 64, 1, 1)}
     tensors = [StoredTensor(name, "F16", 2 * int(np.prod(shape)), int(np.prod(shape)), shape) for name, shape in shapes.items()]

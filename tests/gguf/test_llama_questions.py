@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from quantlab.engines._llama_score import Question, packs, questions, tree
+from quantlab.engines._llama.score import Question, packs, questions, tree
 from quantlab.errors import CellFailure
 
 

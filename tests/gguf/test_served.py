@@ -17,16 +17,16 @@ from typing import Any
 import pytest
 
 from quantlab.progress import Progress
-from quantlab.serving.address import parse
-from quantlab.serving.discovery import call, count_prompt
-from quantlab.serving.echo import OFFERED
-from quantlab.serving.measuring import Wanted, measure
-from quantlab.serving.prompts import prompt, words_for
-from quantlab.serving.protocols import Ask, body
-from quantlab.serving.records import EndpointRecord, RequestRecord, Workload
-from quantlab.serving.request import Client
-from quantlab.serving.secrets import Key
-from quantlab.serving.tasks import TasksWanted, evaluate
+from quantlab.endpoint.address import parse
+from quantlab.endpoint.discovery import call, count_prompt
+from quantlab.endpoint.echo import OFFERED
+from quantlab.endpoint.measuring import Wanted, measure
+from quantlab.endpoint.prompts import prompt, words_for
+from quantlab.endpoint.protocols import Ask, body
+from quantlab.records.endpoint import EndpointRecord, RequestRecord, Workload
+from quantlab.endpoint.request import Client
+from quantlab.endpoint.secrets import Key
+from quantlab.endpoint.tasks import TasksWanted, evaluate
 
 KEY = "sk-local-0123456789"
 

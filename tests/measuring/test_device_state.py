@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from quantlab.device import Device, Gpu, find
-from quantlab.measured import Conditions, GpuCondition
-from quantlab.measuring.condition import busy, conditions, cpu_mhz, moved
-from quantlab.measuring.driver import Workload
-from quantlab.measuring.energy import meter
+from quantlab.hardware.device import Device, Gpu, find
+from quantlab.records.measured import Conditions, GpuCondition
+from quantlab.hardware.condition import busy, conditions, cpu_mhz, moved
+from quantlab.measuring.worker_client import Workload
+from quantlab.hardware.energy import meter
 from quantlab.measuring.grid import workloads
 from quantlab.measuring.speed import Timing, Timings
 from quantlab.recipe import MeasureSpec

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from quantlab.errors import CellFailure
-from quantlab.measuring import driver
+from quantlab.measuring import worker_client as driver
 from quantlab.measuring.beside import group_free_bytes
-from quantlab.measuring.driver import WorkerDied, Workload
+from quantlab.measuring.worker_client import WorkerDied, Workload
 from quantlab.measuring.memory import hold
 from quantlab.progress import Progress
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from quantlab.measuring import sampling
+from quantlab.measuring import sampling_process as sampling
 from quantlab.measuring.sampler import Sampler, read_samples, sample_file
 
 MIB = 2**20

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import yaml
 
-from quantlab.cell import Cell
-from quantlab.device import Device, find
+from quantlab.workspace.cell import Cell
+from quantlab.hardware.device import Device, find
 from quantlab.errors import CellFailure
 from quantlab.measuring import speed, timing
 from quantlab.measuring.beside import Beside
-from quantlab.measuring.driver import WorkerDied, Workload
-from quantlab.measuring.energy import Meter
+from quantlab.measuring.worker_client import WorkerDied, Workload
+from quantlab.hardware.energy import Meter
 from quantlab.measuring.memory import Held
 from quantlab.progress import Progress
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from quantlab.gguf.header import constant
-from quantlab.gguf.importance import Entry, Importance
-from quantlab.gguf.library import assign
-from quantlab.gguf.log import llama, messages
-from quantlab.gguf.quantizer import _imatrix, quantizable
+from quantlab.formats.gguf import constant
+from quantlab.methods._gguf.importance import Entry, Importance
+from quantlab.engines._llama.library import assign
+from quantlab.formats.llama_log import llama, messages
+from quantlab.methods._gguf.quantizer import _imatrix, quantizable
 
 
 def write(path: Path, config: dict[str, int | bool]) -> Path:

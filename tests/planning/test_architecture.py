@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from quantlab.errors import QuantlabError
-from quantlab.planning.architecture import read_architecture
+from quantlab.architecture.shape import read_architecture
 
 LLAMA: dict[str, Any] = {
     "model_type": "llama",

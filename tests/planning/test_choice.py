@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from quantlab.planning.choice import UNKNOWN, Candidate, Quantity, Request, choose, exact, judge, unknown
+from quantlab.recommend.choice import UNKNOWN, Candidate, Quantity, Request, choose, exact, judge, unknown
 
 GB = 1e9
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from quantlab.catalogue.config import known_config, known_configs
 from quantlab.errors import QuantlabError
-from quantlab.planning.architecture import read_architecture
-from quantlab.planning.kvcache import POLICIES, cache_bytes
+from quantlab.architecture.shape import read_architecture
+from quantlab.architecture.kvcache import POLICIES, cache_bytes
 
 _MUTATIONS = 300
 _VALUES: tuple[Any, ...] = (

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from quantlab.errors import QuantlabError
-from quantlab.planning.cost import Hire, Hosted, Purchase, Rate, TokenPrices, Traffic, capacity, compare, monthly
+from quantlab.recommend.cost import Hire, Hosted, Purchase, Rate, TokenPrices, Traffic, capacity, compare, monthly
 
 ARTICLE = Hosted(8, Purchase(30_000, 36, 0.7, 0.12), hosting_dollars_per_month=2_500, hours_per_month=720)
 PRO = TokenPrices(input=0.58, output=3.48, cached_input=0.14)

@@ -12,9 +12,9 @@ import pytest
 
 from quantlab.catalogue.config import known_config, known_configs
 from quantlab.errors import QuantlabError
-from quantlab.planning import _count, counts
-from quantlab.planning.counts import ParameterCount, count, stated
-from quantlab.planning.estimate import ACTIVE_WITHIN, TOTAL_WITHIN, estimate
+from quantlab.architecture import _count, counts
+from quantlab.architecture.counts import ParameterCount, count, stated
+from quantlab.architecture.estimate import ACTIVE_WITHIN, TOTAL_WITHIN, estimate
 
 FACTS = Path(__file__).parents[2].parent / "shared" / "facts" / "models.json"
 TOTALS = {
@@ -147,7 +147,7 @@ def test_what_ships_is_what_is_counted(alias: str) -> None:
 
 def test_counting_a_known_model_imports_no_torch() -> None:
     code = (
-        "import sys; from quantlab.planning.counts import count; from quantlab.catalogue.config import known_config;"
+        "import sys; from quantlab.architecture.counts import count; from quantlab.catalogue.config import known_config;"
         "count(known_config('qwen3.5-27b').config); print('torch' in sys.modules, 'transformers' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split() == ["False", "False"]

@@ -11,7 +11,7 @@ import pytest
 
 from quantlab.catalogue.config import known_config
 from quantlab.names import parse_variant
-from quantlab.planning.counts import count
+from quantlab.architecture.counts import count
 from quantlab.planning.files import checkpoint_bytes, tokenizer_bytes
 from quantlab.planning.fit import plan_model
 from quantlab.planning.weights import weight_bytes

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from quantlab.gguf.types import FILE_TYPES
-from quantlab.planning import _ggml, _gguf
-from quantlab.planning.estimate import estimate
+from quantlab.formats.gguf_types import FILE_TYPES
+from quantlab.formats import ggml as _ggml
+from quantlab.planning import _gguf
+from quantlab.architecture.estimate import estimate
 
 gguf = pytest.importorskip("gguf", exc_type=ImportError)
 pytest.importorskip("llama_cpp", exc_type=ImportError)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from tiny_models import FAMILIES, tiny
 
-from quantlab.planning.architecture import read_architecture
-from quantlab.planning.kvcache import cache_bytes
+from quantlab.architecture.shape import read_architecture
+from quantlab.architecture.kvcache import cache_bytes
 
 LENGTHS = (7, 16, 41)
 """Shorter than, equal to and longer than the windows."""

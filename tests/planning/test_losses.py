@@ -9,9 +9,9 @@ import pytest
 
 from quantlab.catalogue.gpu import gpus
 from quantlab.names import parse_variant
-from quantlab.planning.choice import Quantity
-from quantlab.planning.evidence import Measured, is_gpu, local_evidence
-from quantlab.planning.losses import Subject, divergence_nats, drop_points, family
+from quantlab.recommend.choice import Quantity
+from quantlab.recommend.evidence import Measured, is_gpu, local_evidence
+from quantlab.recommend.losses import Subject, divergence_nats, drop_points, family
 
 B = 1_000_000_000
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from quantlab.planning.architecture import read_architecture
-from quantlab.planning.fields import families
-from quantlab.planning.schedules import DEPTHS, expand, fit
+from quantlab.architecture.shape import read_architecture
+from quantlab.architecture.fields import families
+from quantlab.architecture.schedules import DEPTHS, expand, fit
 
 _SIZES: dict[str, Any] = {
     "hidden_size": 2048,
@@ -94,7 +94,7 @@ def test_fit_finds_the_shortest_rule_and_refuses_what_has_none() -> None:
 def test_every_layout_equals_the_class_s_own() -> None:
     from transformers import CONFIG_MAPPING
 
-    from quantlab.planning._families import layout
+    from quantlab.architecture._families import layout
 
     compared = set()
     for name, family in families().items():
@@ -115,7 +115,7 @@ def test_every_layout_equals_the_class_s_own() -> None:
 def test_a_class_with_a_layout_has_a_rule_or_says_that_it_has_none() -> None:
     from transformers import CONFIG_MAPPING
 
-    from quantlab.planning._families import layout
+    from quantlab.architecture._families import layout
 
     assert [name for name, family in families().items() if "schedule" not in family and layout(CONFIG_MAPPING[name], 24)] == []
 
@@ -124,7 +124,7 @@ def test_a_class_with_a_layout_has_a_rule_or_says_that_it_has_none() -> None:
 def test_defaults_are_those_of_the_classes() -> None:
     from transformers import CONFIG_MAPPING
 
-    from quantlab.planning._families import defaults
+    from quantlab.architecture._families import defaults
 
     for name, family in families().items():
         assert {k: v for k, v in family.items() if k not in ("schedule", "checked")} == defaults(CONFIG_MAPPING[name]), name

@@ -11,10 +11,10 @@ from madeup import MODEL, NUMBERS, write_cell, write_workspace
 from quantlab.records import DivergenceRecord, MeasureRecord
 from quantlab.reporting.cautions import cautions
 from quantlab.reporting.divergences import divergence_table
-from quantlab.reporting.load import load_model
-from quantlab.reporting.ranking import ranking
+from quantlab.comparison.load import load_model
+from quantlab.comparison.ranking import ranking
 from quantlab.reporting.summary import summary_table
-from quantlab.results import read_record, record_path, write_record
+from quantlab.workspace.results import read_record, record_path, write_record
 
 
 def found(root: Path) -> list[str]:

@@ -14,7 +14,7 @@ from madeup import FAILED, MODEL, NUMBERS, write_cell, write_failure, write_reci
 from quantlab.errors import QuantlabError
 from quantlab.reporting.accuracy import accuracy_table
 from quantlab.reporting.expectations import expectations_table
-from quantlab.reporting.load import load_model
+from quantlab.comparison.load import load_model
 from quantlab.reporting.making import quantization_table
 from quantlab.reporting.memory import memory_table
 from quantlab.reporting.speed import speed_table

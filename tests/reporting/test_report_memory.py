@@ -9,10 +9,10 @@ from madeup import MODEL, NUMBERS, write_cell, write_recipe
 from madeup_hardware import CACHE_PER_TOKEN, DECODE, GPU, PROMPT, WEIGHTS_ABOVE_DISK, change, killed, measured, point, write_grid
 
 from quantlab.records import Failure
-from quantlab.reporting.load import load_model
+from quantlab.comparison.load import load_model
 from quantlab.reporting.memory import memory_table
 from quantlab.reporting.table import Row, Table
-from quantlab.results import write_record
+from quantlab.workspace.results import write_record
 
 
 def table(root: Path) -> Table:

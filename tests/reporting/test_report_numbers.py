@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from quantlab.reporting import numbers
+from quantlab import numbers
 
 
 @pytest.mark.parametrize(

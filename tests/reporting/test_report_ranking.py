@@ -7,8 +7,8 @@ from pathlib import Path
 from madeup import MODEL
 
 from quantlab.records import Estimate
-from quantlab.reporting.load import ModelRecords, load_model
-from quantlab.reporting.ranking import ranking, ranking_findings
+from quantlab.comparison.load import ModelRecords, load_model
+from quantlab.comparison.ranking import ranking, ranking_findings
 from quantlab.reporting.summary import summary_table
 
 

@@ -8,10 +8,10 @@ import pytest
 from madeup import DEVICE, FAILED, MODEL, NUMBERS, PARAMETERS, write_cell, write_recipe, write_workspace
 
 from quantlab.records import DivergenceRecord, MeasureRecord, QuantizeRecord, TaskRecord
-from quantlab.reporting.load import load_model
+from quantlab.comparison.load import load_model
 from quantlab.reporting.summary import summary_table
 from quantlab.reporting.table import Row
-from quantlab.results import read_record, record_path, write_record
+from quantlab.workspace.results import read_record, record_path, write_record
 
 
 def rows(root: Path) -> dict[str, Row]:

@@ -15,10 +15,10 @@ from quantlab.records import Look, TaskRecord
 from quantlab.reporting.accuracy import accuracy_table
 from quantlab.reporting.divergences import sureness_table
 from quantlab.reporting.drop_findings import drop_findings
-from quantlab.reporting.load import load_model
+from quantlab.comparison.load import load_model
 from quantlab.reporting.summary import summary_table
-from quantlab.reporting.verdicts import decisions_table, judge_all, judge_tasks
-from quantlab.results import read_record, record_path, write_record
+from quantlab.comparison.verdicts import decisions_table, judge_all, judge_tasks
+from quantlab.workspace.results import read_record, record_path, write_record
 
 
 def test_a_collapsed_variant_is_worse_and_a_close_one_undecided(workspace: Path) -> None:

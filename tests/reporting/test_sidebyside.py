@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from quantlab.generation import Answer
+from quantlab.evaluation.generation import Answer
 from quantlab.reporting.sidebyside import SideBySide, compare, markdown, summary, terminal
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from quantlab.analysis.divergence import WindowValues, scored, summarize, summarize_columns, window_values
-from quantlab.columns import Columns, Shape
+from quantlab.workspace.columns import Columns, Shape
 from quantlab.errors import CellFailure, QuantlabError
 from quantlab.progress import Progress
 from quantlab.stages.diverge import compare

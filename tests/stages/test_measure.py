@@ -14,11 +14,11 @@ import psutil
 import pytest
 import yaml
 
-from quantlab.cell import Cell
-from quantlab.device import Device, find
+from quantlab.workspace.cell import Cell
+from quantlab.hardware.device import Device, find
 from quantlab.files import write_text
 from quantlab.measuring import beside, memory
-from quantlab.measuring.driver import Worker, Workload
+from quantlab.measuring.worker_client import Worker, Workload
 from quantlab.progress import Progress
 from quantlab.records import MeasureRecord
 from quantlab.stages import measure, quantize

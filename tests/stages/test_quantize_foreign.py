@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
-from quantlab.cell import Cell
-from quantlab.device import find
+from quantlab.workspace.cell import Cell
+from quantlab.hardware.device import find
 from quantlab.errors import CellFailure
 from quantlab.files import write_text
-from quantlab.foreign import identify
+from quantlab.methods._foreign import identify
 from quantlab.progress import Progress
 from quantlab.stages import prepare, quantize
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import yaml
 
-from quantlab.cell import Cell
-from quantlab.device import find
+from quantlab.workspace.cell import Cell
+from quantlab.hardware.device import find
 from quantlab.errors import CellFailure, QuantlabError
 from quantlab.files import write_text
 from quantlab.progress import Progress
@@ -30,7 +30,7 @@ def info(workspace: Path) -> reference.ReferenceInfo:
 def test_the_model_against_itself_is_zero(workspace: Path, info: reference.ReferenceInfo) -> None:
     from quantlab.analysis.divergence import window_values
     from quantlab.engines.transformers import TransformersEngine
-    from quantlab.prepared import Prepared
+    from quantlab.workspace.prepared import Prepared
 
     prepared, stored = Prepared(workspace, "small"), reference.Reference(reference.folder_of(workspace, "small"))
     engine = TransformersEngine(prepared.weights, prepared.weights, "cpu", dtype=info.dtype)
@@ -41,14 +41,14 @@ def test_the_model_against_itself_is_zero(workspace: Path, info: reference.Refer
 
 
 def test_it_is_smaller_than_stored_logits(workspace: Path, info: reference.ReferenceInfo) -> None:
-    from quantlab.prepared import Prepared
+    from quantlab.workspace.prepared import Prepared
 
     assert info.bytes_per_scored_token < 0.75 * 2 * Prepared(workspace, "small").source().vocabulary
     assert info.bytes_per_scored_token == pytest.approx(4 * info.hidden_size * info.length / (info.length - 1 - info.length // 2))
 
 
 def test_it_says_what_it_is_of_and_that_its_head_is_exact(workspace: Path, info: reference.ReferenceInfo) -> None:
-    from quantlab.prepared import Prepared
+    from quantlab.workspace.prepared import Prepared
 
     assert info.source_sha256 == Prepared(workspace, "small").source_sha256
     assert (info.requested_dtype, info.dtype, info.head_max_difference, info.head_divergence_nats) == ("auto", "float32", 0.0, 0.0)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from quantlab.device import find
+from quantlab.hardware.device import find
 from quantlab.errors import QuantlabError
 from quantlab.progress import Progress
 from quantlab.stages import reference
@@ -52,7 +52,7 @@ def test_a_head_that_is_more_than_its_matrix_is_refused_in_any_window(window: in
 
 
 def test_what_a_gpu_may_differ_by_is_what_rounding_explains() -> None:
-    from quantlab.head import Head, HeadSpec
+    from quantlab.reference.head import Head, HeadSpec
 
     gpu = find("cpu").model_copy(update={"device": "cuda:0"})
     logits = np.array([[-20.0, 10.0]], np.float32)

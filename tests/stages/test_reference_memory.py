@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from quantlab.device import find
-from quantlab.head import Head, HeadSpec
+from quantlab.hardware.device import find
+from quantlab.reference.head import Head, HeadSpec
 from quantlab.stages.reference import ReferenceInfo
 
 LENGTH, HIDDEN, VOCABULARY = 256, 512, 64

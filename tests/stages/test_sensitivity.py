@@ -11,13 +11,13 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, MixtralConfig, MixtralForCausalLM
 
-from quantlab.cell import Cell
-from quantlab.device import find
+from quantlab.workspace.cell import Cell
+from quantlab.hardware.device import find
 from quantlab.errors import CellFailure
-from quantlab.items import Items
+from quantlab.workspace.items import Items
 from quantlab.progress import Progress
 from quantlab.stages import quantize, reference, sensitivity
-from quantlab.stages._swap import NOTHING
+from quantlab.optimize.swap import NOTHING
 from quantlab.stages.sensitivity import REST, WHOLE, Swap
 
 IDS = torch.arange(3, 19)[None]

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 from quantlab.catalogue import entries
 from quantlab.catalogue.gpu import GpuSet, find_gpu
-from quantlab.planning.architecture import Architecture, read_architecture
-from quantlab.planning.counts import ParameterCount
+from quantlab.architecture.shape import Architecture, read_architecture
+from quantlab.architecture.counts import ParameterCount
 from quantlab.planning.fit import Workload, plan_model
-from quantlab.planning.kvcache import Policy, cache_bytes
+from quantlab.architecture.kvcache import Policy, cache_bytes
 from quantlab.planning.plan import RigPlan, VariantPlan
 from quantlab.planning.rig import why_not_parallel
 from quantlab.planning.target import target

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 
 from quantlab.catalogue.gpu import GpuSet, find_gpu
 from quantlab.catalogue.price import api_prices, gpu_prices, hosting
-from quantlab.planning.bill import Options, paid
+from quantlab.recommend.bill import Options, paid
 from quantlab.planning.claims import DOUBTED, PARTLY, RIGHT, UNCHECKED, WRONG, Claim, agree
 from quantlab.planning.claims.figures import gigabytes, on
-from quantlab.planning.cost import Comparison, Rate, TokenPrices, Traffic, compare
-from quantlab.reporting.numbers import listing
+from quantlab.recommend.cost import Comparison, Rate, TokenPrices, Traffic, compare
+from quantlab.numbers import listing
 
 _COMMAND = "`quantlab cost deepseek-v4-pro gptq-4 --gpu h100:8 --tokens-per-month 5000M --throughput 15000 --anyway`"
 

@@ -9,7 +9,7 @@ from quantlab.planning.claims import PARTLY, RIGHT, WRONG, Claim
 from quantlab.planning.claims.figures import cache_gigabytes, context, divides, gigabytes, on, smallest
 from quantlab.planning.plan import RigPlan
 from quantlab.planning.rig import vllm_bytes
-from quantlab.reporting.numbers import listing
+from quantlab.numbers import listing
 
 
 def setups() -> Iterable[Claim]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from quantlab.planning.claims import PARTLY, RIGHT, WRONG, Claim, agree, together
 from quantlab.planning.claims.figures import gigabytes, variant
-from quantlab.reporting.numbers import listing
+from quantlab.numbers import listing
 
 SAID = {
     "deepseek-v4-pro": ("V4-Pro", 3200, 1600, 800),

@@ -1,0 +1,167 @@
+"""Parameters by the arithmetic of an ordinary decoder, for architectures that cannot be built. Never an exact figure.
+
+Each layer: query, key, value and output projections; a gated feed-forward network, or as many as there are experts, with
+their router and the shared ones; two norms. Then the embedding, a last norm and, unless it is tied, the head. Where a
+config says more (latent attention, linear attention, compression), this arithmetic does not know it. A test holds it
+against every exact count of the catalogue: TOTAL_WITHIN and ACTIVE_WITHIN are the worst of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from quantlab.errors import QuantlabError
+from quantlab.architecture.counts import LAYERS_LIMIT, Matrix, ParameterCount, Role
+
+TOTAL_WITHIN = 0.15
+ACTIVE_WITHIN = 0.8
+_NAMES: dict[str, tuple[str, ...]] = {
+    "hidden": ("hidden_size", "n_embd", "d_model", "dim"),
+    "layers": ("num_hidden_layers", "n_layer", "num_layers", "n_layers"),
+    "heads": ("num_attention_heads", "n_head", "num_heads", "n_heads"),
+    "vocabulary": ("vocab_size", "padded_vocab_size"),
+    "kv": ("num_key_value_heads", "num_kv_heads", "n_kv_heads"),
+    "head_dim": ("head_dim",),
+    "inner": ("intermediate_size", "ffn_dim", "n_inner", "ffn_hidden_size"),
+    "dense_inner": ("intermediate_size_mlp",),
+    "expert_inner": ("moe_intermediate_size", "expert_ffn_hidden_size"),
+    "experts": ("num_experts", "n_routed_experts", "num_local_experts", "moe_num_experts"),
+    "chosen": ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_top_k"),
+    "dense_layers": ("first_k_dense_replace",),
+    "every": ("interleave_moe_layer_step",),
+    "shared": ("n_shared_experts",),
+    "shared_inner": ("shared_expert_intermediate_size",),
+}
+_MAY_BE_ZERO = [key for name in ("experts", "chosen", "dense_layers", "shared", "shared_inner") for key in _NAMES[name]]
+
+
+def text_of(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The part of a config.json that describes the language model."""
+    for key in ("text_config", "llm_config", "language_config"):
+        if isinstance(config.get(key), Mapping):
+            return {**config, **config[key]}
+    return config
+
+
+def check_sizes(config: Mapping[str, Any]) -> None:
+    """Raise QuantlabError where a size is no positive whole number, or is beyond every model's."""
+    text = text_of(config)
+    for keys in _NAMES.values():
+        for key in keys:
+            value = text.get(key)
+            if value is None or (key in _MAY_BE_ZERO and value == 0):
+                continue
+            if isinstance(value, list):
+                continue  # a size per layer
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise QuantlabError(f"{key} is {value!r} in this config: it must be a whole number above 0; mend config.json")
+    layers = _size(text, "layers") or 0
+    if layers > LAYERS_LIMIT:
+        raise QuantlabError(f"this config has {layers} layers: no more than {LAYERS_LIMIT} can be planned; mend config.json")
+
+
+def estimate(config: Mapping[str, Any], why: str) -> ParameterCount:
+    """The estimate, with `why` there is no exact count. Raises QuantlabError for a config that lacks even these sizes."""
+    text = text_of(config)
+    hidden, layers, vocabulary = (_need(text, name) for name in ("hidden", "layers", "vocabulary"))
+    heads = _size(text, "heads") or max(1, hidden // 128)
+    kv, dim = _size(text, "kv") or heads, _size(text, "head_dim") or hidden // heads
+    experts, chosen = _size(text, "experts") or 0, _size(text, "chosen") or 0
+    inner = _size(text, "inner") or 4 * hidden
+    routed = max(0, layers - (_size(text, "dense_layers") or 0)) // (_size(text, "every") or 1) if experts else 0
+    expert_inner = _size(text, "expert_inner") or inner
+    dense_inner = _size(text, "dense_inner") or inner
+    shared = _size(text, "shared_inner") or expert_inner * (_size(text, "shared") or 0)
+    tied = bool(text.get("tie_word_embeddings", False))
+    rows = [
+        _matrix("linear", "self_attn.q_proj", heads * dim, hidden, layers),
+        _matrix("linear", "self_attn.k_proj", kv * dim, hidden, layers),
+        _matrix("linear", "self_attn.v_proj", kv * dim, hidden, layers),
+        _matrix("linear", "self_attn.o_proj", hidden, heads * dim, layers),
+        *_network("linear", "mlp", dense_inner, hidden, layers - routed, 1),
+        *_network("linear", "mlp.shared_experts", shared, hidden, routed, 1),
+        *_network("expert", "mlp.experts.*", expert_inner, hidden, routed, experts),
+        _matrix("router", "mlp.gate", experts, hidden, routed),
+    ]
+    matrices = [
+        *(m for m in rows if m.parameters),
+        Matrix(role="embedding", name="model.embed_tokens", out_features=vocabulary, in_features=hidden, how_many=1),
+    ]
+    if not tied:
+        matrices.append(Matrix(role="head", name="lm_head", out_features=vocabulary, in_features=hidden, how_many=1))
+    return _counted(config, matrices, (2 * layers + 1) * hidden, layers, hidden, heads // kv, (experts, chosen), tied, why)
+
+
+def _counted(
+    config: Mapping[str, Any],
+    matrices: list[Matrix],
+    vectors: int,
+    layers: int,
+    hidden: int,
+    query_per_kv: int,
+    experts: tuple[int, int],
+    tied: bool,
+    why: str,
+) -> ParameterCount:
+    by_role: dict[Role, int] = {"norm": vectors}
+    for m in matrices:
+        by_role[m.role] = by_role.get(m.role, 0) + m.parameters
+    total, routed = sum(by_role.values()), by_role.get("expert", 0)
+    active = total - routed + (routed * experts[1] // experts[0] if experts[0] else 0)
+    embedding = by_role["embedding"]
+    return ParameterCount(
+        architecture="estimate",
+        total=total,
+        active=active,
+        active_without_embedding=active - (0 if tied else embedding),
+        embedding=embedding,
+        head=by_role.get("head", 0),
+        tied=tied,
+        layers=layers,
+        hidden=hidden,
+        query_per_kv=query_per_kv,
+        model_type=str(config.get("model_type", "")),
+        experts=experts[0],
+        experts_per_token=experts[1],
+        by_role=by_role,
+        tensors=tuple(matrices),
+        vectors=vectors,
+        certain=False,
+        doubts=(
+            f"Estimated as an ordinary decoder, not counted: {why}. Of models whose count is known the total came out within "
+            f"{TOTAL_WITHIN:.0%} this way, and the active parameters within {ACTIVE_WITHIN:.0%}; another design may be further off.",
+        ),
+    )
+
+
+def _network(role: Role, name: str, inner: int, hidden: int, layers: int, each: int) -> list[Matrix]:
+    return [
+        _matrix(role, f"{name}.gate_proj", inner, hidden, layers, each),
+        _matrix(role, f"{name}.up_proj", inner, hidden, layers, each),
+        _matrix(role, f"{name}.down_proj", hidden, inner, layers, each),
+    ]
+
+
+def _matrix(role: Role, name: str, out: int, into: int, layers: int, each: int = 1) -> Matrix:
+    return Matrix(
+        role=role,
+        name=f"model.layers.*.{name}",
+        out_features=out,
+        in_features=into,
+        how_many=layers * each,
+        layers=tuple(range(layers)),
+        fused=role == "expert",
+    )
+
+
+def _size(text: Mapping[str, Any], name: str) -> int | None:
+    found = next((text[key] for key in _NAMES[name] if isinstance(text.get(key), int | list)), None)
+    return (max((v for v in found if isinstance(v, int)), default=None)) if isinstance(found, list) else found
+
+
+def _need(text: Mapping[str, Any], name: str) -> int:
+    found = _size(text, name)
+    if found is None:
+        raise QuantlabError(f"this config gives no {_NAMES[name][0]}, so the model's size cannot even be estimated; mend config.json")
+    return found

@@ -1,0 +1,147 @@
+"""What a config.json says of a model's shape, layer by layer. Imports no torch and no transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+from pydantic import ValidationError
+
+from quantlab.errors import QuantlabError
+from quantlab.architecture.counts import LAYERS_LIMIT
+from quantlab.architecture.fields import Fields, families
+from quantlab.architecture.release import Stored, read_stored
+from quantlab.architecture.layers import Layer, kv_heads, layers_of
+from quantlab.recipe import explain
+from quantlab.frozen import Frozen
+
+_LISTS = ("layer_types", "layers_block_type", "hybrid_override_pattern")
+_MLA = ("mla", "mla_indexed")
+
+
+class Architecture(Frozen):
+    """A model's shape."""
+
+    model_type: str
+    hidden_size: int
+    layers: tuple[Layer, ...]
+    attention_heads: int
+    kv_heads: int
+    """Of an ordinary layer; 1 where the cache holds one latent for all heads."""
+    vocab_size: int
+    max_context: int | None
+    """Tokens that the model was made for; None where the config does not say."""
+    intermediate_size: int | None = None
+    """Channels between a dense feed-forward's layers, or of the experts that one token passes."""
+    experts: int | None = None
+    experts_per_token: int | None = None
+    tied: bool = False
+    stored: Stored | None = None
+    certain: bool = True
+    """False where a figure rests on a guess that `doubts` names."""
+    doubts: tuple[str, ...] = ()
+
+    @cached_property
+    def distinct_layers(self) -> dict[Layer, int]:
+        """Layers that differ, and how many there are of each."""
+        found: dict[Layer, int] = {}
+        for layer in self.layers:
+            found[layer] = found.get(layer, 0) + 1
+        return found
+
+    @cached_property
+    def kinds(self) -> dict[str, int]:
+        """How many layers there are of each kind."""
+        found: dict[str, int] = {}
+        for layer, how_many in self.distinct_layers.items():
+            found[layer.kind] = found.get(layer.kind, 0) + how_many
+        return found
+
+
+def read_architecture(config: Mapping[str, Any]) -> Architecture:
+    """The shape that a config.json's content describes; a nested text config is read, an unknown type as ordinary attention.
+
+    Raises QuantlabError for missing or contradictory fields.
+    """
+    try:
+        return _read(Fields(config))
+    except ValidationError as error:
+        raise QuantlabError(f"config.json has fields that no model has: {explain(error)}") from None
+
+
+def _read(fields: Fields) -> Architecture:
+    heads, experts = fields.needed("num_attention_heads"), _most(fields, "experts", 0) or None
+    if "num_key_value_heads" not in fields.raw and fields.family is None:
+        fields.doubt(f"config.json has no num_key_value_heads: as many as attention heads ({heads}) are taken")
+    layers = layers_of(fields, _how_many_layers(fields))
+    latent = any(layer.kind in _MLA for layer in layers)
+    kv = 1 if latent else kv_heads(fields)
+    _check_heads(heads, kv)
+    per_token = _experts_per_token(fields, experts)
+    if fields.family and not families()[fields.family].get("checked"):
+        fields.doubt(f"the cache of {fields.model_type} has not been compared with the real one: it is read from the config's own fields")
+    return Architecture(
+        model_type=fields.model_type or "unknown",
+        hidden_size=fields.needed("hidden_size"),
+        layers=layers,
+        attention_heads=heads,
+        kv_heads=kv,
+        vocab_size=fields.needed("vocab_size"),
+        max_context=fields.integer("max_position_embeddings", 0) or None,
+        intermediate_size=_intermediate(fields, per_token),
+        experts=experts,
+        experts_per_token=per_token,
+        tied=bool(fields.get("tie_word_embeddings")),
+        stored=read_stored(fields.raw.get("quantization_config"), fields),
+        certain=fields.certain,
+        doubts=tuple(fields.doubts),
+    )
+
+
+def _how_many_layers(fields: Fields) -> int:
+    listed = next((found for key in _LISTS if (found := fields.get(key)) and isinstance(found, list | str)), ())
+    found = len(listed) if listed and not fields.written("num_hidden_layers") else fields.needed("num_hidden_layers")
+    if found > LAYERS_LIMIT:
+        raise QuantlabError(f"config.json: num_hidden_layers is {found}, which no model has: it must be at most {LAYERS_LIMIT}")
+    twice = fields.family == "longcat_flash" and "num_hidden_layers" not in fields.raw  # two attentions in each of its layers
+    return 2 * found if twice else found
+
+
+def _check_heads(heads: int, kv: int) -> None:
+    if kv > heads or heads % kv:
+        raise QuantlabError(
+            f"config.json contradicts itself: num_attention_heads {heads} is no multiple of num_key_value_heads {kv}; check both"
+        )
+
+
+def _experts_per_token(fields: Fields, experts: int | None) -> int | None:
+    if not experts:
+        return None
+    per_token = _most(fields, "num_experts_per_tok")
+    if per_token is None:
+        fields.doubt(f"config.json has {experts} experts and does not say how many a token passes: all are taken")
+        return experts
+    if per_token > experts:
+        raise QuantlabError(f"config.json contradicts itself: num_experts_per_tok {per_token} is more than its {experts} experts")
+    return per_token
+
+
+def _most(fields: Fields, key: str, least: int = 1) -> int | None:
+    """A number, or the largest one of a list with one per layer. Raises QuantlabError for anything else."""
+    value = fields.get(key)
+    if not isinstance(value, list) or not value:
+        return fields.integer(key, least)
+    sizes = [Fields({"model_type": fields.model_type or "unknown", key: size}).integer(key, least) or 0 for size in value]
+    if len(set(sizes)) > 1:
+        fields.doubt(f"{key} differs between layers: the largest, {max(sizes)}, is taken for all", certain=True)
+    return max(sizes)
+
+
+def _intermediate(fields: Fields, per_token: int | None) -> int | None:
+    """Channels that one token passes at once in its widest feed-forward."""
+    widest = _most(fields, "intermediate_size", 0) or 0
+    if not per_token:
+        return widest or None
+    expert = _most(fields, "moe_intermediate_size", 0) or widest
+    return max(per_token * expert, widest) or None

@@ -1,0 +1,179 @@
+"""The accuracy drop of a variant on each task: paired with the baseline on the items that both answered.
+
+Compared only where task version, few-shot, chat template, metric and the items' own hashes are the same.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import pandas as pd
+
+from quantlab.analysis.evidence import Evidence, weigh
+from quantlab.analysis.paired import MeanDrop, mean_drop
+from quantlab.analysis.verdict import Z05
+from quantlab.records import TaskRecord
+from quantlab.comparison.load import BASELINE, ModelRecords, VariantRecords
+
+_ITEM = ["doc_id", "doc_hash"]
+_SUBTASK, _PROMPT = "subtask", "prompt_hash"
+"""In samples that say it: the member of a group, and the hash of the prompt with its examples."""
+
+
+class Drop(NamedTuple):
+    """A paired drop in percentage points of a metric that lies between 0 and 1, on the items that both were asked."""
+
+    n: int
+    points: float
+    standard_error: float | None
+    right_to_wrong: int | None
+    """None where the metric is a share per item and not right or wrong."""
+    wrong_to_right: int | None
+    evidence: Evidence
+    """Its intervals and p."""
+    reference_mean: float
+    """Of the baseline on these items, which are fewer than all where the variant's evaluation ended early."""
+    variant_mean: float
+    changed: int | None = None
+    """Items whose answer is another one, right or wrong; None where the answers were not kept."""
+
+    @property
+    def flips(self) -> float | None:
+        """Share of items whose answer changed between right and wrong."""
+        if self.right_to_wrong is None or self.wrong_to_right is None:
+            return None
+        return (self.right_to_wrong + self.wrong_to_right) / self.n
+
+
+class Outcome(NamedTuple):
+    """A drop, or the reason why there is none."""
+
+    drop: Drop | None
+    reason: str | None
+    difference: Evidence | None = None
+    """Baseline - variant in the metric's own unit, where it does not lie between 0 and 1 and has no drop in points."""
+
+
+class MeanOutcome(NamedTuple):
+    """A mean drop over all tasks, or the reason why there is none."""
+
+    mean: MeanDrop | None
+    reason: str | None
+
+
+def task_names(records: ModelRecords) -> tuple[str, ...]:
+    """Every task that any variant has a result of: the recipe's order, then others."""
+    done = {task for variant in records.variants.values() if variant.tasks for task in variant.tasks.tasks}
+    return tuple([t for t in records.recipe.tasks.names if t in done] + sorted(done - set(records.recipe.tasks.names)))
+
+
+def task_drop(records: ModelRecords, variant: VariantRecords, task: str) -> Outcome:
+    """The drop of a variant on one task against the baseline."""
+    ours = variant.tasks
+    if variant.slug == BASELINE and not variant.failure:
+        return Outcome(None, "the drops are against it")
+    if ours is None or ours.failure or task not in ours.tasks:
+        return Outcome(None, variant.why_not("tasks"))
+    baseline = records.variants.get(BASELINE)
+    if baseline is None or baseline.tasks is None or task not in baseline.tasks.tasks:
+        reason = baseline.why_not("tasks") if baseline else "it has no records"
+        return Outcome(None, f"the drop is not measured: {BASELINE} has no result of {task} to compare with ({reason})")
+    unlike = _unlike(baseline.tasks, ours, task)
+    if unlike:
+        return Outcome(None, f"not comparable with {BASELINE}: {unlike}")
+    if variant.samples is None or baseline.samples is None:
+        lacking = variant.slug if variant.samples is None else BASELINE
+        return Outcome(None, f"the drop is not measured: the per-item results of {lacking} are missing")
+    result = ours.tasks[task]
+    z = result.look.quantile if result.look else Z05
+    return _compared(_Samples(baseline.samples), _Samples(variant.samples), task, result.metric, z)
+
+
+def tasks_in_points(records: ModelRecords) -> tuple[str, ...]:
+    """The tasks that a mean drop is over: all of the report but those whose metric does not lie between 0 and 1."""
+    return tuple(task for task in task_names(records) if not _off_scale(records, task))
+
+
+def _off_scale(records: ModelRecords, task: str) -> bool:
+    """Whether an item of the first variant that has the task lies outside 0 and 1; the baseline is the first."""
+    for variant in records.variants.values():
+        if variant.samples is not None and variant.tasks and task in variant.tasks.tasks:
+            values = items_of(variant.samples, task, variant.tasks.tasks[task].metric)["value"]
+            return bool(len(values)) and not values.between(0, 1).all()
+    return False
+
+
+def variant_mean_drop(records: ModelRecords, variant: VariantRecords, tasks: tuple[str, ...]) -> MeanOutcome:
+    """The mean over all tasks that have a drop in points; none where one lacks, or rows would average different tasks."""
+    in_points = set(tasks_in_points(records))
+    tasks = tuple(task for task in tasks if task in in_points)
+    if not tasks:
+        return MeanOutcome(None, variant.why_not("tasks") if not task_names(records) else "no task has a metric between 0 and 1")
+    outcomes = [task_drop(records, variant, task) for task in tasks]
+    drops = [outcome.drop for outcome in outcomes if outcome.drop]
+    if len(drops) < len(tasks):
+        return MeanOutcome(None, next(o.reason for o in outcomes if o.reason))
+    return MeanOutcome(mean_drop([d.points for d in drops], [d.standard_error for d in drops]), None)
+
+
+def _unlike(baseline: TaskRecord, ours: TaskRecord, task: str) -> str:
+    a, b = baseline.tasks[task], ours.tasks[task]
+    if a.metric != b.metric:
+        return f"metric {b.metric} against {a.metric}"
+    if a.filter != b.filter:
+        return f"filter {b.filter} against {a.filter}"
+    if (a.task_version, a.fewshot, baseline.chat_template) != (b.task_version, b.fewshot, ours.chat_template):
+        return "another task version, number of few-shot examples or chat template"
+    return ""
+
+
+def items_of(samples: pd.DataFrame, task: str, metric: str) -> pd.DataFrame:
+    """The items of one task with their values of one metric; samples hold a row for every metric."""
+    columns = [*_ITEM, "value", *(column for column in (_SUBTASK, _PROMPT, "answer", "cluster") if column in samples.columns)]
+    return samples.loc[(samples["task"] == task) & (samples["metric"] == metric), columns]
+
+
+class _Samples:
+    """Per-item results as a key: the same object, not equal values. Nobody changes them once they are loaded."""
+
+    def __init__(self, frame: pd.DataFrame) -> None:
+        self.frame = frame
+
+    def __hash__(self) -> int:
+        return id(self.frame)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Samples) and self.frame is other.frame
+
+
+@lru_cache(maxsize=1024)
+def _compared(baseline: _Samples, ours: _Samples, task: str, metric: str, z: float) -> Outcome:
+    """Every table and sentence asks for the same comparisons; those of clusters take a bootstrap each."""
+    return _compare(items_of(baseline.frame, task, metric), items_of(ours.frame, task, metric), metric, z)
+
+
+def _compare(baseline: pd.DataFrame, ours: pd.DataFrame, metric: str, z: float) -> Outcome:
+    same = [*_ITEM, *([_SUBTASK] if _SUBTASK in baseline.columns and _SUBTASK in ours.columns else [])]
+    if baseline.duplicated(same).any() or ours.duplicated(same).any():
+        return Outcome(None, "not comparable: an item has several results")
+    both = baseline.merge(ours, on=same, suffixes=("_baseline", "_variant"), validate="one_to_one").sort_values(same)
+    if both.empty:
+        return Outcome(None, f"not comparable with {BASELINE}: no item in common")
+    if {f"{_PROMPT}_baseline", f"{_PROMPT}_variant"} <= set(both.columns):
+        other = int((both[f"{_PROMPT}_baseline"] != both[f"{_PROMPT}_variant"]).sum())
+        if other:
+            return Outcome(None, f"not comparable with {BASELINE}: {other:,} of {len(both):,} items were asked with another prompt")
+    a, b = both["value_baseline"].to_numpy(float), both["value_variant"].to_numpy(float)
+    known = {"answer_baseline", "answer_variant"} <= set(both.columns)
+    changed = int((both["answer_baseline"] != both["answer_variant"]).sum()) if known else None
+    clusters = tuple(both["cluster_variant"]) if "cluster_variant" in both.columns else None
+    try:
+        evidence = weigh(a, b, clusters, z)
+    except ValueError as fault:
+        return Outcome(None, f"not comparable with {BASELINE}: {fault}")
+    if not evidence.bounded:
+        return Outcome(None, f"{metric} is no share of right answers: its paired difference stands in the accuracy table", evidence)
+    lost, won = evidence.counts[1:] if evidence.counts else (None, None)
+    error = 100 * evidence.standard_error if evidence.standard_error is not None else None
+    return Outcome(Drop(evidence.n, 100 * evidence.drop, error, lost, won, evidence, float(a.mean()), float(b.mean()), changed), None)

@@ -1,0 +1,134 @@
+"""Bytes of a variant by kind, and what each kind saves. Kinds are never added up.
+
+Disk is compared with the baseline's checkpoint, memory at run time with the 16-bit variant of the same engine.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from quantlab.records import MeasureRecord, SpeedPoint
+from quantlab.comparison.load import BASELINE, ModelRecords, VariantRecords
+from quantlab.comparison.rates import comparable, same_point, same_workload
+
+
+class Bytes(NamedTuple):
+    """Bytes and the share saved, each None with its reason."""
+
+    bytes: int | None
+    saving: float | None
+    """1 - variant / 16-bit."""
+    reason: str | None
+    """Why the first of the two that is None is."""
+
+
+KINDS = (
+    "weights_bytes",
+    "kv_cache_bytes",
+    "state_bytes",
+    "peak_allocated_bytes",
+    "peak_reserved_bytes",
+    "process_vram_bytes",
+    "vram_above_empty_bytes",
+    "device_change_bytes",
+    "peak_tree_pss_bytes",
+    "tree_pss_above_empty_bytes",
+    "peak_tree_rss_bytes",
+    "tree_rss_above_empty_bytes",
+    "peak_process_rss_bytes",
+    "peak_above_empty_bytes",
+)
+"""Kinds of memory at run time, as the keys of the tables."""
+_WHATEVER_RUNS = ("weights_bytes",)
+_OLDER = "the record is older than this figure, or the system shows none"
+_ABSENT = {
+    "kv_cache_bytes": "no workload ran",
+    "state_bytes": "the record is older than this figure",
+    "peak_allocated_bytes": "only CUDA's allocator counts it",
+    "peak_reserved_bytes": "only CUDA's allocator counts it",
+    "process_vram_bytes": "no GPU, or its driver does not say which process holds how much",
+    "vram_above_empty_bytes": "no GPU, or its driver does not say which process holds how much",
+    "device_change_bytes": "no GPU",
+}
+
+
+def disk(records: ModelRecords, variant: VariantRecords) -> Bytes:
+    """Bytes of all files of the checkpoint."""
+    ours = _disk_bytes(variant)
+    if ours is None:
+        return Bytes(None, None, variant.why_not("quantize"))
+    baseline = records.variants.get(BASELINE)
+    theirs = _disk_bytes(baseline) if baseline else None
+    if not theirs:
+        return Bytes(ours, None, f"the saving is not measured: there is no size of {BASELINE} to compare with")
+    return Bytes(ours, 1 - ours / theirs, None)
+
+
+def runtime(records: ModelRecords, variant: VariantRecords, kind: str) -> Bytes:
+    """Bytes of one of KINDS at run time."""
+    measured = variant.measure
+    if measured is None or measured.failure or measured.memory is None:
+        return Bytes(None, None, variant.why_not("measure"))
+    ours = of_kind(measured, kind)
+    if ours is None:
+        return Bytes(None, None, _ABSENT.get(kind, _OLDER))
+    base = comparable(records, variant)
+    if base.record is None or base.record.memory is None:
+        return Bytes(ours, None, base.reason or "not compared: the 16-bit variant has no memory measurement")
+    if kind not in _WHATEVER_RUNS and not same_workload(measured, base.record):
+        return Bytes(ours, None, "not compared: the 16-bit variant ran another workload")
+    theirs = _their_bytes(measured, base.record, kind)
+    if theirs == 0 == ours:
+        return Bytes(ours, None, None)  # nothing there, nothing to save
+    return Bytes(ours, 1 - ours / theirs, None) if theirs else Bytes(ours, None, "not compared: the 16-bit variant has none of this kind")
+
+
+def _their_bytes(ours: MeasureRecord, theirs: MeasureRecord, kind: str) -> int | None:
+    """The 16-bit variant's, of the cache and state at the same workload."""
+    point = largest_cache(ours)
+    if kind not in ("kv_cache_bytes", "state_bytes") or point is None:
+        return of_kind(theirs, kind)
+    found = same_point(theirs, point)
+    value: int | None = getattr(found, kind) if found else None
+    return value
+
+
+def largest_cache(record: MeasureRecord) -> SpeedPoint | None:
+    """The workload whose cache the memory record shows; None where the record is too old to say."""
+    points = [p for p in (record.speed.points if record.speed else ()) if p.kv_cache_bytes is not None]
+    return max(points, key=lambda p: p.kv_cache_bytes or 0, default=None)
+
+
+def peak_kind(records: ModelRecords) -> str:
+    """The kind that stands for the peak in the summary: the driver's account where every measured variant has one, else the process's."""
+    memories = [v.measure.memory for v in records.variants.values() if v.measure and v.measure.memory]
+    on_device = bool(memories) and all(m.process_vram_bytes is not None for m in memories)
+    return "process_vram_bytes" if on_device else "peak_process_rss_bytes"
+
+
+def of_kind(record: MeasureRecord, kind: str) -> int | None:
+    """One kind of bytes out of a record."""
+    memory, seen = record.memory, record.sampled
+    if memory is None:
+        return None
+    if kind == "peak_above_empty_bytes":
+        return memory.peak_process_rss_bytes - memory.empty_process_rss_bytes
+    if kind in type(memory).model_fields:
+        value: int | None = getattr(memory, kind)
+        return value
+    if seen is None:
+        return None
+    if kind in ("vram_above_empty_bytes", "device_change_bytes"):
+        return seen.peak_vram_above_empty_bytes if kind == "vram_above_empty_bytes" else seen.device_change_bytes
+    field = "tree_pss_bytes" if "pss" in kind else "tree_rss_bytes"
+    peak: int | None = getattr(seen.peak, field)
+    if kind.startswith("peak_"):
+        return peak
+    empty: int | None = getattr(seen.empty, field) if seen.empty else None
+    return None if peak is None or empty is None else peak - empty
+
+
+def _disk_bytes(variant: VariantRecords) -> int | None:
+    if variant.quantize and variant.quantize.disk_bytes is not None:
+        return variant.quantize.disk_bytes
+    return variant.measure.memory.disk_bytes if variant.measure and variant.measure.memory and not variant.failure else None

@@ -1,0 +1,184 @@
+"""All records of a model, its per-item results, its recipe and the device, as one value.
+
+Every table and plot is made from this value alone. Nothing is computed here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from quantlab.errors import FailureKind, QuantlabError
+from quantlab.names import BASELINE as BASELINE
+from quantlab.names import SIXTEEN_BIT as SIXTEEN_BIT
+from quantlab.names import Variant, parse_variant
+from quantlab.workspace.prepared import Prepared, Source, Text
+from quantlab.recipe import Recipe, read_recipe
+from quantlab.records import DivergenceRecord, Failure, MeasureRecord, QuantizeRecord, Record, SensitivityRecord, StageName, TaskRecord
+from quantlab.workspace.results import read_record, variants_in
+
+RECIPE = "recipe.yaml"
+"""The recipe's copy beside a report, so that the folder can be judged wherever it is."""
+SAMPLE_COLUMNS = ("task", "doc_id", "doc_hash", "metric", "value")
+_COMMANDS: Mapping[StageName, str] = {
+    "quantize": "quantize",
+    "measure": "measure",
+    "divergence": "diverge",
+    "tasks": "evaluate",
+    "sensitivity": "sensitivity",
+}
+
+
+class VariantRecords(NamedTuple):
+    """What is known of one variant; None where a stage left no record."""
+
+    variant: Variant
+    quantize: QuantizeRecord | None
+    measure: MeasureRecord | None
+    divergence: DivergenceRecord | None
+    tasks: TaskRecord | None
+    sensitivity: SensitivityRecord | None
+    samples: pd.DataFrame | None
+    """Per-item results, one row per item and metric: SAMPLE_COLUMNS and more."""
+
+    @property
+    def slug(self) -> str:
+        return self.variant.slug
+
+    @property
+    def records(self) -> dict[StageName, Record]:
+        """The records that there are, by stage."""
+        stages: dict[StageName, Record | None] = {
+            "quantize": self.quantize,
+            "measure": self.measure,
+            "divergence": self.divergence,
+            "tasks": self.tasks,
+            "sensitivity": self.sensitivity,
+        }
+        return {stage: record for stage, record in stages.items() if record is not None}
+
+    @property
+    def failure(self) -> Failure | None:
+        """Why there is no checkpoint to measure; None where there is one."""
+        return self.quantize.failure if self.quantize else None
+
+    def notes(self, *stages: StageName) -> tuple[str, ...]:
+        """What the records of these stages say that a reader must know."""
+        return tuple(dict.fromkeys(note for stage in stages if stage in self.records for note in self.records[stage].notes))
+
+    def why_not(self, stage: StageName) -> str:
+        """Why a number of this stage is missing, in words."""
+        record = self.records.get(stage)
+        failure = self.failure or (record.failure if record else None)
+        if failure:
+            return failure_text(failure)
+        command = _COMMANDS[stage]
+        return f"the {command} stage left no such number" if record else f"the {command} stage has left no record"
+
+
+class ModelRecords(NamedTuple):
+    """Everything that a report is made from."""
+
+    model: str
+    recipe: Recipe
+    device: dict[str, Any]
+    """env/device.json; empty where there is none."""
+    source: Source | None
+    """The pinned source as it was prepared; None where this workspace does not hold it."""
+    text: Text | None
+    """Provenance of the token ids; None where this workspace does not hold it."""
+    reference: dict[str, Any]
+    """references/<model>/reference.json; empty where this workspace does not hold it."""
+    variants: dict[str, VariantRecords]
+    """By slug: the baseline first, then by method and from most to fewest bits."""
+
+    def sixteen_bit(self, engine: str | None) -> VariantRecords | None:
+        """The 16-bit variant of an engine where it has records."""
+        return self.variants.get(SIXTEEN_BIT.get(engine or "", ""))
+
+
+def kind_words(kind: FailureKind) -> str:
+    """A kind of failure as a reader says it."""
+    return "not supported" if kind == "unsupported" else kind.replace("_", " ")
+
+
+def failure_text(failure: Failure) -> str:
+    """A failure on one line: its kind and its reason."""
+    reason = " ".join(failure.reason.split())
+    words = kind_words(failure.kind)
+    return reason if reason.startswith(words) else f"{words}: {reason}"
+
+
+def load_model(root: Path, model: str) -> ModelRecords:
+    """Read all records of a model. Raises QuantlabError where there are none or one is not readable."""
+    recipe = read_recipe(root / "recipes" / f"{model}.yaml")
+    data = root / "reports" / model / "data"
+    variants = _variants(data, model)
+    about, reference = (_json(root / path) for path in (Path("env") / "device.json", Path("references") / model / "reference.json"))
+    prepared = Prepared(root, model)
+    return ModelRecords(
+        model=model,
+        recipe=recipe,
+        device=about,
+        reference=reference if "vocabulary" in reference else {},
+        source=prepared.source() if (prepared.source_folder / "source.json").is_file() else None,
+        text=prepared.text() if (prepared.text_folder / "text.json").is_file() else None,
+        variants=variants,
+    )
+
+
+def load_report(folder: Path) -> ModelRecords:
+    """The records of any folder with a report's `data/`, wherever it was copied to; what its workspace knows beside them is left out.
+
+    The recipe is `recipes/<model>.yaml` of the folder or one above it, else the `recipe.yaml` that the report stage
+    writes beside the report. Raises QuantlabError where either is missing.
+    """
+    folder = folder.resolve()
+    if not (folder / "data").is_dir():
+        raise QuantlabError(
+            f"{folder} holds no data/ with records: name the reports/MODEL folder that `quantlab run` printed, or a copy of it"
+        )
+    above = (place / "recipes" / f"{folder.name}.yaml" for place in (folder, *folder.parents))
+    path = next((p for p in (*above, folder / RECIPE) if p.is_file()), None)
+    if path is None:
+        raise QuantlabError(f"{folder} has neither a recipes/{folder.name}.yaml above it nor a {RECIPE} in it: run `quantlab report` again")
+    recipe = read_recipe(path)
+    found = _variants(folder / "data", recipe.model)
+    return ModelRecords(recipe.model, recipe, {}, None, None, {}, found)
+
+
+def _variants(data: Path, model: str) -> dict[str, VariantRecords]:
+    found = {slug: _load_variant(data / slug, slug) for slug in variants_in(data)}
+    if not found:
+        raise QuantlabError(f"there are no records of {model} under {data}: run a stage such as measure first")
+    return found
+
+
+def _json(path: Path) -> dict[str, Any]:
+    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return found if isinstance(found, dict) else {}
+
+
+def _load_variant(folder: Path, slug: str) -> VariantRecords:
+    samples = folder / "samples.parquet"
+    return VariantRecords(
+        variant=parse_variant(slug),
+        quantize=read_record(folder / "quantize.json", QuantizeRecord),
+        measure=read_record(folder / "measure.json", MeasureRecord),
+        divergence=read_record(folder / "divergence.json", DivergenceRecord),
+        tasks=read_record(folder / "tasks.json", TaskRecord),
+        sensitivity=read_record(folder / "sensitivity.json", SensitivityRecord),
+        samples=_read_samples(samples) if samples.is_file() else None,
+    )
+
+
+def _read_samples(path: Path) -> pd.DataFrame:
+    frame = pd.read_parquet(path)
+    lacking = [column for column in SAMPLE_COLUMNS if column not in frame.columns]
+    if lacking:
+        raise QuantlabError(f"{path} lacks the columns {', '.join(lacking)}: run the evaluate stage again")
+    return frame

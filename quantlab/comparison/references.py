@@ -1,0 +1,24 @@
+"""Which reference each variant's divergence was measured against: figures against different ones are never compared."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from quantlab.comparison.load import BASELINE, ModelRecords
+
+
+def against_another(records: ModelRecords) -> dict[str, str]:
+    """By variant, why its divergence is not compared: its reference is not the one of the baseline, or of most."""
+    named = {
+        slug: (v.divergence.reference_sha256, v.divergence.reference_dtype)
+        for slug, v in records.variants.items()
+        if v.divergence and v.divergence.kl_divergence_nats and not v.divergence.failure
+    }
+    if len({sha256 for sha256, _ in named.values()}) < 2:
+        return {}
+    ours = named.get(BASELINE) or Counter(named.values()).most_common(1)[0][0]
+    return {slug: f"its reference is {_text(*theirs)}, not {_text(*ours)}" for slug, theirs in named.items() if theirs[0] != ours[0]}
+
+
+def _text(sha256: str | None, dtype: str | None) -> str:
+    return f"`{sha256[:12]}`" + (f" in {dtype}" if dtype else "") if sha256 else "not named (a record of an earlier version)"

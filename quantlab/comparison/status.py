@@ -1,0 +1,33 @@
+"""How far a variant came, from all its records."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from quantlab.comparison.load import VariantRecords, failure_text, kind_words
+from quantlab.reporting.table import Failed
+
+
+class Status(NamedTuple):
+    """How far a variant came."""
+
+    name: str
+    """`measured`, `collapsed`, `partly measured` or `failed`."""
+    failed: Failed | None
+    """Set where there is no number at all."""
+    reason: str | None
+    """Why the name is not `measured`."""
+
+
+def status_of(variant: VariantRecords) -> Status:
+    """The status of a variant, from all its records."""
+    failures = [record.failure for record in variant.records.values() if record.failure]
+    whole = variant.failure or (failures[0] if len(failures) == len(variant.records) else None)
+    if whole:
+        return Status("failed", Failed(kind_words(whole.kind), failure_text(whole)), failure_text(whole))
+    if failures:
+        return Status("partly measured", None, "; ".join(dict.fromkeys(map(failure_text, failures))))
+    if variant.quantize and variant.quantize.collapsed:
+        return Status("collapsed", None, "collapsed: its perplexity on the check text is above the vocabulary's size, worse than guessing")
+    lacking = [stage for stage in ("measure", "divergence", "tasks") if stage not in variant.records]
+    return Status("partly measured", None, f"no record of {', '.join(lacking)}") if lacking else Status("measured", None, None)

@@ -1,0 +1,124 @@
+"""What answers at an address: which protocol, which model, which of its endpoints."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any, NamedTuple
+
+from quantlab.errors import QuantlabError
+from quantlab.endpoint import protocols
+from quantlab.endpoint.address import Api, Path
+from quantlab.endpoint.protocols import Ask
+from quantlab.records.endpoint import Fault, RequestRecord
+from quantlab.endpoint.request import Client
+from quantlab.endpoint.secrets import redact
+
+_OTHER_PATH: dict[Path, Path] = {"chat/completions": "completions"}
+_REFUSED = ("not_found", "rejected", "server_error", "malformed", "error_in_stream")
+
+
+class Found(NamedTuple):
+    """What a server says of itself."""
+
+    api: Api
+    server: str | None
+
+
+class Trial(NamedTuple):
+    """The first request that the server answered, and how it had to be put."""
+
+    path: Path
+    ignore_end: bool
+    request: RequestRecord
+    notes: tuple[str, ...] = ()
+
+
+async def find_api(client: Client) -> Found | Fault:
+    """The protocol that a server speaks: Ollama's where it gives a version and a list of models under /api, else OpenAI's.
+
+    The version alone is no sign: Open WebUI gives one at the same place.
+    """
+    answers = []
+    for path, name, kind in (("api/version", "version", str), ("api/tags", "models", list)):
+        answer = await get(client, path)
+        if isinstance(answer, Fault) and answer.kind in ("unreachable", "timeout", "redirected"):
+            return answer
+        found = answer.get(name) if isinstance(answer, dict) else None
+        if not isinstance(found, kind):
+            return Found("openai", None)
+        answers.append(found)
+    return Found("ollama", redact(f"Ollama {answers[0]}", client.key)[:60])
+
+
+async def find_model(client: Client, api: Api, wanted: str | None) -> str | Fault:
+    """The model asked for, or the only one that the server has. Raises QuantlabError where there is a choice to make."""
+    if wanted:
+        return wanted
+    answer = await get(client, "api/tags" if api == "ollama" else "models")
+    if isinstance(answer, Fault):
+        return answer
+    listed = answer.get("models" if api == "ollama" else "data") if isinstance(answer, dict) else None
+    names: list[str] = [redact(name, client.key) for name in map(_name, listed if isinstance(listed, list) else []) if name]
+    if len(names) == 1:
+        return names[0]
+    if not names:
+        raise QuantlabError("the server lists no model: name one with --model")
+    raise QuantlabError(f"the server has several models, name one with --model: {', '.join(sorted(names)[:12])}")
+
+
+async def try_out(client: Client, model: str, text: str, tokens: int) -> Trial | Fault:
+    """A first request with this prompt, put in the way that the server takes: with `ignore_eos`, else without; chat, else completions."""
+    if client.path.startswith("api/"):
+        answer = await client.send(Ask(model, text, tokens), time.perf_counter())
+        return answer.fault or Trial(client.path, False, answer)
+    first: Fault | None = None
+    paths = [client.path] if client.address.path else [client.path, _OTHER_PATH[client.path]]
+    for path in paths:
+        client.path = path
+        for ignore_end in (True, False):
+            answer = await client.send(Ask(model, text, tokens, ignore_end), time.perf_counter())
+            if answer.fault is None:
+                note = f"/v1/{paths[0]} was refused ({first.message}); /v1/{path} was measured." if first and path != paths[0] else None
+                return Trial(path, ignore_end, answer, (note,) if note else ())
+            first = first or answer.fault
+            if answer.fault.kind not in _REFUSED:
+                return answer.fault
+    assert first is not None
+    return first
+
+
+async def count_prompt(client: Client, ask: Ask) -> int | None:
+    """How many tokens the server counts in a prompt; None where it does not say."""
+    answer = await call(client, "POST", client.path, protocols.count_body(client.path, ask))
+    return None if isinstance(answer, Fault) else protocols.counted_prompt(client.path, answer)
+
+
+async def get(client: Client, path: str) -> Any:
+    """The JSON of a GET, or the fault that it met."""
+    return await call(client, "GET", path, None)
+
+
+async def call(client: Client, method: str, path: str, body: Any) -> Any:
+    """The JSON of an answer that is not streamed, or the fault that the request met."""
+    import aiohttp
+
+    try:
+        async with (
+            asyncio.timeout(client.timeout_seconds),
+            client.session.request(method, client.address.url(path), json=body, allow_redirects=False) as response,
+        ):
+            if response.status != 200:
+                return await client.refusal(response)
+            return await response.json(content_type=None)
+    except TimeoutError:
+        return client.fault("timeout", f"no answer after {client.timeout_seconds:g} s")
+    except aiohttp.ClientConnectorError as error:
+        return client.fault("unreachable", str(error))
+    except (aiohttp.ClientError, ValueError, OSError) as error:
+        return client.fault("malformed", f"{type(error).__name__}: {error}")
+
+
+def _name(entry: Any) -> str | None:
+    found = (entry.get("id") or entry.get("name")) if isinstance(entry, dict) else None
+    return found if isinstance(found, str) and len(found) <= 200 and found.isprintable() else None

@@ -1,0 +1,73 @@
+"""Whether a server gives the log-probabilities of a prompt's own tokens (`echo` with `logprobs`), and the right ones.
+
+Many servers ignore `echo`; some give the numbers of the wrong positions. So what they give for a position is compared
+with what the same server gives for it when it generates there.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from quantlab.errors import CellFailure
+from quantlab.endpoint.posting import post
+from quantlab.endpoint.prompts import prompt
+from quantlab.endpoint.secrets import Key
+
+OFFERED = "offered"
+_TOLERANCE_NATS = 0.05
+_TRIES, _CHECKS = 8, 4
+_WORDS, _MORE_WORDS = 8, 12
+
+
+class Scored(NamedTuple):
+    """The log-probabilities in one answer; entry i is of token i given the tokens before it."""
+
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
+    prompt_tokens: int
+    """How many of the entries are the prompt's; the rest was generated."""
+
+
+def scored(answer: dict[str, Any], choice: dict[str, Any]) -> Scored:
+    """The log-probabilities of a choice. Raises CellFailure where there are none, or not as many as the server counts."""
+    found = choice.get("logprobs") or {}
+    tokens, top, usage = found.get("token_logprobs"), found.get("top_logprobs"), answer.get("usage") or {}
+    if not isinstance(tokens, list) or not isinstance(top, list) or len(tokens) != len(top) or not tokens:
+        raise CellFailure("unsupported", "the server gives no log-probabilities")
+    generated = usage.get("completion_tokens")
+    if not isinstance(generated, int) or not 0 <= generated <= 1:
+        raise CellFailure("unsupported", "the server does not say how many tokens it generated")
+    return Scored(tokens, top, len(tokens) - generated)
+
+
+def offers_prompt_logprobs(url: str, model: str, key: Key | None, timeout_seconds: float) -> str:
+    """`offered`, or why the server's log-probabilities of a prompt cannot be used: four prompts must agree."""
+    agreed = 0
+    for index in range(_TRIES):
+        words = prompt(_MORE_WORDS, index, seed=1).split()
+        short, long = " ".join(words[:_WORDS]), " ".join(words)
+        try:
+            begun, whole = (_ask(url, model, text, True, key, timeout_seconds) for text in (short, long))
+            if begun.prompt_tokens < _WORDS or whole.prompt_tokens < begun.prompt_tokens + _MORE_WORDS - _WORDS:
+                return "not offered by this server: it ignores echo"
+            generated = _ask(url, model, short, False, key, timeout_seconds)
+        except CellFailure as failure:
+            return f"not offered by this server: {failure.reason}"
+        here, there = generated.top_logprobs[0], whole.top_logprobs[begun.prompt_tokens]
+        if generated.prompt_tokens != 0 or not here or not there:
+            continue  # it ended at once: another prompt
+        if abs(max(here.values()) - max(there.values())) > _TOLERANCE_NATS:
+            return "not offered by this server: what it echoes for a position is not what it gives when it generates there"
+        agreed += 1
+        if agreed == _CHECKS:
+            return OFFERED
+    return "not offered by this server: it could not be checked, the model ends most texts at once"
+
+
+def _ask(url: str, model: str, text: str, echo: bool, key: Key | None, timeout_seconds: float) -> Scored:
+    body = {"model": model, "prompt": text, "max_tokens": 1, "temperature": 0, "logprobs": 1, "echo": echo}
+    answer = post(url, body, key, timeout_seconds)
+    choices = answer.get("choices")
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+        raise CellFailure("unsupported", "the answer has no choices")
+    return scored(answer, choices[0])

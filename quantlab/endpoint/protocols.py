@@ -1,0 +1,143 @@
+"""The protocols: what a request asks for, and what an event of the answer says.
+
+Sources: OpenAI's API reference (chat and legacy completions, streaming, `stream_options`), vLLM's own benchmark for what
+servers really send, and Ollama's docs/api.md.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from quantlab.endpoint.address import Path
+from quantlab.endpoint.streams import DONE, JsonLines, Malformed, ServerSentEvents
+
+_NANOSECOND = 1e-9
+
+
+class Ask(NamedTuple):
+    """What one request asks for."""
+
+    model: str
+    prompt: str
+    tokens: int
+    ignore_end: bool = False
+    """Ask the server to go on past the end of text (vLLM, SGLang and llama-server know `ignore_eos`)."""
+
+
+class Event(NamedTuple):
+    """What one payload says."""
+
+    text: bool = False
+    """Whether it carries generated text (of reasoning, too)."""
+    token: bool = False
+    """Whether it stands for a token: text, or none yet because the token is a part of a character."""
+    finish_reason: str | None = None
+    prompt_tokens: int | None = None
+    output_tokens: int | None = None
+    done: bool = False
+    """Whether the server says that nothing follows."""
+    error: str | None = None
+    seconds: Mapping[str, float] = {}
+    """What the server says its steps took: `prompt`, `decode`, `load`."""
+
+
+def body(path: Path, ask: Ask) -> dict[str, Any]:
+    """The JSON of a request: greedy, streamed, with the counts asked for."""
+    if path.startswith("api/"):
+        text: dict[str, Any] = {"messages": [{"role": "user", "content": ask.prompt}]} if path == "api/chat" else {"prompt": ask.prompt}
+        return {"model": ask.model, **text, "stream": True, "options": {"num_predict": ask.tokens, "temperature": 0}}
+    text = {"messages": [{"role": "user", "content": ask.prompt}]} if path == "chat/completions" else {"prompt": ask.prompt}
+    wanted = {"model": ask.model, **text, "max_tokens": ask.tokens, "temperature": 0, "stream": True}
+    return wanted | {"stream_options": {"include_usage": True}} | ({"ignore_eos": True} if ask.ignore_end else {})
+
+
+def count_body(path: Path, ask: Ask) -> dict[str, Any]:
+    """The JSON of a request that is not streamed: one token, to have the server count the prompt."""
+    wanted = body(path, ask._replace(tokens=1)) | {"stream": False}
+    return {name: value for name, value in wanted.items() if name != "stream_options"}
+
+
+def counted_prompt(path: Path, answer: Any) -> int | None:
+    """The prompt's tokens in an answer that was not streamed."""
+    found = answer if isinstance(answer, dict) else {}
+    if path.startswith("api/"):
+        return _count(found.get("prompt_eval_count"))
+    usage = found.get("usage")
+    return _count(usage.get("prompt_tokens")) if isinstance(usage, dict) else None
+
+
+def decoder(path: Path) -> ServerSentEvents | JsonLines:
+    """What takes the stream of an endpoint apart."""
+    return JsonLines() if path.startswith("api/") else ServerSentEvents()
+
+
+def read(path: Path, payload: Any) -> Event:
+    """What a payload says. Raises Malformed for one that is not the protocol's."""
+    if payload == DONE:
+        return Event(done=True)
+    if not isinstance(payload, dict):
+        raise Malformed(f"a payload that is no object: {payload}")
+    if payload.get("error") or payload.get("object") == "error":
+        return Event(error=message_of(payload))
+    return _ollama(path, payload) if path.startswith("api/") else _openai(path, payload)
+
+
+def message_of(payload: Any) -> str:
+    """The text of an error object, in one line."""
+    found = payload.get("error", payload) if isinstance(payload, dict) else payload
+    if isinstance(found, dict):
+        found = found.get("message") or found.get("type") or found
+    return " ".join(str(found).split())
+
+
+def _openai(path: Path, payload: dict[str, Any]) -> Event:
+    usage, choices = payload.get("usage") or {}, payload.get("choices") or []
+    if not isinstance(usage, dict) or not isinstance(choices, list) or not all(isinstance(c, dict) for c in choices):
+        raise Malformed("an event whose choices or usage have another shape")
+    if not usage and "choices" not in payload:
+        raise Malformed(f"an event without choices: {payload}")
+    choice = choices[0] if choices else {}
+    said = choice.get("delta") or {} if path == "chat/completions" else choice
+    if not isinstance(said, dict):
+        raise Malformed("an event whose delta has another shape")
+    names = ("content", "reasoning_content", "reasoning") if path == "chat/completions" else ("text",)
+    text = any(said.get(name) for name in names)
+    pending = any(said.get(name) == "" for name in names) and "role" not in said and choice.get("finish_reason") is None
+    return Event(
+        text=text,
+        token=text or pending,
+        finish_reason=_text(choice.get("finish_reason")),
+        prompt_tokens=_count(usage.get("prompt_tokens")),
+        output_tokens=_count(usage.get("completion_tokens")),
+    )
+
+
+def _ollama(path: Path, payload: dict[str, Any]) -> Event:
+    if not isinstance(payload.get("done"), bool):
+        raise Malformed(f"an object without `done`: {payload}")
+    said = payload.get("message") or {} if path == "api/chat" else payload
+    if not isinstance(said, dict):
+        raise Malformed("an object whose message has another shape")
+    durations = {"prompt": "prompt_eval_duration", "decode": "eval_duration", "load": "load_duration"}
+    text = any(said.get(name) for name in ("content", "response", "thinking"))
+    return Event(
+        text=text,
+        token=text,
+        finish_reason=(_text(payload.get("done_reason")) or "stop") if payload["done"] else None,
+        prompt_tokens=_count(payload.get("prompt_eval_count")),
+        output_tokens=_count(payload.get("eval_count")),
+        done=payload["done"],
+        seconds={name: _NANOSECOND * payload[key] for name, key in durations.items() if _count(payload.get(key)) is not None},
+    )
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def _text(value: Any) -> str | None:
+    if not isinstance(value, str):
+        return None
+    return value if re.fullmatch(r"[a-z_]{1,40}", value) else "other"

@@ -1,0 +1,219 @@
+"""One streamed request: sent, followed to its end, and recorded whatever happens to it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+from quantlab.endpoint import protocols
+from quantlab.endpoint.address import Address, Path
+from quantlab.endpoint.protocols import Ask, Event
+from quantlab.records.endpoint import Fault, FaultKind, RequestRecord
+from quantlab.endpoint.secrets import Key, headers, redact
+from quantlab.endpoint.streams import Malformed
+
+if TYPE_CHECKING:
+    import aiohttp
+
+LONGEST_MESSAGE = 200
+_WAIT_SECONDS = 0.1
+"""For the end of a stream after its last event: a connection whose answer was read to its end is used again."""
+_WAITS = 3
+"""In vain, one after the other, after which a server is not waited for any more."""
+_BODY_BYTES = 2**16
+_FINISHED = ("length", "stop")
+
+
+class Client:
+    """A session with one endpoint. Follows no redirect, heeds no proxy of the environment, keeps no cookie."""
+
+    def __init__(self, address: Address, path: Path, key: Key | None, timeout_seconds: float) -> None:
+        self.address, self.path, self.key, self.timeout_seconds = address, path, key, timeout_seconds
+        self.session: aiohttp.ClientSession
+        self._in_vain = 0
+
+    @property
+    def gave_up_waiting(self) -> bool:
+        """Whether the server leaves its streams open, so that each request makes a connection of its own."""
+        return self._in_vain >= _WAITS
+
+    async def __aenter__(self) -> Client:
+        import aiohttp
+
+        self.session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0),
+            timeout=aiohttp.ClientTimeout(total=None),  # one clock for a whole request, in `send`
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers=headers(self.key),
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.session.close()
+
+    async def send(self, ask: Ask, began: float) -> RequestRecord:
+        """Send a request and follow its stream; `began` is the perf_counter time that its record counts from."""
+        sent = time.perf_counter()
+        seen = _Seen(sent)
+        try:
+            async with asyncio.timeout(self.timeout_seconds) as clock:
+                fault = await self._follow(ask, seen, clock)
+        except TimeoutError:
+            fault = Fault(kind="timeout", message=f"not finished after {self.timeout_seconds:g} s, {seen.stage}")
+        except Malformed as error:
+            fault = self.fault("malformed", str(error))
+        except Exception as error:
+            fault = self._of_library(error, seen)
+        return seen.record(sent - began, fault)
+
+    async def _follow(self, ask: Ask, seen: _Seen, clock: asyncio.Timeout) -> Fault | None:
+        body = protocols.body(self.path, ask)
+        async with self.session.post(self.address.url(self.path), json=body, allow_redirects=False) as response:
+            seen.stage = "answering"
+            if response.status != 200:
+                return await self.refusal(response)
+            if response.content_type == "application/json" and not self.path.startswith("api/"):
+                return await self._unstreamed(response)
+            decoder = protocols.decoder(self.path)
+            async for piece in response.content.iter_any():
+                now = time.perf_counter()
+                for payload in decoder.feed(piece):
+                    event = protocols.read(self.path, payload)
+                    if event.error:
+                        return self.fault("error_in_stream", event.error, response.status)
+                    seen.add(event, now)
+                    if len(seen.events) > 16 * ask.tokens + 1024:
+                        raise Malformed(f"{len(seen.events):,} events for {ask.tokens:,} tokens: the server does not heed the limit")
+                    if event.done:
+                        seen.over = now
+                        clock.reschedule(None)  # the answer is whole, whatever comes after it
+                        await self._end(response)
+                        return seen.missing(ask.tokens)
+            for payload in decoder.end():
+                event = protocols.read(self.path, payload)
+                if event.error:
+                    return self.fault("error_in_stream", event.error, response.status)
+                seen.add(event, time.perf_counter())
+            return seen.missing(ask.tokens)
+
+    async def _end(self, response: aiohttp.ClientResponse) -> None:
+        """Read to the end of the stream, so that the connection, whose set-up takes time, serves the next request."""
+        import aiohttp
+
+        if self.gave_up_waiting:
+            return
+        try:
+            async with asyncio.timeout(_WAIT_SECONDS):
+                while await response.content.readany():
+                    pass
+            self._in_vain = 0
+        except TimeoutError:
+            self._in_vain += 1
+        except (aiohttp.ClientError, OSError):  # the connection ended: there is nothing to keep
+            return
+
+    async def _unstreamed(self, response: aiohttp.ClientResponse) -> Fault:
+        """A whole JSON body where a stream was asked for: an error, or a server that cannot stream."""
+        text = await _beginning(response)
+        said = protocols.message_of(_json_or_text(text))
+        if '"error"' in text[:1000]:
+            return self.fault("error_in_stream", said, response.status)
+        return self.fault("malformed", "one JSON object where a stream was asked for", response.status)
+
+    async def refusal(self, response: aiohttp.ClientResponse) -> Fault:
+        """The fault of an answer whose status is not 200, with what the server says of it."""
+        status = response.status
+        if 300 <= status < 400:
+            return self.fault("redirected", "it sends requests to another address; name that one", status)
+        said = protocols.message_of(_json_or_text(await _beginning(response)))
+        kinds: dict[int, FaultKind] = {401: "unauthorized", 403: "unauthorized", 404: "not_found", 429: "rate_limited"}
+        kind = kinds.get(status, "rejected" if 400 <= status < 500 else "server_error" if status >= 500 else "malformed")
+        return self.fault(kind, said or response.reason or "no reason given", status)
+
+    def fault(self, kind: FaultKind, message: str, status: int | None = None) -> Fault:
+        """A fault with its message in one printable line, the key masked in it before it is cut."""
+        text = redact(" ".join("".join(c if c.isprintable() else " " for c in message).split()), self.key)[:LONGEST_MESSAGE]
+        return Fault(kind=kind, message=text, status=status)
+
+    def _of_library(self, error: Exception, seen: _Seen) -> Fault:
+        import aiohttp
+
+        what = f"{type(error).__name__}: {error}"
+        if isinstance(error, aiohttp.ClientConnectorError):
+            return self.fault("unreachable", str(error))
+        if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError | ConnectionError | aiohttp.ClientOSError):
+            return self.fault("dropped", f"the connection ended early, {seen.stage} ({what})")
+        if isinstance(error, aiohttp.ClientError):
+            return self.fault("malformed", what)
+        raise error
+
+
+class _Seen:
+    """What has been seen of an answer so far."""
+
+    def __init__(self, sent: float) -> None:
+        self.sent, self.stage = sent, "no answer yet"
+        self.over: float | None = None
+        self.events: list[float] = []
+        self.tokens = 0
+        self._last = Event()
+        self._done = False
+
+    def add(self, event: Event, now: float) -> None:
+        self.tokens += event.token
+        if event.text:
+            self.events.append(now - self.sent)
+            self.stage = f"after {len(self.events)} events with text"
+        before, self._done = self._last, self._done or event.done
+        self._last = Event(
+            finish_reason=event.finish_reason or before.finish_reason,
+            prompt_tokens=before.prompt_tokens if event.prompt_tokens is None else event.prompt_tokens,
+            output_tokens=before.output_tokens if event.output_tokens is None else event.output_tokens,
+            seconds={**before.seconds, **event.seconds},
+        )
+
+    def missing(self, asked: int) -> Fault | None:
+        """What a stream that has ended lacks: an end of the answer, or any text.
+
+        `[DONE]` alone is no end: llama-cpp-python sends it, too, to a request that it interrupts for another one.
+        """
+        if self._last.finish_reason is None and not (self._done and self.tokens >= asked):
+            how = "the server broke the answer off" if self._done else "the stream ended before the answer did"
+            return Fault(kind="dropped", message=f"{how}, {self.stage}")
+        return None if self.events else Fault(kind="empty", message="a complete answer without any text")
+
+    def record(self, sent_seconds: float, fault: Fault | None) -> RequestRecord:
+        last, counted = self._last, self._last.output_tokens is not None
+        return RequestRecord(
+            sent_seconds=round(sent_seconds, 6),
+            event_seconds=tuple(round(seconds, 6) for seconds in self.events),
+            end_seconds=round((self.over or time.perf_counter()) - self.sent, 6),
+            prompt_tokens=last.prompt_tokens,
+            output_tokens=last.output_tokens if counted else self.tokens,
+            counted_by="server" if counted else "events",
+            finish_reason=last.finish_reason,
+            server_prompt_seconds=last.seconds.get("prompt"),
+            server_decode_seconds=last.seconds.get("decode"),
+            server_load_seconds=last.seconds.get("load"),
+            fault=fault,
+        )
+
+
+async def _beginning(response: aiohttp.ClientResponse) -> str:
+    """The first 64 KiB of a body as text: enough that a message cut to 200 characters holds no half of a key."""
+    body = b""
+    async for piece in response.content.iter_any():
+        body += piece
+        if len(body) > _BODY_BYTES:
+            break
+    return body[:_BODY_BYTES].decode("utf-8", "replace")
+
+
+def _json_or_text(text: str) -> Any:
+    import json
+
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

@@ -1,0 +1,130 @@
+"""The form of a checkpoint in which a CPU measures quality quickly: packed layers dequantized once from disk, and float32
+where the processor has no bfloat16 instructions.
+
+The CPU kernels of GPTQ at 8, 3 and 2 bits and of auto-round are hundreds of times slower than a dense layer. Quality may be measured on the
+dense form where it gives the real kernel's logits (stages/_verify.py checks every checkpoint);
+speed and memory never.
+
+GPTQ's format is auto-gptq's: codes of `bits` in int32 words along the input dimension, a scale and a zero point per
+group, `g_idx` the group of each input column; in its first version the stored zero point is one less. AWQ's GEMM format
+packs along the output dimension.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from quantlab.hardware.device import quick_bfloat16
+from quantlab.errors import CellFailure
+
+if TYPE_CHECKING:
+    import torch
+
+
+def form_of(weights: Path) -> str | None:
+    """In words, the quicker form in which quality can be measured on a CPU; None where there is none."""
+    from quantlab.engines.transformers import quantization_config
+
+    config = quantization_config(weights)
+    dtype = "" if quick_bfloat16() else "in float32, since this CPU has no bfloat16 instructions"
+    if not config or config.get("load_in_8bit"):
+        return dtype or None
+    if config.get("load_in_4bit"):
+        return f"on layers dequantized once {dtype}".strip()
+    if _packing(config):
+        return f"on layers dequantized once {dtype}".strip()
+    return None
+
+
+def _packing(config: dict[str, Any]) -> str | None:
+    """How the layers are packed, where this file can read it."""
+    method, bits = config.get("quant_method"), config.get("bits")
+    if method == "gptq" and bits in (2, 3, 4, 8):
+        return "gptq"
+    if method in ("auto-round", "autoround") and "gptq" in str(config.get("packing_format")) and bits in (2, 3, 4, 8):
+        return "gptq"
+    return "awq" if method == "awq" and bits == 4 and str(config.get("version", "gemm")).lower() == "gemm" else None
+
+
+def load_dense(weights: Path, config: dict[str, Any], device: str, trust_remote_code: bool) -> Any:
+    """A transformers model with dense layers. Raises CellFailure for a format that this file does not read."""
+    import torch
+    from safetensors import safe_open
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    if not form_of(weights):
+        raise CellFailure("unsupported", f"{config.get('quant_method')} checkpoints are not read as dense layers")
+    dtype = None if quick_bfloat16() else torch.float32
+    if config.get("load_in_4bit") or config.get("load_in_8bit"):
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            weights, dtype=dtype or torch.bfloat16, device_map={"": device}, trust_remote_code=trust_remote_code, use_safetensors=True
+        )
+        return model.dequantize().to(dtype or torch.bfloat16) if config.get("load_in_4bit") else model
+    plain = AutoConfig.from_pretrained(weights, trust_remote_code=trust_remote_code)
+    del plain.quantization_config
+    state: dict[str, torch.Tensor] = {}
+    for path in sorted(weights.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            state |= {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open is no mapping
+    dtype = dtype or plain.dtype
+    for layer in [name.removesuffix(".qweight") for name in state if name.endswith(".qweight")]:
+        parts = {p: state.pop(f"{layer}.{p}") for p in ("qweight", "qzeros", "scales", "g_idx") if f"{layer}.{p}" in state}
+        if _packing(config) == "awq":
+            weight = dequantize_awq(parts)
+        else:
+            weight = dequantize(parts, int(config["bits"]), 0 if config.get("checkpoint_format") == "gptq_v2" else 1)
+        state[f"{layer}.weight"] = weight.to(dtype)
+    dense: Any = AutoModelForCausalLM.from_config(plain, dtype=dtype, trust_remote_code=trust_remote_code)
+    missing, unexpected = dense.load_state_dict(state, strict=False)
+    dense.tie_weights()
+    if unexpected or [name for name in missing if name not in _tied(dense)]:
+        raise CellFailure("broken_checkpoint", f"the packed tensors do not make the whole model: {(list(missing) + list(unexpected))[:3]}")
+    return dense.to(device)
+
+
+def _tied(model: Any) -> set[str]:
+    """Names of parameters that share another's storage, such as a head tied to the embedding."""
+    names: dict[int, list[str]] = {}
+    for name, tensor in model.state_dict().items():
+        names.setdefault(tensor.data_ptr(), []).append(name)
+    return {name for group in names.values() if len(group) > 1 for name in group}
+
+
+def dequantize(parts: dict[str, torch.Tensor], bits: int, zero_offset: int) -> torch.Tensor:
+    """The weight (out, in) of one layer: scale of the column's group × (code − zero point)."""
+    import torch
+
+    codes = _unpack(parts["qweight"].T.contiguous(), bits).T
+    zeros = _unpack(parts["qzeros"], bits)[:, : codes.shape[1]] + zero_offset
+    zeros = zeros & (2**bits - 1) if zero_offset else zeros
+    rows = codes.shape[0]
+    group = parts.get("g_idx")
+    index = group.long() if group is not None else torch.arange(rows) // (rows // parts["scales"].shape[0])
+    return ((codes - zeros[index]) * parts["scales"].float()[index]).T.contiguous()
+
+
+def dequantize_awq(parts: dict[str, torch.Tensor]) -> torch.Tensor:
+    """The weight (out, in) of one 4-bit layer in AWQ's GEMM order: eight outputs per word, outputs
+    0, 2, 4, 6, 1, 3, 5, 7 from the low bits up."""
+    codes, zeros = (_nibbles(parts[name]) for name in ("qweight", "qzeros"))
+    rows = codes.shape[0] // zeros.shape[0]
+    scales = parts["scales"].float().repeat_interleave(rows, 0)
+    return ((codes - zeros.repeat_interleave(rows, 0)) * scales).T.contiguous()
+
+
+def _nibbles(words: torch.Tensor) -> torch.Tensor:
+    import torch
+
+    shifts = 4 * torch.tensor([0, 4, 1, 5, 2, 6, 3, 7], dtype=torch.int32)
+    return ((words[..., None] >> shifts) & 15).reshape(words.shape[0], -1)
+
+
+def _unpack(words: torch.Tensor, bits: int) -> torch.Tensor:
+    """int32 words (rows, words) to codes (rows, words × 32 / bits), least significant bits first, across word borders."""
+    import torch
+
+    shifts = torch.arange(32, dtype=torch.int32)
+    stream = ((words[..., None] >> shifts) & 1).reshape(words.shape[0], -1, bits)
+    weights = 2 ** torch.arange(bits, dtype=torch.int32)
+    return (stream * weights).sum(-1).to(torch.int32)

@@ -1,0 +1,74 @@
+"""What is inside a transformers model: which kernels multiply its weights, and which weights a decode reads."""
+
+from __future__ import annotations
+
+import collections
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from quantlab.architecture.reads import WeightReads
+from quantlab.engines._transformers.placement import tensors
+
+_EXPERT_COUNTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
+_EXPERTS_USED = ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "top_k_experts")
+
+
+def kernel_of(model: Any) -> str:
+    """The classes that the linear layers are, with the count of each, and what they call where that is chosen at run time."""
+    from torch import nn
+
+    layers = [m for m in model.modules() if isinstance(m, nn.Linear) or hasattr(m, "qweight") or hasattr(m, "weight_scale_inv")]
+    kinds = collections.Counter(type(layer).__name__ for layer in layers)
+    named = ", ".join(f"{name} × {count}" for name, count in kinds.most_common()) or "unknown"
+    behind = dict.fromkeys(filter(None, map(_behind, layers)))
+    return f"{named} ({'; '.join(behind)})" if behind else named
+
+
+def _behind(layer: Any) -> str | None:
+    """The library's own kernel under a layer's class."""
+    origin = type(layer).__module__
+    if origin.startswith("gptqmodel"):
+        return f"GPTQModel {_version('gptqmodel')} {origin.rpartition('.')[2]}"
+    if origin.startswith("bitsandbytes"):
+        return f"bitsandbytes {_version('bitsandbytes')} {_bitsandbytes_backend(layer.weight.device.type)}"
+    return None
+
+
+def _bitsandbytes_backend(device: str) -> str:
+    """Which of its implementations bitsandbytes sends a device's products to, and the native library that it loaded."""
+    from bitsandbytes import cextension
+
+    loaded = getattr(getattr(cextension.lib, "_lib", None), "_name", None)
+    return f"backend {device}, {Path(loaded).name if loaded else 'no native library'}"
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
+
+
+def reads_of(model: Any) -> WeightReads:
+    """Stored bytes of the weights that a decode reads, by the tensors that are loaded."""
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    # a quantized head may keep its weight under another name, and then it is not the embedding's
+    skipped = set() if head is None or getattr(head, "weight", None) is embedding.weight else {id(embedding.weight)}
+    always, experts, seen = 0, 0, set[int]()
+    for name, tensor in tensors(model):
+        storage = tensor.untyped_storage()
+        key = storage.data_ptr() or id(tensor)
+        if id(tensor) in skipped or key in seen:
+            continue
+        seen.add(key)
+        if ".experts." in name:
+            experts += storage.nbytes()
+        else:
+            always += storage.nbytes()
+    config = model.config.get_text_config(decoder=True)
+    return WeightReads(always, experts, _first(config, _EXPERT_COUNTS) if experts else 0, _first(config, _EXPERTS_USED) if experts else 0)
+
+
+def _first(config: Any, names: tuple[str, ...]) -> int:
+    return next((int(value) for name in names if (value := getattr(config, name, None))), 0)

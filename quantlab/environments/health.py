@@ -1,0 +1,89 @@
+"""Whether a distribution works: installed, in the version that quantlab asks for, and importable.
+
+Importing happens in a process of its own: a broken library can end the process, and a big one takes its time.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from typing import Literal, NamedTuple
+
+State = Literal["works", "installed", "other version", "missing", "broken"]
+MODULES = {"llama-cpp-python": "llama_cpp", "nvidia-ml-py": "pynvml", "pyyaml": "yaml"}
+NOT_IMPORTED = ("cmeel-mimalloc",)
+"""Distributions without a module: their files are used."""
+FACTS = {
+    "torch": "'CUDA ' + m.version.cuda + (' and a GPU that it can use' if m.cuda.is_available() else ', no GPU that it can use') "
+    "if m.version.cuda else 'built without CUDA'",
+    "llama_cpp": "'offloads to a GPU' if m.llama_supports_gpu_offload() else 'built without GPU offload'",
+}
+"""What else to say of a module `m` once it is imported, as an expression."""
+_CHILD = """
+import importlib, json, sys
+name, fact = sys.argv[1:]
+try:
+    m = importlib.import_module(name)
+    found = {"fact": eval(fact) if fact else ""}
+except ModuleNotFoundError as error:
+    found = {"lacks": error.name, "error": str(error)}
+except BaseException as error:  # whatever a broken library raises is the answer
+    found = {"error": f"{type(error).__name__}: {error}"}
+print("\\n" + json.dumps(found), flush=True)
+"""
+
+
+class Health(NamedTuple):
+    """How one distribution stands."""
+
+    distribution: str
+    version: str | None
+    state: State
+    detail: str = ""
+    fix: str | None = None
+    """The command that mends it."""
+
+
+def check(distribution: str, import_it: bool = True, timeout_seconds: float = 180) -> Health:
+    """How a distribution stands; without `import_it` only its version is looked at."""
+    from quantlab.environments.install import asked, bring, fits, reinstall
+    from quantlab.environments.versions import installed
+
+    version = installed([distribution]).get(distribution)
+    if version is None:
+        return Health(distribution, None, "missing", fix=bring(distribution))
+    module = MODULES.get(distribution, distribution.replace("-", "_"))
+    fact = ""
+    if import_it and distribution not in NOT_IMPORTED:
+        fact, trouble = _try_import(module, timeout_seconds)
+        if trouble:
+            return Health(distribution, version, "broken", trouble, _fix_of(trouble) or reinstall(distribution))
+    if not fits(distribution, version):
+        detail = f"quantlab asks for {asked()[distribution].specifier}" + (f"; {fact}" if fact else "")
+        return Health(distribution, version, "other version", detail, bring(distribution))
+    return Health(distribution, version, "works" if import_it else "installed", fact)
+
+
+def _fix_of(trouble: str) -> str | None:
+    _, found, module = trouble.partition("needs the module ")
+    return f"pip install {module.split(',')[0].split('.')[0].replace('_', '-')}" if found else None
+
+
+def _try_import(module: str, timeout_seconds: float) -> tuple[str, str]:
+    """What the module says of itself, and what is wrong with it (one of the two is '')."""
+    command = [sys.executable, "-c", _CHILD, module, FACTS.get(module, "")]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_seconds, check=False)
+    except subprocess.TimeoutExpired:
+        return "", f"importing it took more than {timeout_seconds:g} s"
+    try:
+        found = json.loads(done.stdout.strip().splitlines()[-1])
+    except (ValueError, IndexError):
+        how = signal.Signals(-done.returncode).name if done.returncode < 0 else f"code {done.returncode}"
+        return "", f"importing it ended the process with {how}"
+    if "lacks" in found:
+        own = found["lacks"] == module
+        return "", f"its module {module} is not there" if own else f"it needs the module {found['lacks']}, which is not installed"
+    return found.get("fact", ""), " ".join(found.get("error", "").split())[:200]

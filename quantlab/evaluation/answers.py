@@ -1,0 +1,85 @@
+"""lm-eval's result, by the tasks that were asked for: samples, figures and what a record says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from quantlab.records import Estimate, Look, TaskResult
+from quantlab.evaluation.samples import Sample, answer_tokens, choices_of, is_number, metric_of, of_filter
+from quantlab.evaluation.tasks import Asked
+
+
+class Answers(NamedTuple):
+    """What lm-eval found, by the recipe's task."""
+
+    samples: dict[str, list[Sample]]
+    metrics: dict[str, dict[str, float]]
+    """lm-eval's own figures."""
+    configs: dict[str, dict[str, Any]]
+    versions: dict[str, str]
+    fewshot: dict[str, int]
+    available: dict[str, int]
+    """Items that the task has."""
+    notes: tuple[str, ...]
+
+
+def answers_of(
+    found: Mapping[str, Any],
+    asked: Sequence[Asked],
+    filters: Mapping[str, str] = {},
+    count_tokens: Callable[[str], int] | None = None,
+    notes: tuple[str, ...] = (),
+) -> Answers:
+    """lm-eval's result by the recipe's tasks: a group's items are those of its members, its figures their means over items."""
+    result = Answers({}, {}, {}, {}, {}, {}, notes)
+    for task in asked:
+        leaves = [leaf.task_name for leaf in task.leaves if leaf.task_name in found["samples"]]
+        samples: list[Sample] = []
+        for leaf in leaves:
+            config = found["configs"][leaf]
+            kept = of_filter(found["samples"][leaf], task.name, filters.get(task.name))
+            samples += [{**s, "subtask": leaf, "answer_tokens": answer_tokens(s, count_tokens, config)} for s in kept]
+        result.samples[task.name] = samples
+        result.configs[task.name] = found["configs"][leaves[0]]
+        result.versions[task.name] = str(found["versions"].get(leaves[0], ""))
+        result.fewshot[task.name] = int(found["n-shot"].get(leaves[0], 0))
+        result.available[task.name] = task.available
+        result.metrics[task.name] = (
+            {key.removesuffix(",none"): float(v) for key, v in found["results"][leaves[0]].items() if is_number(v) and "_stderr" not in key}
+            if len(task.leaves) == 1
+            else {m: _score([float(s[m]) for s in samples]).value for m in samples[0]["metrics"] if is_number(samples[0][m])}
+        )
+    return result
+
+
+def result_of(task: str, found: Answers, look: Look | None = None) -> TaskResult:
+    """The record of one task."""
+    samples, metrics = found.samples[task], found.metrics[task]
+    metric = metric_of(samples[0])
+    multiple_choice = found.configs[task].get("output_type") == "multiple_choice"
+    tokens = [s["answer_tokens"] for s in samples if s["answer_tokens"] is not None]
+    whole = next(iter(metrics), "")
+    return TaskResult(
+        metric=metric or whole.partition(",")[0],
+        score=_score([float(s[metric]) for s in samples])
+        if metric
+        else Estimate(value=metrics[whole], standard_error=None, n=len(samples)),
+        metrics=metrics,
+        filter=str(samples[0]["filter"]),
+        task_version=found.versions[task],
+        fewshot=found.fewshot[task],
+        chance=sum(1 / choices_of(s) for s in samples) / len(samples) if multiple_choice else None,
+        available=found.available[task],
+        answer_tokens=_score(tokens) if tokens else None,
+        look=look,
+    )
+
+
+def _score(values: list[float]) -> Estimate:
+    """Mean and its standard error, the items independent."""
+    import numpy as np
+
+    array = np.asarray(values, dtype=np.float64)
+    error = float(array.std(ddof=1) / np.sqrt(len(array))) if len(array) > 1 else None
+    return Estimate(value=float(array.mean()), standard_error=error, n=len(array))

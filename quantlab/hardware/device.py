@@ -1,0 +1,272 @@
+"""The target device: which one, what it is called, how much memory it has, and the memory of this process on it.
+
+Imports no torch: identity comes from the driver (NVML) and the operating system.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from quantlab.hardware import rocm
+from quantlab.errors import QuantlabError
+from quantlab.frozen import Frozen
+
+
+class Places(NamedTuple):
+    """Where a model may lie, in the order in which it is filled: GPUs, the machine's memory, the disk."""
+
+    gpus: tuple[int, ...]
+    cpu: bool
+    disk: bool
+
+    @property
+    def several(self) -> bool:
+        return len(self.gpus) + self.cpu + self.disk > 1
+
+    @property
+    def first(self) -> str:
+        """The torch device that tokens go to, and that work for one device runs on."""
+        return f"cuda:{self.gpus[0]}" if self.gpus else "cpu"
+
+
+def parse_places(device: str) -> Places:
+    """`cpu`, `cuda`, `cuda:1`, or several places for one model: `cuda:0,1`, `cuda:0,cpu`, `cuda:0,1,cpu,disk`, `cpu,disk`.
+
+    Raises QuantlabError.
+    """
+    found = re.fullmatch(r"(?:cuda(?::(?P<gpus>\d+(?:,\d+)*))?(?P<cpu>,cpu)?|cpu)(?P<disk>,disk)?", device)
+    if not found:
+        raise QuantlabError(f"unknown device {device!r}: use auto, cpu, cuda:N, or several places, such as cuda:0,1 or cuda:0,cpu,disk")
+    gpus = tuple(map(int, (found["gpus"] or "0").split(","))) if device.startswith("cuda") else ()
+    if len(set(gpus)) < len(gpus):
+        raise QuantlabError(f"{device} names a GPU twice")
+    return Places(gpus, not gpus or bool(found["cpu"]), bool(found["disk"]))
+
+
+class Gpu(Frozen):
+    """One GPU as the driver sees it: an NVIDIA one, or on ROCm an AMD one."""
+
+    index: int
+    """Its number for CUDA, so after CUDA_VISIBLE_DEVICES."""
+    uuid: str
+    name: str
+    memory_bytes: int
+    driver: str
+
+
+class Device(Frozen):
+    """The machine and the device that runs on it."""
+
+    device: str
+    """`cpu`, `cuda:n`, or several places as `parse_places` reads them."""
+    name: str
+    cpu: str
+    cores: int
+    """Processors that this process may use."""
+    memory_gib: int
+    gpus: tuple[Gpu, ...] = ()
+    system: str
+    python: str
+
+    @property
+    def places(self) -> Places:
+        return parse_places(self.device)
+
+    @property
+    def used_gpus(self) -> tuple[Gpu, ...]:
+        """The GPUs that the device names."""
+        return tuple(self.gpus[n] for n in self.places.gpus)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Memory that a model can use: the GPUs', the machine's, or both; the disk is not memory."""
+        return sum(gpu.memory_bytes for gpu in self.used_gpus) + (self.memory_gib * 2**30 if self.places.cpu else 0)
+
+
+def gpus() -> tuple[Gpu, ...]:
+    """NVIDIA GPUs that CUDA would see, in the order of the PCI bus (CUDA_VISIBLE_DEVICES heeded); without any, AMD's.
+
+    CUDA puts the fastest first unless it is told otherwise. This sets CUDA_DEVICE_ORDER=PCI_BUS_ID for this process and
+    those that it starts, whatever it was: CUDA must not have been opened before.
+    """
+    import psutil
+    import pynvml
+
+    os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return _amd_gpus()
+    try:
+        driver = str(_told(pynvml.nvmlSystemGetDriverVersion) or "unknown")
+        handles = [_told(pynvml.nvmlDeviceGetHandleByIndex, i) for i in range(_told(pynvml.nvmlDeviceGetCount) or 0)]
+        there = [h for h in handles if h is not None and _told(pynvml.nvmlDeviceGetUUID, h)]  # one that fell off the bus is none
+        there.sort(key=lambda h: str(getattr(_told(pynvml.nvmlDeviceGetPciInfo, h), "busId", "")))
+        found = [
+            (
+                str(pynvml.nvmlDeviceGetUUID(h)),
+                str(_told(pynvml.nvmlDeviceGetName, h) or "NVIDIA GPU"),
+                # of a chip that shares the machine's memory (GB10) the driver tells no size
+                int(getattr(_told(pynvml.nvmlDeviceGetMemoryInfo, h), "total", None) or psutil.virtual_memory().total),
+            )
+            for h in there
+        ]
+    finally:
+        pynvml.nvmlShutdown()
+    order = _visible([uuid for uuid, _, _ in found], os.environ.get("CUDA_VISIBLE_DEVICES"))
+    return tuple(Gpu(index=i, uuid=found[n][0], name=found[n][1], memory_bytes=found[n][2], driver=driver) for i, n in enumerate(order))
+
+
+def _amd_gpus() -> tuple[Gpu, ...]:
+    """AMD GPUs that ROCm would see, where its Python package is installed (HIP_VISIBLE_DEVICES heeded)."""
+    found = rocm.gpus()
+    order = _visible([gpu.uuid for gpu in found], os.environ.get("HIP_VISIBLE_DEVICES"))
+    return tuple(Gpu(index=i, **found[n]._asdict()) for i, n in enumerate(order))
+
+
+def _told(ask: Callable[..., Any], *arguments: Any) -> Any:
+    """NVML's answer, None where this driver or this GPU has none."""
+    import pynvml
+
+    try:
+        return ask(*arguments)
+    except (pynvml.NVMLError, pynvml.NVMLLibraryMismatchError):
+        return None
+
+
+def visible_to(gpus: tuple[int, ...], setting: str | None) -> str:
+    """CUDA_VISIBLE_DEVICES for a process that shall see these alone, by their numbers under the present setting."""
+    visible = [entry.strip() for entry in (setting or "").split(",") if entry.strip()]
+    return ",".join(visible[n] if visible else str(n) for n in gpus)
+
+
+def _shown_a_slice() -> bool:
+    """Whether CUDA_VISIBLE_DEVICES names a slice of a GPU (MIG)."""
+    return any(entry.strip().startswith("MIG-") for entry in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(","))
+
+
+def _is_sliced(uuid: str) -> bool:
+    """Whether a GPU is in MIG mode, in which CUDA only sees a slice of it."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return False
+    try:
+        handle = _told(pynvml.nvmlDeviceGetHandleByUUID, uuid)
+        mode = None if handle is None else _told(pynvml.nvmlDeviceGetMigMode, handle)
+        return mode is not None and mode[0] == pynvml.NVML_DEVICE_MIG_ENABLE
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _visible(uuids: list[str], setting: str | None) -> list[int]:
+    """Which of the GPUs CUDA sees, in its order; like CUDA it stops at the first entry that names none."""
+    if setting is None:
+        return list(range(len(uuids)))
+    chosen: list[int] = []
+    for entry in filter(None, (part.strip() for part in setting.split(","))):
+        match = [i for i, uuid in enumerate(uuids) if uuid.startswith(entry)] if entry.startswith("GPU-") else []
+        if entry.isdigit() and int(entry) < len(uuids):
+            match = [int(entry)]
+        if not match:
+            break
+        chosen.append(match[0])
+    return chosen
+
+
+def cpu_name() -> str:
+    """The processor's name."""
+    info = Path("/proc/cpuinfo")
+    found = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.M) if info.exists() else None
+    return " ".join(found[1].split()) if found else platform.processor() or platform.machine()
+
+
+def quick_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 natively; where it does not, bfloat16 is several times slower than float32."""
+    info = Path("/proc/cpuinfo")
+    return not info.exists() or bool(re.search(r"\b(avx512_bf16|amx_bf16|bf16)\b", info.read_text()))
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def find(device: str = "auto") -> Device:
+    """The device that the user names; auto is the first GPU, else the CPU.
+
+    Raises QuantlabError where it is not there, and for a slice of a GPU (MIG), whose memory and speed are not the GPU's.
+    """
+    import psutil
+
+    there = gpus()
+    if device == "auto":
+        device = "cuda:0" if there or _shown_a_slice() else "cpu"
+    places = parse_places(device)
+    if device == "cuda":
+        device = "cuda:0"
+    if places.gpus and (_shown_a_slice() or any(_is_sliced(there[n].uuid) for n in places.gpus if n < len(there))):
+        raise QuantlabError("a slice of a GPU (MIG) is not measured: switch MIG off or name a whole GPU, or use --device cpu")
+    absent = [n for n in places.gpus if n >= len(there)]
+    if absent:
+        have = ", ".join(f"cuda:{g.index} ({g.name})" for g in there) or "no NVIDIA GPU"
+        raise QuantlabError(f"there is no cuda:{absent[0]} here: the driver shows {have}; use --device cpu or auto")
+    cpu = f"{cpu_name()} ({cores()} cores)"
+    return Device(
+        device=device,
+        name=_name(places, [there[n].name for n in places.gpus], cpu),
+        cpu=cpu,
+        cores=cores(),
+        memory_gib=round(psutil.virtual_memory().total / 2**30),
+        gpus=there,
+        system=f"{platform.system()} {platform.machine()}",
+        python=platform.python_version(),
+    )
+
+
+def _name(places: Places, gpu_names: list[str], cpu: str) -> str:
+    """`2 × NVIDIA A10 + AMD EPYC (8 cores)`; the disk is named where a model may lie on it."""
+    counted = [f"{gpu_names.count(name)} × {name}" if gpu_names.count(name) > 1 else name for name in dict.fromkeys(gpu_names)]
+    return " + ".join([*counted, *([cpu] if places.cpu else []), *(["disk"] if places.disk else [])])
+
+
+class ProcessMemory(NamedTuple):
+    """Resident memory of this process in bytes."""
+
+    rss_bytes: int
+    peak_rss_bytes: int
+
+
+def process_memory() -> ProcessMemory:
+    """Resident memory now, and its highest value since the process began (Linux: VmRSS and VmHWM)."""
+    import psutil
+
+    status = Path("/proc/self/status")
+    if status.exists():
+        fields = dict(re.findall(r"^(VmRSS|VmHWM):\s+(\d+) kB", status.read_text(), re.M))
+        return ProcessMemory(int(fields["VmRSS"]) * 1024, int(fields["VmHWM"]) * 1024)
+    now = psutil.Process().memory_info()
+    return ProcessMemory(now.rss, getattr(now, "peak_wset", now.rss))
+
+
+def free_vram_bytes(indices: tuple[int, ...]) -> dict[int, int]:
+    """Free memory of GPUs by CUDA's number, as the driver sees it now; the machine's of one that shares it and tells no size."""
+    import psutil
+    import pynvml
+
+    there = gpus()
+    if any(rocm.is_amd(there[n].uuid) for n in indices):
+        return {n: rocm.free_bytes(there[n].uuid) for n in indices}
+    pynvml.nvmlInit()
+    try:
+        told = {n: _told(pynvml.nvmlDeviceGetMemoryInfo, pynvml.nvmlDeviceGetHandleByUUID(there[n].uuid)) for n in indices}
+        return {n: int(psutil.virtual_memory().available if info is None else info.free) for n, info in told.items()}
+    finally:
+        pynvml.nvmlShutdown()

@@ -1,0 +1,185 @@
+"""A worker process from its parent's side: a checkpoint in an engine that can be loaded, run and lost without harm."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from quantlab.workspace.cell import Cell
+from quantlab.hardware.device import parse_places, visible_to
+from quantlab.errors import CellFailure, FailureKind, QuantlabError
+from quantlab.stages.isolation import log_path, said_out_of_memory, size_of
+from quantlab.measuring.sampler import Sampler
+
+
+class WorkerDied(CellFailure):
+    """The worker's process ended in the middle of a command."""
+
+
+class Workload(NamedTuple):
+    """One run: a prefill of `length` tokens in `batch` sequences, then a decode."""
+
+    batch: int
+    context: int
+    prompt: int
+    decode: int
+
+    @property
+    def length(self) -> int:
+        return self.context + self.prompt
+
+    @property
+    def label(self) -> str:
+        return f"b{self.batch} c{self.context}"
+
+
+class Worker:
+    """A process that holds one cell's engine, for the length of a `with` block."""
+
+    def __init__(self, cell: Cell, engine: str, device: str) -> None:
+        self.cell, self.engine = cell, engine
+        self._log = log_path(cell, "measure")
+        self._environment, device = _environment(engine, device)
+        spin = self._environment.get("OMP_WAIT_POLICY", "").lower() == "active"
+        self._stops = spin and sys.platform == "linux" and not parse_places(device).gpus
+        """Whether it is stopped while it waits for a command, since its idle threads would go on spinning on the cores of
+        the process whose turn it is. Not otherwise: a process that was stopped begins a prefill some milliseconds later.
+        Linux alone ends a stopped process with its parent."""
+        job = {"root": str(cell.root), "model": cell.model, "variant": cell.variant.slug, "engine": engine, "device": device}
+        self._job = json.dumps(job | {"log": str(self._log)})
+        self.about: dict[str, Any] = {}
+        self.last: Workload | None = None
+        self.sampler: Sampler | None = None
+        """Who watches it; told of a new process that is started during the timed repeats."""
+        self._loaded = self._broken = False
+
+    def __enter__(self) -> Worker:
+        self._start()
+        return self
+
+    def revive(self) -> None:
+        """Load the checkpoint again in a new process where this one is not fit for work. Raises CellFailure where that fails."""
+        if not self.fit:
+            self.restart()
+            if self.sampler:
+                self.sampler.watch(self.pid, "timed repeats")
+            self.open_device()
+            self.load()
+
+    @property
+    def fit(self) -> bool:
+        """Whether the process lives, holds the checkpoint, and met no error that may have left its device unusable."""
+        return self._loaded and not self._broken and self._process.poll() is None
+
+    def last_words(self) -> str | None:
+        """What the sampler last saw of the process, None where nobody watches it."""
+        seen = self.sampler.so_far() if self.sampler else None
+        return seen.last_words if seen else None
+
+    def restart(self) -> None:
+        """A new process with nothing loaded, for one that died or is of no more use."""
+        self.close()
+        self.last = None
+        self._start()
+
+    def _start(self) -> None:
+        self._loaded = self._broken = False
+        self._log_began = size_of(self._log)
+        command = [sys.executable, "-m", "quantlab.measuring.worker", self._job]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=self._environment)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def open_device(self) -> dict[str, Any]:
+        return self._ask(do="open_device")
+
+    def load(self) -> dict[str, Any]:
+        """Raises CellFailure where the checkpoint does not load here."""
+        self.about = self._ask(do="load")
+        self._loaded = True
+        return self.about
+
+    def clear(self) -> None:
+        """Drop the last run's cache and begin to count peaks."""
+        self._ask(do="clear")
+
+    def prefill(self, work: Workload) -> dict[str, Any]:
+        self.last = work
+        return self._ask(do="prefill", batch=work.batch, length=work.length)
+
+    def decode(self, work: Workload) -> dict[str, Any]:
+        return self._ask(do="decode", tokens=work.decode)
+
+    def warm_up(self, work: Workload) -> None:
+        """Run the workload once where the last run was another one. Raises CellFailure."""
+        self.revive()
+        if self.last != work:
+            self.prefill(work)
+            self.decode(work)
+
+    def _ask(self, **command: Any) -> dict[str, Any]:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._signal("SIGCONT")
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(json.dumps(command) + "\n")
+            self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        if not answer:
+            raise self._death()
+        self._signal("SIGSTOP")
+        found: dict[str, Any] = json.loads(answer)
+        if "usage" in found:
+            raise QuantlabError(found["usage"])
+        if "bug" in found:
+            self._broken = True  # an error of CUDA stays with its process
+            raise CellFailure("crashed", f"{found['bug']} (traceback in {self._log.relative_to(self.cell.root)})")
+        if "failure" in found:
+            raise CellFailure(found["failure"]["kind"], found["failure"]["reason"])
+        return found
+
+    def _signal(self, name: str) -> None:
+        if self._stops:
+            self._process.send_signal(signal.Signals[name])
+
+    def _death(self) -> WorkerDied:
+        code = self._process.wait()
+        short = code == -signal.SIGKILL or said_out_of_memory(self._log, self._log_began)
+        kind: FailureKind = "out_of_memory" if short else "crashed"
+        if code == -signal.SIGKILL:
+            return WorkerDied(kind, "the process was killed by the operating system (signal 9), most likely for want of memory")
+        how = f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+        return WorkerDied(kind, f"the process {how}; its output is in {self._log.relative_to(self.cell.root)}")
+
+    def close(self) -> None:
+        """End the process; returns when it is gone and its memory with it."""
+        self._signal("SIGCONT")
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe:
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
+        try:
+            self._process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def _environment(engine: str, device: str) -> tuple[dict[str, str], str]:
+    """The worker's environment and what the device is called in it: vLLM takes the first GPUs that it sees, so it sees no others."""
+    ours = dict(os.environ) | {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    gpus = parse_places(device).gpus
+    if engine != "vllm" or not gpus or device != "cuda:" + ",".join(map(str, gpus)):
+        return ours, device
+    seen = {"CUDA_VISIBLE_DEVICES": visible_to(gpus, ours.get("CUDA_VISIBLE_DEVICES"))}
+    return ours | seen, "cuda:" + ",".join(map(str, range(len(gpus))))

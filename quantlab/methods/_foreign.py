@@ -1,0 +1,147 @@
+"""Somebody else's checkpoint: what it is, and the variant that it becomes here.
+
+Formats are those of the methods: what auto-gptq and autoawq wrote is what GPTQModel reads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from quantlab import methods
+from quantlab.workspace.checkpoint import FileEntry, list_files
+from quantlab.errors import CellFailure, QuantlabError, unknown
+from quantlab.names import Variant
+from quantlab.frozen import Frozen
+
+_METHODS = {"gptq": "gptq", "awq": "awq", "bitsandbytes": "bitsandbytes", "auto-round": "autoround", "autoround": "autoround", "fp8": "fp8"}
+_WIDTHS = (2, 3, 4, 5, 6, 8, 16)
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "spiece.model")
+PASSAGES, _CHARACTERS = 300, 4000
+
+
+class Settings(Frozen):
+    """The settings of a variant whose checkpoint somebody else made."""
+
+    checkpoint: str = Field(min_length=1)
+    """The folder, or the GGUF file."""
+
+
+def weight_files(path: Path) -> dict[str, FileEntry]:
+    """The files that make the checkpoint, with sizes and hashes."""
+    if path.is_file():
+        return {path.name: list_files(path.parent)[path.name]}
+    return {n: f for n, f in list_files(path).items() if "/" not in n and n.endswith((".safetensors", ".json", ".model", ".txt", ".jinja"))}
+
+
+def identify(path: Path) -> Variant:
+    """The variant `method-bits-ext_<6 hex digits of its hash>`. Raises QuantlabError for what is no quantized checkpoint."""
+    method, bits = _gguf(path) if path.is_file() else _safetensors(path)
+    entries = sorted((name, entry.sha256) for name, entry in weight_files(path).items())
+    return Variant(method, bits, f"ext_{hashlib.sha256(repr(entries).encode()).hexdigest()[:6]}")
+
+
+def _gguf(path: Path) -> tuple[str, int]:
+    """A GGUF file's nominal width: that of the type that it says it has, else the one nearest to its stored bits per weight."""
+    from quantlab.formats.gguf import declared_type, stored_tensors
+    from quantlab.models import check_gguf
+
+    check_gguf(path)
+    declared = re.search(r"\d+", declared_type(path) or "")
+    if declared and int(declared[0]) in _WIDTHS:
+        return "gguf", int(declared[0])
+    blocks = [t for t in stored_tensors(path) if t.name.startswith("blk.") and t.elements > 65536] or stored_tensors(path)
+    found = 8 * sum(t.bytes for t in blocks) / sum(t.elements for t in blocks)
+    return "gguf", min(_WIDTHS, key=lambda width: abs(width + (0.5 if width < 16 else 0) - found))
+
+
+def _safetensors(path: Path) -> tuple[str, int]:
+    from quantlab.models import check_folder, read_config
+
+    check_folder(path)
+    config: dict[str, Any] = read_config(path).get("quantization_config") or {}
+    name = str(config.get("quant_method", ""))
+    if not name:
+        raise QuantlabError(f"{path} is not quantized: its config.json has no quantization_config; give it as MODEL instead")
+    if name not in _METHODS:
+        raise unknown("quantization format", name, _METHODS, f"in {path}/config.json")
+    method = _METHODS[name]
+    bits = config.get("bits") or (8 if config.get("load_in_8bit") or method == "fp8" else 4)
+    if int(bits) not in methods.load(method).BITS and method != "awq":
+        raise QuantlabError(f"{path} says {bits} bits of {method}: known are {', '.join(map(str, methods.load(method).BITS))}")
+    return method, int(bits)
+
+
+def sample(passages: Iterable[str]) -> list[str]:
+    """The first 300 paragraphs of a text, none longer than 4,000 characters: what two tokenizers are compared on."""
+    found: list[str] = []
+    for passage in passages:
+        found += [piece[:_CHARACTERS] for piece in passage.split("\n\n") if piece.strip()]
+        if len(found) >= PASSAGES:
+            break
+    return found[:PASSAGES]
+
+
+def require_same_tokenizer(path: Path, tokenizer: Any, passages: Sequence[str], trust_remote_code: bool = False) -> tuple[str, ...]:
+    """What could not be compared, as notes. `tokenizer` is the model's own, which feeds every variant.
+
+    Raises CellFailure where the same ids would be other words to the checkpoint: its own gives other ids for a passage,
+    or its GGUF vocabulary spells other text.
+    """
+    if path.is_file():
+        differing = _misread(path, tokenizer, passages)
+        if differing is None:
+            return ("Its vocabulary was not compared with the model's: llama-cpp-python is not installed.",)
+        what = "reads other text in the model's token ids"
+    elif not any((path / name).is_file() for name in _TOKENIZER_FILES):
+        return ("It brings no tokenizer: that it has the model's own is taken for granted.",)
+    else:
+        differing = _folder_differences(path, tokenizer, passages, trust_remote_code)
+        what = "gives other token ids than the model's"
+    if differing:
+        raise CellFailure(
+            "unsupported", f"its tokenizer {what} for {differing} of {len(passages)} passages: it is not a quantization of this model"
+        )
+    return ()
+
+
+def _misread(path: Path, tokenizer: Any, passages: Sequence[str]) -> int | None:
+    """In how many passages a GGUF file's vocabulary spells other text than the tokenizer; None without llama.cpp.
+
+    llama.cpp may also cut a text in other places, which does no harm: the model's own tokenizer feeds every engine.
+    """
+    try:
+        import llama_cpp
+    except ModuleNotFoundError:
+        return None
+    model: Any = llama_cpp.Llama(str(path), vocab_only=True, verbose=False)
+    try:
+        wrong = [_spelled(model, ids) != tokenizer.decode(ids).strip() for ids in _encoded(tokenizer, passages)]
+    finally:
+        model.close()
+    return wrong.count(True)
+
+
+def _spelled(model: Any, ids: list[int]) -> str | None:
+    if max(ids) >= model.n_vocab():
+        return None
+    return str(model.detokenize(ids).decode("utf-8", errors="replace")).strip()
+
+
+def _encoded(tokenizer: Any, passages: Sequence[str]) -> list[list[int]]:
+    return [tokenizer.encode(text, add_special_tokens=False) for text in passages]
+
+
+def _folder_differences(path: Path, tokenizer: Any, passages: Sequence[str], trust_remote_code: bool) -> int:
+    from transformers import AutoTokenizer
+
+    try:
+        other: Any = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
+    except Exception as error:  # transformers raises whatever the files lead it to
+        raise CellFailure("unsupported", f"its tokenizer cannot be read: {' '.join(str(error).split())[:200]}") from error
+    return sum(theirs != ours for theirs, ours in zip(_encoded(other, passages), _encoded(tokenizer, passages), strict=True))

@@ -1,0 +1,38 @@
+"""A model's source: checks of its files before any weights are loaded, and getting it from the hub.
+
+Every check raises QuantlabError in one line that says what, why and what to do.
+"""
+
+from pathlib import Path
+
+from quantlab.errors import QuantlabError
+from quantlab.models.config import check_config, read_config
+from quantlab.models.disk import disk_needed_bytes, require_disk
+from quantlab.models.gguf_file import check_gguf
+from quantlab.models.hub import Download, download
+from quantlab.models.hub import check as check_hub
+from quantlab.models.weights import check_weights, parameters, weight_files
+
+__all__ = [
+    "Download",
+    "check_config",
+    "check_folder",
+    "check_gguf",
+    "check_hub",
+    "check_weights",
+    "disk_needed_bytes",
+    "download",
+    "parameters",
+    "read_config",
+    "require_disk",
+    "weight_files",
+]
+
+
+def check_folder(folder: Path, trust_remote_code: bool = False) -> None:
+    """Raise QuantlabError where a folder is no model that can be loaded safely: its config, its weights, its code."""
+    if not folder.is_dir():
+        raise QuantlabError(f"there is no folder {folder}: name a folder with config.json and safetensors, or a GGUF file")
+    read_config(folder)
+    check_weights(folder)
+    check_config(folder, trust_remote_code)

@@ -1,0 +1,42 @@
+"""A GGUF file, checked by its header: nothing is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from quantlab.errors import QuantlabError
+from quantlab.environments.install import bring_extra
+
+MAGIC = b"GGUF"
+
+
+def check_gguf(path: Path) -> None:
+    """Raise QuantlabError where a file is no GGUF, is truncated, or cannot be read for want of the gguf package."""
+    if not path.is_file():
+        raise QuantlabError(f"there is no file {path}: name a GGUF file that exists")
+    with path.open("rb") as file:
+        magic = file.read(4)
+    if magic != MAGIC:
+        raise QuantlabError(
+            f"{path} is no GGUF file: it begins with {magic!r} and not with {MAGIC!r}; name a GGUF file or a folder of safetensors"
+        )
+    try:
+        from gguf import GGUFReader
+    except ModuleNotFoundError as error:
+        if error.name != "gguf":
+            raise
+        raise QuantlabError(f"reading a GGUF file needs the package gguf: {bring_extra('gguf')}") from None
+    size = path.stat().st_size
+    try:
+        tensors = GGUFReader(path).tensors
+    except (ValueError, IndexError, KeyError, OverflowError) as error:
+        raise _damaged(path, f"its {size} bytes do not hold what its header describes ({' '.join(str(error).split())})") from None
+    end = max((int(t.data_offset) + int(t.n_bytes) for t in tensors), default=0)
+    if end > size:
+        raise _damaged(path, f"its tensors end at byte {end} and it has {size}")
+    if not tensors:
+        raise _damaged(path, "it has no tensors")
+
+
+def _damaged(path: Path, why: str) -> QuantlabError:
+    return QuantlabError(f"{path} is truncated or damaged: {why}; download it again")

@@ -1,0 +1,45 @@
+"""What a checkpoint must be before its logits are compared with the reference's: finite, and over the same vocabulary."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from quantlab.analysis.divergence import is_finite
+from quantlab.workspace.checkpoint import Checkpoint
+from quantlab.errors import CellFailure
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+def require_finite(logits: NDArray[np.float32], where: str) -> NDArray[np.float32]:
+    """The logits themselves. Raises CellFailure where one is not finite, with the place."""
+    if not is_finite(logits):
+        raise CellFailure("broken_checkpoint", f"the logits of {where} are not finite")
+    return logits
+
+
+def require_same_vocabulary(checkpoint: Checkpoint, configured: int, stored: int) -> None:
+    """Raise CellFailure where the checkpoint has another vocabulary, before anything runs.
+
+    `configured` is what the source's config says, `stored` the rows of its head; a model may pad them.
+    """
+    if checkpoint.manifest.format == "gguf":
+        from quantlab.formats.gguf import stored_tensors
+
+        rows = [tensor.shape[1] for tensor in stored_tensors(checkpoint.gguf()) if tensor.name == "token_embd.weight"]
+        if rows and rows[0] != stored:
+            raise other_vocabulary(rows[0], stored)
+        return
+    from transformers import AutoConfig
+
+    config: Any = AutoConfig.from_pretrained(checkpoint.weights, trust_remote_code=checkpoint.manifest.trust_remote_code)
+    found = int(config.get_text_config().vocab_size)
+    if found != configured:
+        raise other_vocabulary(found, configured)
+
+
+def other_vocabulary(found: int, expected: int) -> CellFailure:
+    """The failure of two vocabularies' sizes."""
+    return CellFailure("unsupported", f"the vocabulary has {found:,} tokens, the reference's {expected:,}: they cannot be compared")

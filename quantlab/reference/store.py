@@ -1,0 +1,131 @@
+"""The stored reference: what it is, its logits window by window, and what it may not be compared with."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from quantlab.analysis.divergence import is_finite
+from quantlab.workspace.cell import Cell
+from quantlab.hardware.device import Device, find
+from quantlab.errors import QuantlabError
+from quantlab.reference.head import HeadSpec, load_head
+from quantlab.frozen import Frozen
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+INFO, HIDDEN, HEAD = "reference.json", "hidden.npy", "head.safetensors"
+
+
+class ReferenceInfo(Frozen):
+    """What the reference is."""
+
+    schema_version: int = 3
+    dtype: str
+    """That the model ran in."""
+    requested_dtype: str
+    """That the recipe asked for."""
+    device: str
+    head: HeadSpec
+    windows: int
+    length: int
+    hidden_size: int
+    evaluation_sha256: str
+    source_sha256: str
+    """Of source.json, which names every weight file with its hash."""
+    hidden_sha256: str
+    vocabulary: int
+    revision: str | None
+    """Of the source."""
+    versions: dict[str, str]
+    head_max_difference: float
+    """Largest |logit through the stored head - logit of the model itself| over all windows; 0 on a CPU."""
+    head_divergence_nats: float
+    """Mean divergence between the two in the window where it is largest; 0 where all logits are the same."""
+    bytes_per_scored_token: float
+    """Of the stored hidden states; llama.cpp's logits take 2 × vocabulary."""
+
+
+class Reference:
+    """The stored reference of a model, read window by window.
+
+    Its head runs on `device` where the reference was computed on such a one, else on the CPU. Raises QuantlabError
+    where there is none.
+    """
+
+    def __init__(self, folder: Path, device: Device | None = None) -> None:
+        path = folder / INFO
+        if not path.exists():
+            raise QuantlabError(f"there is no {path}: run `quantlab reference` first")
+        content = path.read_bytes()
+        try:
+            self.info = ReferenceInfo.model_validate_json(content)
+        except ValidationError:
+            raise QuantlabError(f"{path} is of another version of quantlab: run `quantlab reference` again") from None
+        self.sha256 = hashlib.sha256(content).hexdigest()
+        self._hidden = folder / HIDDEN
+        used = device if device is not None and device.name == self.info.device else find("cpu")
+        self._head = load_head(folder / HEAD, self.info.head, used.places.first)
+        self.notes: tuple[str, ...] = ()
+        if used.name != self.info.device:
+            self.notes = (
+                f"The reference was computed on {self.info.device} and its head applied on {used.name}: its logits differ by rounding.",
+            )
+
+    def logits(self, window: int) -> NDArray[np.float32]:
+        """Exact logits (length, vocabulary) of one window."""
+        import numpy as np
+
+        # mapped anew each time: pages that stay mapped count as the process's memory
+        stored = np.array(np.load(self._hidden, mmap_mode="r", allow_pickle=False)[window])
+        return self._head.logits(unpacked(stored, self.info.dtype))
+
+    def require_current(self, cell: Cell) -> None:
+        """Raise QuantlabError where the cell's text, weights, revision or precision are not the reference's."""
+        info, prepared, asked = self.info, cell.prepared, cell.recipe.reference.dtype
+        reasons = {
+            "was computed on another text": info.evaluation_sha256 != prepared.text().evaluation_sha256,
+            "was computed on other windows of the text": (info.windows, info.length) != prepared.token_ids("evaluation").shape,
+            "is of another revision of the model": info.revision != prepared.source().revision,
+            "is of other weights than those prepared now": info.source_sha256 != prepared.source_sha256,
+            f"was computed in {info.dtype}, the recipe asks for {asked}": asked not in (info.requested_dtype, info.dtype),
+        }
+        for reason, found in reasons.items():
+            if found:
+                raise QuantlabError(f"the reference of {cell.model} {reason}: run `quantlab reference` again")
+
+
+def require_sound(logits: NDArray[np.float32], window: int) -> None:
+    """Raise QuantlabError where a logit of the unquantized model is NaN or infinite, with the window."""
+    if not is_finite(logits):
+        raise QuantlabError(
+            f"the unquantized model's logits of window {window + 1} of the evaluation text are not finite: "
+            "set another reference.dtype in the recipe, or mend the model, and run `quantlab reference` again"
+        )
+
+
+def packed(hidden: Any) -> NDArray[Any]:
+    """A tensor in the precision that it has; numpy has no bfloat16, so that its bits are kept as int16."""
+    import torch
+
+    kept: NDArray[Any] = (hidden.view(torch.int16) if hidden.dtype is torch.bfloat16 else hidden).cpu().numpy()
+    return kept
+
+
+def unpacked(stored: NDArray[Any], dtype: str) -> NDArray[np.float32]:
+    """What `packed` kept, as float32, exactly."""
+    import torch
+
+    tensor = torch.from_numpy(stored)
+    whole: NDArray[np.float32] = (tensor.view(torch.bfloat16) if dtype == "bfloat16" else tensor).float().numpy()
+    return whole
+
+
+def folder_of(root: Path, model: str) -> Path:
+    """Where a model's reference lies."""
+    return root / "references" / model

@@ -1,0 +1,147 @@
+"""What `quantlab run` was asked for, checked before anything is downloaded or loaded, as a recipe and its cells."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from quantlab import engines, methods
+from quantlab.methods import _foreign as foreign
+from quantlab.evaluation import tasksets
+from quantlab.catalogue import ResolvedModel, resolve
+from quantlab.hardware.device import Device
+from quantlab.errors import CellFailure, QuantlabError
+from quantlab.names import Variant, parse_variant
+from quantlab.run.forecast import Forecast, forecast
+from quantlab.progress import Progress
+from quantlab.recipe import Recipe, parse_recipe, read_yaml
+from quantlab.environments.versions import installed
+
+
+class Request(NamedTuple):
+    """A run that can begin."""
+
+    recipe: Recipe
+    variants: tuple[str, ...]
+    warnings: tuple[str, ...]
+    expected: Forecast | None = None
+    """What it takes; None where nothing is known of the model's shape, or no device was named."""
+
+
+def shipped_recipes() -> Path:
+    """The folder of the recipes that come with quantlab."""
+    package = Path(__file__).resolve().parents[1]
+    inside = package / "recipes"
+    return inside if inside.is_dir() else package.parent / "recipes"
+
+
+def variants_of(method_names: Sequence[str], bits: Sequence[int]) -> list[Variant]:
+    """The cross product; a method without --bits at every width that it offers."""
+    found = []
+    for name in method_names:
+        found += [Variant(name, width) for width in (bits or methods.load(name).BITS)]
+    return found
+
+
+def check_possible(wanted: Sequence[Variant]) -> None:
+    """Raise QuantlabError for unknown methods, and CellFailure where nothing that was asked for can be done.
+
+    A grid goes on with what can be done; the rest is recorded.
+    """
+    failures = [failure for variant in wanted if (failure := _failure(variant))]
+    if failures and len(failures) == len(wanted):
+        raise failures[0]
+
+
+def _failure(variant: Variant) -> CellFailure | None:
+    from quantlab.environments.install import bring_extra
+
+    method = methods.load(variant.method)
+    if not variant.external and variant.bits not in method.BITS:
+        return CellFailure("not_offered", f"{variant.method} does not offer {variant.bits} bits: use {' or '.join(map(str, method.BITS))}")
+    missing = sorted(set(method.REQUIRES) - set(installed(method.REQUIRES)))
+    if missing and method.EXTRA:
+        return CellFailure(
+            "not_installed", f"{variant.method} needs {', '.join(missing)}, which is not installed: {bring_extra(method.EXTRA)}"
+        )
+    return None
+
+
+def build(
+    model: str,
+    wanted: Sequence[str],
+    recipe_file: Path | None,
+    overrides: dict[str, Any],
+    trust_remote_code: bool = False,
+    checkpoints: Sequence[Path] = (),
+    device: Device | None = None,
+    engine: str | None = None,
+) -> Request:
+    """The recipe of a run. `overrides` are keys of the tasks section, `engine` runs what it can read.
+
+    Raises QuantlabError, and CellFailure where nothing that was asked for can be done or fits into the device.
+    """
+    resolved = resolve(model, trust_remote_code=trust_remote_code)
+    base = _base(recipe_file, resolved)
+    if "source" not in base or recipe_file is None:
+        base["source"] = resolved.spec.model_dump(exclude_defaults=True)
+    if trust_remote_code:
+        base["source"]["trust_remote_code"] = True
+    base["model"] = resolved.slug
+    if resolved.entry and resolved.entry.caveat:
+        base.setdefault("caveat", resolved.entry.caveat)
+    settings = {slug: value or {} for slug, value in (base.get("variants") or {}).items()}
+    theirs = {foreign.identify(path.resolve()).slug: {"checkpoint": str(path.resolve())} for path in checkpoints}
+    settings |= theirs
+    chosen = [*(wanted or ([] if theirs else settings)), *theirs]
+    if not chosen:
+        raise QuantlabError("nothing to do: name --method and --bits, or a recipe with variants")
+    check_possible([parse_variant(slug) for slug in chosen])
+    chosen = _with_sixteen_bit(chosen)
+    base["variants"] = {slug: settings.get(slug, {}) for slug in chosen}
+    base["tasks"] = (base.get("tasks") or {}) | overrides
+    base |= {"engine": engine} if engine else {}
+    recipe = parse_recipe(base, str(recipe_file or "the default recipe"))
+    tasksets.check_tasks(recipe.tasks.set, recipe.tasks.names)
+    if recipe.engine:
+        engines.load(recipe.engine)
+    expected = forecast(model, recipe, chosen, device, Path.cwd()) if device else None
+    _check_source(recipe, resolved)
+    return Request(recipe, tuple(chosen), tuple(resolved.warnings), expected)
+
+
+def _base(recipe_file: Path | None, resolved: ResolvedModel) -> dict[str, Any]:
+    """The recipe file that was named, else recipes/MODEL.yaml here, else the shipped one, else the default."""
+    places = [Path("recipes") / f"{resolved.slug}.yaml", shipped_recipes() / f"{resolved.slug}.yaml", shipped_recipes() / "default.yaml"]
+    path = recipe_file or next(p for p in places if p.exists())
+    data = read_yaml(path)
+    if not isinstance(data, dict):
+        raise QuantlabError(f"{path} is no recipe: it must be a YAML mapping")
+    return data
+
+
+def _with_sixteen_bit(chosen: list[str]) -> list[str]:
+    """With what the others are compared with: baseline-16, and gguf-16 where there is a GGUF variant."""
+    needed = ["baseline-16"] + (["gguf-16"] if any(parse_variant(slug).method == "gguf" for slug in chosen) else [])
+    return [*needed, *(slug for slug in dict.fromkeys(chosen) if slug not in needed)]
+
+
+def _check_source(recipe: Recipe, resolved: ResolvedModel) -> None:
+    """Refuse what cannot be quantized before it is downloaded or loaded."""
+    from quantlab import models as source
+
+    spec, here = recipe.source, Path.cwd()
+    parameters = resolved.entry.parameters if resolved.entry else None
+    if spec.path:
+        path = Path(spec.path).expanduser()
+        if path.is_dir():
+            source.check_folder(path, spec.trust_remote_code)
+            parameters = source.parameters(path)
+        else:
+            source.check_gguf(path)
+    elif spec.hub:
+        parameters = source.check_hub(spec, Progress()) or parameters
+    if parameters:
+        bits = sum(parse_variant(slug).bits for slug in recipe.variants if not slug.startswith("baseline"))
+        source.require_disk(here, source.disk_needed_bytes(parameters, bits))

@@ -1,0 +1,132 @@
+"""A cell's stage in a process of its own: a crash or an out-of-memory error ends one cell and not the run.
+
+The parent imports no torch. It sets the environment that the libraries read when they start, waits, and records the
+death of a child that could not record it itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, Literal
+
+from quantlab import methods
+from quantlab.workspace.cell import Cell
+from quantlab.hardware.device import cores, parse_places
+from quantlab.errors import CellFailure, FailureKind, QuantlabError
+from quantlab.measuring.sampler import read_samples, sample_file
+from quantlab.records import RECORDS, Failure, Record, StageName
+from quantlab.workspace.results import read_record, record_path, write_record
+
+_LAST_WORDS_BYTES = 2**16
+
+CellStage = Literal["quantize", "measure", "diverge", "evaluate", "sensitivity"]
+RECORD_OF: dict[CellStage, StageName] = {
+    "quantize": "quantize",
+    "measure": "measure",
+    "diverge": "divergence",
+    "evaluate": "tasks",
+    "sensitivity": "sensitivity",
+}
+
+
+def run_isolated(cell: Cell, stage: CellStage, device: str, quiet: bool, **options: Any) -> Record:
+    """Run the stage in a child, with options of its own, and return the record that it left.
+
+    What the cell could not do is in the record's `failure`. Raises QuantlabError for a mistake of the user's.
+    """
+    log, log_began = log_path(cell, stage), size_of(log_path(cell, stage))
+    record_path(cell.root, cell.model, cell.variant.slug, RECORD_OF[stage]).unlink(missing_ok=True)
+    sample_file(cell.root, cell.model, cell.variant.slug).unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        said = Path(folder) / "error.json"
+        job: dict[str, Any] = {"root": str(cell.root), "model": cell.model, "variant": cell.variant.slug, "stage": stage, "device": device}
+        job |= {"quiet": quiet, "log": str(log), "error": str(said), "options": options}
+        code = subprocess.run(
+            [sys.executable, "-m", "quantlab.stages", json.dumps(job)], env=environment_of(cell, stage, device), check=False
+        ).returncode
+        error = json.loads(said.read_text()) if said.exists() else None
+    if error and error["kind"] == "usage":
+        raise QuantlabError(error["message"])
+    record = read_record(record_path(cell.root, cell.model, cell.variant.slug, RECORD_OF[stage]), RECORDS[RECORD_OF[stage]])
+    if code == 0 and record is not None:
+        return record
+    return record_failure(cell, stage, _death(code, error, log.relative_to(cell.root), said_out_of_memory(log, log_began)))
+
+
+def record_failure(cell: Cell, stage: CellStage, failure: Failure) -> Record:
+    """Write the record of a stage that has no numbers, and whatever else later stages read."""
+    from quantlab.evaluation import samples as _samples
+    from quantlab.stages import quantize
+
+    if stage == "quantize":
+        quantize.record_failure(cell, failure)
+    if stage == "evaluate":
+        _samples.write_samples(cell.data_folder / "samples.parquet", [])
+    record = RECORDS[RECORD_OF[stage]](model=cell.model, variant=cell.variant.slug, failure=failure)
+    seen = read_samples(sample_file(cell.root, cell.model, cell.variant.slug)) if stage == "measure" else None
+    if seen and failure.kind in ("out_of_memory", "crashed"):
+        last = {"failure": failure.model_copy(update={"reason": f"{failure.reason}; {seen.last_words}"})}
+        record = record.model_copy(update=last | {"sampled": seen, "died_in": seen.last.step})
+    write_record(cell.root, record)
+    return record
+
+
+def log_path(cell: Cell, stage: str) -> Path:
+    """Where the libraries' own output of a stage goes."""
+    return cell.root / "logs" / cell.model / cell.variant.slug / f"{stage}.log"
+
+
+def size_of(file: Path) -> int:
+    """Bytes of a file, 0 where there is none."""
+    return file.stat().st_size if file.exists() else 0
+
+
+def said_out_of_memory(log: Path, began: int) -> bool:
+    """Whether a library's last words, since the log had `began` bytes, were of memory: llama.cpp aborts where CUDA has none left."""
+    if size_of(log) <= began:
+        return False
+    with log.open("rb") as file:
+        file.seek(max(began, size_of(log) - _LAST_WORDS_BYTES))
+        return b"out of memory" in file.read().lower()
+
+
+def _death(code: int, error: dict[str, Any] | None, log: Path, short_of_memory: bool = False) -> Failure:
+    if code == -signal.SIGKILL:
+        return Failure(
+            kind="out_of_memory", reason="the process was killed by the operating system (signal 9), most likely for want of memory"
+        )
+    if code < 0:
+        kind: FailureKind = "out_of_memory" if short_of_memory else "crashed"
+        return Failure(kind=kind, reason=f"the process died of {signal.Signals(-code).name}; its output is in {log}")
+    what = error["message"] if error else f"the process ended with code {code}"
+    return Failure(kind="crashed", reason=f"{what} (traceback in {log})")
+
+
+def environment_of(cell: Cell, stage: CellStage, device: str) -> dict[str, str]:
+    """The child's environment: what the user set comes first, but for the order of the GPUs, by which they are named."""
+    chosen: dict[str, str] = {"TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
+    if not parse_places(device).gpus:
+        chosen["TORCHDYNAMO_DISABLE"] = "1"  # loading a GPTQ checkpoint otherwise compiles for minutes
+        if cores() <= 2:
+            chosen["GPTQMODEL_CPU_WORKERS"] = "2"  # with the default its loader asks for more workers than its pool has
+    if not cell.recipe.source.hub and cell.recipe.tasks.set != "hub":
+        chosen["HF_HUB_OFFLINE"] = "1"
+    if stage == "quantize" and cell.variant.method in methods.names():
+        chosen |= methods.load(cell.variant.method).ENV
+    return chosen | dict(os.environ) | {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+
+
+def as_failure(error: BaseException) -> CellFailure | None:
+    """What an exception of a library means for the cell; None where nobody expected it."""
+    if isinstance(error, CellFailure):
+        return error
+    text = " ".join(str(error).split())[:300]
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text:
+        return CellFailure("out_of_memory", text or "out of memory")
+    return None

@@ -1,0 +1,58 @@
+"""A cell in a workspace: where its files lie, and what every stage of a cell does before it starts."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+from quantlab.workspace.checkpoint import Checkpoint, read_checkpoint
+from quantlab.hardware.device import Device, find
+from quantlab.errors import CellFailure
+from quantlab.names import Variant, check_model_name, parse_variant
+from quantlab.workspace.prepared import Prepared
+from quantlab.recipe import Recipe, read_recipe
+
+
+class Cell:
+    """One model and one variant in a workspace."""
+
+    def __init__(self, root: Path, model: str, variant: str) -> None:
+        self.root, self.model = root, check_model_name(model)
+        self.variant: Variant = parse_variant(variant)
+        self.prepared = Prepared(root, model)
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The model's recipe. Raises QuantlabError."""
+        return read_recipe(self.root / "recipes" / f"{self.model}.yaml")
+
+    @property
+    def checkpoint_folder(self) -> Path:
+        return self.root / "checkpoints" / self.model / self.variant.slug
+
+    def checkpoint(self) -> Checkpoint:
+        """The cell's checkpoint. Raises CellFailure where the quantization failed, QuantlabError where it never ran."""
+        found = read_checkpoint(self.checkpoint_folder)
+        found.require_weights()
+        return found
+
+    @property
+    def data_folder(self) -> Path:
+        """Where the cell's records lie."""
+        return self.root / "reports" / self.model / "data" / self.variant.slug
+
+
+def target_device(root: Path, asked: str | None) -> Device:
+    """The device asked for, else the one that `probe` chose for the workspace, else the best there is."""
+    chosen = root / "env" / "device.json"
+    if asked is None and chosen.exists():
+        asked = Device.model_validate_json(chosen.read_text(encoding="utf-8")).device
+    return find(asked or "auto")
+
+
+def require_memory(device: Device, needed_bytes: int, what: str) -> None:
+    """Raise CellFailure where the device's memory is smaller than what is certainly needed."""
+    if needed_bytes > device.memory_bytes and not device.places.disk:
+        raise CellFailure(
+            "does_not_fit", f"{what} needs at least {needed_bytes / 2**30:.1f} GiB, {device.name} has {device.memory_bytes / 2**30:.1f} GiB"
+        )

@@ -1,0 +1,97 @@
+"""On a small trained model: more bits, not more divergence; fewer bits, fewer bytes; the same seed, the same bytes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from trained import RECIPE, trained_llama
+
+from quantlab.workspace.cell import Cell
+from quantlab.hardware.device import find
+from quantlab.files import write_text
+from quantlab.progress import Progress
+from quantlab.stages import convert, diverge, prepare, quantize, reference
+
+pytestmark = pytest.mark.slow
+GROUP = {"group_size": 64}
+VARIANTS: dict[str, dict[str, Any]] = {
+    **{f"gguf-{bits}": {} for bits in (16, 8, 4, 3, 2)},
+    **{f"gptq-{bits}": GROUP for bits in (8, 4, 3, 2)},
+    **{f"awq-{bits}": GROUP for bits in (4, 3)},
+    **{f"autoround-{bits}": {"group_size": 32, "iterations": 20, "samples": 8} for bits in (4, 2)},
+    "bitsandbytes-8": {},
+    "bitsandbytes-4": {},
+    "fp8-8": {},
+    "gptq-4-again": GROUP,
+    "awq-4-again": GROUP,
+    "fp8-8-again": {},
+}
+
+
+class Results:
+    """Checkpoints and divergences of every variant, made by the stages in this process."""
+
+    def __init__(self, root: Path) -> None:
+        recipe = RECIPE | {
+            "model": "small",
+            "source": {"path": str(trained_llama())},
+            "variants": VARIANTS,
+            "calibration": {"text": "embedded", "windows": 16, "length": 128},
+            "evaluation": {"text": "embedded", "windows": 8, "length": 128},
+        }
+        write_text(root / "recipes" / "small.yaml", yaml.safe_dump(recipe))
+        self.root, device, quiet = root, find("cpu"), Progress(quiet=True)
+        prepare.run(root, "small", quiet)
+        convert.run(root, "small", root / "convert.log", quiet)
+        reference.run(root, "small", device, quiet)
+        self.quantized = {v: quantize.run(Cell(root, "small", v), device, quiet) for v in VARIANTS}
+        self.diverged = {v: diverge.run(Cell(root, "small", v), device, quiet) for v in VARIANTS}
+
+    def kl(self, variant: str) -> float:
+        found = self.diverged[variant].kl_divergence_nats
+        assert found is not None
+        return found.value
+
+    def hashes(self, variant: str) -> dict[str, str]:
+        files = Cell(self.root, "small", variant).checkpoint().manifest.files
+        return {name: entry.sha256 for name, entry in files.items()}
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    return Results(tmp_path_factory.mktemp("relations"))
+
+
+@pytest.mark.parametrize("method", ["gguf", "gptq", "awq", "autoround", "bitsandbytes"])
+def test_more_bits_are_not_worse_and_fewer_bits_are_fewer_bytes(results: Results, method: str) -> None:
+    variants = [v for v in VARIANTS if v.rsplit("-", 1)[0] == method and v != "gguf-16"]
+    divergence = [results.kl(v) for v in variants]
+    sizes = [results.quantized[v].disk_bytes for v in variants]
+    assert len(variants) >= 2
+    assert divergence == sorted(divergence), dict(zip(variants, divergence, strict=True))
+    assert sizes == sorted(sizes, reverse=True), dict(zip(variants, sizes, strict=True))
+
+
+def test_f16_gguf_is_the_safetensors_model(results: Results) -> None:
+    assert results.kl("gguf-16") < 1e-4
+
+
+def test_eight_bits_are_close(results: Results) -> None:
+    assert all(results.kl(v) < 0.05 for v in ("gguf-8", "gptq-8", "bitsandbytes-8", "fp8-8"))
+
+
+@pytest.mark.parametrize("variant", ["gptq-4", "awq-4", "fp8-8"])
+def test_the_same_seed_gives_the_same_bytes(results: Results, variant: str) -> None:
+    assert results.hashes(variant) == results.hashes(f"{variant}-again") != {}
+
+
+@pytest.mark.parametrize("variant", [v for v in VARIANTS if not v.startswith("gguf")])
+def test_every_checkpoint_reloads_as_it_was_in_memory(results: Results, variant: str) -> None:
+    record = results.quantized[variant]
+    assert record.failure is None and record.quantized_layers == record.expected_layers
+    assert record.quantized_layers == (0 if variant == "baseline-16" else 28)
+    assert record.loss_in_memory_nats is not None and record.loss_reloaded_nats is not None and record.loss_tolerance_nats is not None
+    assert abs(record.loss_reloaded_nats - record.loss_in_memory_nats) <= record.loss_tolerance_nats
