@@ -9,9 +9,9 @@ import os
 import subprocess
 from pathlib import Path
 
-from quantlab.hardware.device import cores
+from quantlab.processors import cores
 from quantlab.methods._gguf.converter import llama_cpp_source
-from quantlab.models.pypi import cache_folder
+from quantlab.files import cache_folder
 
 ENVIRONMENT = os.environ | {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "active")}
 OPTIONS = (

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 from llama_tools import build
 
-from quantlab.hardware.device import cores
+from quantlab.processors import cores
 from quantlab.engines.llama_cpp import LlamaCppEngine
 from quantlab.models.text import embedded_passages
 

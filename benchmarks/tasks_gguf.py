@@ -22,7 +22,7 @@ from typing import Any
 
 from _answers import Answers, ask
 
-from quantlab.hardware.device import cores
+from quantlab.processors import cores
 from quantlab.engines.llama_cpp import LlamaCppEngine
 from quantlab.progress import noise_to
 

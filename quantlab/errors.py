@@ -40,3 +40,13 @@ def unknown(what: str, name: str, known: Iterable[str], hint: str = "") -> Quant
     near = difflib.get_close_matches(name, names, n=len(names), cutoff=0.0)
     listed = ", ".join(near[:12] + (["..."] if len(near) > 12 else [])) or "none"
     return QuantlabError(f"unknown {what} {name!r}: known are {listed}" + (f"; {hint}" if hint else ""))
+
+
+def as_failure(error: BaseException) -> CellFailure | None:
+    """What an exception of a library means for the cell; None where nobody expected it."""
+    if isinstance(error, CellFailure):
+        return error
+    text = " ".join(str(error).split())[:300]
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text:
+        return CellFailure("out_of_memory", text or "out of memory")
+    return None

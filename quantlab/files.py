@@ -65,3 +65,10 @@ def folder_bytes(path: Path) -> int:
     """Bytes of all files below a folder, each inode once."""
     seen = {(s.st_dev, s.st_ino): s.st_size for s in (f.stat() for f in path.rglob("*") if f.is_file())}
     return sum(seen.values())
+
+
+def cache_folder() -> Path:
+    """quantlab's cache: `$QUANTLAB_CACHE`, else the user's cache folder."""
+    import platformdirs
+
+    return Path(os.environ.get("QUANTLAB_CACHE") or platformdirs.user_cache_dir("quantlab", appauthor=False))

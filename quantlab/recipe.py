@@ -189,3 +189,10 @@ def read_yaml(path: Path) -> Any:
         raise QuantlabError(f"there is no file {path}: name a recipe that exists") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise QuantlabError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+
+
+def shipped_recipes() -> Path:
+    """The folder of the recipes that come with quantlab."""
+    package = Path(__file__).resolve().parent
+    inside = package / "recipes"
+    return inside if inside.is_dir() else package.parent / "recipes"

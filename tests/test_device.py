@@ -7,7 +7,7 @@ import os
 import pytest
 
 from quantlab.hardware import device
-from quantlab.workspace.cell import require_memory
+from quantlab.hardware.target import require_memory
 from quantlab.hardware.device import Gpu, find, process_memory
 from quantlab.errors import CellFailure, QuantlabError
 from quantlab.hardware.condition import conditions

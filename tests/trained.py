@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from quantlab.files import new_folder
-from quantlab.models.pypi import cache_folder
+from quantlab.files import cache_folder
 from quantlab.models.text import embedded_passages
 
 CONFIG: dict[str, Any] = {

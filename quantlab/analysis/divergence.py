@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantlab.analysis import clustered
-from quantlab.hardware.device import cores
+from quantlab.processors import cores
 from quantlab.records import Estimate, SureTokens
 
 METRICS_VERSION = 2

@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from quantlab.errors import QuantlabError
 from quantlab.files import write_text
-from quantlab.models.pypi import cache_folder
+from quantlab.files import cache_folder
 from quantlab.frozen import Frozen
 
 COUNT_VERSION = 2

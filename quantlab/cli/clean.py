@@ -31,7 +31,7 @@ def command(ctx: Context, checkpoints: bool, cache: bool, everything: bool, yes:
     "freed_bytes"}; to remove something under --json add --yes.
     """
     from quantlab.cli._usage import remove, total_bytes, usage
-    from quantlab.models.pypi import cache_folder
+    from quantlab.files import cache_folder
 
     root, downloads = Path.cwd(), cache_folder()
     found = usage(root, downloads)

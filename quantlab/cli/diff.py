@@ -37,7 +37,8 @@ def command(ctx: Context, model: str, first: str, second: str, prompts: Path | N
     {"first", "second", "same", "unknown"}, "answers": [{"prompt", "first", "second", "tokens": [a, b], "ended": [a, b],
     "first_divergent_token"}], "report"}.
     """
-    from quantlab.workspace.cell import Cell, target_device
+    from quantlab.workspace.cell import Cell
+    from quantlab.hardware.target import target_device
     from quantlab.files import write_text
     from quantlab.evaluation.generation import generate, read_prompts
     from quantlab.stages.isolation import environment_of, log_path

@@ -62,7 +62,7 @@ def _machine() -> dict[str, Any]:
 
 def _libraries(quick: bool) -> list[Health]:
     from quantlab.environments.health import check
-    from quantlab.hardware.device import cores
+    from quantlab.processors import cores
     from quantlab.environments.install import asked
 
     # what needs an environment of its own is not missing from this one
@@ -97,7 +97,7 @@ def _ready(libraries: list[Health]) -> dict[str, list[dict[str, Any]]]:
 def _disk() -> list[dict[str, Any]]:
     import os
 
-    from quantlab.models.pypi import cache_folder
+    from quantlab.files import cache_folder
 
     hub = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
     places = {"this folder": Path.cwd(), "quantlab's cache": cache_folder(), "the hub's cache": hub}

@@ -21,7 +21,7 @@ from quantlab.cli._stage import device_option, model_option, offline
 def command(ctx: Context, model: str, device: str | None) -> Any:
     root = Path.cwd()
     offline(root, model)
-    from quantlab.workspace.cell import target_device
+    from quantlab.hardware.target import target_device
     from quantlab.progress import noise_to
     from quantlab.stages import reference
 

@@ -79,7 +79,8 @@ def _default_path(api: Api) -> Path:
 
 
 def _blank(wanted: Wanted) -> EndpointRecord:
-    from quantlab.hardware.device import cores, cpu_name
+    from quantlab.hardware.device import cpu_name
+    from quantlab.processors import cores
 
     api = wanted.api or wanted.address.api or "openai"
     return EndpointRecord(

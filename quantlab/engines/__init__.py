@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from quantlab.hardware.device import Device
     from quantlab.workspace.checkpoint import Checkpoint
 
 
@@ -121,3 +122,8 @@ def engine_for(checkpoint_format: str, wanted: str | None = None) -> str:
 def engine_or_usual(checkpoint_format: str, wanted: str | None) -> str:
     """The engine that a recipe names where it reads the format, else the format's usual one. Raises QuantlabError."""
     return engine_for(checkpoint_format, wanted if wanted and checkpoint_format in load(wanted).FORMATS else None)
+
+
+def runs_dense(checkpoint: Checkpoint, device: Device) -> bool:
+    """Whether quality is measured on layers dequantized once: on a CPU, where that was found to give the same."""
+    return device.device == "cpu" and checkpoint.manifest.dense_verified

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from quantlab.architecture.reads import WeightReads
 from quantlab.architecture.cache_types import is_quantized
-from quantlab.hardware.device import cores, find, parse_places
+from quantlab.hardware.device import find, parse_places
+from quantlab.processors import cores
 from quantlab.engines import EngineMemory
 from quantlab.formats.gguf import StoredTensor, stored_tensors, tensor_types
 from quantlab.engines._llama.library import Batch, Context, Model, laid_out

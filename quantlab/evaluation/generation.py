@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from quantlab import engines
-from quantlab.workspace.cell import Cell, require_memory
+from quantlab.workspace.cell import Cell
+from quantlab.hardware.target import require_memory
 from quantlab.hardware.device import Device
 from quantlab.errors import QuantlabError
 from quantlab.progress import Progress
-from quantlab.stages.diverge import runs_dense
 
 BATCH = 4
 
@@ -50,7 +50,7 @@ def generate(cell: Cell, device: Device, prompts: list[str], tokens: int, progre
     require_memory(device, checkpoint.disk_bytes, "the checkpoint")
     module = engines.load(engines.engine_or_usual(checkpoint.manifest.format, cell.recipe.engine))
     with progress.step(f"{cell.variant.slug}: answering {len(prompts)} prompts", len(prompts)) as step:
-        engine = module.open_checkpoint(checkpoint, device.device, runs_dense(checkpoint, device))
+        engine = module.open_checkpoint(checkpoint, device.device, engines.runs_dense(checkpoint, device))
         lm = engine.language_model(BATCH)
         chat = getattr(lm.tokenizer, "chat_template", None)
         asked = [lm.apply_chat_template([{"role": "user", "content": p}]) if chat else p for p in prompts]

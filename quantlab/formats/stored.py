@@ -87,7 +87,7 @@ def _plain(parts: list[Tensor]) -> bool:
 
 def of_gguf(path: Path) -> Stored:
     """The same for a GGUF file: a matrix is quantized where its type is not F32, F16 or BF16."""
-    from quantlab.methods._gguf.quantizer import stored_tensors
+    from quantlab.formats.gguf import stored_tensors
 
     tensors = stored_tensors(path)
     quantized = [t for t in tensors if t.type not in _PLAIN]

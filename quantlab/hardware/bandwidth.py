@@ -16,7 +16,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from quantlab.hardware.device import Device, cores, parse_places
+from quantlab.hardware.device import Device, parse_places
+from quantlab.processors import cores
 from quantlab.errors import CellFailure
 from quantlab.files import write_json
 from quantlab.records.measured import Bandwidth

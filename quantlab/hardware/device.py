@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from quantlab.hardware import rocm
+from quantlab.processors import cores
 from quantlab.errors import QuantlabError
 from quantlab.frozen import Frozen
 
@@ -192,11 +193,6 @@ def quick_bfloat16() -> bool:
     """Whether the processor multiplies bfloat16 natively; where it does not, bfloat16 is several times slower than float32."""
     info = Path("/proc/cpuinfo")
     return not info.exists() or bool(re.search(r"\b(avx512_bf16|amx_bf16|bf16)\b", info.read_text()))
-
-
-def cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def find(device: str = "auto") -> Device:

@@ -20,8 +20,7 @@ from typing import Any
 from quantlab import engines
 from quantlab.workspace.cell import Cell
 from quantlab.hardware.device import parse_places, process_memory
-from quantlab.errors import QuantlabError
-from quantlab.stages.isolation import as_failure
+from quantlab.errors import QuantlabError, as_failure
 from quantlab.progress import noise_to
 
 

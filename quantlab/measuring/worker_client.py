@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from quantlab.workspace.cell import Cell
 from quantlab.hardware.device import parse_places, visible_to
 from quantlab.errors import CellFailure, FailureKind, QuantlabError
-from quantlab.stages.isolation import log_path, said_out_of_memory, size_of
+from quantlab.workspace.logs import log_path, said_out_of_memory, size_of
 from quantlab.measuring.sampler import Sampler
 
 

@@ -58,7 +58,7 @@ def effective(settings: Settings, bits: int) -> dict[str, Any]:
 
 def quantize(job: Job) -> InMemory:
     """Write `model.gguf`. `job.source` holds f16.gguf and imatrix.gguf. Raises CellFailure where llama.cpp refuses."""
-    from quantlab.hardware.device import cores
+    from quantlab.processors import cores
     from quantlab.methods._gguf import importance, quantizer
 
     settings: Any = job.settings

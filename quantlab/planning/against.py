@@ -132,7 +132,7 @@ def _model(folder: Path) -> _Model:
 
 
 def _recipe(root: Path, name: str) -> Recipe | None:
-    from quantlab.run.request import shipped_recipes
+    from quantlab.recipe import shipped_recipes
 
     paths = (root / "recipes" / f"{name}.yaml", shipped_recipes() / f"{name}.yaml")
     return next((read_recipe(path) for path in paths if path.is_file()), None)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from quantlab.catalogue.gpu import GpuSet, GpuSpec
-from quantlab.architecture.activations import activation_bytes, llama_activation_bytes
+from quantlab.planning.activations import activation_bytes, llama_activation_bytes
 from quantlab.architecture.shape import Architecture
 from quantlab.planning.calibration import calibration
 from quantlab.architecture.counts import ParameterCount

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from quantlab.catalogue import Entry, entries, resolve
+from quantlab.catalogue import Entry, entries
+from quantlab.models.resolved import resolve
 from quantlab.catalogue.config import known_config
 from quantlab.errors import QuantlabError
 from quantlab.names import model_slug

@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 from quantlab import engines, methods
 from quantlab.methods import _foreign as foreign
 from quantlab.evaluation import tasksets
-from quantlab.catalogue import ResolvedModel, resolve
+from quantlab.models.resolved import ResolvedModel, resolve
 from quantlab.hardware.device import Device
 from quantlab.errors import CellFailure, QuantlabError
 from quantlab.names import Variant, parse_variant
 from quantlab.run.forecast import Forecast, forecast
 from quantlab.progress import Progress
-from quantlab.recipe import Recipe, parse_recipe, read_yaml
+from quantlab.recipe import Recipe, parse_recipe, read_yaml, shipped_recipes
 from quantlab.environments.versions import installed
 
 
@@ -27,13 +27,6 @@ class Request(NamedTuple):
     warnings: tuple[str, ...]
     expected: Forecast | None = None
     """What it takes; None where nothing is known of the model's shape, or no device was named."""
-
-
-def shipped_recipes() -> Path:
-    """The folder of the recipes that come with quantlab."""
-    package = Path(__file__).resolve().parents[1]
-    inside = package / "recipes"
-    return inside if inside.is_dir() else package.parent / "recipes"
 
 
 def variants_of(method_names: Sequence[str], bits: Sequence[int]) -> list[Variant]:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from quantlab import engines
 from quantlab.analysis.divergence import METRICS_VERSION, WindowValues, is_finite, scored, summarize_columns, window_values
-from quantlab.workspace.cell import Cell, require_memory
+from quantlab.workspace.cell import Cell
+from quantlab.hardware.target import require_memory
 from quantlab.workspace.checkpoint import Checkpoint
 from quantlab.workspace.columns import Columns, Shape
 from quantlab.hardware.device import Device
@@ -26,11 +27,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def runs_dense(checkpoint: Checkpoint, device: Device) -> bool:
-    """Whether quality is measured on layers dequantized once: on a CPU, where that was found to give the same."""
-    return device.device == "cpu" and checkpoint.manifest.dense_verified
-
-
 def run(cell: Cell, device: Device, progress: Progress) -> DivergenceRecord:
     """Compare the cell's checkpoint with the reference. Raises CellFailure where it cannot run here."""
     checkpoint = cell.checkpoint()
@@ -39,7 +35,7 @@ def run(cell: Cell, device: Device, progress: Progress) -> DivergenceRecord:
     require_same_vocabulary(checkpoint, cell.prepared.source().vocabulary, reference.info.vocabulary)
     token_ids = cell.prepared.token_ids("evaluation")
     require_memory(device, checkpoint.disk_bytes, "the checkpoint")
-    dense = runs_dense(checkpoint, device)
+    dense = engines.runs_dense(checkpoint, device)
     name = engines.engine_or_usual(checkpoint.manifest.format, cell.recipe.engine)
     engine = engines.load(name).open_checkpoint(checkpoint, device.device, dense)
     settings = key_of(

@@ -10,7 +10,8 @@ from typing import Any
 from quantlab import engines
 from quantlab.analysis.stopping import Stop
 from quantlab.analysis.verdict import Z05
-from quantlab.workspace.cell import Cell, require_memory
+from quantlab.workspace.cell import Cell
+from quantlab.hardware.target import require_memory
 from quantlab.workspace.checkpoint import Checkpoint
 from quantlab.hardware.device import Device
 from quantlab.errors import CellFailure
@@ -21,7 +22,6 @@ from quantlab.evaluation.answers import Answers, answers_of, result_of
 from quantlab.evaluation.samples import rows_of, write_samples
 from quantlab.evaluation.tasks import load_asked, with_full_run_examples
 from quantlab.evaluation.looks import BASELINE, evaluate_in_looks, read_baseline
-from quantlab.stages.diverge import runs_dense
 from quantlab.stages.probe import STAGE_VERSIONS
 from quantlab.environments.versions import installed
 
@@ -39,7 +39,7 @@ def run(cell: Cell, device: Device, progress: Progress, until_decided: bool = Fa
     require_memory(device, checkpoint.disk_bytes, "the checkpoint")
     began = time.monotonic()
     name = engines.engine_or_usual(checkpoint.manifest.format, cell.recipe.engine)
-    dense = runs_dense(checkpoint, device)
+    dense = engines.runs_dense(checkpoint, device)
     engine = engines.load(name).open_checkpoint(checkpoint, device.device, dense)
     versions = installed(("lm-eval", *engines.load(name).REQUIRES))
     lm = engine.language_model(spec.batch_size)

@@ -17,13 +17,13 @@ from typing import Any, Literal
 
 from quantlab import methods
 from quantlab.workspace.cell import Cell
-from quantlab.hardware.device import cores, parse_places
-from quantlab.errors import CellFailure, FailureKind, QuantlabError
+from quantlab.hardware.device import parse_places
+from quantlab.processors import cores
+from quantlab.errors import FailureKind, QuantlabError
 from quantlab.measuring.sampler import read_samples, sample_file
 from quantlab.records import RECORDS, Failure, Record, StageName
+from quantlab.workspace.logs import log_path, said_out_of_memory, size_of
 from quantlab.workspace.results import read_record, record_path, write_record
-
-_LAST_WORDS_BYTES = 2**16
 
 CellStage = Literal["quantize", "measure", "diverge", "evaluate", "sensitivity"]
 RECORD_OF: dict[CellStage, StageName] = {
@@ -77,25 +77,6 @@ def record_failure(cell: Cell, stage: CellStage, failure: Failure) -> Record:
     return record
 
 
-def log_path(cell: Cell, stage: str) -> Path:
-    """Where the libraries' own output of a stage goes."""
-    return cell.root / "logs" / cell.model / cell.variant.slug / f"{stage}.log"
-
-
-def size_of(file: Path) -> int:
-    """Bytes of a file, 0 where there is none."""
-    return file.stat().st_size if file.exists() else 0
-
-
-def said_out_of_memory(log: Path, began: int) -> bool:
-    """Whether a library's last words, since the log had `began` bytes, were of memory: llama.cpp aborts where CUDA has none left."""
-    if size_of(log) <= began:
-        return False
-    with log.open("rb") as file:
-        file.seek(max(began, size_of(log) - _LAST_WORDS_BYTES))
-        return b"out of memory" in file.read().lower()
-
-
 def _death(code: int, error: dict[str, Any] | None, log: Path, short_of_memory: bool = False) -> Failure:
     if code == -signal.SIGKILL:
         return Failure(
@@ -120,13 +101,3 @@ def environment_of(cell: Cell, stage: CellStage, device: str) -> dict[str, str]:
     if stage == "quantize" and cell.variant.method in methods.names():
         chosen |= methods.load(cell.variant.method).ENV
     return chosen | dict(os.environ) | {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
-
-
-def as_failure(error: BaseException) -> CellFailure | None:
-    """What an exception of a library means for the cell; None where nobody expected it."""
-    if isinstance(error, CellFailure):
-        return error
-    text = " ".join(str(error).split())[:300]
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text:
-        return CellFailure("out_of_memory", text or "out of memory")
-    return None

@@ -12,7 +12,8 @@ from __future__ import annotations
 from typing import Any
 
 from quantlab import engines
-from quantlab.workspace.cell import Cell, require_memory
+from quantlab.workspace.cell import Cell
+from quantlab.hardware.target import require_memory
 from quantlab.workspace.checkpoint import Checkpoint
 from quantlab.hardware.device import Device
 from quantlab.errors import CellFailure

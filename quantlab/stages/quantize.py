@@ -9,7 +9,8 @@ from typing import Any
 
 from quantlab.methods import _foreign as foreign
 from quantlab import methods
-from quantlab.workspace.cell import Cell, require_memory
+from quantlab.workspace.cell import Cell
+from quantlab.hardware.target import require_memory
 from quantlab.workspace.checkpoint import MANIFEST, Manifest, list_files, read_checkpoint, write_manifest
 from quantlab.hardware.device import Device, process_memory
 from quantlab.errors import CellFailure, QuantlabError

@@ -14,7 +14,8 @@ import numpy as np
 
 from quantlab.analysis import clustered
 from quantlab.analysis.divergence import METRICS_VERSION, window_values
-from quantlab.workspace.cell import Cell, require_memory
+from quantlab.workspace.cell import Cell
+from quantlab.hardware.target import require_memory
 from quantlab.workspace.checkpoint import Checkpoint
 from quantlab.hardware.device import Device
 from quantlab.errors import CellFailure

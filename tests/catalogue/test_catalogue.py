@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from quantlab.catalogue import entries, resolve, user_file
+from quantlab.catalogue import entries, user_file
+from quantlab.models.resolved import resolve
 from quantlab.catalogue.entry import SHIPPED, read
 from quantlab.errors import QuantlabError
 

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import pytest
 
-from quantlab.planning.claims import Claim, agree, together
-from quantlab.planning.claims.money import example
+from claims import Claim, agree, together
+from claims.money import example
 
 DOCS = Path(__file__).parents[2] / "docs" / "claims.md"
 FACTS = Path(__file__).parents[3] / "shared" / "facts" / "claims.json"
@@ -19,7 +19,7 @@ FACTS = Path(__file__).parents[3] / "shared" / "facts" / "claims.json"
 
 CODE = """
 import json, sys
-from quantlab.planning.claims import __main__ as page
+from claims import __main__ as page
 claims = [claim for each in page.sections().values() for claim in each]
 print(json.dumps({"document": page.document(), "claims": claims, "torch": "torch" in sys.modules}))
 """
@@ -35,13 +35,13 @@ class Made(NamedTuple):
 
 @pytest.fixture(scope="module")
 def made() -> Made:
-    done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", CODE], cwd=DOCS.parent, capture_output=True, text=True, check=True)
     found = json.loads(done.stdout)
     return Made(found["document"], {claim[0]: Claim(*claim) for claim in found["claims"]}, found["torch"])
 
 
 def test_the_page_is_what_the_planner_says(made: Made) -> None:
-    assert DOCS.read_text(encoding="utf-8") == made.document, "run `python -m quantlab.planning.claims > docs/claims.md`"
+    assert DOCS.read_text(encoding="utf-8") == made.document, "run `cd docs && python -m claims > claims.md`"
 
 
 def test_no_torch_is_needed(made: Made) -> None:

@@ -9,7 +9,7 @@ import pytest
 from quantlab.catalogue.config import known_config
 from quantlab.catalogue.gpu import GpuSet, GpuSpec, find_gpu, parse_gpus
 from quantlab.errors import QuantlabError
-from quantlab.architecture.activations import activation_bytes, llama_activation_bytes
+from quantlab.planning.activations import activation_bytes, llama_activation_bytes
 from quantlab.architecture.shape import read_architecture
 from quantlab.planning.calibration import calibration
 from quantlab.architecture.counts import count, stated

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from quantlab.catalogue import resolve
+from quantlab.models.resolved import resolve
 from quantlab.errors import QuantlabError
 from quantlab.planning.target import target
 

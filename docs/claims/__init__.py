@@ -1,4 +1,4 @@
-"""Well-known claims about open models, checked by running the planner: `python -m quantlab.planning.claims > docs/claims.md`.
+"""Well-known claims about open models, checked by running the planner: `cd docs && python -m claims > claims.md`.
 
 | file | what it checks |
 |---|---|

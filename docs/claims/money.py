@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from quantlab.catalogue.gpu import GpuSet, find_gpu
 from quantlab.catalogue.price import api_prices, gpu_prices, hosting
 from quantlab.recommend.bill import Options, paid
-from quantlab.planning.claims import DOUBTED, PARTLY, RIGHT, UNCHECKED, WRONG, Claim, agree
-from quantlab.planning.claims.figures import gigabytes, on
+from claims import DOUBTED, PARTLY, RIGHT, UNCHECKED, WRONG, Claim, agree
+from claims.figures import gigabytes, on
 from quantlab.recommend.cost import Comparison, Rate, TokenPrices, Traffic, compare
 from quantlab.numbers import listing
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from quantlab.planning.claims import PARTLY, RIGHT, WRONG, Claim, agree, together
-from quantlab.planning.claims.figures import gigabytes, variant
+from claims import PARTLY, RIGHT, WRONG, Claim, agree, together
+from claims.figures import gigabytes, variant
 from quantlab.numbers import listing
 
 SAID = {

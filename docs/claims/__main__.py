@@ -1,16 +1,16 @@
-"""Print docs/claims.md: `python -m quantlab.planning.claims > docs/claims.md`."""
+"""Print docs/claims.md: `cd docs && python -m claims > claims.md`."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
 
-from quantlab.planning.claims import Claim, models, money, setups, sizes
+from claims import Claim, models, money, setups, sizes
 
 HEAD = """# Well-known claims, checked by the planner
 
 What is said of open models in articles and comparisons, beside what `quantlab plan`, `quantlab cost` and the catalogue
-say. This page is made by running them (`python -m quantlab.planning.claims > docs/claims.md`), and a test keeps it true.
+say. This page is made by running them (`cd docs && python -m claims > claims.md`), and a test keeps it true.
 
 A figure is `right` within 2 % of the planner's, `near` within 10 % and `wrong` beyond; sums of money are right to the
 dollar or wrong. `right in part` is what holds for some of the figures or under a condition that the claim leaves out.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from quantlab.planning.calibration import calibration
-from quantlab.planning.claims import PARTLY, RIGHT, WRONG, Claim
-from quantlab.planning.claims.figures import cache_gigabytes, context, divides, gigabytes, on, smallest
+from claims import PARTLY, RIGHT, WRONG, Claim
+from claims.figures import cache_gigabytes, context, divides, gigabytes, on, smallest
 from quantlab.planning.plan import RigPlan
 from quantlab.planning.rig import vllm_bytes
 from quantlab.numbers import listing

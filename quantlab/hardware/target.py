@@ -1,0 +1,24 @@
+"""The device that a workspace's stages run on, and whether something fits into it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from quantlab.errors import CellFailure
+from quantlab.hardware.device import Device, find
+
+
+def target_device(root: Path, asked: str | None) -> Device:
+    """The device asked for, else the one that `probe` chose for the workspace, else the best there is."""
+    chosen = root / "env" / "device.json"
+    if asked is None and chosen.exists():
+        asked = Device.model_validate_json(chosen.read_text(encoding="utf-8")).device
+    return find(asked or "auto")
+
+
+def require_memory(device: Device, needed_bytes: int, what: str) -> None:
+    """Raise CellFailure where the device's memory is smaller than what is certainly needed."""
+    if needed_bytes > device.memory_bytes and not device.places.disk:
+        raise CellFailure(
+            "does_not_fit", f"{what} needs at least {needed_bytes / 2**30:.1f} GiB, {device.name} has {device.memory_bytes / 2**30:.1f} GiB"
+        )
