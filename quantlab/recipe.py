@@ -10,8 +10,8 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from quantlab.architecture.cache_types import check_cache
 from quantlab.errors import QuantlabError
-from quantlab.names import Variant, check_model_name, parse_variant
 from quantlab.frozen import Frozen
+from quantlab.names import Variant, check_model_name, parse_variant
 
 
 class SourceSpec(Frozen):

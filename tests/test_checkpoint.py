@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from quantlab.workspace.checkpoint import Checkpoint, Manifest, list_files, read_checkpoint, write_manifest
 from quantlab.errors import CellFailure, QuantlabError
 from quantlab.records import Failure
+from quantlab.workspace.checkpoint import Checkpoint, Manifest, list_files, read_checkpoint, write_manifest
 
 
 @pytest.fixture

@@ -6,12 +6,12 @@ import os
 
 import pytest
 
-from quantlab.hardware import device
-from quantlab.hardware.target import require_memory
-from quantlab.hardware.device import Gpu, find, process_memory
 from quantlab.errors import CellFailure, QuantlabError
+from quantlab.hardware import device
 from quantlab.hardware.condition import conditions
+from quantlab.hardware.device import Gpu, find, process_memory
 from quantlab.hardware.energy import meter
+from quantlab.hardware.target import require_memory
 
 TWO = tuple(Gpu(index=i, uuid=f"GPU-{i}", name=f"card {i}", memory_bytes=(i + 1) * 2**30, driver="1") for i in range(2))
 

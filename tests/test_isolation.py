@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from quantlab.workspace.cell import Cell
-from quantlab.errors import QuantlabError
-from quantlab.stages.isolation import CellStage, as_failure, log_path, run_isolated
-from quantlab.records.measured import Sample, SampledMemory
+from quantlab.errors import QuantlabError, as_failure
 from quantlab.measuring.sampler import sample_file
 from quantlab.records import RECORDS, MeasureRecord
+from quantlab.records.measured import Sample, SampledMemory
+from quantlab.stages.isolation import CellStage, run_isolated
+from quantlab.workspace.cell import Cell
+from quantlab.workspace.logs import log_path
 from quantlab.workspace.results import read_record, record_path
 
 

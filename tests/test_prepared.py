@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from quantlab.workspace.checkpoint import list_files
 from quantlab.errors import QuantlabError
 from quantlab.files import write_text
+from quantlab.workspace.checkpoint import list_files
 from quantlab.workspace.prepared import Prepared, Source
 
 

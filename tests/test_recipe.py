@@ -10,8 +10,7 @@ import yaml
 
 from quantlab.errors import QuantlabError
 from quantlab.names import parse_variant
-from quantlab.recipe import shipped_recipes
-from quantlab.recipe import parse_recipe, read_recipe
+from quantlab.recipe import parse_recipe, read_recipe, shipped_recipes
 
 GOOD: dict[str, Any] = {"model": "m", "source": {"path": "/m"}, "variants": {"gptq-4": {"group_size": 32}}}
 

@@ -9,8 +9,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from quantlab.files import new_folder
-from quantlab.files import cache_folder
+from quantlab.files import cache_folder, new_folder
 from quantlab.models.text import embedded_passages
 
 CONFIG: dict[str, Any] = {

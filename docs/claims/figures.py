@@ -5,12 +5,12 @@ from __future__ import annotations
 from functools import cache
 from typing import NamedTuple
 
+from quantlab.architecture.counts import ParameterCount
+from quantlab.architecture.kvcache import Policy, cache_bytes
+from quantlab.architecture.shape import Architecture, read_architecture
 from quantlab.catalogue import entries
 from quantlab.catalogue.gpu import GpuSet, find_gpu
-from quantlab.architecture.shape import Architecture, read_architecture
-from quantlab.architecture.counts import ParameterCount
 from quantlab.planning.fit import Workload, plan_model
-from quantlab.architecture.kvcache import Policy, cache_bytes
 from quantlab.planning.plan import RigPlan, VariantPlan
 from quantlab.planning.rig import why_not_parallel
 from quantlab.planning.target import target

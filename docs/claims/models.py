@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from quantlab.catalogue import entries
-from quantlab.catalogue.config import known_config
 from claims import PARTLY, RIGHT, UNCHECKED, WRONG, Claim, agree, together
 from claims.figures import architecture, cache_bytes_per_token, context, licence, parameters
+from quantlab.catalogue import entries
+from quantlab.catalogue.config import known_config
 from quantlab.numbers import listing
 
 _DENSE = ("qwen3.5-0.8b", "qwen3.5-2b", "qwen3.5-4b", "qwen3.5-9b", "qwen3.5-27b", "gemma-3-27b", "mistral-small-3.2-24b")

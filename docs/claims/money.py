@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from quantlab.catalogue.gpu import GpuSet, find_gpu
-from quantlab.catalogue.price import api_prices, gpu_prices, hosting
-from quantlab.recommend.bill import Options, paid
 from claims import DOUBTED, PARTLY, RIGHT, UNCHECKED, WRONG, Claim, agree
 from claims.figures import gigabytes, on
-from quantlab.recommend.cost import Comparison, Rate, TokenPrices, Traffic, compare
+from quantlab.catalogue.gpu import GpuSet, find_gpu
+from quantlab.catalogue.price import api_prices, gpu_prices, hosting
 from quantlab.numbers import listing
+from quantlab.recommend.bill import Options, paid
+from quantlab.recommend.cost import Comparison, Rate, TokenPrices, Traffic, compare
 
 _COMMAND = "`quantlab cost deepseek-v4-pro gptq-4 --gpu h100:8 --tokens-per-month 5000M --throughput 15000 --anyway`"
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from quantlab.planning.calibration import calibration
 from claims import PARTLY, RIGHT, WRONG, Claim
 from claims.figures import cache_gigabytes, context, divides, gigabytes, on, smallest
+from quantlab.numbers import listing
+from quantlab.planning.calibration import calibration
 from quantlab.planning.plan import RigPlan
 from quantlab.planning.rig import vllm_bytes
-from quantlab.numbers import listing
 
 
 def setups() -> Iterable[Claim]:

@@ -308,9 +308,9 @@ def answer(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def write_catalogue() -> None:
     """Count every model of the catalogue and write counts.json beside its configs."""
+    from quantlab.architecture.counts import SHIPPED, config_key
     from quantlab.catalogue.config import known_config, known_configs
     from quantlab.files import write_text
-    from quantlab.architecture.counts import SHIPPED, config_key
 
     rows = {}
     for alias in known_configs():

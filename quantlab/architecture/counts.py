@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from quantlab.errors import QuantlabError
-from quantlab.files import write_text
-from quantlab.files import cache_folder
+from quantlab.files import cache_folder, write_text
 from quantlab.frozen import Frozen
 
 COUNT_VERSION = 2

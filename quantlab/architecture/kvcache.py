@@ -19,9 +19,9 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Literal, NamedTuple, get_args
 
-from quantlab.errors import QuantlabError, unknown
-from quantlab.architecture.shape import Architecture
 from quantlab.architecture.layers import Layer
+from quantlab.architecture.shape import Architecture
+from quantlab.errors import QuantlabError, unknown
 from quantlab.frozen import Frozen
 
 Policy = Literal["exact", "transformers", "llama_cpp", "every_layer_full"]

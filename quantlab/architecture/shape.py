@@ -8,13 +8,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from quantlab.errors import QuantlabError
 from quantlab.architecture.counts import LAYERS_LIMIT
 from quantlab.architecture.fields import Fields, families
-from quantlab.architecture.release import Stored, read_stored
 from quantlab.architecture.layers import Layer, kv_heads, layers_of
-from quantlab.recipe import explain
+from quantlab.architecture.release import Stored, read_stored
+from quantlab.errors import QuantlabError
 from quantlab.frozen import Frozen
+from quantlab.recipe import explain
 
 _LISTS = ("layer_types", "layers_block_type", "hybrid_override_pattern")
 _MLA = ("mla", "mla_indexed")

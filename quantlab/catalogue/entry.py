@@ -12,8 +12,8 @@ from pydantic import Field, ValidationError, model_validator
 
 from quantlab.catalogue.files import catalogue_files, own_file
 from quantlab.errors import QuantlabError
-from quantlab.recipe import SourceSpec, explain, read_yaml
 from quantlab.frozen import Frozen
+from quantlab.recipe import SourceSpec, explain, read_yaml
 
 SHIPPED = Path(__file__).with_name("models.yaml")
 

@@ -13,8 +13,8 @@ from typing import NamedTuple
 from pydantic import ValidationError
 
 from quantlab.errors import QuantlabError
-from quantlab.recipe import explain, read_yaml
 from quantlab.frozen import Frozen
+from quantlab.recipe import explain, read_yaml
 
 SHIPPED = Path(__file__).with_name("expectations.yaml")
 

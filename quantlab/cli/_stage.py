@@ -34,9 +34,9 @@ def device_option(function: Function) -> Function:
 
 def run_stage(ctx: Context, stage: str, model: str, variant: str, device: str | None, **options: Any) -> Any:
     """Run a cell's stage in its own process; what the cell cannot do is recorded and shown, exit code 0."""
-    from quantlab.workspace.cell import Cell
     from quantlab.hardware.target import target_device
     from quantlab.stages.isolation import run_isolated
+    from quantlab.workspace.cell import Cell
 
     root = Path.cwd()
     cell = Cell(root, model, variant)

@@ -12,9 +12,9 @@ from quantlab.cli._common import Context, common
 if TYPE_CHECKING:
     from quantlab.catalogue.gpu import GpuSet
     from quantlab.catalogue.price import ApiPrice
+    from quantlab.planning.resolve import Ingredients
     from quantlab.recommend.bill import Options, Paid, Placed, Speed
     from quantlab.recommend.cost import Comparison, Traffic
-    from quantlab.planning.resolve import Ingredients
 
 SHARE = click.FloatRange(0, 1)
 PRICE = click.FloatRange(min=0)
@@ -63,9 +63,9 @@ def command(ctx: Context, model: str, variant: str, **options: Any) -> dict[str,
     from quantlab.catalogue.gpu import parse_gpus
     from quantlab.catalogue.price import api_prices, gpu_prices, hosting
     from quantlab.planning.amounts import parse_tokens
+    from quantlab.planning.resolve import ingredients
     from quantlab.recommend.bill import Options, api_price, bill, paid
     from quantlab.recommend.cost import Traffic
-    from quantlab.planning.resolve import ingredients
 
     rig, found = parse_gpus(options["gpu_name"]), ingredients(model)
     traffic = Traffic(parse_tokens(options["tokens"]), options["input_share"], options["cached_share"])
@@ -82,13 +82,13 @@ def command(ctx: Context, model: str, variant: str, **options: Any) -> dict[str,
 
 def _made(found: Ingredients, variant: str, rig: GpuSet, options: dict[str, Any], chosen: Options) -> tuple[Placed, Speed, list[str]]:
     """The variant on the rig, and what that makes. Raises CellFailure where it does not fit, unless told to go on."""
+    from quantlab.architecture.counts import count
     from quantlab.errors import CellFailure
     from quantlab.names import parse_variant
+    from quantlab.planning.sizes import parse_context
     from quantlab.recommend.bill import MOST_AT_ONCE, speed
     from quantlab.recommend.candidates import Hardware, on_hardware
-    from quantlab.architecture.counts import count
     from quantlab.recommend.evidence import local_evidence, measured_at
-    from quantlab.planning.sizes import parse_context
 
     context = parse_context(options["context"])
     placed = _place(found, variant, rig, context, options["batch"] or 1)
@@ -109,8 +109,8 @@ def _made(found: Ingredients, variant: str, rig: GpuSet, options: dict[str, Any]
 
 def _place(found: Ingredients, variant: str, rig: GpuSet, context: int, batch: int) -> Placed:
     from quantlab.errors import CellFailure
-    from quantlab.recommend.bill import Placed
     from quantlab.planning.fit import Workload, plan_model
+    from quantlab.recommend.bill import Placed
 
     workload = Workload(context_tokens=context, batch=batch)
     plan = plan_model(found.config, name=found.name, rigs=[rig], workload=workload, methods=[variant], counted=found.counted)

@@ -37,13 +37,14 @@ def command(ctx: Context, model: str, first: str, second: str, prompts: Path | N
     {"first", "second", "same", "unknown"}, "answers": [{"prompt", "first", "second", "tokens": [a, b], "ended": [a, b],
     "first_divergent_token"}], "report"}.
     """
-    from quantlab.workspace.cell import Cell
-    from quantlab.hardware.target import target_device
-    from quantlab.files import write_text
     from quantlab.evaluation.generation import generate, read_prompts
-    from quantlab.stages.isolation import environment_of, log_path
+    from quantlab.files import write_text
+    from quantlab.hardware.target import target_device
     from quantlab.progress import noise_to
     from quantlab.reporting.sidebyside import compare, markdown, terminal
+    from quantlab.stages.isolation import environment_of
+    from quantlab.workspace.cell import Cell
+    from quantlab.workspace.logs import log_path
 
     root, asked = workspace_of(model), read_prompts(prompts)
     target = target_device(root, device)

@@ -62,8 +62,8 @@ def _machine() -> dict[str, Any]:
 
 def _libraries(quick: bool) -> list[Health]:
     from quantlab.environments.health import check
-    from quantlab.processors import cores
     from quantlab.environments.install import asked
+    from quantlab.processors import cores
 
     # what needs an environment of its own is not missing from this one
     here = [module for module in _modules().values() if not hasattr(module, "INSTALL")]

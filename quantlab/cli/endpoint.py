@@ -79,14 +79,14 @@ def command(
     With --json: the record, as in OUT/endpoint.json. Exit code 2 where no request was answered well; what happened is in
     the record all the same.
     """
-    from quantlab.errors import CellFailure, QuantlabError
-    from quantlab.progress import Progress
     from quantlab.endpoint.address import parse
     from quantlab.endpoint.measuring import Wanted, measure
-    from quantlab.records.endpoint import EndpointRecord, Workload
     from quantlab.endpoint.report import markdown
     from quantlab.endpoint.secrets import read_key
     from quantlab.endpoint.writing import folder_for, masked_log, write
+    from quantlab.errors import CellFailure, QuantlabError
+    from quantlab.progress import Progress
+    from quantlab.records.endpoint import EndpointRecord, Workload
 
     address = parse(url)
     if api != "auto" and address.api not in (None, api):
@@ -109,8 +109,8 @@ def command(
     samples: list[dict[str, Any]] = []
     folder = out or folder_for(address, record.model)
     if tasks and record.fault is None:
-        from quantlab.progress import noise_to
         from quantlab.endpoint.tasks import TasksWanted, evaluate
+        from quantlab.progress import noise_to
 
         with masked_log(folder, sent.key) as log, noise_to(log, ctx.quiet) as progress:
             record, samples = evaluate(record, address, sent.key, TasksWanted(tasks, task_set, items, tokenizer, seed), progress)

@@ -47,11 +47,11 @@ def command(ctx: Context, **options: Any) -> dict[str, Any]:
     With --json: {"request", "hardware", "ranked", "rejected", "changes", "left_out", "measure", "serve"}; every figure is
     {"value", "kind", "low", "high", "source"}.
     """
+    from quantlab.planning.fit import Workload
+    from quantlab.planning.sizes import parse_context
     from quantlab.recommend.candidates import gather
     from quantlab.recommend.choice import Request, choose
-    from quantlab.planning.fit import Workload
     from quantlab.recommend.recommendation import as_json
-    from quantlab.planning.sizes import parse_context
 
     hardware = _hardware(options)
     context = parse_context(options["context"] or (LONG_CONTEXT if options["use"] == "long-context" else CONTEXT))

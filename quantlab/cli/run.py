@@ -40,8 +40,8 @@ from quantlab.cli._stage import show
 @click.option("--no-run", is_flag=True, help="Check the request and write the workspace, run nothing.")
 @common
 def command(ctx: Context, model: str, **options: Any) -> dict[str, Any]:
-    from quantlab.hardware.device import find
     from quantlab.errors import QuantlabError
+    from quantlab.hardware.device import find
     from quantlab.names import parse_variant
     from quantlab.run.request import build, variants_of
     from quantlab.run.workspace import Workspace

@@ -32,12 +32,12 @@ def command(ctx: Context, model: str, method: str, bits: int, label: str, linear
 
     With --json: the record, as in reports/MODEL/data/VARIANT/sensitivity.json.
     """
-    from quantlab.workspace.cell import Cell
-    from quantlab.hardware.target import target_device
     from quantlab.errors import CellFailure
-    from quantlab.stages.isolation import run_isolated
+    from quantlab.hardware.target import target_device
     from quantlab.names import Variant
     from quantlab.stages import report
+    from quantlab.stages.isolation import run_isolated
+    from quantlab.workspace.cell import Cell
 
     root = workspace_of(model)
     cell = Cell(root, model, Variant(method, bits, label).slug)

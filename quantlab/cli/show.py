@@ -82,8 +82,8 @@ def _nothing_here(root: Path) -> str:
 
 
 def _known_of(root: Path, model: str, variant: str) -> dict[str, Any]:
-    from quantlab.workspace.checkpoint import MANIFEST, read_checkpoint
     from quantlab.records import RECORDS
+    from quantlab.workspace.checkpoint import MANIFEST, read_checkpoint
     from quantlab.workspace.results import read_record, record_path
 
     folder = root / "checkpoints" / model / variant

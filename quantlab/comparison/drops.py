@@ -13,8 +13,8 @@ import pandas as pd
 from quantlab.analysis.evidence import Evidence, weigh
 from quantlab.analysis.paired import MeanDrop, mean_drop
 from quantlab.analysis.verdict import Z05
-from quantlab.records import TaskRecord
 from quantlab.comparison.load import BASELINE, ModelRecords, VariantRecords
+from quantlab.records import TaskRecord
 
 _ITEM = ["doc_id", "doc_hash"]
 _SUBTASK, _PROMPT = "subtask", "prompt_hash"

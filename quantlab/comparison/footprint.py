@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from quantlab.records import MeasureRecord, SpeedPoint
 from quantlab.comparison.load import BASELINE, ModelRecords, VariantRecords
 from quantlab.comparison.rates import comparable, same_point, same_workload
+from quantlab.records import MeasureRecord, SpeedPoint
 
 
 class Bytes(NamedTuple):

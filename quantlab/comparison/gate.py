@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 from quantlab.analysis.evidence import Evidence
 from quantlab.analysis.verdict import mean_interval, verdict_of
-from quantlab.errors import QuantlabError, unknown
-from quantlab.names import parse_variant
 from quantlab.comparison.drops import task_drop, task_names, tasks_in_points
 from quantlab.comparison.load import ModelRecords, VariantRecords
 from quantlab.comparison.verdicts import interval_text
+from quantlab.errors import QuantlabError, unknown
+from quantlab.names import parse_variant
 
 ALL = "all tasks"
 

@@ -16,9 +16,9 @@ from quantlab.errors import FailureKind, QuantlabError
 from quantlab.names import BASELINE as BASELINE
 from quantlab.names import SIXTEEN_BIT as SIXTEEN_BIT
 from quantlab.names import Variant, parse_variant
-from quantlab.workspace.prepared import Prepared, Source, Text
 from quantlab.recipe import Recipe, read_recipe
 from quantlab.records import DivergenceRecord, Failure, MeasureRecord, QuantizeRecord, Record, SensitivityRecord, StageName, TaskRecord
+from quantlab.workspace.prepared import Prepared, Source, Text
 from quantlab.workspace.results import read_record, variants_in
 
 RECIPE = "recipe.yaml"

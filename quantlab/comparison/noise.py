@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from scipy.stats import t as student
 
-from quantlab.records import Estimate
 from quantlab.comparison.load import SIXTEEN_BIT, ModelRecords, VariantRecords
+from quantlab.records import Estimate
 
 MINIMUM_WINDOWS = 30
 """Below so many independent units no interval is given."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from quantlab.names import parse_variant
-from quantlab.records import Estimate
 from quantlab.comparison.load import ModelRecords
 from quantlab.comparison.noise import MINIMUM_WINDOWS, interval
-from quantlab.numbers import listing, points
 from quantlab.comparison.references import against_another
+from quantlab.names import parse_variant
+from quantlab.numbers import listing, points
+from quantlab.records import Estimate
 from quantlab.reporting.table import Row
 
 

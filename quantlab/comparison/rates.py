@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from quantlab.analysis.medians import median
-from quantlab.records.measured import Median
-from quantlab.records import MeasureRecord, SpeedPoint
 from quantlab.comparison.load import SIXTEEN_BIT, ModelRecords, VariantRecords, failure_text
+from quantlab.records import MeasureRecord, SpeedPoint
+from quantlab.records.measured import Median
 
 Phase = Literal["decode", "prefill"]
 Kind = Literal["paired", "sequential", "separate"]

@@ -13,11 +13,11 @@ from quantlab.analysis.clustered import MIN_CLUSTERS
 from quantlab.analysis.evidence import Evidence
 from quantlab.analysis.tango import Interval
 from quantlab.analysis.verdict import Verdict, holm, mean_interval, verdict_of
-from quantlab.records import TaskResult
 from quantlab.comparison.drops import Drop, task_drop, task_names, tasks_in_points
 from quantlab.comparison.load import BASELINE, ModelRecords, VariantRecords
-from quantlab.numbers import fixed, percent
 from quantlab.comparison.status import status_of
+from quantlab.numbers import fixed, percent
+from quantlab.records import TaskResult
 from quantlab.reporting.table import Column, Row, Table
 
 DETECTABLE = 0.05

@@ -6,13 +6,13 @@ import asyncio
 import time
 from typing import Any, NamedTuple
 
-from quantlab.errors import QuantlabError
 from quantlab.endpoint import protocols
 from quantlab.endpoint.address import Api, Path
 from quantlab.endpoint.protocols import Ask
-from quantlab.records.endpoint import Fault, RequestRecord
 from quantlab.endpoint.request import Client
 from quantlab.endpoint.secrets import redact
+from quantlab.errors import QuantlabError
+from quantlab.records.endpoint import Fault, RequestRecord
 
 _OTHER_PATH: dict[Path, Path] = {"chat/completions": "completions"}
 _REFUSED = ("not_found", "rejected", "server_error", "malformed", "error_in_stream")

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from quantlab.errors import CellFailure
 from quantlab.endpoint.posting import post
 from quantlab.endpoint.prompts import prompt
 from quantlab.endpoint.secrets import Key
+from quantlab.errors import CellFailure
 
 OFFERED = "offered"
 _TOLERANCE_NATS = 0.05

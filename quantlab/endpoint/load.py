@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable, Iterator
 
 from quantlab.endpoint.protocols import Ask
-from quantlab.records.endpoint import Level, RequestRecord
 from quantlab.endpoint.request import Client
 from quantlab.endpoint.statistics import summarize
+from quantlab.records.endpoint import Level, RequestRecord
 
 MakeAsk = Callable[[int], Ask]
 _HOPELESS = 3

@@ -9,16 +9,16 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from quantlab.progress import Progress
 from quantlab.endpoint.address import Address, Api, Path
 from quantlab.endpoint.discovery import Found, count_prompt, find_api, find_model, try_out
 from quantlab.endpoint.load import run_level
 from quantlab.endpoint.prompts import probe_words, prompt, words_for
 from quantlab.endpoint.protocols import Ask
-from quantlab.records.endpoint import EndpointRecord, Fault, Level, Workload
 from quantlab.endpoint.request import Client
 from quantlab.endpoint.secrets import Key
 from quantlab.environments.versions import installed
+from quantlab.progress import Progress
+from quantlab.records.endpoint import EndpointRecord, Fault, Level, Workload
 
 UNKNOWN = "unknown"
 _BUSY_CLIENT = 0.7

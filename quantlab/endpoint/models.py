@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from quantlab.errors import CellFailure
 from quantlab.endpoint.echo import scored
 from quantlab.endpoint.posting import post
 from quantlab.endpoint.secrets import Key
+from quantlab.errors import CellFailure
 
 _LONGEST_TOKENS = 10**6
 """No limit of ours: a prompt that is too long for the server is refused by it, and not cut without a word."""

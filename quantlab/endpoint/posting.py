@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from quantlab.errors import CellFailure
 from quantlab.endpoint import protocols
 from quantlab.endpoint.request import LONGEST_MESSAGE
 from quantlab.endpoint.secrets import Key, headers, redact
+from quantlab.errors import CellFailure
 
 
 def post(url: str, body: dict[str, Any], key: Key | None, timeout_seconds: float) -> dict[str, Any]:

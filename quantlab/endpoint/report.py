@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from quantlab.records.measured import Median
 from quantlab.numbers import fixed, significant
 from quantlab.records.endpoint import Distribution, EndpointRecord, Level
+from quantlab.records.measured import Median
 
 _NONE = "–"
 

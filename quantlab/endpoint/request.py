@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from quantlab.endpoint import protocols
 from quantlab.endpoint.address import Address, Path
 from quantlab.endpoint.protocols import Ask, Event
-from quantlab.records.endpoint import Fault, FaultKind, RequestRecord
 from quantlab.endpoint.secrets import Key, headers, redact
 from quantlab.endpoint.streams import Malformed
+from quantlab.records.endpoint import Fault, FaultKind, RequestRecord
 
 if TYPE_CHECKING:
     import aiohttp

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from quantlab.errors import QuantlabError
 from quantlab.endpoint.address import Address
+from quantlab.errors import QuantlabError
 
 DEFAULT_VARIABLE = "OPENAI_API_KEY"
 _SHORTEST = 8

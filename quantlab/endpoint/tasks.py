@@ -6,16 +6,16 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from quantlab.evaluation import tasksets
-from quantlab.errors import CellFailure, QuantlabError
-from quantlab.progress import Progress
-from quantlab.records import Failure
 from quantlab.endpoint.address import Address
 from quantlab.endpoint.echo import OFFERED, offers_prompt_logprobs
-from quantlab.records.endpoint import EndpointRecord, TaskOutcome
 from quantlab.endpoint.secrets import Key
-from quantlab.evaluation.tasks import Asked
 from quantlab.environments.versions import installed
+from quantlab.errors import CellFailure, QuantlabError
+from quantlab.evaluation import tasksets
+from quantlab.evaluation.tasks import Asked
+from quantlab.progress import Progress
+from quantlab.records import Failure
+from quantlab.records.endpoint import EndpointRecord, TaskOutcome
 
 
 class TasksWanted(NamedTuple):

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from quantlab.files import write_json, write_text
 from quantlab.endpoint.address import Address
-from quantlab.records.endpoint import EndpointRecord
 from quantlab.endpoint.report import markdown
 from quantlab.endpoint.secrets import Key, redact
+from quantlab.files import write_json, write_text
+from quantlab.records.endpoint import EndpointRecord
 
 LOG = "tasks.log"
 """What lm-eval prints."""

@@ -11,15 +11,15 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quantlab.architecture.reads import WeightReads
 from quantlab.architecture.cache_types import is_quantized
+from quantlab.architecture.reads import WeightReads
+from quantlab.engines import EngineMemory
+from quantlab.engines._llama.library import Batch, Context, Model, laid_out
+from quantlab.formats.gguf import StoredTensor, stored_tensors, tensor_types
+from quantlab.formats.gguf_types import is_plain
+from quantlab.formats.llama_log import llama
 from quantlab.hardware.device import find, parse_places
 from quantlab.processors import cores
-from quantlab.engines import EngineMemory
-from quantlab.formats.gguf import StoredTensor, stored_tensors, tensor_types
-from quantlab.engines._llama.library import Batch, Context, Model, laid_out
-from quantlab.formats.llama_log import llama
-from quantlab.formats.gguf_types import is_plain
 
 if TYPE_CHECKING:
     import numpy as np

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quantlab.architecture.reads import WeightReads
-from quantlab.hardware.device import parse_places
 from quantlab.engines import EngineMemory
 from quantlab.engines._transformers.cache import cache_bytes, chunked_logits, new_cache
 from quantlab.engines._transformers.inside import kernel_of, reads_of
 from quantlab.engines._transformers.placement import bytes_by_place, check_disk, placement
 from quantlab.errors import CellFailure
+from quantlab.hardware.device import parse_places
 
 if TYPE_CHECKING:
     import numpy as np

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from quantlab.records import Estimate, Look, TaskResult
 from quantlab.evaluation.samples import Sample, answer_tokens, choices_of, is_number, metric_of, of_filter
 from quantlab.evaluation.tasks import Asked
+from quantlab.records import Estimate, Look, TaskResult
 
 
 class Answers(NamedTuple):

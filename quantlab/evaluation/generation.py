@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from quantlab import engines
-from quantlab.workspace.cell import Cell
-from quantlab.hardware.target import require_memory
-from quantlab.hardware.device import Device
 from quantlab.errors import QuantlabError
+from quantlab.hardware.device import Device
+from quantlab.hardware.target import require_memory
 from quantlab.progress import Progress
+from quantlab.workspace.cell import Cell
 
 BATCH = 4
 

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from quantlab.analysis.sequential import looks
 from quantlab.analysis.stopping import Stop, after
 from quantlab.analysis.verdict import Counts
-from quantlab.workspace.cell import Cell
 from quantlab.errors import QuantlabError
-from quantlab.records import TaskRecord
-from quantlab.workspace.results import read_record, record_path
 from quantlab.evaluation.clusters import cluster_of
 from quantlab.evaluation.samples import metric_of
+from quantlab.records import TaskRecord
+from quantlab.workspace.cell import Cell
+from quantlab.workspace.results import read_record, record_path
 
 BASELINE = "baseline-16"
 _AGAIN = f"evaluate {BASELINE} with this recipe first, on all items"

@@ -10,8 +10,8 @@ from lm_eval.api.model import LM
 from lm_eval.models.utils import normalize_gen_kwargs
 
 from quantlab.errors import CellFailure
-from quantlab.workspace.items import Items, key_of
 from quantlab.progress import Step
+from quantlab.workspace.items import Items, key_of
 
 BLOCK_REQUESTS = 64
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from quantlab.errors import CellFailure
-from quantlab.formats.llama_log import llama, messages
 from quantlab.formats.gguf_types import FILE_TYPES
+from quantlab.formats.llama_log import llama, messages
 
 _UINT32 = 4  # enum gguf_type
 

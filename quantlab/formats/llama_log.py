@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from quantlab.errors import CellFailure
 from quantlab.environments.install import bring_extra
+from quantlab.errors import CellFailure
 
 _DEBUG, _ERROR, _CONTINUED = 1, 4, 5  # ggml.h; llama-cpp-python lists older values
 

@@ -16,10 +16,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from quantlab.hardware.device import Device, parse_places
-from quantlab.processors import cores
 from quantlab.errors import CellFailure
 from quantlab.files import write_json
+from quantlab.hardware.device import Device, parse_places
+from quantlab.processors import cores
 from quantlab.records.measured import Bandwidth
 
 COPIES = 7

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from quantlab.hardware.device import Device
-from quantlab.records.measured import Conditions, GpuCondition
 from quantlab.hardware.rocm import is_amd
+from quantlab.records.measured import Conditions, GpuCondition
 
 _TOLERANCE, _BUSY = 0.05, 1.5
 _WATCHED = {"sm_clock_mhz": "SM clock (MHz)", "memory_clock_mhz": "memory clock (MHz)", "power_limit_watts": "power limit (W)"}

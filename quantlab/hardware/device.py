@@ -12,10 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from quantlab.hardware import rocm
-from quantlab.processors import cores
 from quantlab.errors import QuantlabError
 from quantlab.frozen import Frozen
+from quantlab.hardware import rocm
+from quantlab.processors import cores
 
 
 class Places(NamedTuple):

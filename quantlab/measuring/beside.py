@@ -6,11 +6,11 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from quantlab.workspace.cell import Cell
-from quantlab.hardware.device import Device, free_vram_bytes
 from quantlab.errors import CellFailure, QuantlabError
-from quantlab.records.measured import SampledMemory
+from quantlab.hardware.device import Device, free_vram_bytes
 from quantlab.names import SIXTEEN_BIT
+from quantlab.records.measured import SampledMemory
+from quantlab.workspace.cell import Cell
 
 
 class Beside(NamedTuple):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from quantlab.errors import CellFailure
-from quantlab.measuring.worker_client import Worker, WorkerDied, Workload
 from quantlab.measuring.sampler import Sampler
+from quantlab.measuring.worker_client import Worker, WorkerDied, Workload
 from quantlab.progress import Step
 from quantlab.records import Failure
 

@@ -9,15 +9,15 @@ from typing import Any, NamedTuple
 from quantlab.analysis.medians import median, paired_ratio
 from quantlab.architecture.reads import WeightReads, ceiling, kv_cache_bytes
 from quantlab.catalogue.gpu import gpu_called
-from quantlab.workspace.cell import Cell
-from quantlab.hardware.device import Device
 from quantlab.errors import CellFailure
-from quantlab.records.measured import Bandwidth, Median
 from quantlab.hardware.bandwidth import measured_bandwidth
+from quantlab.hardware.device import Device
 from quantlab.measuring.memory import Held
 from quantlab.measuring.speed import Timings, Turns
 from quantlab.measuring.timing import Timed
 from quantlab.records import Roofline, SpeedPoint
+from quantlab.records.measured import Bandwidth, Median
+from quantlab.workspace.cell import Cell
 
 
 class Ceilings(NamedTuple):

@@ -10,8 +10,8 @@ import time
 from typing import NamedTuple
 
 from quantlab.errors import CellFailure
-from quantlab.measuring.worker_client import Worker, WorkerDied, Workload
 from quantlab.hardware.energy import Meter
+from quantlab.measuring.worker_client import Worker, WorkerDied, Workload
 from quantlab.progress import Step
 from quantlab.records import Failure
 

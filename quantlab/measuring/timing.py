@@ -6,18 +6,18 @@ import contextlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from quantlab.workspace.cell import Cell
-from quantlab.hardware.device import Device
 from quantlab.errors import CellFailure
-from quantlab.records.measured import Conditions, SampledMemory
-from quantlab.measuring.beside import fit_together, sixteen_bit
 from quantlab.hardware.condition import busy, conditions, moved
-from quantlab.measuring.worker_client import Worker, Workload
+from quantlab.hardware.device import Device
 from quantlab.hardware.energy import Meter
+from quantlab.measuring.beside import fit_together, sixteen_bit
 from quantlab.measuring.memory import Held
 from quantlab.measuring.speed import Turns, alternate
+from quantlab.measuring.worker_client import Worker, Workload
 from quantlab.progress import Progress, Step
 from quantlab.records import BaselineRun, Pairing
+from quantlab.records.measured import Conditions, SampledMemory
+from quantlab.workspace.cell import Cell
 
 
 class Timed(NamedTuple):

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from quantlab import engines
-from quantlab.workspace.cell import Cell
-from quantlab.hardware.device import parse_places, process_memory
 from quantlab.errors import QuantlabError, as_failure
+from quantlab.hardware.device import parse_places, process_memory
 from quantlab.progress import noise_to
+from quantlab.workspace.cell import Cell
 
 
 class Subject:

@@ -11,11 +11,11 @@ import sys
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from quantlab.workspace.cell import Cell
-from quantlab.hardware.device import parse_places, visible_to
 from quantlab.errors import CellFailure, FailureKind, QuantlabError
-from quantlab.workspace.logs import log_path, said_out_of_memory, size_of
+from quantlab.hardware.device import parse_places, visible_to
 from quantlab.measuring.sampler import Sampler
+from quantlab.workspace.cell import Cell
+from quantlab.workspace.logs import log_path, said_out_of_memory, size_of
 
 
 class WorkerDied(CellFailure):

@@ -14,10 +14,10 @@ from typing import Any
 from pydantic import Field
 
 from quantlab import methods
-from quantlab.workspace.checkpoint import FileEntry, list_files
 from quantlab.errors import CellFailure, QuantlabError, unknown
-from quantlab.names import Variant
 from quantlab.frozen import Frozen
+from quantlab.names import Variant
+from quantlab.workspace.checkpoint import FileEntry, list_files
 
 _METHODS = {"gptq": "gptq", "awq": "awq", "bitsandbytes": "bitsandbytes", "auto-round": "autoround", "autoround": "autoround", "fp8": "fp8"}
 _WIDTHS = (2, 3, 4, 5, 6, 8, 16)

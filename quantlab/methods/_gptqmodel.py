@@ -11,9 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from quantlab.hardware.device import quick_bfloat16
 from quantlab.errors import CellFailure
 from quantlab.files import write_json, write_text
+from quantlab.hardware.device import quick_bfloat16
 from quantlab.methods import InMemory, Job
 
 BATCH_WINDOWS = 8

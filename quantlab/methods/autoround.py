@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from quantlab.methods import InMemory, Job
 from quantlab.frozen import Frozen
+from quantlab.methods import InMemory, Job
 
 SUMMARY = "learned rounding with calibration text, through auto-round; good at 2 bits"
 BITS = (4, 3, 2)

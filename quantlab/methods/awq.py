@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from quantlab.methods import InMemory, Job, _gptqmodel
 from quantlab.frozen import Frozen
+from quantlab.methods import InMemory, Job, _gptqmodel
 
 SUMMARY = "activation-aware scaling with calibration text, through GPTQModel"
 BITS = (4, 3)

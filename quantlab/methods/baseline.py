@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from quantlab.methods import InMemory, Job
 from quantlab.frozen import Frozen
+from quantlab.methods import InMemory, Job
 
 SUMMARY = "the unquantized model, pinned to a revision"
 BITS = (16,)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from quantlab.methods import InMemory, Job
 from quantlab.frozen import Frozen
+from quantlab.methods import InMemory, Job
 
 SUMMARY = "LLM.int8 and 4-bit nf4/fp4, data-free"
 BITS = (8, 4)

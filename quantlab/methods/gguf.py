@@ -11,8 +11,8 @@ from pydantic import field_validator, model_validator
 
 from quantlab.errors import QuantlabError
 from quantlab.formats.gguf_types import NEED_IMPORTANCE, file_type, is_plain
-from quantlab.methods import InMemory, Job
 from quantlab.frozen import Frozen
+from quantlab.methods import InMemory, Job
 
 SUMMARY = "GGUF by llama.cpp: k-quants and i-quants, 8 to 2 bits, and F16"
 BITS = (16, 8, 6, 5, 4, 3, 2)
@@ -58,8 +58,8 @@ def effective(settings: Settings, bits: int) -> dict[str, Any]:
 
 def quantize(job: Job) -> InMemory:
     """Write `model.gguf`. `job.source` holds f16.gguf and imatrix.gguf. Raises CellFailure where llama.cpp refuses."""
-    from quantlab.processors import cores
     from quantlab.methods._gguf import importance, quantizer
+    from quantlab.processors import cores
 
     settings: Any = job.settings
     name = settings.type or TYPES[job.bits]

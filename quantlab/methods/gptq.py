@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from quantlab.methods import InMemory, Job
 from quantlab.frozen import Frozen
+from quantlab.methods import InMemory, Job
 
 SUMMARY = "error-compensating rounding with calibration text, through GPTQModel"
 BITS = (8, 4, 3, 2)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from quantlab.errors import QuantlabError
 from quantlab.environments.install import bring_extra
+from quantlab.errors import QuantlabError
 
 MAGIC = b"GGUF"
 

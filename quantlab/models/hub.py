@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from quantlab.errors import QuantlabError
-from quantlab.progress import Progress, Step
-from quantlab.recipe import SourceSpec
 from quantlab.models.config import check_config
 from quantlab.models.disk import require_disk
 from quantlab.models.weights import read_index, weight_names
+from quantlab.progress import Progress, Step
+from quantlab.recipe import SourceSpec
 
 SMALL_FILES = ("*.json", "*.model", "*.txt", "*.jinja", "*.tiktoken", "tokenizer*")
 """Patterns of configuration and tokenizer files; *.py comes with `trust_remote_code` alone."""

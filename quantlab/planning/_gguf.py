@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from quantlab.formats import ggml as _ggml
 from quantlab.architecture.counts import Matrix, ParameterCount
+from quantlab.formats import ggml as _ggml
 
 _CATEGORIES = (
     {"v_proj": "attn_v", "in_proj_qkv": "attn_v", "qkv_proj": "attn_v", "Wqkv": "attn_v", "query_key_value": "attn_v"}

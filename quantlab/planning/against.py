@@ -20,20 +20,20 @@ from typing import Any, NamedTuple
 
 from pydantic import computed_field
 
+from quantlab.architecture.counts import ParameterCount, count
+from quantlab.architecture.kvcache import cache_bytes
+from quantlab.architecture.shape import Architecture, read_architecture
 from quantlab.catalogue.gpu import GpuSet, GpuSpec, gpu_called
 from quantlab.errors import QuantlabError
+from quantlab.frozen import Frozen
 from quantlab.names import parse_variant
-from quantlab.architecture.shape import Architecture, read_architecture
 from quantlab.planning.calibration import calibration
-from quantlab.architecture.counts import ParameterCount, count
 from quantlab.planning.files import TokenizerBytes, checkpoint_bytes, tokenizer_bytes
-from quantlab.architecture.kvcache import cache_bytes
 from quantlab.planning.plan import Workload
 from quantlab.planning.resolve import ingredients
 from quantlab.planning.rig import Subject, place
 from quantlab.planning.weights import weight_bytes
 from quantlab.recipe import Recipe, read_recipe
-from quantlab.frozen import Frozen
 from quantlab.records import MeasureRecord, QuantizeRecord, SpeedPoint
 from quantlab.workspace.results import read_record
 

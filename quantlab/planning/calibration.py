@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
-from quantlab.recipe import read_yaml
 from quantlab.frozen import Frozen
+from quantlab.recipe import read_yaml
 
 FILE = Path(__file__).with_name("calibration.yaml")
 EngineName = str

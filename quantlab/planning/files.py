@@ -9,8 +9,8 @@ import json
 from pathlib import Path
 
 from quantlab import methods
-from quantlab.planning.calibration import calibration
 from quantlab.frozen import Frozen
+from quantlab.planning.calibration import calibration
 
 _LENGTH, _NUMBER = 8, 4
 """Bytes of a string's length, and of a token's type or score, in a GGUF header

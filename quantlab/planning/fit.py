@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from quantlab import methods as packages
+from quantlab.architecture.counts import ParameterCount, count
+from quantlab.architecture.kvcache import POLICIES, cache_bytes, dtype_name
+from quantlab.architecture.release import Stored
+from quantlab.architecture.shape import Architecture, read_architecture
 from quantlab.catalogue.gpu import GpuSet, gpus
 from quantlab.errors import QuantlabError
 from quantlab.names import Variant, parse_variant
-from quantlab.architecture.shape import Architecture, read_architecture
-from quantlab.architecture.counts import ParameterCount, count
 from quantlab.planning.files import TokenizerBytes, checkpoint_bytes, tokenizer_bytes
-from quantlab.architecture.release import Stored
-from quantlab.architecture.kvcache import POLICIES, cache_bytes, dtype_name
 from quantlab.planning.plan import ModelPlan, RigPlan, VariantPlan, Workload
 from quantlab.planning.rig import SIZES, Subject, place, smallest, tensor_parallel_sizes
 from quantlab.planning.stored import stored_bytes

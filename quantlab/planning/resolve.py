@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from quantlab.errors import QuantlabError
-from quantlab.names import model_slug
 from quantlab.architecture.counts import ParameterCount, stated
 from quantlab.architecture.gguf_config import is_gguf, read_gguf
+from quantlab.errors import QuantlabError
+from quantlab.names import model_slug
 from quantlab.planning.sizes import named_size
 from quantlab.planning.target import target
 

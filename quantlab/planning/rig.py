@@ -10,12 +10,12 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from quantlab.catalogue.gpu import GpuSet, GpuSpec
-from quantlab.planning.activations import activation_bytes, llama_activation_bytes
-from quantlab.architecture.shape import Architecture
-from quantlab.planning.calibration import calibration
 from quantlab.architecture.counts import ParameterCount
 from quantlab.architecture.kvcache import cache_bytes_per_gpu, cache_bytes_read
+from quantlab.architecture.shape import Architecture
+from quantlab.catalogue.gpu import GpuSet, GpuSpec
+from quantlab.planning.activations import activation_bytes, llama_activation_bytes
+from quantlab.planning.calibration import calibration
 from quantlab.planning.plan import RigPlan, Verdict, Workload
 from quantlab.planning.roofline import bytes_read, decode_ceiling, peak_operations_per_second
 from quantlab.planning.weights import WeightBytes

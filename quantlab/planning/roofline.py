@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from quantlab.catalogue.gpu import GpuSpec
 from quantlab.architecture.counts import ParameterCount
+from quantlab.catalogue.gpu import GpuSpec
 from quantlab.planning.weights import WeightBytes
 
 _PEAK: Mapping[tuple[str, int], str] = {("fp8", 8): "fp8", ("bitsandbytes", 8): "int8"}

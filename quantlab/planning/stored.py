@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from fnmatch import translate
 from typing import NamedTuple
 
-from quantlab.planning._layouts import LAYOUTS
 from quantlab.architecture.counts import Matrix, ParameterCount
 from quantlab.architecture.release import Stored
+from quantlab.planning._layouts import LAYOUTS
 from quantlab.planning.weights import WeightBytes
 
 _PLAIN_BITS = 16

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 
 from rich.table import Table
 
+from quantlab.numbers import listing
 from quantlab.planning.against import Comparison
 from quantlab.planning.calibration import calibration
 from quantlab.planning.plan import ModelPlan, RigPlan, VariantPlan
 from quantlab.planning.rig import SIZES
-from quantlab.numbers import listing
 
 _GIB, _GB = 2**30, 10**9
 _OWN_BITS = re.compile(r"the [\d.]+ bits")

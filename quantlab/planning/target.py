@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from quantlab.architecture.counts import ParameterCount, count, stated
 from quantlab.catalogue import Entry, entries
-from quantlab.models.resolved import resolve
 from quantlab.catalogue.config import known_config
 from quantlab.errors import QuantlabError
+from quantlab.models.resolved import resolve
 from quantlab.names import model_slug
-from quantlab.architecture.counts import ParameterCount, count, stated
 from quantlab.recipe import SourceSpec
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from quantlab.architecture.counts import ParameterCount
 from quantlab.errors import QuantlabError, unknown
-from quantlab.names import Variant
 from quantlab.formats import ggml as _ggml
+from quantlab.frozen import Frozen
+from quantlab.names import Variant
 from quantlab.planning import _gguf
 from quantlab.planning._layouts import LAYOUTS
 from quantlab.planning._scope import quantized, remarks
-from quantlab.architecture.counts import ParameterCount
-from quantlab.frozen import Frozen
 
 _PLAIN_BYTES = 2
 _TOWER = "The vision tower is not in it: llama.cpp keeps it in a file of its own (mmproj)."
@@ -123,8 +123,8 @@ def _made(
 
 def _by_analogy(count: ParameterCount, method: str, bits: int, settings: Any) -> WeightBytes | None:
     """Where only a number of parameters is known: the bits per weight of Llama 3.1 70B under the same settings."""
-    from quantlab.catalogue.config import known_config
     from quantlab.architecture.counts import count as count_config
+    from quantlab.catalogue.config import known_config
 
     known = known_config(_MODEL)
     assert known is not None

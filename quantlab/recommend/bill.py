@@ -9,17 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from quantlab.architecture.counts import ParameterCount
 from quantlab.catalogue.expectation import expectations
 from quantlab.catalogue.gpu import GpuSet
 from quantlab.catalogue.price import ApiPrice, Figure, GpuPrice, Hosting
 from quantlab.errors import QuantlabError, unknown
 from quantlab.names import Variant
-from quantlab.recommend.cost import Comparison, Hire, Hosted, Purchase, Rate, TokenPrices, Traffic, compare
-from quantlab.architecture.counts import ParameterCount
-from quantlab.recommend.evidence import Measured
+from quantlab.numbers import significant
 from quantlab.planning.plan import RigPlan, Workload
 from quantlab.planning.roofline import peak_operations_per_second
-from quantlab.numbers import significant
+from quantlab.recommend.cost import Comparison, Hire, Hosted, Purchase, Rate, TokenPrices, Traffic, compare
+from quantlab.recommend.evidence import Measured
 
 GIVEN = "as given"
 MOST_AT_ONCE = 256

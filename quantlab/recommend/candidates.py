@@ -19,9 +19,9 @@ from quantlab.catalogue.expectation import expectations, published_score
 from quantlab.catalogue.gpu import GpuSet, GpuSpec, gpus
 from quantlab.errors import QuantlabError
 from quantlab.names import parse_variant
+from quantlab.planning.fit import ModelPlan, VariantPlan, Workload, plan_model
 from quantlab.recommend.choice import Candidate, Quantity, exact, unknown
 from quantlab.recommend.evidence import Measured, is_gpu, local_evidence, measured_at
-from quantlab.planning.fit import ModelPlan, VariantPlan, Workload, plan_model
 from quantlab.recommend.losses import Subject, divergence_nats, drop_points
 
 RELEASED = "as-released"

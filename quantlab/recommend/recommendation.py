@@ -9,10 +9,10 @@ from typing import Any
 
 from quantlab.catalogue import Entry
 from quantlab.names import Variant, parse_variant
+from quantlab.numbers import significant
+from quantlab.planning.serving import Served, measure, serve, serve_release
 from quantlab.recommend.candidates import RELEASED
 from quantlab.recommend.choice import ASPECTS, UNKNOWN, Candidate, Change, Choice, Quantity, Ranked, Request, quantity_text
-from quantlab.planning.serving import Served, measure, serve, serve_release
-from quantlab.numbers import significant
 
 MARKS = {"measured": "m", "interpolated": "i", "estimated": "e", "unknown": "?"}
 LEGEND = "m measured here, i interpolated from measured neighbours, e estimated or planned (--json names each source), ? not known"

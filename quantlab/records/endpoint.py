@@ -18,8 +18,8 @@ from __future__ import annotations
 from typing import Literal
 
 from quantlab.frozen import Frozen
-from quantlab.records.measured import Median
 from quantlab.records import Failure, TaskResult
+from quantlab.records.measured import Median
 
 SCHEMA_VERSION = 1
 FaultKind = Literal[

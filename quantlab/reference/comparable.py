@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from quantlab.analysis.divergence import is_finite
-from quantlab.workspace.checkpoint import Checkpoint
 from quantlab.errors import CellFailure
+from quantlab.workspace.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from quantlab.analysis.divergence import is_finite
-from quantlab.workspace.cell import Cell
-from quantlab.hardware.device import Device, find
 from quantlab.errors import QuantlabError
-from quantlab.reference.head import HeadSpec, load_head
 from quantlab.frozen import Frozen
+from quantlab.hardware.device import Device, find
+from quantlab.reference.head import HeadSpec, load_head
+from quantlab.workspace.cell import Cell
 
 if TYPE_CHECKING:
     import numpy as np

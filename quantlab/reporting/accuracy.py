@@ -7,10 +7,10 @@ import math
 from quantlab.analysis.evidence import Evidence
 from quantlab.comparison.drops import Drop, task_drop, task_names, tasks_in_points, variant_mean_drop
 from quantlab.comparison.load import ModelRecords, VariantRecords
-from quantlab.numbers import fixed, percent, points, significant
 from quantlab.comparison.status import status_of
-from quantlab.reporting.table import Column, Row, Table
 from quantlab.comparison.verdicts import Judged, interval_text, judge_all, judge_tasks
+from quantlab.numbers import fixed, percent, points, significant
+from quantlab.reporting.table import Column, Row, Table
 
 MEAN = "mean"
 

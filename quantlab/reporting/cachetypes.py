@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from quantlab.architecture.cache_types import is_quantized
-from quantlab.records import Estimate, SpeedPoint
 from quantlab.comparison.footprint import largest_cache
 from quantlab.comparison.load import ModelRecords, VariantRecords
-from quantlab.numbers import divergence, fixed, ratio, significant
-from quantlab.reporting.places import device_of
 from quantlab.comparison.rates import rate, same_point
 from quantlab.comparison.status import status_of
+from quantlab.numbers import divergence, fixed, ratio, significant
+from quantlab.records import Estimate, SpeedPoint
+from quantlab.reporting.places import device_of
 from quantlab.reporting.table import Column, Row, Table
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import pairwise
 
-from quantlab.records import Estimate
 from quantlab.comparison.drops import items_of
 from quantlab.comparison.load import BASELINE, ModelRecords, VariantRecords
 from quantlab.comparison.noise import distinguishable, interval, noise_floor
-from quantlab.numbers import listing, significant
 from quantlab.comparison.references import against_another
 from quantlab.comparison.verdicts import DETECTABLE, interval_text, judge_all, judge_tasks
+from quantlab.numbers import listing, significant
+from quantlab.records import Estimate
 
 SUSPICIOUS_POINTS = 2.0
 """An 8-bit variant loses 0 to 1.5 % in the literature; an interval wholly above this means a broken harness."""

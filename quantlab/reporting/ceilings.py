@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from quantlab.records import SpeedPoint, SpeedRecord
 from quantlab.comparison.load import ModelRecords
 from quantlab.numbers import listing, significant
+from quantlab.records import SpeedPoint, SpeedRecord
 from quantlab.reporting.places import device_of, home
 from quantlab.reporting.table import Row
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from quantlab.records.measured import Conditions
 from quantlab.comparison.load import ModelRecords
 from quantlab.numbers import listing
+from quantlab.records.measured import Conditions
 
 _MOVED_SHARE, _WARMER_CELSIUS = 0.05, 10
 """A clock that moves by less decides no ratio that anybody acts on; a chip that warms by more may lower its clocks soon."""

@@ -6,16 +6,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from quantlab.workspace.merge import Import, imports, of_another_checkpoint
-from quantlab.records import Failure, Record
 from quantlab.comparison import footprint
 from quantlab.comparison.load import ModelRecords, VariantRecords, failure_text
-from quantlab.numbers import ByteUnit, beside, divergence, percent, significant, unit_for
-from quantlab.reporting.places import device_of
 from quantlab.comparison.rates import first_point, first_token, rate, speed_ratio
-from quantlab.reporting.speed import PHASES, ratio_text
 from quantlab.comparison.status import status_of
+from quantlab.numbers import ByteUnit, beside, divergence, percent, significant, unit_for
+from quantlab.records import Failure, Record
+from quantlab.reporting.places import device_of
+from quantlab.reporting.speed import PHASES, ratio_text
 from quantlab.reporting.table import Column, Row, Table
+from quantlab.workspace.merge import Import, imports, of_another_checkpoint
 
 
 def other_devices(root: Path, records: ModelRecords) -> tuple[ModelRecords, ...]:

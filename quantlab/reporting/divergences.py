@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from quantlab.records import DivergenceRecord, Estimate, SureTokens
 from quantlab.comparison.load import ModelRecords, VariantRecords
-from quantlab.numbers import divergence, fixed, significant
 from quantlab.comparison.references import against_another
 from quantlab.comparison.status import status_of
+from quantlab.numbers import divergence, fixed, significant
+from quantlab.records import DivergenceRecord, Estimate, SureTokens
 from quantlab.reporting.table import Column, Row, Table
 
 PERCENTILES = ("median", "p90", "p95", "p99", "p99.9")

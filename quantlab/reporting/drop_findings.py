@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from quantlab.comparison.drops import Drop, task_drop, tasks_in_points
 from quantlab.comparison.load import BASELINE, ModelRecords
+from quantlab.comparison.verdicts import interval_text, judge_tasks
 from quantlab.numbers import fixed, listing, significant
 from quantlab.reporting.table import Row
-from quantlab.comparison.verdicts import interval_text, judge_tasks
 
 FALSE_VERDICTS = 0.05
 """One-sided, of each verdict."""

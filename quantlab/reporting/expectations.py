@@ -14,10 +14,10 @@ from quantlab.catalogue.expectation import QuotedBand, expectations
 from quantlab.comparison import footprint
 from quantlab.comparison.drops import task_drop, task_names, variant_mean_drop
 from quantlab.comparison.load import BASELINE, ModelRecords, VariantRecords
-from quantlab.numbers import fixed, listing
 from quantlab.comparison.status import status_of
-from quantlab.reporting.table import Column, Row, Table
 from quantlab.comparison.verdicts import judge_all
+from quantlab.numbers import fixed, listing
+from quantlab.reporting.table import Column, Row, Table
 
 HOLDS, MORE, LESS, OPEN = "holds", "more lost", "less lost", "cannot be decided"
 REACHED, MISSED = "holds", "does not hold"

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from quantlab.names import parse_variant
-from quantlab.records import Estimate
 from quantlab import numbers
-from quantlab.reporting.drop_findings import drop_findings
 from quantlab.comparison.frontier import pareto_frontier, pareto_points
 from quantlab.comparison.load import BASELINE, SIXTEEN_BIT, ModelRecords
 from quantlab.comparison.noise import MINIMUM_WINDOWS, upper
-from quantlab.numbers import listing
 from quantlab.comparison.ranking import ranking_findings
 from quantlab.comparison.references import against_another
+from quantlab.names import parse_variant
+from quantlab.numbers import listing
+from quantlab.records import Estimate
+from quantlab.reporting.drop_findings import drop_findings
 from quantlab.reporting.table import Row, Table
 
 KL_THRESHOLDS_NATS = (0.01, 0.1)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from quantlab.comparison.load import ModelRecords
 from quantlab.reporting.ceilings import above_one, bandwidths
 from quantlab.reporting.conditions import condition_warnings
-from quantlab.comparison.load import ModelRecords
 from quantlab.reporting.memory import memory_columns
 from quantlab.reporting.places import Part, per_device
 from quantlab.reporting.speed import absences, speed_columns

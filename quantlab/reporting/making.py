@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import partial
 
 from quantlab.comparison.load import ModelRecords, VariantRecords
-from quantlab.numbers import ByteUnit, beside, fixed, unit_for
 from quantlab.comparison.status import status_of
+from quantlab.numbers import ByteUnit, beside, fixed, unit_for
 from quantlab.reporting.table import Column, Row, Table
 
 _FIELDS = (

@@ -13,11 +13,11 @@ import jinja2
 
 from quantlab.analysis.verdict import Counts, items_to_decide
 from quantlab.catalogue.expectation import expectations
+from quantlab.comparison.load import BASELINE, ModelRecords
 from quantlab.reporting.cautions import cautions
 from quantlab.reporting.expectations import expectation_findings
 from quantlab.reporting.findings import findings
 from quantlab.reporting.hardware import hardware
-from quantlab.comparison.load import BASELINE, ModelRecords
 from quantlab.reporting.provenance import provenance, settings
 from quantlab.reporting.table import Table
 

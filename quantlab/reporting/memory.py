@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from quantlab.records import MeasureRecord
 from quantlab.comparison import footprint
 from quantlab.comparison.load import ModelRecords, VariantRecords
-from quantlab.numbers import ByteUnit, beside, fixed, percent, unit_for
-from quantlab.reporting.places import device_of
 from quantlab.comparison.status import status_of
+from quantlab.numbers import ByteUnit, beside, fixed, percent, unit_for
+from quantlab.records import MeasureRecord
+from quantlab.reporting.places import device_of
 from quantlab.reporting.table import Column, Row, Table
 
 _HEADERS = {

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from quantlab.names import parse_variant
-from quantlab.reporting.canvas import colours, new_figure, svg
 from quantlab.comparison.frontier import Point, pareto_frontier, pareto_points
-from quantlab.reporting.labels import Label, place_labels
+from quantlab.names import parse_variant
 from quantlab.numbers import ByteUnit, significant, unit_for
+from quantlab.reporting.canvas import colours, new_figure, svg
+from quantlab.reporting.labels import Label, place_labels
 from quantlab.reporting.table import Table
 
 if TYPE_CHECKING:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from textwrap import fill
 
-from quantlab.reporting.bars import Bars, bars_grid_svg, bars_of, bars_svg
-from quantlab.reporting.lines import grid_svg
 from quantlab.comparison.load import BASELINE
 from quantlab.numbers import ByteUnit, fixed, perplexity, points, ratio, significant, unit_for
+from quantlab.reporting.bars import Bars, bars_grid_svg, bars_of, bars_svg
+from quantlab.reporting.lines import grid_svg
 from quantlab.reporting.pareto import pareto_svg
 from quantlab.reporting.table import Row, Table
 

@@ -6,12 +6,12 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from quantlab.comparison.load import ModelRecords, VariantRecords
 from quantlab.errors import QuantlabError
 from quantlab.methods import effective
+from quantlab.numbers import listing, significant
 from quantlab.recipe import TextSpec
 from quantlab.records import Record
-from quantlab.comparison.load import ModelRecords, VariantRecords
-from quantlab.numbers import listing, significant
 
 
 class Fact(NamedTuple):

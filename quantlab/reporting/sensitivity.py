@@ -6,10 +6,10 @@ import re
 from functools import partial
 from typing import Any
 
-from quantlab.records import SensitivityRecord
-from quantlab.reporting.canvas import new_figure, svg
 from quantlab.comparison.load import ModelRecords
 from quantlab.numbers import divergence, fixed, percent
+from quantlab.records import SensitivityRecord
+from quantlab.reporting.canvas import new_figure, svg
 from quantlab.reporting.table import Column, Row, Table
 
 _CELL_INCHES = 0.3

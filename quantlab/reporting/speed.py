@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from quantlab.records.measured import Median
-from quantlab.records import SpeedPoint, SpeedRecord
-from quantlab.reporting.ceilings import put_ceiling
 from quantlab.comparison.load import ModelRecords, VariantRecords, failure_text
-from quantlab.numbers import percent, significant
-from quantlab.reporting.places import device_of
 from quantlab.comparison.rates import Phase, first_token, per_token, rate, speed_ratio
 from quantlab.comparison.status import status_of
+from quantlab.numbers import percent, significant
+from quantlab.records import SpeedPoint, SpeedRecord
+from quantlab.records.measured import Median
+from quantlab.reporting.ceilings import put_ceiling
+from quantlab.reporting.places import device_of
 from quantlab.reporting.table import Column, Row, Table
 
 PHASES: tuple[Phase, ...] = ("decode", "prefill")

@@ -11,12 +11,12 @@ from quantlab.comparison import footprint
 from quantlab.comparison.drops import task_drop, task_names, variant_mean_drop
 from quantlab.comparison.load import ModelRecords, VariantRecords, failure_text
 from quantlab.comparison.noise import distinguishable, noise_floor
-from quantlab.numbers import ByteUnit, beside, divergence, percent, perplexity, ratio, significant, unit_for
 from quantlab.comparison.rates import first_point, rate, speed_ratio
-from quantlab.reporting.speed import PHASES
 from quantlab.comparison.status import status_of
-from quantlab.reporting.table import Column, Row, Table
 from quantlab.comparison.verdicts import interval_text, judge_all, judge_tasks
+from quantlab.numbers import ByteUnit, beside, divergence, percent, perplexity, ratio, significant, unit_for
+from quantlab.reporting.speed import PHASES
+from quantlab.reporting.table import Column, Row, Table
 
 
 def summary_table(records: ModelRecords) -> Table:

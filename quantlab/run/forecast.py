@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from quantlab import engines, methods
-from quantlab.hardware.device import Device
-from quantlab.errors import CellFailure, QuantlabError
-from quantlab.measuring.grid import workloads
-from quantlab.names import Variant, parse_variant
-from quantlab.architecture.shape import read_architecture
-from quantlab.planning.calibration import calibration
 from quantlab.architecture.counts import ParameterCount, count
 from quantlab.architecture.estimate import estimate
-from quantlab.planning.files import checkpoint_bytes, tokenizer_bytes
 from quantlab.architecture.kvcache import cache_bytes
+from quantlab.architecture.shape import read_architecture
+from quantlab.errors import CellFailure, QuantlabError
+from quantlab.hardware.device import Device
+from quantlab.measuring.grid import workloads
+from quantlab.names import Variant, parse_variant
+from quantlab.planning.calibration import calibration
+from quantlab.planning.files import checkpoint_bytes, tokenizer_bytes
 from quantlab.planning.resolve import ingredients
 from quantlab.planning.rig import overhead_bytes
 from quantlab.planning.weights import weight_bytes

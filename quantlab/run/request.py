@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from quantlab import engines, methods
-from quantlab.methods import _foreign as foreign
-from quantlab.evaluation import tasksets
-from quantlab.models.resolved import ResolvedModel, resolve
-from quantlab.hardware.device import Device
+from quantlab.environments.versions import installed
 from quantlab.errors import CellFailure, QuantlabError
+from quantlab.evaluation import tasksets
+from quantlab.hardware.device import Device
+from quantlab.methods import _foreign as foreign
+from quantlab.models.resolved import ResolvedModel, resolve
 from quantlab.names import Variant, parse_variant
-from quantlab.run.forecast import Forecast, forecast
 from quantlab.progress import Progress
 from quantlab.recipe import Recipe, parse_recipe, read_yaml, shipped_recipes
-from quantlab.environments.versions import installed
+from quantlab.run.forecast import Forecast, forecast
 
 
 class Request(NamedTuple):

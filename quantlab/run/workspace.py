@@ -19,8 +19,8 @@ from quantlab import engines, methods
 from quantlab.errors import QuantlabError
 from quantlab.files import write_text
 from quantlab.names import BASELINE, SIXTEEN_BIT, cell_name, parse_variant
-from quantlab.run import tracking
 from quantlab.recipe import Recipe, parse_recipe, read_yaml
+from quantlab.run import tracking
 
 _SHIPPED = Path(__file__).with_name("dvc.yaml")
 CELL_STAGES = ("quantize", "measure", "diverge", "evaluate")

@@ -9,12 +9,12 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from quantlab.workspace.cell import Cell
+from quantlab.errors import CellFailure, QuantlabError, as_failure
 from quantlab.hardware.device import find
-from quantlab.errors import CellFailure, QuantlabError
-from quantlab.stages.isolation import as_failure, record_failure
 from quantlab.progress import noise_to
 from quantlab.records import Failure
+from quantlab.stages.isolation import record_failure
+from quantlab.workspace.cell import Cell
 from quantlab.workspace.results import write_record
 
 

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from quantlab import engines
-from quantlab.formats import stored
-from quantlab.workspace.cell import Cell
-from quantlab.workspace.checkpoint import Checkpoint, Manifest
-from quantlab.hardware.device import Device, process_memory
 from quantlab.errors import CellFailure
+from quantlab.formats import stored
+from quantlab.hardware.device import Device, process_memory
 from quantlab.methods import InMemory
 from quantlab.methods._loss import mean_loss
 from quantlab.progress import Progress
+from quantlab.workspace.cell import Cell
+from quantlab.workspace.checkpoint import Checkpoint, Manifest
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from quantlab.environments.install import bring_extra
+from quantlab.environments.versions import installed
 from quantlab.errors import CellFailure
 from quantlab.files import new_folder, write_text
-from quantlab.environments.install import bring_extra
-from quantlab.workspace.prepared import Gguf, Prepared
 from quantlab.progress import Progress
 from quantlab.records import Failure
-from quantlab.environments.versions import installed
+from quantlab.workspace.prepared import Gguf, Prepared
 
 
 def run(root: Path, model: str, log: Path, progress: Progress) -> Gguf:

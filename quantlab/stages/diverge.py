@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING
 
 from quantlab import engines
 from quantlab.analysis.divergence import METRICS_VERSION, WindowValues, is_finite, scored, summarize_columns, window_values
-from quantlab.workspace.cell import Cell
-from quantlab.hardware.target import require_memory
-from quantlab.workspace.checkpoint import Checkpoint
-from quantlab.workspace.columns import Columns, Shape
-from quantlab.hardware.device import Device
+from quantlab.environments.versions import installed
 from quantlab.errors import CellFailure
-from quantlab.workspace.items import key_of
+from quantlab.hardware.device import Device
+from quantlab.hardware.target import require_memory
 from quantlab.progress import Progress, Step
 from quantlab.records import DivergenceRecord
 from quantlab.reference.comparable import other_vocabulary, require_finite, require_same_vocabulary
 from quantlab.reference.store import Reference, folder_of, require_sound
 from quantlab.stages.probe import STAGE_VERSIONS
-from quantlab.environments.versions import installed
+from quantlab.workspace.cell import Cell
+from quantlab.workspace.checkpoint import Checkpoint
+from quantlab.workspace.columns import Columns, Shape
+from quantlab.workspace.items import key_of
 
 if TYPE_CHECKING:
     import numpy as np

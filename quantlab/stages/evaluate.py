@@ -10,20 +10,20 @@ from typing import Any
 from quantlab import engines
 from quantlab.analysis.stopping import Stop
 from quantlab.analysis.verdict import Z05
-from quantlab.workspace.cell import Cell
-from quantlab.hardware.target import require_memory
-from quantlab.workspace.checkpoint import Checkpoint
-from quantlab.hardware.device import Device
+from quantlab.environments.versions import installed
 from quantlab.errors import CellFailure
-from quantlab.workspace.items import Items, key_of
-from quantlab.progress import Progress
-from quantlab.records import Look, TaskRecord
 from quantlab.evaluation.answers import Answers, answers_of, result_of
+from quantlab.evaluation.looks import BASELINE, evaluate_in_looks, read_baseline
 from quantlab.evaluation.samples import rows_of, write_samples
 from quantlab.evaluation.tasks import load_asked, with_full_run_examples
-from quantlab.evaluation.looks import BASELINE, evaluate_in_looks, read_baseline
+from quantlab.hardware.device import Device
+from quantlab.hardware.target import require_memory
+from quantlab.progress import Progress
+from quantlab.records import Look, TaskRecord
 from quantlab.stages.probe import STAGE_VERSIONS
-from quantlab.environments.versions import installed
+from quantlab.workspace.cell import Cell
+from quantlab.workspace.checkpoint import Checkpoint
+from quantlab.workspace.items import Items, key_of
 
 
 def run(cell: Cell, device: Device, progress: Progress, until_decided: bool = False) -> TaskRecord:

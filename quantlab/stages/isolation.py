@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from quantlab import methods
-from quantlab.workspace.cell import Cell
-from quantlab.hardware.device import parse_places
-from quantlab.processors import cores
 from quantlab.errors import FailureKind, QuantlabError
+from quantlab.hardware.device import parse_places
 from quantlab.measuring.sampler import read_samples, sample_file
+from quantlab.processors import cores
 from quantlab.records import RECORDS, Failure, Record, StageName
+from quantlab.workspace.cell import Cell
 from quantlab.workspace.logs import log_path, said_out_of_memory, size_of
 from quantlab.workspace.results import read_record, record_path, write_record
 

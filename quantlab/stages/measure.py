@@ -12,24 +12,24 @@ from __future__ import annotations
 from typing import Any
 
 from quantlab import engines
-from quantlab.workspace.cell import Cell
-from quantlab.hardware.target import require_memory
-from quantlab.workspace.checkpoint import Checkpoint
-from quantlab.hardware.device import Device
+from quantlab.environments.versions import installed
 from quantlab.errors import CellFailure
-from quantlab.records.measured import SampledMemory
 from quantlab.hardware.condition import load_average
-from quantlab.measuring.worker_client import Worker, WorkerDied
+from quantlab.hardware.device import Device
 from quantlab.hardware.energy import meter
+from quantlab.hardware.target import require_memory
 from quantlab.measuring.grid import workloads
 from quantlab.measuring.memory import Held, hold, open_and_load
 from quantlab.measuring.points import ceilings_of, points
 from quantlab.measuring.sampler import Sampler, read_samples, sample_file
 from quantlab.measuring.speed import LEAST_SECONDS
 from quantlab.measuring.timing import Timed, time_all
+from quantlab.measuring.worker_client import Worker, WorkerDied
 from quantlab.progress import Progress
 from quantlab.records import Failure, MeasureRecord, MemoryRecord, SpeedRecord
-from quantlab.environments.versions import installed
+from quantlab.records.measured import SampledMemory
+from quantlab.workspace.cell import Cell
+from quantlab.workspace.checkpoint import Checkpoint
 
 
 def run(cell: Cell, device: Device, progress: Progress) -> MeasureRecord:

@@ -7,12 +7,12 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from quantlab.workspace.checkpoint import FileEntry, list_files
 from quantlab.errors import QuantlabError
 from quantlab.files import new_folder, sha256, write_json, write_text
-from quantlab.workspace.prepared import Prepared, Source, Text
 from quantlab.progress import Progress
 from quantlab.recipe import Recipe, SourceSpec, read_recipe
+from quantlab.workspace.checkpoint import FileEntry, list_files
+from quantlab.workspace.prepared import Prepared, Source, Text
 
 
 class _Weights(NamedTuple):

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from quantlab import engines, methods
-from quantlab.hardware.device import Device, find
-from quantlab.files import write_json, write_text
-from quantlab.records import SCHEMA_VERSION
 from quantlab.environments.versions import installed
+from quantlab.files import write_json, write_text
+from quantlab.hardware.device import Device, find
+from quantlab.records import SCHEMA_VERSION
 
 STAGE_VERSIONS = {"quantize": 1, "measure": 3, "diverge": 3, "evaluate": 3, "sensitivity": 2}
 """Raised when a stage's numbers get another meaning."""

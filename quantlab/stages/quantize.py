@@ -7,22 +7,22 @@ import time
 from pathlib import Path
 from typing import Any
 
-from quantlab.methods import _foreign as foreign
 from quantlab import methods
-from quantlab.workspace.cell import Cell
-from quantlab.hardware.target import require_memory
-from quantlab.workspace.checkpoint import MANIFEST, Manifest, list_files, read_checkpoint, write_manifest
-from quantlab.hardware.device import Device, process_memory
+from quantlab.environments.install import bring_extra
+from quantlab.environments.versions import installed
 from quantlab.errors import CellFailure, QuantlabError
 from quantlab.files import new_folder
-from quantlab.environments.install import bring_extra
+from quantlab.hardware.device import Device, process_memory
+from quantlab.hardware.target import require_memory
 from quantlab.methods import InMemory, Job, Method
+from quantlab.methods import _foreign as foreign
+from quantlab.models.text import passages_of
 from quantlab.progress import Progress
 from quantlab.records import Failure, QuantizeRecord
 from quantlab.reference.comparable import require_same_vocabulary
 from quantlab.stages._verify import Check, check_tokens, verify
-from quantlab.models.text import passages_of
-from quantlab.environments.versions import installed
+from quantlab.workspace.cell import Cell
+from quantlab.workspace.checkpoint import MANIFEST, Manifest, list_files, read_checkpoint, write_manifest
 
 
 def run(cell: Cell, device: Device, progress: Progress) -> QuantizeRecord:

@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from quantlab.analysis.divergence import scored, window_values
-from quantlab.hardware.device import Device
 from quantlab.engines._transformers.placement import placement
+from quantlab.environments.versions import installed
 from quantlab.errors import QuantlabError
 from quantlab.files import new_folder, write_text
-from quantlab.reference.head import Head, spec_of
-from quantlab.workspace.prepared import Prepared
+from quantlab.hardware.device import Device
 from quantlab.progress import Progress
 from quantlab.recipe import read_recipe
+from quantlab.reference.head import Head, spec_of
 from quantlab.reference.store import HEAD, HIDDEN, INFO, Reference, ReferenceInfo, folder_of, packed, require_sound, unpacked
-from quantlab.environments.versions import installed
+from quantlab.workspace.prepared import Prepared
 
 if TYPE_CHECKING:
     import numpy as np

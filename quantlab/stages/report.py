@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from quantlab.comparison.load import RECIPE, load_model
+from quantlab.comparison.verdicts import decisions_table
 from quantlab.files import new_folder, write_text
 from quantlab.names import check_model_name
 from quantlab.reporting.accuracy import accuracy_table
@@ -15,7 +17,6 @@ from quantlab.reporting.cachetypes import cache_table
 from quantlab.reporting.devices import across_table, other_devices
 from quantlab.reporting.divergences import divergence_table, sureness_table
 from quantlab.reporting.expectations import expectations_table
-from quantlab.comparison.load import RECIPE, load_model
 from quantlab.reporting.making import quantization_table
 from quantlab.reporting.markdown import render
 from quantlab.reporting.memory import memory_table
@@ -24,7 +25,6 @@ from quantlab.reporting.plots import draw_plots
 from quantlab.reporting.sensitivity import heat_map_svg, sensitivity_table
 from quantlab.reporting.speed import speed_table
 from quantlab.reporting.summary import summary_table
-from quantlab.comparison.verdicts import decisions_table
 
 MAKERS = (
     *(summary_table, divergence_table, sureness_table, accuracy_table, decisions_table),

@@ -14,19 +14,19 @@ import numpy as np
 
 from quantlab.analysis import clustered
 from quantlab.analysis.divergence import METRICS_VERSION, window_values
-from quantlab.workspace.cell import Cell
-from quantlab.hardware.target import require_memory
-from quantlab.workspace.checkpoint import Checkpoint
-from quantlab.hardware.device import Device
+from quantlab.environments.versions import installed
 from quantlab.errors import CellFailure
-from quantlab.workspace.items import Items, key_of
+from quantlab.hardware.device import Device
+from quantlab.hardware.target import require_memory
+from quantlab.optimize.swap import NOTHING, REST, WHOLE, Swap
 from quantlab.progress import Progress
 from quantlab.records import PartLoss, SensitivityRecord
 from quantlab.reference.comparable import require_finite, require_same_vocabulary
 from quantlab.reference.store import Reference, folder_of, require_sound
-from quantlab.optimize.swap import NOTHING, REST, WHOLE, Swap
 from quantlab.stages.probe import STAGE_VERSIONS
-from quantlab.environments.versions import installed
+from quantlab.workspace.cell import Cell
+from quantlab.workspace.checkpoint import Checkpoint
+from quantlab.workspace.items import Items, key_of
 
 if TYPE_CHECKING:
     import torch

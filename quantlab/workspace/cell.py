@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import cached_property
 from pathlib import Path
 
-from quantlab.workspace.checkpoint import Checkpoint, read_checkpoint
 from quantlab.names import Variant, check_model_name, parse_variant
-from quantlab.workspace.prepared import Prepared
 from quantlab.recipe import Recipe, read_recipe
+from quantlab.workspace.checkpoint import Checkpoint, read_checkpoint
+from quantlab.workspace.prepared import Prepared
 
 
 class Cell:

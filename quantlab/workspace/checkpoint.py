@@ -15,8 +15,8 @@ from pydantic import ValidationError
 
 from quantlab.errors import CellFailure, QuantlabError
 from quantlab.files import sha256, write_text
-from quantlab.records import Failure
 from quantlab.frozen import Frozen
+from quantlab.records import Failure
 
 MANIFEST = "manifest.json"
 

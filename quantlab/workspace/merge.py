@@ -17,13 +17,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from quantlab.workspace.checkpoint import read_checkpoint
 from quantlab.errors import QuantlabError, unknown
 from quantlab.files import new_folder, write_json, write_text
 from quantlab.frozen import Frozen
 from quantlab.names import check_model_name, parse_variant
 from quantlab.recipe import read_recipe
 from quantlab.records import RECORDS, SCHEMA_VERSION, DivergenceRecord, MeasureRecord, Record, StageName, TaskRecord
+from quantlab.workspace.checkpoint import read_checkpoint
 from quantlab.workspace.results import read_record, record_path, stage_version, variants_with_records
 
 STAGES: tuple[StageName, ...] = ("measure", "divergence", "tasks")

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
-from quantlab.workspace.checkpoint import FileEntry
 from quantlab.errors import QuantlabError
 from quantlab.files import sha256
-from quantlab.records import Failure
 from quantlab.frozen import Frozen
+from quantlab.records import Failure
+from quantlab.workspace.checkpoint import FileEntry
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,7 +7,16 @@ import math
 import pytest
 
 from quantlab.analysis.tango import Interval, interval
-from quantlab.analysis.verdict import Counts, holm, items_to_decide, mcnemar_p, minimum_detectable_drop, pooled, verdict_interval, verdict_of
+from quantlab.analysis.verdict import (
+    Counts,
+    holm,
+    items_to_decide,
+    mcnemar_p,
+    minimum_detectable_drop,
+    pooled,
+    verdict_interval,
+    verdict_of,
+)
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from quantlab.catalogue import entries, user_file
-from quantlab.models.resolved import resolve
 from quantlab.catalogue.entry import SHIPPED, read
 from quantlab.errors import QuantlabError
+from quantlab.models.resolved import resolve
 
 
 @pytest.fixture(autouse=True)

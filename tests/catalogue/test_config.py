@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from quantlab.architecture.counts import count
 from quantlab.catalogue.config import known_config, known_configs
 from quantlab.catalogue.entry import SHIPPED, read
-from quantlab.architecture.counts import count
 
 
 def test_every_released_model_of_the_catalogue_has_its_config() -> None:

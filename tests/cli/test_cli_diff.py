@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from quantlab.workspace.checkpoint import Manifest, list_files, write_manifest
 from quantlab.evaluation.generation import Answer
+from quantlab.workspace.checkpoint import Manifest, list_files, write_manifest
 
 
 @pytest.fixture

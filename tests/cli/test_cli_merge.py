@@ -11,8 +11,8 @@ import pytest
 from click.testing import Result
 
 from quantlab.errors import QuantlabError
-from quantlab.workspace.merge import device_slug, imports, merge
 from quantlab.records import BaselineRun, DivergenceRecord, Failure, MeasureRecord, SpeedRecord, TaskRecord
+from quantlab.workspace.merge import device_slug, imports, merge
 from quantlab.workspace.results import stage_version, write_record
 
 HERE, THERE, SHA = "TEST CPU", "TEST GPU 80GB", "ab" * 32

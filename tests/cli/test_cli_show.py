@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from quantlab.workspace.checkpoint import FileEntry, Manifest, write_manifest
 from quantlab.records import DivergenceRecord, Estimate, Failure, MeasureRecord
+from quantlab.workspace.checkpoint import FileEntry, Manifest, write_manifest
 from quantlab.workspace.results import write_record
 
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from servers import Play, Server
 
-from quantlab.progress import Progress
 from quantlab.endpoint.address import parse
 from quantlab.endpoint.measuring import Wanted, measure
-from quantlab.records.endpoint import EndpointRecord, Workload
 from quantlab.endpoint.secrets import Key
+from quantlab.progress import Progress
+from quantlab.records.endpoint import EndpointRecord, Workload
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from quantlab.errors import QuantlabError
 from quantlab.endpoint.address import parse
 from quantlab.endpoint.secrets import Key, is_loopback, read_key, redact
+from quantlab.errors import QuantlabError
 
 
 @pytest.mark.parametrize(

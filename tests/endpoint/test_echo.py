@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from servers import Play, Request, Server, answer
 
-from quantlab.errors import CellFailure
 from quantlab.endpoint.echo import OFFERED, offers_prompt_logprobs
 from quantlab.endpoint.models import continuations
 from quantlab.endpoint.posting import post
 from quantlab.endpoint.secrets import Key
+from quantlab.errors import CellFailure
 
 Serve = Callable[[Play], Server]
 

@@ -11,9 +11,9 @@ import pytest
 from servers import Play, Request, Server, answer, begin, chat_event, end, good_chat, openai, piece, tokens_of
 
 from quantlab.endpoint.prompts import prompt, words_for
-from quantlab.records.endpoint import EndpointRecord, RequestRecord
 from quantlab.endpoint.report import markdown
 from quantlab.endpoint.statistics import distribution, percentile, summarize, time_per_output_token
+from quantlab.records.endpoint import EndpointRecord, RequestRecord
 
 Serve = Callable[[Play], Server]
 Measured = Callable[..., EndpointRecord]

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from quantlab.workspace.checkpoint import Manifest, list_files, write_manifest
-from quantlab.hardware.device import find
 from quantlab.errors import CellFailure
 from quantlab.evaluation.generation import Answer, answer, generate, read_prompts
+from quantlab.hardware.device import find
 from quantlab.names import parse_variant
 from quantlab.progress import Progress
+from quantlab.workspace.checkpoint import Manifest, list_files, write_manifest
 
 pytestmark = pytest.mark.slow
 PROMPTS = ["the quick", "a cat sleeps near the warm", "dreams of small grey", "over", "mice jump"]

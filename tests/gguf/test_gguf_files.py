@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from quantlab.engines._llama.library import Model
 from quantlab.errors import CellFailure, QuantlabError
 from quantlab.methods._gguf import converter, importance, quantizer
-from quantlab.engines._llama.library import Model
 from quantlab.progress import Progress
 
 pytestmark = pytest.mark.slow

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from quantlab.errors import CellFailure, QuantlabError
-from quantlab.methods._gguf import converter
-from quantlab.formats.llama_log import Messages
 from quantlab.formats.gguf_types import FILE_TYPES, NEED_IMPORTANCE, file_type
+from quantlab.formats.llama_log import Messages
 from quantlab.methods import gguf, settings_of
+from quantlab.methods._gguf import converter
 from quantlab.names import parse_variant
 
 

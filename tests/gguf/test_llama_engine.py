@@ -14,10 +14,10 @@ from tiny_llama import TEXT
 
 from quantlab import engines
 from quantlab.analysis.divergence import scored, window_values
-from quantlab.workspace.checkpoint import Manifest, list_files, write_manifest
-from quantlab.errors import CellFailure
 from quantlab.engines._llama.library import Model, assign
+from quantlab.errors import CellFailure
 from quantlab.formats.llama_log import llama
+from quantlab.workspace.checkpoint import Manifest, list_files, write_manifest
 
 pytestmark = pytest.mark.slow
 

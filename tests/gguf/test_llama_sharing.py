@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import tiny_gguf
 
-from quantlab.engines._llama.score import Scorer, packs, questions
 from quantlab.engines._llama.library import Batch, Context, Model
+from quantlab.engines._llama.score import Scorer, packs, questions
 
 pytestmark = pytest.mark.slow
 Pairs = list[tuple[list[int], list[int]]]

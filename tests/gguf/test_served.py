@@ -16,17 +16,17 @@ from typing import Any
 
 import pytest
 
-from quantlab.progress import Progress
 from quantlab.endpoint.address import parse
 from quantlab.endpoint.discovery import call, count_prompt
 from quantlab.endpoint.echo import OFFERED
 from quantlab.endpoint.measuring import Wanted, measure
 from quantlab.endpoint.prompts import prompt, words_for
 from quantlab.endpoint.protocols import Ask, body
-from quantlab.records.endpoint import EndpointRecord, RequestRecord, Workload
 from quantlab.endpoint.request import Client
 from quantlab.endpoint.secrets import Key
 from quantlab.endpoint.tasks import TasksWanted, evaluate
+from quantlab.progress import Progress
+from quantlab.records.endpoint import EndpointRecord, RequestRecord, Workload
 
 KEY = "sk-local-0123456789"
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from quantlab.hardware.device import Device, Gpu, find
-from quantlab.records.measured import Conditions, GpuCondition
 from quantlab.hardware.condition import busy, conditions, cpu_mhz, moved
-from quantlab.measuring.worker_client import Workload
+from quantlab.hardware.device import Device, Gpu, find
 from quantlab.hardware.energy import meter
 from quantlab.measuring.grid import workloads
 from quantlab.measuring.speed import Timing, Timings
+from quantlab.measuring.worker_client import Workload
 from quantlab.recipe import MeasureSpec
+from quantlab.records.measured import Conditions, GpuCondition
 
 GPU = Gpu(index=0, uuid="GPU-0", name="card", memory_bytes=2**34, driver="1")
 

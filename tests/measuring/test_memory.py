@@ -10,8 +10,8 @@ import pytest
 from quantlab.errors import CellFailure
 from quantlab.measuring import worker_client as driver
 from quantlab.measuring.beside import group_free_bytes
-from quantlab.measuring.worker_client import WorkerDied, Workload
 from quantlab.measuring.memory import hold
+from quantlab.measuring.worker_client import WorkerDied, Workload
 from quantlab.progress import Progress
 
 WORKS = [Workload(batch, 0, 8, 4) for batch in (1, 2, 3)]

@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 import yaml
 
-from quantlab.workspace.cell import Cell
-from quantlab.hardware.device import Device, find
 from quantlab.errors import CellFailure
+from quantlab.hardware.device import Device, find
+from quantlab.hardware.energy import Meter
 from quantlab.measuring import speed, timing
 from quantlab.measuring.beside import Beside
-from quantlab.measuring.worker_client import WorkerDied, Workload
-from quantlab.hardware.energy import Meter
 from quantlab.measuring.memory import Held
+from quantlab.measuring.worker_client import WorkerDied, Workload
 from quantlab.progress import Progress
+from quantlab.workspace.cell import Cell
 
 WORK = Workload(batch=1, context=0, prompt=8, decode=4)
 METER = Meter((), reason="none")

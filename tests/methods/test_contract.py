@@ -36,4 +36,4 @@ def test_listing_methods_and_engines_imports_no_torch() -> None:
 
 
 def test_the_workspace_uses_the_shipped_pipeline() -> None:
-    assert (ROOT / "dvc.yaml").read_text() == (ROOT / "quantlab/pipeline/dvc.yaml").read_text()
+    assert (ROOT / "dvc.yaml").read_text() == (ROOT / "quantlab/run/dvc.yaml").read_text()

@@ -16,9 +16,9 @@ import huggingface_hub.constants as constants
 import pytest
 
 from quantlab.errors import QuantlabError
+from quantlab.models import check_folder, check_hub, download
 from quantlab.progress import Progress
 from quantlab.recipe import SourceSpec
-from quantlab.models import check_folder, check_hub, download
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from quantlab.formats.gguf import constant
-from quantlab.methods._gguf.importance import Entry, Importance
 from quantlab.engines._llama.library import assign
+from quantlab.formats.gguf import constant
 from quantlab.formats.llama_log import llama, messages
+from quantlab.methods._gguf.importance import Entry, Importance
 from quantlab.methods._gguf.quantizer import _imatrix, quantizable
 
 

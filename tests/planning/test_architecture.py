@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from quantlab.errors import QuantlabError
 from quantlab.architecture.shape import read_architecture
+from quantlab.errors import QuantlabError
 
 LLAMA: dict[str, Any] = {
     "model_type": "llama",

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-
 from claims import Claim, agree, together
 from claims.money import example
 

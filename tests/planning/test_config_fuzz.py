@@ -6,10 +6,10 @@ import copy
 import random
 from typing import Any
 
+from quantlab.architecture.kvcache import POLICIES, cache_bytes
+from quantlab.architecture.shape import read_architecture
 from quantlab.catalogue.config import known_config, known_configs
 from quantlab.errors import QuantlabError
-from quantlab.architecture.shape import read_architecture
-from quantlab.architecture.kvcache import POLICIES, cache_bytes
 
 _MUTATIONS = 300
 _VALUES: tuple[Any, ...] = (

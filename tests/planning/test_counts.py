@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from quantlab.catalogue.config import known_config, known_configs
-from quantlab.errors import QuantlabError
 from quantlab.architecture import _count, counts
 from quantlab.architecture.counts import ParameterCount, count, stated
 from quantlab.architecture.estimate import ACTIVE_WITHIN, TOTAL_WITHIN, estimate
+from quantlab.catalogue.config import known_config, known_configs
+from quantlab.errors import QuantlabError
 
 FACTS = Path(__file__).parents[2].parent / "shared" / "facts" / "models.json"
 TOTALS = {

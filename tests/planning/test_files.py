@@ -9,9 +9,9 @@ from typing import Any
 import gguf
 import pytest
 
+from quantlab.architecture.counts import count
 from quantlab.catalogue.config import known_config
 from quantlab.names import parse_variant
-from quantlab.architecture.counts import count
 from quantlab.planning.files import checkpoint_bytes, tokenizer_bytes
 from quantlab.planning.fit import plan_model
 from quantlab.planning.weights import weight_bytes

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
+from quantlab.architecture.counts import count, stated
+from quantlab.architecture.shape import read_architecture
 from quantlab.catalogue.config import known_config
 from quantlab.catalogue.gpu import GpuSet, GpuSpec, find_gpu, parse_gpus
 from quantlab.errors import QuantlabError
 from quantlab.planning.activations import activation_bytes, llama_activation_bytes
-from quantlab.architecture.shape import read_architecture
 from quantlab.planning.calibration import calibration
-from quantlab.architecture.counts import count, stated
 from quantlab.planning.fit import ModelPlan, RigPlan, Workload, plan_model, wanted_variants
 from quantlab.planning.rig import tensor_parallel_sizes
 from quantlab.planning.roofline import bytes_read, decode_ceiling, untouched_share

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from quantlab.formats.gguf_types import FILE_TYPES
-from quantlab.formats import ggml as _ggml
-from quantlab.planning import _gguf
 from quantlab.architecture.estimate import estimate
+from quantlab.formats import ggml as _ggml
+from quantlab.formats.gguf_types import FILE_TYPES
+from quantlab.planning import _gguf
 
 gguf = pytest.importorskip("gguf", exc_type=ImportError)
 pytest.importorskip("llama_cpp", exc_type=ImportError)

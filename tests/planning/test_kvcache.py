@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from quantlab.architecture.kvcache import DTYPES, POLICIES, cache_bytes, cache_bytes_per_gpu, cache_bytes_read
+from quantlab.architecture.shape import Architecture, read_architecture
 from quantlab.catalogue.config import known_config
 from quantlab.errors import QuantlabError
-from quantlab.architecture.shape import Architecture, read_architecture
-from quantlab.architecture.kvcache import DTYPES, POLICIES, cache_bytes, cache_bytes_per_gpu, cache_bytes_read
 
 FACTS = Path(__file__).parents[3] / "shared" / "facts" / "models.json"
 SIZES = {"K": 1024, "M": 1024**2}

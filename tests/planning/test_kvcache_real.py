@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from tiny_models import FAMILIES, tiny
 
-from quantlab.architecture.shape import read_architecture
 from quantlab.architecture.kvcache import cache_bytes
+from quantlab.architecture.shape import read_architecture
 
 LENGTHS = (7, 16, 41)
 """Shorter than, equal to and longer than the windows."""

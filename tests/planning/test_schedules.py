@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from quantlab.architecture.shape import read_architecture
 from quantlab.architecture.fields import families
 from quantlab.architecture.schedules import DEPTHS, expand, fit
+from quantlab.architecture.shape import read_architecture
 
 _SIZES: dict[str, Any] = {
     "hidden_size": 2048,

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from quantlab.models.resolved import resolve
 from quantlab.errors import QuantlabError
+from quantlab.models.resolved import resolve
 from quantlab.planning.target import target
 
 CONFIG = {"model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2}

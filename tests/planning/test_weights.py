@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from quantlab import methods
+from quantlab.architecture.counts import ParameterCount, count, stated
 from quantlab.catalogue.config import known_config, known_configs
 from quantlab.errors import QuantlabError
 from quantlab.names import Variant, parse_variant
-from quantlab.architecture.counts import ParameterCount, count, stated
 from quantlab.planning.weights import WeightBytes, weight_bytes
 from quantlab.recipe import read_recipe
 from quantlab.records import QuantizeRecord
@@ -143,8 +143,8 @@ def test_bitsandbytes_stores_a_tiny_model_of_experts_as_planned(bits: int, tmp_p
     import torch
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig, MixtralConfig
 
-    from quantlab.formats import stored
     from quantlab.architecture._count import answer
+    from quantlab.formats import stored
 
     sizes = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 512}
     config = MixtralConfig(**sizes, num_key_value_heads=2, num_local_experts=4)

@@ -9,7 +9,19 @@ import pandas as pd
 import yaml
 
 from quantlab.names import parse_variant
-from quantlab.records import DivergenceRecord, Estimate, Failure, MeasureRecord, MemoryRecord, QuantizeRecord, SpeedPoint, SpeedRecord, SureTokens, TaskRecord, TaskResult
+from quantlab.records import (
+    DivergenceRecord,
+    Estimate,
+    Failure,
+    MeasureRecord,
+    MemoryRecord,
+    QuantizeRecord,
+    SpeedPoint,
+    SpeedRecord,
+    SureTokens,
+    TaskRecord,
+    TaskResult,
+)
 from quantlab.workspace.results import write_record
 
 MODEL = "test-data"

@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 from madeup import MODEL, NUMBERS, write_cell, write_workspace
 
+from quantlab.comparison.load import load_model
+from quantlab.comparison.ranking import ranking
 from quantlab.records import DivergenceRecord, MeasureRecord
 from quantlab.reporting.cautions import cautions
 from quantlab.reporting.divergences import divergence_table
-from quantlab.comparison.load import load_model
-from quantlab.comparison.ranking import ranking
 from quantlab.reporting.summary import summary_table
 from quantlab.workspace.results import read_record, record_path, write_record
 

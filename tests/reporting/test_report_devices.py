@@ -8,16 +8,16 @@ import pytest
 from madeup import DEVICE, MODEL, NUMBERS, write_cell
 from madeup_hardware import CACHE_PER_TOKEN, FASTER_ON_GPU, GPU, change, measured, point, write_elsewhere, write_grid
 
-from quantlab.workspace.merge import merge
+from quantlab.comparison.load import ModelRecords, load_model
 from quantlab.records import DivergenceRecord, Estimate
 from quantlab.reporting.cachetypes import cache_table
 from quantlab.reporting.devices import across_table, other_devices
-from quantlab.comparison.load import ModelRecords, load_model
 from quantlab.reporting.memory import memory_table
 from quantlab.reporting.speed import speed_table
 from quantlab.reporting.table import Row
-from quantlab.workspace.results import write_record
 from quantlab.stages.report import run
+from quantlab.workspace.merge import merge
+from quantlab.workspace.results import write_record
 
 SLUGS = ("gguf-16", "gguf-8", "gguf-4")
 

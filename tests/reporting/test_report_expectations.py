@@ -10,8 +10,8 @@ import pytest
 from madeup import MODEL, NUMBERS, write_cell, write_recipe
 
 from quantlab.catalogue.expectation import QuotedBand, expectations, published_loss, published_score
-from quantlab.reporting.expectations import expectation_findings, expectations_table, loss_verdict, saving_verdict
 from quantlab.comparison.load import load_model
+from quantlab.reporting.expectations import expectation_findings, expectations_table, loss_verdict, saving_verdict
 from quantlab.reporting.table import Table
 
 FOUR = QuotedBand(bits=4, loss_low_percent=2, loss_high_percent=4, times_smaller=4, quoted_for="GPTQ, AWQ")

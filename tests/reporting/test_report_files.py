@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 from madeup import FAILED, MODEL, NUMBERS, write_cell, write_failure, write_recipe
 
+from quantlab.comparison.load import load_model
 from quantlab.errors import QuantlabError
 from quantlab.reporting.accuracy import accuracy_table
 from quantlab.reporting.expectations import expectations_table
-from quantlab.comparison.load import load_model
 from quantlab.reporting.making import quantization_table
 from quantlab.reporting.memory import memory_table
 from quantlab.reporting.speed import speed_table

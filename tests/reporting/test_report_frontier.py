@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from itertools import combinations
 
-from quantlab.reporting.canvas import new_figure
 from quantlab.comparison.frontier import Point, pareto_frontier
+from quantlab.reporting.canvas import new_figure
 from quantlab.reporting.labels import Label, place_labels
 
 

@@ -8,8 +8,8 @@ import pytest
 from madeup import MODEL, NUMBERS, write_cell, write_recipe
 from madeup_hardware import CACHE_PER_TOKEN, DECODE, GPU, PROMPT, WEIGHTS_ABOVE_DISK, change, killed, measured, point, write_grid
 
-from quantlab.records import Failure
 from quantlab.comparison.load import load_model
+from quantlab.records import Failure
 from quantlab.reporting.memory import memory_table
 from quantlab.reporting.table import Row, Table
 from quantlab.workspace.results import write_record

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from madeup import MODEL
 
-from quantlab.records import Estimate
 from quantlab.comparison.load import ModelRecords, load_model
 from quantlab.comparison.ranking import ranking, ranking_findings
+from quantlab.records import Estimate
 from quantlab.reporting.summary import summary_table
 
 

@@ -10,12 +10,12 @@ import pytest
 from madeup import MODEL, write_cell, write_recipe
 from madeup_hardware import BANDWIDTH, CACHE_PER_TOKEN, DECODE, GRID, PROMPT, change, decode_rate, measured, point, write_grid
 
-from quantlab.records.measured import Bandwidth, Conditions, GpuCondition
+from quantlab.comparison.load import load_model
 from quantlab.records import Failure, SpeedRecord
+from quantlab.records.measured import Bandwidth, Conditions, GpuCondition
 from quantlab.reporting.ceilings import above_one, bandwidths
 from quantlab.reporting.conditions import condition_warnings
 from quantlab.reporting.lines import grid_svg
-from quantlab.comparison.load import load_model
 from quantlab.reporting.speed import absences, speed_table
 from quantlab.reporting.table import Row, Table
 from quantlab.stages.report import run

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from madeup import DEVICE, FAILED, MODEL, NUMBERS, PARAMETERS, write_cell, write_recipe, write_workspace
 
-from quantlab.records import DivergenceRecord, MeasureRecord, QuantizeRecord, TaskRecord
 from quantlab.comparison.load import load_model
+from quantlab.records import DivergenceRecord, MeasureRecord, QuantizeRecord, TaskRecord
 from quantlab.reporting.summary import summary_table
 from quantlab.reporting.table import Row
 from quantlab.workspace.results import read_record, record_path, write_record

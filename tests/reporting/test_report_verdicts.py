@@ -10,14 +10,14 @@ from madeup import MODEL, NUMBERS, write_workspace
 
 from quantlab.analysis.tango import interval
 from quantlab.analysis.verdict import Counts, items_to_decide, mcnemar_p
+from quantlab.comparison.load import load_model
+from quantlab.comparison.verdicts import decisions_table, judge_all, judge_tasks
 from quantlab.recipe import ComparisonSpec
 from quantlab.records import Look, TaskRecord
 from quantlab.reporting.accuracy import accuracy_table
 from quantlab.reporting.divergences import sureness_table
 from quantlab.reporting.drop_findings import drop_findings
-from quantlab.comparison.load import load_model
 from quantlab.reporting.summary import summary_table
-from quantlab.comparison.verdicts import decisions_table, judge_all, judge_tasks
 from quantlab.workspace.results import read_record, record_path, write_record
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from quantlab.hardware import device
 from quantlab.cli import main
-from quantlab.hardware.device import Device
 from quantlab.errors import CellFailure
-from quantlab.run.forecast import forecast
+from quantlab.hardware import device
+from quantlab.hardware.device import Device
 from quantlab.recipe import Recipe, SourceSpec
 from quantlab.records import QuantizeRecord, TaskRecord
+from quantlab.run.forecast import forecast
 from quantlab.workspace.results import write_record
 
 VARIANTS = ("baseline-16", "gptq-8", "gptq-4")

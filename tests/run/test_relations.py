@@ -9,11 +9,11 @@ import pytest
 import yaml
 from trained import RECIPE, trained_llama
 
-from quantlab.workspace.cell import Cell
-from quantlab.hardware.device import find
 from quantlab.files import write_text
+from quantlab.hardware.device import find
 from quantlab.progress import Progress
 from quantlab.stages import convert, diverge, prepare, quantize, reference
+from quantlab.workspace.cell import Cell
 
 pytestmark = pytest.mark.slow
 GROUP = {"group_size": 64}

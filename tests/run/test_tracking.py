@@ -11,9 +11,9 @@ from click.testing import CliRunner
 
 from quantlab.cli import main
 from quantlab.errors import QuantlabError
+from quantlab.recipe import parse_recipe
 from quantlab.run.tracking import check_recipes
 from quantlab.run.workspace import Workspace
-from quantlab.recipe import parse_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 

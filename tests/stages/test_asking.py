@@ -13,14 +13,14 @@ import yaml
 from lm_eval.api.model import LM
 from lm_eval.tasks import TaskManager
 
-from quantlab.workspace.cell import Cell
 from quantlab.errors import CellFailure, QuantlabError
-from quantlab.progress import Progress
-from quantlab.recipe import Recipe, SourceSpec, TasksSpec
-from quantlab.stages import evaluate
 from quantlab.evaluation.answers import Answers, result_of
 from quantlab.evaluation.samples import metric_of, rows_of, write_samples
 from quantlab.evaluation.tasks import Asked, choose_items
+from quantlab.progress import Progress
+from quantlab.recipe import Recipe, SourceSpec, TasksSpec
+from quantlab.stages import evaluate
+from quantlab.workspace.cell import Cell
 
 QUIET = Progress(quiet=True)
 N = 40

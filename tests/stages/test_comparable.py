@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from quantlab.workspace.checkpoint import Checkpoint, Manifest
 from quantlab.errors import CellFailure
 from quantlab.reference.comparable import require_same_vocabulary
+from quantlab.workspace.checkpoint import Checkpoint, Manifest
 
 
 def _checkpoint(folder: Path, vocabulary: int) -> Checkpoint:

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from quantlab.analysis.divergence import WindowValues, scored, summarize, summarize_columns, window_values
-from quantlab.workspace.columns import Columns, Shape
 from quantlab.errors import CellFailure, QuantlabError
 from quantlab.progress import Progress
 from quantlab.stages.diverge import compare
+from quantlab.workspace.columns import Columns, Shape
 
 WINDOWS, LENGTH, VOCABULARY = 5, 16, 40
 TOKENS = len(range(LENGTH)[scored(LENGTH)])

@@ -12,12 +12,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from quantlab.workspace.cell import Cell
-from quantlab.hardware.device import find
 from quantlab.engines.transformers import TransformersEngine
+from quantlab.evaluation.tasks import choose_items, load_asked
+from quantlab.hardware.device import find
 from quantlab.progress import Progress
 from quantlab.stages import evaluate, quantize
-from quantlab.evaluation.tasks import choose_items, load_asked
+from quantlab.workspace.cell import Cell
 
 pytestmark = pytest.mark.slow
 QUIET = Progress(quiet=True)

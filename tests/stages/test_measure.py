@@ -14,14 +14,14 @@ import psutil
 import pytest
 import yaml
 
-from quantlab.workspace.cell import Cell
-from quantlab.hardware.device import Device, find
 from quantlab.files import write_text
+from quantlab.hardware.device import Device, find
 from quantlab.measuring import beside, memory
 from quantlab.measuring.worker_client import Worker, Workload
 from quantlab.progress import Progress
 from quantlab.records import MeasureRecord
 from quantlab.stages import measure, quantize
+from quantlab.workspace.cell import Cell
 
 pytestmark = pytest.mark.slow
 QUIET = Progress(quiet=True)

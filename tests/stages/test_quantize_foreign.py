@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import yaml
 
-from quantlab.workspace.cell import Cell
-from quantlab.hardware.device import find
 from quantlab.errors import CellFailure
 from quantlab.files import write_text
+from quantlab.hardware.device import find
 from quantlab.methods._foreign import identify
 from quantlab.progress import Progress
 from quantlab.stages import prepare, quantize
+from quantlab.workspace.cell import Cell
 
 pytestmark = pytest.mark.slow
 QUIET = Progress(quiet=True)

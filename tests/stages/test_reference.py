@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import yaml
 
-from quantlab.workspace.cell import Cell
-from quantlab.hardware.device import find
 from quantlab.errors import CellFailure, QuantlabError
 from quantlab.files import write_text
+from quantlab.hardware.device import find
 from quantlab.progress import Progress
 from quantlab.stages import diverge, measure, quantize, reference, sensitivity
+from quantlab.workspace.cell import Cell
 
 pytestmark = pytest.mark.slow
 QUIET = Progress(quiet=True)

@@ -10,8 +10,8 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from quantlab.hardware.device import find
 from quantlab.errors import QuantlabError
+from quantlab.hardware.device import find
 from quantlab.progress import Progress
 from quantlab.stages import reference
 

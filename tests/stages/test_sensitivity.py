@@ -11,14 +11,14 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, MixtralConfig, MixtralForCausalLM
 
-from quantlab.workspace.cell import Cell
-from quantlab.hardware.device import find
 from quantlab.errors import CellFailure
-from quantlab.workspace.items import Items
+from quantlab.hardware.device import find
+from quantlab.optimize.swap import NOTHING
 from quantlab.progress import Progress
 from quantlab.stages import quantize, reference, sensitivity
-from quantlab.optimize.swap import NOTHING
 from quantlab.stages.sensitivity import REST, WHOLE, Swap
+from quantlab.workspace.cell import Cell
+from quantlab.workspace.items import Items
 
 IDS = torch.arange(3, 19)[None]
 

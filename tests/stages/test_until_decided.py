@@ -11,11 +11,11 @@ import pytest
 import yaml
 
 from quantlab.analysis.sequential import looks
-from quantlab.workspace.cell import Cell
 from quantlab.errors import QuantlabError
-from quantlab.records import Estimate, TaskRecord, TaskResult
-from quantlab.workspace.results import write_record
 from quantlab.evaluation.looks import Baseline, evaluate_in_looks, read_baseline
+from quantlab.records import Estimate, TaskRecord, TaskResult
+from quantlab.workspace.cell import Cell
+from quantlab.workspace.results import write_record
 
 N = 1000
 

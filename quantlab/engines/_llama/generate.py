@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from quantlab.errors import CellFailure
 from quantlab.engines._llama.library import Batch, Context, one_sequence
+from quantlab.errors import CellFailure
 
 if TYPE_CHECKING:
     import numpy as np

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from quantlab.architecture.cache_types import is_quantized
-from quantlab.hardware.device import Places, free_vram_bytes, parse_places
-from quantlab.processors import cores
 from quantlab.errors import CellFailure
 from quantlab.formats.gguf import block_count
 from quantlab.formats.llama_log import Messages, llama, messages
+from quantlab.hardware.device import Places, free_vram_bytes, parse_places
+from quantlab.processors import cores
 
 if TYPE_CHECKING:
     import numpy as np

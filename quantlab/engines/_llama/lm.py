@@ -20,9 +20,9 @@ from lm_eval.models.utils import (
 )
 
 from quantlab.engines._llama.generate import generate, read_rules
+from quantlab.engines._llama.library import Context, Model
 from quantlab.engines._llama.score import MAX_CHOICES, Scorer, packs, questions
 from quantlab.errors import CellFailure
-from quantlab.engines._llama.library import Context, Model
 
 _UBATCH = 512
 _STEP = 256

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from quantlab.errors import CellFailure
 from quantlab.engines._llama.library import Batch, Context
+from quantlab.errors import CellFailure
 
 if TYPE_CHECKING:
     import numpy as np

@@ -15,8 +15,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quantlab.hardware.device import quick_bfloat16
 from quantlab.errors import CellFailure
+from quantlab.hardware.device import quick_bfloat16
 
 if TYPE_CHECKING:
     import torch

@@ -10,8 +10,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from quantlab.hardware.device import Places, parse_places, visible_to
 from quantlab.errors import CellFailure
+from quantlab.hardware.device import Places, parse_places, visible_to
 
 INSTALL = "pip install vllm==0.33.0"
 """For an environment of its own: it pins another torch than quantlab's other engines run with."""

@@ -9,11 +9,11 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from quantlab.engines._llama.library import assign
 from quantlab.errors import CellFailure
 from quantlab.formats.gguf import StoredTensor, constant, stored_tensors, tensor_types
-from quantlab.engines._llama.library import assign
-from quantlab.formats.llama_log import llama, messages
 from quantlab.formats.gguf_types import file_type, is_plain
+from quantlab.formats.llama_log import llama, messages
 
 if TYPE_CHECKING:
     from quantlab.methods._gguf.importance import Importance
