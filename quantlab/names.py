@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import NamedTuple
 
 from quantlab.errors import QuantlabError
 
 BASELINE = "baseline-16"
-SIXTEEN_BIT: Mapping[str, str] = {"transformers": BASELINE, "llama_cpp": "gguf-16", "vllm": BASELINE}
-"""The unquantized model in each engine: speed, runtime memory and the noise floor are compared with it."""
+"""The unquantized model, whose quality every variant is compared with."""
 
 _MODEL = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _VARIANT = re.compile(r"([a-z][a-z0-9_]*)-([0-9]{1,2})(?:-([a-z0-9_]+))?")

@@ -149,7 +149,7 @@ class Recipe(Frozen):
         from quantlab import methods
 
         given = self.variants.get(variant.slug, {}).get("cache")
-        return None if given is None else check_cache(methods.load(variant.method).FORMAT, given)
+        return None if given is None else check_cache(methods.load(variant.method).format, given)
 
 
 def explain(error: ValidationError) -> str:

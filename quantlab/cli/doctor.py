@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -66,8 +66,8 @@ def _libraries(quick: bool) -> list[Health]:
     from quantlab.processors import cores
 
     # what needs an environment of its own is not missing from this one
-    here = [module for module in _modules().values() if not hasattr(module, "INSTALL")]
-    deciding = {name for module in here for name in module.REQUIRES} | {"lm-eval", "datasets", "dvc"}
+    here = [part for part in _parts() if not part.apart]
+    deciding = {name for part in here for name in part.requires} | {"lm-eval", "datasets", "dvc"}
     names = sorted(deciding | {name for name, wanted in asked().items() if wanted.extras})
     light = sorted(set(asked()) - set(names))
     with ThreadPoolExecutor(max_workers=min(4, cores())) as pool:
@@ -75,11 +75,25 @@ def _libraries(quick: bool) -> list[Health]:
     return found + [health for health in (check(name, False) for name in light) if health.state != "installed"]
 
 
-def _modules() -> dict[tuple[str, str], Any]:
+class _Part(NamedTuple):
+    """A method or an engine, and what it needs installed."""
+
+    kind: str
+    name: str
+    summary: str
+    requires: tuple[str, ...]
+    apart: bool
+    """Whether it needs an environment of its own."""
+
+
+def _parts() -> list[_Part]:
     from quantlab import engines, methods
 
-    found: dict[tuple[str, str], Any] = {("methods", name): methods.load(name) for name in methods.names()}
-    return found | {("engines", name): engines.load(name) for name in engines.names()}
+    found = [_Part("methods", m.name, m.summary, m.requires, False) for m in map(methods.load, methods.names())]
+    for name in engines.names():
+        engine = engines.load(name)
+        found.append(_Part("engines", name, engine.SUMMARY, engine.REQUIRES, hasattr(engine, "INSTALL")))
+    return found
 
 
 def _ready(libraries: list[Health]) -> dict[str, list[dict[str, Any]]]:
@@ -87,10 +101,10 @@ def _ready(libraries: list[Health]) -> dict[str, list[dict[str, Any]]]:
 
     bad = {library.distribution for library in libraries if library.state in ("missing", "broken")}
     rows: dict[str, list[dict[str, Any]]] = {"methods": [], "engines": []}
-    for (kind, name), module in _modules().items():
-        bad |= set(missing(module.REQUIRES)) if hasattr(module, "INSTALL") else set()
-        lacks = [required for required in module.REQUIRES if required in bad]
-        rows[kind].append({"name": name, "ready": not lacks, "lacks": lacks, "summary": module.SUMMARY})
+    for part in _parts():
+        bad |= set(missing(part.requires)) if part.apart else set()
+        lacks = [required for required in part.requires if required in bad]
+        rows[part.kind].append({"name": part.name, "ready": not lacks, "lacks": lacks, "summary": part.summary})
     return rows
 
 

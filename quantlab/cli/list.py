@@ -62,10 +62,10 @@ def _methods() -> Rows:
     return [
         {
             "name": name,
-            "bits": list(method.BITS),
-            "format": method.FORMAT,
-            **_state(method.REQUIRES, method.EXTRA),
-            "summary": method.SUMMARY,
+            "bits": list(method.bits),
+            "format": method.format,
+            **_state(method.requires, method.extra),
+            "summary": method.summary,
         }
         for name in methods.names()
         for method in (methods.load(name),)

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from quantlab import engines
 from quantlab.errors import FailureKind, QuantlabError
 from quantlab.names import BASELINE as BASELINE
-from quantlab.names import SIXTEEN_BIT as SIXTEEN_BIT
 from quantlab.names import Variant, parse_variant
 from quantlab.recipe import Recipe, read_recipe
 from quantlab.records import DivergenceRecord, Failure, MeasureRecord, QuantizeRecord, Record, SensitivityRecord, StageName, TaskRecord
@@ -98,7 +98,7 @@ class ModelRecords(NamedTuple):
 
     def sixteen_bit(self, engine: str | None) -> VariantRecords | None:
         """The 16-bit variant of an engine where it has records."""
-        return self.variants.get(SIXTEEN_BIT.get(engine or "", ""))
+        return self.variants.get(engines.sixteen_bit(engine) or "")
 
 
 def kind_words(kind: FailureKind) -> str:

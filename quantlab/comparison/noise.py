@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from scipy.stats import t as student
 
-from quantlab.comparison.load import SIXTEEN_BIT, ModelRecords, VariantRecords
+from quantlab import engines
+from quantlab.comparison.load import ModelRecords, VariantRecords
 from quantlab.records import Estimate
 
 MINIMUM_WINDOWS = 30
@@ -35,7 +36,7 @@ def noise_floor(records: ModelRecords, variant: VariantRecords) -> Floor:
     if ours is None or ours.kl_divergence_nats is None:
         return Floor(None, None, variant.why_not("divergence"))
     base = records.sixteen_bit(ours.engine)
-    slug = SIXTEEN_BIT.get(ours.engine or "", "a 16-bit variant")
+    slug = engines.sixteen_bit(ours.engine) or "a 16-bit variant"
     theirs = base.divergence if base else None
     if theirs is None or theirs.kl_divergence_nats is None or theirs.engine != ours.engine:
         return Floor(None, None, f"the noise floor of engine {ours.engine} is not measured: it needs the divergence of {slug}")

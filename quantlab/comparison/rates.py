@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+from quantlab import engines
 from quantlab.analysis.medians import median
-from quantlab.comparison.load import SIXTEEN_BIT, ModelRecords, VariantRecords, failure_text
+from quantlab.comparison.load import ModelRecords, VariantRecords, failure_text
 from quantlab.records import MeasureRecord, SpeedPoint
 from quantlab.records.measured import Median
 
@@ -94,7 +95,7 @@ def comparable(records: ModelRecords, variant: VariantRecords) -> Comparable:
     ours = variant.measure
     if ours is None or ours.failure or (ours.speed is None and ours.memory is None):
         return Comparable(None, variant.why_not("measure"))
-    slug = SIXTEEN_BIT.get(ours.engine or "")
+    slug = engines.sixteen_bit(ours.engine)
     if slug is None:
         return Comparable(None, f"no 16-bit variant is known for engine {ours.engine}")
     base = records.variants.get(slug)

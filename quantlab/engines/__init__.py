@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 from quantlab import registry
 from quantlab.architecture.reads import WeightReads
 from quantlab.errors import QuantlabError
+from quantlab.names import BASELINE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -83,6 +84,12 @@ class EngineModule(Protocol):
     FORMATS: tuple[str, ...]
     EXTRA: str | None
     REQUIRES: tuple[str, ...]
+    SIXTEEN_BIT: str
+    """The unquantized model in this engine: speed, runtime memory and the noise floor are compared with it."""
+    SPLITS_BY_LAYERS: bool
+    """Whether it gives each of several GPUs whole layers, instead of a part of every layer."""
+    CACHE_POLICY: str
+    """How it keeps the cache of sliding-window layers (`quantlab.architecture.kvcache`)."""
 
     def imports(self, checkpoint: Checkpoint) -> tuple[str, ...]:
         """Modules that running the checkpoint brings in: their memory is the empty engine's, not the model's."""
@@ -127,3 +134,14 @@ def engine_or_usual(checkpoint_format: str, wanted: str | None) -> str:
 def runs_dense(checkpoint: Checkpoint, device: Device) -> bool:
     """Whether quality is measured on layers dequantized once: on a CPU, where that was found to give the same."""
     return device.device == "cpu" and checkpoint.manifest.dense_verified
+
+
+def sixteen_bit(engine: str | None) -> str | None:
+    """The 16-bit variant of an engine; None for an engine that is not here."""
+    return load(engine).SIXTEEN_BIT if engine in names() else None
+
+
+def with_sixteen_bit() -> tuple[tuple[str, str], ...]:
+    """Every engine with its 16-bit variant, those of the unquantized model itself first."""
+    found = ((name, load(name).SIXTEEN_BIT) for name in names())
+    return tuple(sorted(found, key=lambda each: (each[1] != BASELINE, each[1], each[0])))

@@ -31,6 +31,9 @@ SUMMARY = "GGUF files through llama.cpp (llama-cpp-python), in process"
 FORMATS = ("gguf",)
 EXTRA = "gguf"
 REQUIRES = ("llama-cpp-python",)
+SIXTEEN_BIT = "gguf-16"
+SPLITS_BY_LAYERS = True
+CACHE_POLICY = "llama_cpp"
 
 _BATCH, _UBATCH = 2048, 512
 _INSTRUCTIONS = (

@@ -29,6 +29,9 @@ SUMMARY = "safetensors checkpoints through Hugging Face transformers"
 FORMATS = ("safetensors",)
 EXTRA = None
 REQUIRES = ("torch", "transformers", "accelerate")
+SIXTEEN_BIT = "baseline-16"
+SPLITS_BY_LAYERS = False
+CACHE_POLICY = "transformers"
 
 
 def open_checkpoint(checkpoint: Checkpoint, device: str, dense: bool = False) -> TransformersEngine:

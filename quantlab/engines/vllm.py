@@ -36,6 +36,9 @@ SUMMARY = "safetensors checkpoints through vLLM on NVIDIA GPUs; only where it is
 FORMATS = ("safetensors",)
 EXTRA = None
 REQUIRES = ("vllm",)
+SIXTEEN_BIT = "baseline-16"
+SPLITS_BY_LAYERS = False
+CACHE_POLICY = "transformers"
 _BYTES_PER_LOGPROB = 100  # a float and an integer as Python objects, and four places in lists
 _EXPERT_COUNTS = ("num_local_experts", "num_experts", "n_routed_experts")
 

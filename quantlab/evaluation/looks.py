@@ -11,11 +11,11 @@ from quantlab.analysis.verdict import Counts
 from quantlab.errors import QuantlabError
 from quantlab.evaluation.clusters import cluster_of
 from quantlab.evaluation.samples import metric_of
+from quantlab.names import BASELINE
 from quantlab.records import TaskRecord
 from quantlab.workspace.cell import Cell
 from quantlab.workspace.results import read_record, record_path
 
-BASELINE = "baseline-16"
 _AGAIN = f"evaluate {BASELINE} with this recipe first, on all items"
 
 

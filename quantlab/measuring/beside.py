@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from quantlab import engines
 from quantlab.errors import CellFailure, QuantlabError
 from quantlab.hardware.device import Device, free_vram_bytes
-from quantlab.names import SIXTEEN_BIT
 from quantlab.records.measured import SampledMemory
 from quantlab.workspace.cell import Cell
 
@@ -22,7 +22,7 @@ class Beside(NamedTuple):
 
 def sixteen_bit(cell: Cell, engine: str) -> Beside:
     """No reason where the cell is the 16-bit variant itself."""
-    slug = SIXTEEN_BIT.get(engine)
+    slug = engines.sixteen_bit(engine)
     if slug == cell.variant.slug:
         return Beside(None)
     if slug is None:

@@ -15,11 +15,11 @@ from pydantic import Field
 
 from quantlab import methods
 from quantlab.errors import CellFailure, QuantlabError, unknown
+from quantlab.formats import GGUF
 from quantlab.frozen import Frozen
 from quantlab.names import Variant
 from quantlab.workspace.checkpoint import FileEntry, list_files
 
-_METHODS = {"gptq": "gptq", "awq": "awq", "bitsandbytes": "bitsandbytes", "auto-round": "autoround", "autoround": "autoround", "fp8": "fp8"}
 _WIDTHS = (2, 3, 4, 5, 6, 8, 16)
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "spiece.model")
 PASSAGES, _CHARACTERS = 300, 4000
@@ -54,10 +54,15 @@ def _gguf(path: Path) -> tuple[str, int]:
     check_gguf(path)
     declared = re.search(r"\d+", declared_type(path) or "")
     if declared and int(declared[0]) in _WIDTHS:
-        return "gguf", int(declared[0])
+        return _gguf_method(), int(declared[0])
     blocks = [t for t in stored_tensors(path) if t.name.startswith("blk.") and t.elements > 65536] or stored_tensors(path)
     found = 8 * sum(t.bytes for t in blocks) / sum(t.elements for t in blocks)
-    return "gguf", min(_WIDTHS, key=lambda width: abs(width + (0.5 if width < 16 else 0) - found))
+    return _gguf_method(), min(_WIDTHS, key=lambda width: abs(width + (0.5 if width < 16 else 0) - found))
+
+
+def _gguf_method() -> str:
+    """The method that writes GGUF files."""
+    return next(name for name in methods.names() if methods.load(name).format == GGUF)
 
 
 def _safetensors(path: Path) -> tuple[str, int]:
@@ -68,13 +73,14 @@ def _safetensors(path: Path) -> tuple[str, int]:
     name = str(config.get("quant_method", ""))
     if not name:
         raise QuantlabError(f"{path} is not quantized: its config.json has no quantization_config; give it as MODEL instead")
-    if name not in _METHODS:
-        raise unknown("quantization format", name, _METHODS, f"in {path}/config.json")
-    method = _METHODS[name]
-    bits = config.get("bits") or (8 if config.get("load_in_8bit") or method == "fp8" else 4)
-    if int(bits) not in methods.load(method).BITS and method != "awq":
-        raise QuantlabError(f"{path} says {bits} bits of {method}: known are {', '.join(map(str, methods.load(method).BITS))}")
-    return method, int(bits)
+    known = methods.marked()
+    if name.lower() not in known:
+        raise unknown("quantization format", name, known, f"in {path}/config.json")
+    method = known[name.lower()]
+    bits, widths = method.width_in(config), method.widths_read or method.bits
+    if bits not in widths:
+        raise QuantlabError(f"{path} says {bits} bits of {method.name}: known are {', '.join(map(str, widths))}")
+    return method.name, bits
 
 
 def sample(passages: Iterable[str]) -> list[str]:

@@ -6,17 +6,31 @@ import csv
 import importlib.metadata
 import io
 import json
+import re
 import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from quantlab.architecture.counts import Matrix, ParameterCount
 from quantlab.errors import CellFailure
 from quantlab.files import write_json, write_text
 from quantlab.hardware.device import quick_bfloat16
-from quantlab.methods import InMemory, Job
+from quantlab.methods._contract import InMemory, Job
 
 BATCH_WINDOWS = 8
+_LEAVES: tuple[tuple[str, str], ...] = (
+    (r"qwen3_5|qwen3_next", r"linear_attn\.in_proj_(a|b|ba)$"),
+    (r"deepseek_v32|glm_moe_dsa", r"indexer\.weights_proj$"),
+    (r"deepseek_v4", r"\.compressor\.|o_a_proj$"),
+)
+"""By architecture: modules with `!` in the module_tree of gptqmodel 7.7's definitions, or that it does not name."""
+
+
+def why_left(count: ParameterCount, matrix: Matrix) -> str | None:
+    """Why GPTQModel leaves a linear layer in 16 bits; None where it quantizes it."""
+    leaves = next((names for types, names in _LEAVES if re.match(types, count.model_type)), None)
+    return "GPTQModel leaves it alone in this architecture" if leaves and re.search(leaves, matrix.name) else None
 
 
 def allocator() -> dict[str, str]:

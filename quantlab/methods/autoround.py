@@ -9,16 +9,13 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from quantlab.architecture.counts import Matrix, ParameterCount
 from quantlab.frozen import Frozen
-from quantlab.methods import InMemory, Job
+from quantlab.methods._contract import InMemory, Job, Method, Serving
+from quantlab.methods._grouped import grouped_bytes
 
-SUMMARY = "learned rounding with calibration text, through auto-round; good at 2 bits"
-BITS = (4, 3, 2)
-FORMAT = "safetensors"
-FROM = "source"
-EXTRA = "autoround"
-REQUIRES = ("auto-round", "torch", "transformers")
-ENV: dict[str, str] = {}
+_MULTIPLE = 32
+"""Both sides of a quantized layer are a multiple of it (layer_config_resolver.py)."""
 
 
 class Settings(Frozen):
@@ -32,38 +29,75 @@ class Settings(Frozen):
     batch_size: int = Field(default=4, ge=1)
 
 
-def quantize(job: Job) -> InMemory:
-    """See the module."""
-    import torch
-    from auto_round import AutoRound
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+class AutoRound(Method):
+    """auto-round in its own format."""
 
-    from quantlab.methods._loss import model_loss, quantizable_linears
+    name = "autoround"
+    summary = "learned rounding with calibration text, through auto-round; good at 2 bits"
+    bits = (4, 3, 2)
+    extra = "autoround"
+    requires = ("auto-round", "torch", "transformers")
+    Settings = Settings
+    loaded_by = ("auto_round",)
+    marks = ("auto-round", "autoround", "intel/auto-round")
 
-    settings: Settings = job.settings
-    windows = [torch.from_numpy(ids)[None] for ids in job.calibration[: settings.samples]]
-    expected = quantizable_linears(job.source, job.trust_remote_code)
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        job.source, dtype="auto", trust_remote_code=job.trust_remote_code, use_safetensors=True
-    )
-    tokenizer = AutoTokenizer.from_pretrained(job.source, trust_remote_code=job.trust_remote_code)
-    rounding: Any = AutoRound(
-        model,
-        tokenizer,
-        scheme=f"W{job.bits}A16G{settings.group_size}",
-        iters=settings.iterations,
-        nsamples=len(windows),
-        seqlen=job.calibration.shape[1],
-        batch_size=min(settings.batch_size, len(windows)),
-        dataset=windows,
-        device_map=job.device,
-        enable_torch_compile=False,
-        low_cpu_mem_usage=False,
-        seed=job.seed,
-    )
-    with job.progress.step(f"auto-round: {expected} layers to {job.bits} bits, {settings.iterations} steps per block"):
-        quantized, _ = rounding.quantize()
-        # saving packs the layers in place and frees them: the model in memory is asked before
-        loss = None if job.check_tokens is None else model_loss(quantized)(job.check_tokens)
-        rounding.save_quantized(str(job.destination), format="auto_round")
-    return InMemory(None if loss is None else lambda _: loss, expected)
+    def quantize(self, job: Job) -> InMemory:
+        """Learn the rounding of each block on the calibration windows."""
+        import torch
+        from auto_round import AutoRound as Rounder
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        from quantlab.methods._loss import model_loss, quantizable_linears
+
+        settings: Settings = job.settings
+        windows = [torch.from_numpy(ids)[None] for ids in job.calibration[: settings.samples]]
+        expected = quantizable_linears(job.source, job.trust_remote_code)
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            job.source, dtype="auto", trust_remote_code=job.trust_remote_code, use_safetensors=True
+        )
+        tokenizer = AutoTokenizer.from_pretrained(job.source, trust_remote_code=job.trust_remote_code)
+        rounding: Any = Rounder(
+            model,
+            tokenizer,
+            scheme=f"W{job.bits}A16G{settings.group_size}",
+            iters=settings.iterations,
+            nsamples=len(windows),
+            seqlen=job.calibration.shape[1],
+            batch_size=min(settings.batch_size, len(windows)),
+            dataset=windows,
+            device_map=job.device,
+            enable_torch_compile=False,
+            low_cpu_mem_usage=False,
+            seed=job.seed,
+        )
+        with job.progress.step(f"auto-round: {expected} layers to {job.bits} bits, {settings.iterations} steps per block"):
+            quantized, _ = rounding.quantize()
+            # saving packs the layers in place and frees them: the model in memory is asked before
+            loss = None if job.check_tokens is None else model_loss(quantized)(job.check_tokens)
+            rounding.save_quantized(str(job.destination), format="auto_round")
+        return InMemory(None if loss is None else lambda _: loss, expected)
+
+    def why_left(self, count: ParameterCount, matrix: Matrix) -> str | None:
+        """Why a matrix stays in 16 bits."""
+        if matrix.role in ("linear", "expert") and (matrix.out_features % _MULTIPLE or matrix.in_features % _MULTIPLE):
+            return f"a side is no multiple of {_MULTIPLE}"
+        return super().why_left(count, matrix)
+
+    def matrix_bytes(self, matrix: Matrix, bits: int, settings: Any) -> int:
+        """Bytes of qweight, qzeros and scales."""
+        return grouped_bytes(matrix, bits, settings.group_size)
+
+    def remarks(self, count: ParameterCount, settings: Any) -> tuple[str, ...]:
+        """What a reader of the bytes must know."""
+        fused = any(m.fused for m in count.tensors)
+        said = "It is taken for granted that auto-round takes the experts apart; not tried on this architecture."
+        return (*([said] if fused else []), *super().remarks(count, settings))
+
+    def serving(self, bits: int, source: str) -> Serving:
+        """vLLM finds the format by itself, at 4 bits."""
+        if bits != 4:
+            return self.no_kernel(bits)
+        return Serving(notes=("vLLM finds AutoRound's format in the checkpoint's config.json, without a flag",))
+
+
+METHOD = AutoRound()

@@ -6,18 +6,18 @@ and 177,446 on SmolLM2, all logits finite).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from math import ceil
+from typing import Any
+
 from pydantic import Field
 
+from quantlab.architecture.counts import Matrix, ParameterCount
 from quantlab.frozen import Frozen
-from quantlab.methods import InMemory, Job, _gptqmodel
-
-SUMMARY = "activation-aware scaling with calibration text, through GPTQModel"
-BITS = (4, 3)
-FORMAT = "safetensors"
-FROM = "source"
-EXTRA = "awq"
-REQUIRES = ("gptqmodel", "optimum", "torch", "transformers")
-ENV = _gptqmodel.allocator()
+from quantlab.methods import _gptqmodel
+from quantlab.methods._contract import InMemory, Job, Method, Serving
+from quantlab.methods._grouped import WORD_BITS, group_of
 
 
 class Settings(Frozen):
@@ -29,18 +29,55 @@ class Settings(Frozen):
     """How many of the calibration windows are used; null for all. The scale search costs time for each."""
 
 
-def quantize(job: Job) -> InMemory:
-    """See the module."""
-    from dataclasses import replace
+class Awq(Method):
+    """AWQ through GPTQModel."""
 
-    import torch
-    from gptqmodel import QuantizeConfig
-    from gptqmodel.nn_modules.qlinear.torch_awq import AwqTorchLinear
-    from gptqmodel.quantization import FORMAT as FORMATS
-    from gptqmodel.quantization import METHOD
+    name = "awq"
+    summary = "activation-aware scaling with calibration text, through GPTQModel"
+    bits = (4, 3)
+    extra = "awq"
+    requires = ("gptqmodel", "optimum", "torch", "transformers")
+    Settings = Settings
+    loaded_by = ("gptqmodel",)
+    marks = ("awq",)
+    widths_read = tuple(range(1, 17))
+    colour = "#009e73"
 
-    settings: Settings = job.settings
-    config = QuantizeConfig(bits=job.bits, group_size=settings.group_size, method=METHOD.AWQ, format=FORMATS.GEMM)
-    # its layer refuses float32 when it is made, and packs float32 weights without fault; the reload is compared anyway
-    AwqTorchLinear.SUPPORTS_DTYPES = [*AwqTorchLinear.SUPPORTS_DTYPES, torch.float32]
-    return _gptqmodel.quantize(replace(job, calibration=job.calibration[: settings.calibration_windows]), config, float32=True)
+    def environment(self) -> Mapping[str, str]:
+        """An allocator that keeps large tensors, where its package is installed."""
+        return _gptqmodel.allocator()
+
+    def quantize(self, job: Job) -> InMemory:
+        """Quantize with the calibration windows that the settings name."""
+        import torch
+        from gptqmodel import QuantizeConfig
+        from gptqmodel.nn_modules.qlinear.torch_awq import AwqTorchLinear
+        from gptqmodel.quantization import FORMAT as FORMATS
+        from gptqmodel.quantization import METHOD as METHODS
+
+        settings: Settings = job.settings
+        config = QuantizeConfig(bits=job.bits, group_size=settings.group_size, method=METHODS.AWQ, format=FORMATS.GEMM)
+        # its layer refuses float32 when it is made, and packs float32 weights without fault; the reload is compared anyway
+        AwqTorchLinear.SUPPORTS_DTYPES = [*AwqTorchLinear.SUPPORTS_DTYPES, torch.float32]
+        windows = job.calibration[: settings.calibration_windows]
+        return _gptqmodel.quantize(replace(job, calibration=windows), config, float32=True)
+
+    def why_left(self, count: ParameterCount, matrix: Matrix) -> str | None:
+        """Why a matrix stays in 16 bits: what GPTQModel leaves alone."""
+        return super().why_left(count, matrix) or _gptqmodel.why_left(count, matrix)
+
+    def matrix_bytes(self, matrix: Matrix, bits: int, settings: Any) -> int:
+        """Bytes of qweight, qzeros and 16-bit scales, packed along the outputs; no g_idx.
+
+        Source: gptqmodel 7.7, nn_modules/qlinear/__init__.py, _register_awq_buffers.
+        """
+        columns, rows = matrix.in_features, matrix.out_features
+        groups, words = ceil(columns / group_of(columns, settings.group_size)), ceil(rows * bits / WORD_BITS)
+        return 4 * columns * words + 4 * groups * words + 2 * groups * rows
+
+    def serving(self, bits: int, source: str) -> Serving:
+        """vLLM's Marlin kernel, at 4 bits alone."""
+        return Serving(("--quantization", "awq_marlin")) if bits == 4 else self.no_kernel(bits)
+
+
+METHOD = Awq()

@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
-from quantlab.frozen import Frozen
-from quantlab.methods import InMemory, Job
+from typing import Any
 
-SUMMARY = "the unquantized model, pinned to a revision"
-BITS = (16,)
-FORMAT = "safetensors"
-FROM = "source"
-EXTRA = None
-REQUIRES = ("torch", "transformers")
-ENV: dict[str, str] = {}
+from quantlab.architecture.counts import Matrix, ParameterCount
+from quantlab.architecture.weight_bytes import WeightBytes, plain_bytes
+from quantlab.methods._contract import InMemory, Job, Method, Serving
 
 
-class Settings(Frozen):
-    """Nothing can be set."""
+class Baseline(Method):
+    """The unquantized model."""
+
+    name = "baseline"
+    summary = "the unquantized model, pinned to a revision"
+    bits = (16,)
+    requires = ("torch", "transformers")
+    changes_weights = False
+    colour = "#4d4d4d"
+
+    def quantize(self, job: Job) -> InMemory:
+        """Write nothing: the stage makes the manifest point at the source."""
+        return InMemory(None, 0)
+
+    def why_left(self, count: ParameterCount, matrix: Matrix) -> str | None:
+        """Everything stays."""
+        return "the unquantized model"
+
+    def weight_bytes(self, count: ParameterCount, bits: int, settings: Any) -> WeightBytes:
+        """Bytes of the model in 16 bits."""
+        release = "A release that is stored in fewer bits becomes this large when it is dequantized to 16 bits."
+        return plain_bytes(count, (release,) if count.experts else ())
+
+    def serving(self, bits: int, source: str) -> Serving:
+        """The source itself."""
+        return Serving(points_at_source=True)
 
 
-def quantize(job: Job) -> InMemory:
-    """Writes nothing: the stage makes the manifest point at the source."""
-    return InMemory(None, 0)
+METHOD = Baseline()

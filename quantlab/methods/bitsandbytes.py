@@ -6,19 +6,18 @@ are first used, and what is saved after that reloads as garbage. The loss in mem
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from math import ceil
 from typing import Any, Literal
 
+from quantlab.architecture.counts import Matrix, ParameterCount
 from quantlab.frozen import Frozen
-from quantlab.methods import InMemory, Job
+from quantlab.methods._contract import Arithmetic, InMemory, Job, Method, Serving
 
-SUMMARY = "LLM.int8 and 4-bit nf4/fp4, data-free"
-BITS = (8, 4)
-FORMAT = "safetensors"
-FROM = "source"
-EXTRA = "bitsandbytes"
-REQUIRES = ("bitsandbytes", "torch", "transformers")
-STORES_TOKENIZER = False
-ENV: dict[str, str] = {}
+_QUANT_STATE_BYTES = 170
+"""The description that a 4-bit weight carries (functional.py, QuantState.as_dict), about."""
+_BLOCK_WEIGHTS = 64
+_BLOCK_SCALES = 256
 
 
 class Settings(Frozen):
@@ -30,36 +29,94 @@ class Settings(Frozen):
     """LLM.int8: activations above it stay in 16 bits."""
 
 
-def effective(settings: Settings, bits: int) -> dict[str, Any]:
-    """What the settings come to at the width."""
-    return settings.model_dump(include={"outlier_threshold"} if bits == 8 else {"type", "double_quantization"})
+class BitsAndBytes(Method):
+    """bitsandbytes through transformers."""
+
+    name = "bitsandbytes"
+    summary = "LLM.int8 and 4-bit nf4/fp4, data-free"
+    bits = (8, 4)
+    extra = "bitsandbytes"
+    requires = ("bitsandbytes", "torch", "transformers")
+    Settings = Settings
+    stores_tokenizer = False
+    loaded_by = ("bitsandbytes",)
+    marks = ("bitsandbytes",)
+    colour = "#cc79a7"
+
+    def effective(self, settings: Any, bits: int) -> dict[str, Any]:
+        """What the settings come to at the width."""
+        found: dict[str, Any] = settings.model_dump(include={"outlier_threshold"} if bits == 8 else {"type", "double_quantization"})
+        return found
+
+    def quantize(self, job: Job) -> InMemory:
+        """Quantize while loading, save, and keep the model for the check."""
+        import torch
+        from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+        from quantlab.methods._loss import model_loss, quantizable_linears
+
+        settings: Settings = job.settings
+        expected = quantizable_linears(job.source, job.trust_remote_code)
+        if job.bits == 8:
+            config = BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=settings.outlier_threshold)
+        else:
+            config = BitsAndBytesConfig(
+                load_in_4bit=True,
+                bnb_4bit_quant_type=settings.type,
+                bnb_4bit_use_double_quant=settings.double_quantization,
+                bnb_4bit_compute_dtype=torch.bfloat16,
+            )
+        with job.progress.step(f"bitsandbytes {job.bits} bits: quantizing {expected} layers"):
+            model: Any = AutoModelForCausalLM.from_pretrained(
+                job.source,
+                quantization_config=config,
+                dtype=torch.bfloat16,
+                device_map={"": job.device},
+                trust_remote_code=job.trust_remote_code,
+            )
+            model.save_pretrained(job.destination)
+        return InMemory(model_loss(model), expected)
+
+    def why_left(self, count: ParameterCount, matrix: Matrix) -> str | None:
+        """Why a matrix stays in 16 bits: transformers replaces torch Linears alone, and takes a shared expert's gate for one."""
+        if matrix.role == "router" and matrix.name.endswith("shared_expert_gate"):
+            return None
+        if matrix.fused:
+            return "experts in one three-dimensional tensor are no torch Linear"
+        return super().why_left(count, matrix)
+
+    def matrix_bytes(self, matrix: Matrix, bits: int, settings: Any) -> int:
+        """Bytes of codes, scales, tables and the description of both.
+
+        4 bits (functional.py, QuantState.as_dict): half a byte per weight, a scale per 64 weights, the 16 values of the
+        type and a description; with double quantization the scales take a byte each, and a float32 per 256 of them with a
+        table of 256. 8 bits: a byte per weight, a float32 per row, and a byte that names the format.
+        """
+        weights = matrix.out_features * matrix.in_features
+        if bits == 8:
+            return weights + 4 * matrix.out_features + 1
+        scales = ceil(weights / _BLOCK_WEIGHTS)
+        nested = scales + 4 * ceil(scales / _BLOCK_SCALES) + 4 * _BLOCK_SCALES
+        return ceil(weights / 2) + (nested if settings.double_quantization else 4 * scales) + 4 * 16 + _QUANT_STATE_BYTES
+
+    def remarks(self, count: ParameterCount, settings: Any) -> tuple[str, ...]:
+        """What a reader of the bytes must know."""
+        fused = any(m.fused for m in count.tensors)
+        said = "Experts stay in 16 bits: transformers holds them in one tensor per layer, which bitsandbytes does not quantize."
+        return (*([said] if fused else []), *super().remarks(count, settings))
+
+    def multiplies_in(self, bits: int) -> Arithmetic:
+        """LLM.int8 multiplies in 8-bit integers."""
+        return "int8" if bits == 8 else "bf16"
+
+    def width_in(self, config: Mapping[str, Any]) -> int:
+        """The width that the loading flag says."""
+        return int(config.get("bits") or (8 if config.get("load_in_8bit") else 4))
+
+    def serving(self, bits: int, source: str) -> Serving:
+        """vLLM's plugin, on one GPU."""
+        note = "from vLLM 0.28 on this needs `pip install vllm-bnb-plugin`"
+        return Serving(("--quantization", "bitsandbytes"), (note,), several_gpus=False)
 
 
-def quantize(job: Job) -> InMemory:
-    """Quantize while loading, save, and keep the model for the check."""
-    import torch
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
-
-    from quantlab.methods._loss import model_loss, quantizable_linears
-
-    settings: Settings = job.settings
-    expected = quantizable_linears(job.source, job.trust_remote_code)
-    if job.bits == 8:
-        config = BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=settings.outlier_threshold)
-    else:
-        config = BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type=settings.type,
-            bnb_4bit_use_double_quant=settings.double_quantization,
-            bnb_4bit_compute_dtype=torch.bfloat16,
-        )
-    with job.progress.step(f"bitsandbytes {job.bits} bits: quantizing {expected} layers"):
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            job.source,
-            quantization_config=config,
-            dtype=torch.bfloat16,
-            device_map={"": job.device},
-            trust_remote_code=job.trust_remote_code,
-        )
-        model.save_pretrained(job.destination)
-    return InMemory(model_loss(model), expected)
+METHOD = BitsAndBytes()

@@ -1,27 +1,58 @@
-"""fp8: weights as 8-bit floating point (e4m3) with a scale per block, data-free, through GPTQModel."""
+"""fp8: weights as 8-bit floating point (e4m3) with a scale per row, data-free, through GPTQModel."""
 
 from __future__ import annotations
 
-from quantlab.frozen import Frozen
-from quantlab.methods import InMemory, Job
+import shlex
+from collections.abc import Mapping
+from typing import Any
 
-SUMMARY = "8-bit floating-point weights, data-free, through GPTQModel"
-BITS = (8,)
-FORMAT = "safetensors"
-FROM = "source"
-EXTRA = "fp8"
-REQUIRES = ("gptqmodel", "optimum", "torch", "transformers")
-ENV: dict[str, str] = {}
+from quantlab.architecture.counts import Matrix, ParameterCount
+from quantlab.methods import _gptqmodel
+from quantlab.methods._contract import Arithmetic, InMemory, Job, Method, Serving
 
-
-class Settings(Frozen):
-    """Nothing can be set: e4m3, one scale per row."""
+_SCALE_BYTES = 4
+"""A float32 scale per row (gptqmodel 7.7, nn_modules/qlinear/fp8.py)."""
 
 
-def quantize(job: Job) -> InMemory:
-    """See the module."""
-    from gptqmodel.quantization.config import FP8Config
+class Fp8(Method):
+    """FP8 through GPTQModel."""
 
-    from quantlab.methods import _gptqmodel
+    name = "fp8"
+    summary = "8-bit floating-point weights, data-free, through GPTQModel"
+    bits = (8,)
+    extra = "fp8"
+    requires = ("gptqmodel", "optimum", "torch", "transformers")
+    loaded_by = ("gptqmodel",)
+    marks = ("fp8",)
+    lays_out_releases = False  # theirs have a scale per block or per matrix, GPTQModel's one per row
 
-    return _gptqmodel.quantize(job, FP8Config())
+    def quantize(self, job: Job) -> InMemory:
+        """Round every weight to e4m3."""
+        from gptqmodel.quantization.config import FP8Config
+
+        return _gptqmodel.quantize(job, FP8Config())
+
+    def why_left(self, count: ParameterCount, matrix: Matrix) -> str | None:
+        """Why a matrix stays in 16 bits: what GPTQModel leaves alone."""
+        return super().why_left(count, matrix) or _gptqmodel.why_left(count, matrix)
+
+    def matrix_bytes(self, matrix: Matrix, bits: int, settings: Any) -> int:
+        """Bytes of the weight and the scales."""
+        return matrix.out_features * matrix.in_features + _SCALE_BYTES * matrix.out_features
+
+    def multiplies_in(self, bits: int) -> Arithmetic:
+        """8-bit floating point."""
+        return "fp8"
+
+    def width_in(self, config: Mapping[str, Any]) -> int:
+        """8, whatever the config says of bits."""
+        return int(config.get("bits") or 8)
+
+    def serving(self, bits: int, source: str) -> Serving:
+        """vLLM's own FP8."""
+        online = shlex.join(["vllm", "serve", source, "--quantization", "fp8"])
+        note = f"the checkpoint has one scale per row, which was not tried with vLLM; `{online}` quantizes while loading instead"
+        return Serving(("--quantization", "fp8"), (note,))
+
+
+METHOD = Fp8()

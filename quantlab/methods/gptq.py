@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 from pydantic import Field
 
+from quantlab.architecture.counts import Matrix, ParameterCount
 from quantlab.frozen import Frozen
-from quantlab.methods import InMemory, Job
+from quantlab.methods import _gptqmodel
+from quantlab.methods._contract import InMemory, Job, Method, Serving
+from quantlab.methods._grouped import grouped_bytes
 
-SUMMARY = "error-compensating rounding with calibration text, through GPTQModel"
-BITS = (8, 4, 3, 2)
-FORMAT = "safetensors"
-FROM = "source"
-EXTRA = "gptq"
-REQUIRES = ("gptqmodel", "optimum", "torch", "transformers")
-ENV: dict[str, str] = {}
+_MARLIN_BITS = (4, 8)
+"""Widths of vLLM's GPTQ kernels, symmetric alone (TYPE_MAP in auto_gptq.py)."""
+_COLUMN_INDEX_BYTES = 4
+"""g_idx: an int32 per column."""
 
 
 class Settings(Frozen):
@@ -29,20 +32,48 @@ class Settings(Frozen):
     """How many of the calibration windows are used; null for all."""
 
 
-def quantize(job: Job) -> InMemory:
-    """See the module."""
-    from dataclasses import replace
+class Gptq(Method):
+    """GPTQ through GPTQModel."""
 
-    from gptqmodel import QuantizeConfig
+    name = "gptq"
+    summary = "error-compensating rounding with calibration text, through GPTQModel"
+    bits = (8, 4, 3, 2)
+    extra = "gptq"
+    requires = ("gptqmodel", "optimum", "torch", "transformers")
+    Settings = Settings
+    loaded_by = ("gptqmodel",)
+    marks = ("gptq",)
+    colour = "#d55e00"
 
-    from quantlab.methods import _gptqmodel
+    def quantize(self, job: Job) -> InMemory:
+        """Quantize with the calibration windows that the settings name."""
+        from gptqmodel import QuantizeConfig
 
-    settings: Settings = job.settings
-    config = QuantizeConfig(
-        bits=job.bits,
-        group_size=settings.group_size,
-        desc_act=settings.act_order,
-        sym=settings.symmetric,
-        damp_percent=settings.damp_percent,
-    )
-    return _gptqmodel.quantize(replace(job, calibration=job.calibration[: settings.calibration_windows]), config, float32=True)
+        settings: Settings = job.settings
+        config = QuantizeConfig(
+            bits=job.bits,
+            group_size=settings.group_size,
+            desc_act=settings.act_order,
+            sym=settings.symmetric,
+            damp_percent=settings.damp_percent,
+        )
+        windows = job.calibration[: settings.calibration_windows]
+        return _gptqmodel.quantize(replace(job, calibration=windows), config, float32=True)
+
+    def why_left(self, count: ParameterCount, matrix: Matrix) -> str | None:
+        """Why a matrix stays in 16 bits: what GPTQModel leaves alone."""
+        return super().why_left(count, matrix) or _gptqmodel.why_left(count, matrix)
+
+    def matrix_bytes(self, matrix: Matrix, bits: int, settings: Any) -> int:
+        """Bytes of qweight, qzeros, scales and g_idx."""
+        return grouped_bytes(matrix, bits, settings.group_size) + _COLUMN_INDEX_BYTES * matrix.in_features
+
+    def serving(self, bits: int, source: str) -> Serving:
+        """vLLM's Marlin kernel."""
+        if bits not in _MARLIN_BITS:
+            return self.no_kernel(bits)
+        note = "vLLM loads symmetric GPTQ alone: keep `symmetric: true` in the recipe"
+        return Serving(("--quantization", "gptq_marlin"), (note,))
+
+
+METHOD = Gptq()

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from pydantic import computed_field
 
+from quantlab import engines
 from quantlab.architecture.counts import ParameterCount, count
 from quantlab.architecture.kvcache import cache_bytes
 from quantlab.architecture.shape import Architecture, read_architecture
@@ -203,7 +204,7 @@ def _of_variant(model: _Model, data: Path, skipped: list[str]) -> Iterator[Compa
 
 def _cache(model: _Model, measured: MeasureRecord, point: SpeedPoint) -> int:
     tokens = point.context_tokens + point.prompt_tokens + point.decode_tokens
-    policy = "llama_cpp" if measured.engine == "llama_cpp" else "transformers"
+    policy = engines.load(measured.engine).CACHE_POLICY if measured.engine in engines.names() else "exact"
     return cache_bytes(model.architecture, tokens, _cache_dtype(measured), policy).total * point.batch
 
 

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 from quantlab import methods
+from quantlab.formats import GGUF
 from quantlab.frozen import Frozen
 from quantlab.planning.calibration import calibration
 
@@ -44,10 +45,10 @@ def tokenizer_bytes(vocabulary: int, folder: Path | None = None) -> TokenizerByt
 
 def checkpoint_bytes(weights: int, method: str | None, tokenizer: TokenizerBytes) -> int:
     """Bytes of a checkpoint's files, whose tensors take `weights`; None for a release as stored, which has a tokenizer beside."""
-    module = methods.load(method) if method else None
-    if module and module.FORMAT == "gguf":
+    found = methods.load(method) if method else None
+    if found and found.format == GGUF:
         return weights + tokenizer.in_gguf
-    return weights + (tokenizer.beside if getattr(module, "STORES_TOKENIZER", True) else 0)
+    return weights + (tokenizer.beside if found is None or found.stores_tokenizer else 0)
 
 
 def _counted(path: Path, vocabulary: int) -> TokenizerBytes:

@@ -22,7 +22,7 @@ from quantlab.planning.files import TokenizerBytes, checkpoint_bytes, tokenizer_
 from quantlab.planning.plan import ModelPlan, RigPlan, VariantPlan, Workload
 from quantlab.planning.rig import SIZES, Subject, place, smallest, tensor_parallel_sizes
 from quantlab.planning.stored import stored_bytes
-from quantlab.planning.weights import weight_bytes
+from quantlab.planning.weights import weight_bytes, why_unknown
 
 __all__ = ["ModelPlan", "RigPlan", "VariantPlan", "Workload", "plan_model", "wanted_variants"]
 
@@ -96,7 +96,7 @@ def wanted_variants(methods: Sequence[str]) -> tuple[Variant, ...]:
     found: list[Variant] = []
     for name in methods or packages.names():
         if name in packages.names():
-            found += [Variant(name, bits) for bits in packages.load(name).BITS]
+            found += [Variant(name, bits) for bits in packages.load(name).bits]
         elif "-" in name:
             variant = parse_variant(name)
             packages.load(variant.method)
@@ -127,8 +127,7 @@ def _variant(
     settings = packages.settings_of(variant, given)
     weights = weight_bytes(counted, variant.method, variant.bits, settings)
     if weights is None:
-        widths = ", ".join(map(str, packages.load(variant.method).BITS))
-        reason = f"{variant.method} does not offer {variant.bits} bits (it offers {widths})"
+        reason = why_unknown(variant.method, variant.bits)
         return VariantPlan(method=variant.method, bits=variant.bits, weight_bytes=None, reason=reason)
     return _placed(Subject(variant.method, variant.bits, weights, counted, architecture), rigs, workload)
 

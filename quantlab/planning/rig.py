@@ -10,15 +10,16 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from quantlab import engines, methods
 from quantlab.architecture.counts import ParameterCount
 from quantlab.architecture.kvcache import cache_bytes_per_gpu, cache_bytes_read
 from quantlab.architecture.shape import Architecture
+from quantlab.architecture.weight_bytes import WeightBytes
 from quantlab.catalogue.gpu import GpuSet, GpuSpec
 from quantlab.planning.activations import activation_bytes, llama_activation_bytes
 from quantlab.planning.calibration import calibration
 from quantlab.planning.plan import RigPlan, Verdict, Workload
 from quantlab.planning.roofline import bytes_read, decode_ceiling, peak_operations_per_second
-from quantlab.planning.weights import WeightBytes
 
 SIZES = (1, 2, 4, 8, 16, 32)
 """How many GPUs a set can have."""
@@ -40,7 +41,7 @@ class Subject(NamedTuple):
     @property
     def by_layers(self) -> bool:
         """Whether its engine gives each GPU whole layers."""
-        return self.method == "gguf"
+        return splits_by_layers(self.method)
 
     def not_parallel(self, rig: GpuSet) -> str | None:
         """Why GPUs cannot share each layer, where its engine would have them do so."""
@@ -49,6 +50,11 @@ class Subject(NamedTuple):
     def in_turn(self, rig: GpuSet) -> bool:
         """Whether the GPUs hold whole layers and so work one after the other."""
         return self.by_layers or self.not_parallel(rig) is not None
+
+
+def splits_by_layers(method: str) -> bool:
+    """Whether the engine that serves a method's checkpoints gives each GPU whole layers; a release's own format is vLLM's."""
+    return method in methods.names() and engines.load(methods.load(method).served_by).SPLITS_BY_LAYERS
 
 
 def tensor_parallel_sizes(architecture: Architecture | None) -> tuple[int, ...]:
@@ -109,7 +115,7 @@ def smallest(subject: Subject, gpu: GpuSpec, workload: Workload, sizes: Sequence
 
 def overhead_bytes(method: str = "") -> tuple[int, int]:
     """Lowest and highest overhead of one GPU in the engine that runs a method's checkpoints."""
-    low, high = calibration().llama_cpp.overhead_gib if method == "gguf" else calibration().gpu.overhead_gib
+    low, high = calibration().llama_cpp.overhead_gib if splits_by_layers(method) else calibration().gpu.overhead_gib
     return int(low * 2**30), int(high * 2**30)
 
 

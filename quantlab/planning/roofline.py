@@ -7,21 +7,19 @@ counted. Engines reach about 0.8 of the bandwidth at best, and less of the ceili
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
+from quantlab import methods
 from quantlab.architecture.counts import ParameterCount
+from quantlab.architecture.weight_bytes import WeightBytes
 from quantlab.catalogue.gpu import GpuSpec
-from quantlab.planning.weights import WeightBytes
 
-_PEAK: Mapping[tuple[str, int], str] = {("fp8", 8): "fp8", ("bitsandbytes", 8): "int8"}
-"""What a method multiplies in; every other one multiplies in 16 bits after dequantizing."""
 _VISION_BYTES = 2
 
 
 def bytes_read(weights: WeightBytes, count: ParameterCount, batch: int, method: str = "") -> float:
     """Weight bytes that one decoding step of the whole batch reads, over all GPUs."""
     idle = weights.expert_bytes * untouched_share(count.experts, count.experts_per_token, batch)
-    tower = 0 if method == "gguf" else count.by_role.get("vision", 0) * _VISION_BYTES  # llama.cpp keeps it in another file
+    inside = not method or _stores_tower(method)
+    tower = count.by_role.get("vision", 0) * _VISION_BYTES if inside else 0
     aside = weights.embedding_bytes + tower
     return max(weights.bytes_total - aside - idle, 0)
 
@@ -33,7 +31,7 @@ def untouched_share(experts: int, per_token: int, batch: int) -> float:
 
 def peak_operations_per_second(gpu: GpuSpec, method: str, bits: int) -> float | None:
     """Dense peak for what the method multiplies in; None where the catalogue has none."""
-    kind = _PEAK.get((method, bits), "bf16")
+    kind = methods.load(method).multiplies_in(bits) if method in methods.names() else "bf16"
     tera = gpu.tflops.get(kind) or gpu.tflops.get("bf16") or gpu.tflops.get("fp16")
     return tera * 1e12 if tera else None
 
@@ -47,3 +45,8 @@ def decode_ceiling(
     if peak:
         seconds = max(seconds, batch * 2 * active / (peak * count))
     return batch / seconds if seconds else 0.0
+
+
+def _stores_tower(method: str) -> bool:
+    """Whether a vision tower is in the checkpoint; a release's own format is no method here, and has it."""
+    return method not in methods.names() or methods.load(method).stores_tower

@@ -9,14 +9,14 @@ from __future__ import annotations
 import shlex
 from typing import NamedTuple
 
+from quantlab import methods
+from quantlab.formats import GGUF
 from quantlab.methods.gguf import FILE
 from quantlab.names import Variant
 from quantlab.planning.rig import BY_LAYERS
 
 _ALL_LAYERS = 999
 """llama-server takes it for all layers, in old and new versions; `all` is understood by new ones alone."""
-_MARLIN_BITS = (4, 8)
-"""Widths of vLLM's GPTQ kernels, symmetric alone (TYPE_MAP in auto_gptq.py)."""
 
 
 class Served(NamedTuple):
@@ -37,18 +37,19 @@ def serve(variant: Variant, checkpoint: str, source: str, name: str, context_tok
     `not_parallel` says why the GPUs cannot share its layers, where they cannot: each then gets whole layers.
     `source` is where the unquantized weights are, as vLLM names them; `name` is what the served model is called.
     """
-    if variant.method == "gguf":
+    method = methods.load(variant.method)
+    if method.format == GGUF:
         return _llama(f"{checkpoint}/{FILE}", name, context_tokens, gpus)
-    flag, notes, loads = _vllm_flag(variant, source)
-    if not loads:
-        return Served(None, notes=notes)
-    size = 1 if variant.method == "bitsandbytes" else max(gpus, 1)
-    words = ["vllm", "serve", source if variant.method == "baseline" else checkpoint, *flag, *_split(size, not_parallel)]
+    how = method.serving(variant.bits, source)
+    if not how.loads:
+        return Served(None, notes=how.notes)
+    size, notes = max(gpus, 1) if how.several_gpus else 1, how.notes
+    words = ["vllm", "serve", source if how.points_at_source else checkpoint, *how.flags, *_split(size, not_parallel)]
     words += ["--max-model-len", str(context_tokens), "--served-model-name", name]
     if size > 1 and not_parallel:
         notes = (*notes, f"{not_parallel}: {BY_LAYERS}")
-    if variant.method == "bitsandbytes" and gpus > 1:
-        notes = (*notes, "vLLM does not split a checkpoint that bitsandbytes quantized over several GPUs")
+    if not how.several_gpus and gpus > 1:
+        notes = (*notes, f"vLLM does not split a checkpoint that {variant.method} quantized over several GPUs")
     return Served(shlex.join(words), notes=notes)
 
 
@@ -78,23 +79,3 @@ def _llama(path: str, name: str, context_tokens: int, gpus: int) -> Served:
         create=shlex.join(["ollama", "create", name, "-f", "Modelfile"]),
         notes=("llama-server shares the context among its slots: with --parallel N give N times as much",),
     )
-
-
-def _vllm_flag(variant: Variant, source: str) -> tuple[list[str], tuple[str, ...], bool]:
-    """The quantization flag, what a reader must know, and whether vLLM loads it at all."""
-    method, bits = variant.method, variant.bits
-    if method == "baseline":
-        return [], (), True
-    if method == "gptq" and bits in _MARLIN_BITS:
-        return ["--quantization", "gptq_marlin"], ("vLLM loads symmetric GPTQ alone: keep `symmetric: true` in the recipe",), True
-    if method == "awq" and bits == 4:
-        return ["--quantization", "awq_marlin"], (), True
-    if method == "autoround" and bits == 4:
-        return [], ("vLLM finds AutoRound's format in the checkpoint's config.json, without a flag",), True
-    if method == "bitsandbytes":
-        return ["--quantization", "bitsandbytes"], ("from vLLM 0.28 on this needs `pip install vllm-bnb-plugin`",), True
-    if method == "fp8":
-        online = shlex.join(["vllm", "serve", source, "--quantization", "fp8"])
-        note = f"the checkpoint has one scale per row, which was not tried with vLLM; `{online}` quantizes while loading instead"
-        return ["--quantization", "fp8"], (note,), True
-    return [], (f"vLLM's kernels for {method} do not take {bits} bits: run it with transformers, as quantlab does",), False

@@ -13,13 +13,12 @@ from collections.abc import Callable, Sequence
 from fnmatch import translate
 from typing import NamedTuple
 
+from quantlab import methods
 from quantlab.architecture.counts import Matrix, ParameterCount
 from quantlab.architecture.release import Stored
-from quantlab.planning._layouts import LAYOUTS
-from quantlab.planning.weights import WeightBytes
+from quantlab.architecture.weight_bytes import WeightBytes
 
 _PLAIN_BITS = 16
-_LAYOUT = {"gptq": "gptq", "awq": "awq", "auto-round": "autoround", "intel/auto-round": "autoround", "bitsandbytes": "bitsandbytes"}
 _LAYER = re.compile(r"(?<=\b)((?:layers|h|blocks)\.)\*")
 _OUTER = re.compile(r"^(?:(?:model|language_model)\.)+(?=layers\.)")
 """Where classes of one model differ in what a module is called."""
@@ -65,9 +64,12 @@ def _matrix_bytes(matrix: Matrix, stored: Stored) -> int:
     out, into = matrix.out_features, matrix.in_features
     if matrix.role == "expert" and stored.expert_bits:
         return math.ceil(out * into * stored.expert_bits / 8)
-    layout = _LAYOUT.get(stored.method.lower())
-    if layout:
-        return LAYOUTS[layout](matrix, int(stored.bits), _Settings(stored.group_size or -1, stored.double_quantization))
+    method = methods.marked().get(stored.method.lower())
+    if method and method.lays_out_releases:
+        settings = _Settings(stored.group_size or -1, stored.double_quantization)
+        size = method.matrix_bytes(matrix, int(stored.bits), settings)
+        if size is not None:
+            return size
     scales = 0
     if stored.block:
         scales = math.ceil(out / stored.block[0]) * math.ceil(into / stored.block[1])

@@ -17,9 +17,11 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+from quantlab import methods
 from quantlab.catalogue.expectation import expectations, published_loss
+from quantlab.formats import GGUF
 from quantlab.methods.gguf import TYPES
-from quantlab.names import Variant, parse_variant
+from quantlab.names import BASELINE, Variant, parse_variant
 from quantlab.recommend.choice import Quantity, exact, unknown
 from quantlab.recommend.evidence import Measured, measured_at
 
@@ -36,7 +38,7 @@ class Subject(NamedTuple):
 
 def drop_points(subject: Subject, evidence: Sequence[Measured]) -> Quantity:
     """Accuracy lost, in percentage points of the mean over the tasks at hand."""
-    if subject.variant.method == "baseline":
+    if subject.variant.slug == BASELINE:
         return exact(0.0, "estimated", "by definition: it is what drops are measured against")
     return _known(subject, evidence, lambda m: m.drop_points) or _published_drop(subject)
 
@@ -127,7 +129,7 @@ def _published_divergence(subject: Subject) -> Quantity:
     known = expectations().divergences
     variant = subject.variant
     kind = (variant.label or "").upper() or TYPES.get(variant.bits, "")
-    if variant.method != "gguf" or kind not in known.nats:
+    if methods.load(variant.method).format != GGUF or kind not in known.nats:
         return unknown(f"no divergence of {variant.slug} is published that the catalogue knows")
     nats = known.nats[kind]
     source = f"{kind} of {known.model}: {known.source}"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from quantlab.catalogue import Entry
-from quantlab.names import Variant, parse_variant
+from quantlab.names import BASELINE, parse_variant
 from quantlab.numbers import significant
 from quantlab.planning.serving import Served, measure, serve, serve_release
 from quantlab.recommend.candidates import RELEASED
@@ -96,7 +96,7 @@ def checkpoint_folder(root: Path, model: str, variant: str) -> Path:
 
 def untried(candidate: Candidate) -> str | None:
     """What the plan cannot know of a variant that was never made here; None where it was measured."""
-    if candidate.drop_points.kind == "measured" or candidate.variant == RELEASED or candidate.variant.startswith("baseline"):
+    if candidate.drop_points.kind == "measured" or candidate.variant == RELEASED or candidate.variant == BASELINE:
         return None
     return f"not made here yet: whether {parse_variant(candidate.variant).method} can quantize this architecture shows when it runs"
 
@@ -104,7 +104,7 @@ def untried(candidate: Candidate) -> str | None:
 def measuring(candidate: Candidate) -> str:
     """The command that measures the candidate; of a release that is stored quantized, its dequantized weights."""
     if candidate.variant == RELEASED:
-        return measure(candidate.model, Variant("baseline", 16))
+        return measure(candidate.model, parse_variant(BASELINE))
     return measure(candidate.model, parse_variant(candidate.variant))
 
 

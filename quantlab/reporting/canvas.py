@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from quantlab import methods
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_FIXED = {"baseline": "#4d4d4d", "gguf": "#0072b2", "gptq": "#d55e00", "awq": "#009e73", "bitsandbytes": "#cc79a7"}
 _OTHERS = ("#8c6d1f", "#56b4e9", "#6a51a3", "#a6761d", "#1b7837", "#b2182b")
 """Colours that differ for colour-blind readers too (Okabe and Ito, https://jfly.uni-koeln.de/color/)."""
 
@@ -32,11 +33,12 @@ _STYLE: Any = {
 }
 
 
-def colours(methods: Sequence[str]) -> dict[str, str]:
-    """A colour for each method, the same in every plot of a report."""
-    others = iter(sorted(set(methods) - set(_FIXED)))
-    spare = {method: _OTHERS[place % len(_OTHERS)] for place, method in enumerate(others)}
-    return {method: _FIXED.get(method) or spare[method] for method in dict.fromkeys(methods)}
+def colours(names: Sequence[str]) -> dict[str, str]:
+    """A colour for each method, the same in every plot of a report: its own, else one of the spare ones."""
+    own = {name: methods.load(name).colour for name in set(names) & set(methods.names())}
+    others = sorted(name for name in set(names) if not own.get(name))
+    spare = {name: _OTHERS[place % len(_OTHERS)] for place, name in enumerate(others)}
+    return {name: own.get(name) or spare[name] for name in dict.fromkeys(names)}
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from quantlab.comparison.load import BASELINE, ModelRecords, VariantRecords
 from quantlab.comparison.noise import distinguishable, interval, noise_floor
 from quantlab.comparison.references import against_another
 from quantlab.comparison.verdicts import DETECTABLE, interval_text, judge_all, judge_tasks
+from quantlab.names import parse_variant
 from quantlab.numbers import listing, significant
 from quantlab.records import Estimate
 
@@ -128,7 +129,7 @@ def _order(records: ModelRecords) -> Iterable[str]:
     """Fewer bits of one method that come out closer: possible, and more often a mistake."""
     odd = against_another(records)
     methods = {v.variant.method for v in records.variants.values()}
-    for method in sorted(methods - {"baseline"}):
+    for method in sorted(methods - {parse_variant(BASELINE).method}):
         same = [v for v in records.variants.values() if v.variant.method == method and v.slug not in odd]
         own = [v for v in same if not v.variant.label and _divergence(v)]
         for more, fewer in pairwise(sorted(own, key=lambda v: -v.variant.bits)):

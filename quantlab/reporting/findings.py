@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from quantlab import numbers
+from quantlab import engines, numbers
 from quantlab.comparison.frontier import pareto_frontier, pareto_points
-from quantlab.comparison.load import BASELINE, SIXTEEN_BIT, ModelRecords
+from quantlab.comparison.load import BASELINE, ModelRecords
 from quantlab.comparison.noise import MINIMUM_WINDOWS, upper
 from quantlab.comparison.ranking import ranking_findings
 from quantlab.comparison.references import against_another
@@ -90,7 +90,7 @@ def _collapsed(rows: Sequence[Row]) -> str:
 
 def _speeds(rows: Sequence[Row]) -> str:
     parts = []
-    for engine, slug in SIXTEEN_BIT.items():
+    for engine, slug in engines.with_sixteen_bit():
         ratios = [r for row in _quantized(rows) if row.values["engine"] == engine and (r := row.number("decode_ratio")) is not None]
         if ratios:
             low, high = numbers.fixed(min(ratios), 2), numbers.fixed(max(ratios), 2)

@@ -69,7 +69,7 @@ def forecast(model: str, recipe: Recipe, variants: Iterable[str], device: Device
     asked = [slug for slug in needed if not slug.endswith("-16")] or list(needed)
     if asked and all(slug in too_large for slug in asked):
         raise min((too_large[slug] for slug in asked), key=lambda failure: needed_of(failure))
-    disk = sum(size for slug, (size, _) in needed.items() if parse_variant(slug).method != "baseline")
+    disk = sum(size for slug, (size, _) in needed.items() if methods.load(parse_variant(slug).method).changes_weights)
     return Forecast(too_large, disk, _seconds(own, counted.total, device, here))
 
 
@@ -91,7 +91,7 @@ def _needed(variant: Variant, recipe: Recipe, config: Mapping[str, Any], counted
         return 0, 0  # recorded as not offered
     architecture = read_architecture(config)
     files = checkpoint_bytes(weights.bytes_total, variant.method, tokenizer_bytes(architecture.vocab_size))
-    spec, engine = recipe.measure, engines.engine_for(methods.load(variant.method).FORMAT)
+    spec, engine = recipe.measure, engines.engine_for(methods.load(variant.method).format)
     smallest = workloads(spec, device)[0]
     tokens = smallest.context + spec.prompt_tokens + spec.decode_tokens
     cache = cache_bytes(architecture, tokens).total * smallest.batch

@@ -13,7 +13,7 @@ from quantlab.evaluation import tasksets
 from quantlab.hardware.device import Device
 from quantlab.methods import _foreign as foreign
 from quantlab.models.resolved import ResolvedModel, resolve
-from quantlab.names import Variant, parse_variant
+from quantlab.names import BASELINE, Variant, parse_variant
 from quantlab.progress import Progress
 from quantlab.recipe import Recipe, parse_recipe, read_yaml, shipped_recipes
 from quantlab.run.forecast import Forecast, forecast
@@ -33,7 +33,7 @@ def variants_of(method_names: Sequence[str], bits: Sequence[int]) -> list[Varian
     """The cross product; a method without --bits at every width that it offers."""
     found = []
     for name in method_names:
-        found += [Variant(name, width) for width in (bits or methods.load(name).BITS)]
+        found += [Variant(name, width) for width in (bits or methods.load(name).bits)]
     return found
 
 
@@ -51,12 +51,12 @@ def _failure(variant: Variant) -> CellFailure | None:
     from quantlab.environments.install import bring_extra
 
     method = methods.load(variant.method)
-    if not variant.external and variant.bits not in method.BITS:
-        return CellFailure("not_offered", f"{variant.method} does not offer {variant.bits} bits: use {' or '.join(map(str, method.BITS))}")
-    missing = sorted(set(method.REQUIRES) - set(installed(method.REQUIRES)))
-    if missing and method.EXTRA:
+    if not variant.external and variant.bits not in method.bits:
+        return CellFailure("not_offered", f"{variant.method} does not offer {variant.bits} bits: use {' or '.join(map(str, method.bits))}")
+    missing = sorted(set(method.requires) - set(installed(method.requires)))
+    if missing and method.extra:
         return CellFailure(
-            "not_installed", f"{variant.method} needs {', '.join(missing)}, which is not installed: {bring_extra(method.EXTRA)}"
+            "not_installed", f"{variant.method} needs {', '.join(missing)}, which is not installed: {bring_extra(method.extra)}"
         )
     return None
 
@@ -116,7 +116,8 @@ def _base(recipe_file: Path | None, resolved: ResolvedModel) -> dict[str, Any]:
 
 def _with_sixteen_bit(chosen: list[str]) -> list[str]:
     """With what the others are compared with: baseline-16, and gguf-16 where there is a GGUF variant."""
-    needed = ["baseline-16"] + (["gguf-16"] if any(parse_variant(slug).method == "gguf" for slug in chosen) else [])
+    run_by = {engines.engine_for(methods.load(parse_variant(slug).method).format) for slug in chosen}
+    needed = list(dict.fromkeys(slug for name, slug in engines.with_sixteen_bit() if slug == BASELINE or name in run_by))
     return [*needed, *(slug for slug in dict.fromkeys(chosen) if slug not in needed)]
 
 
@@ -136,5 +137,5 @@ def _check_source(recipe: Recipe, resolved: ResolvedModel) -> None:
     elif spec.hub:
         parameters = source.check_hub(spec, Progress()) or parameters
     if parameters:
-        bits = sum(parse_variant(slug).bits for slug in recipe.variants if not slug.startswith("baseline"))
+        bits = sum(parse_variant(slug).bits for slug in recipe.variants if methods.load(parse_variant(slug).method).changes_weights)
         source.require_disk(here, source.disk_needed_bytes(parameters, bits))

@@ -18,7 +18,7 @@ import yaml
 from quantlab import engines, methods
 from quantlab.errors import QuantlabError
 from quantlab.files import write_text
-from quantlab.names import BASELINE, SIXTEEN_BIT, cell_name, parse_variant
+from quantlab.names import BASELINE, cell_name, parse_variant
 from quantlab.recipe import Recipe, parse_recipe, read_yaml
 from quantlab.run import tracking
 
@@ -116,8 +116,8 @@ def _cell(model: str, slug: str, cells: Container[str]) -> dict[str, str]:
     """
     variant = parse_variant(slug)
     method = methods.load(variant.method)
-    start = "source" if variant.external else method.FROM
-    sixteen = SIXTEEN_BIT[engines.engine_for(method.FORMAT)]
+    start = "source" if variant.external else method.starts_from
+    sixteen = engines.load(engines.engine_for(method.format)).SIXTEEN_BIT
     alone = slug == sixteen or cell_name(model, sixteen) not in cells
     beside = f"models/{model}/{start}" if alone else f"checkpoints/{model}/{sixteen}/manifest.json"
     first = slug == BASELINE or cell_name(model, BASELINE) not in cells

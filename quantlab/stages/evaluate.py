@@ -13,11 +13,12 @@ from quantlab.analysis.verdict import Z05
 from quantlab.environments.versions import installed
 from quantlab.errors import CellFailure
 from quantlab.evaluation.answers import Answers, answers_of, result_of
-from quantlab.evaluation.looks import BASELINE, evaluate_in_looks, read_baseline
+from quantlab.evaluation.looks import evaluate_in_looks, read_baseline
 from quantlab.evaluation.samples import rows_of, write_samples
 from quantlab.evaluation.tasks import load_asked, with_full_run_examples
 from quantlab.hardware.device import Device
 from quantlab.hardware.target import require_memory
+from quantlab.names import BASELINE
 from quantlab.progress import Progress
 from quantlab.records import Look, TaskRecord
 from quantlab.stages.probe import STAGE_VERSIONS

@@ -99,5 +99,5 @@ def environment_of(cell: Cell, stage: CellStage, device: str) -> dict[str, str]:
     if not cell.recipe.source.hub and cell.recipe.tasks.set != "hub":
         chosen["HF_HUB_OFFLINE"] = "1"
     if stage == "quantize" and cell.variant.method in methods.names():
-        chosen |= methods.load(cell.variant.method).ENV
+        chosen |= methods.load(cell.variant.method).environment()
     return chosen | dict(os.environ) | {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}

@@ -34,7 +34,7 @@ def run(root: Path, device: str = "auto") -> Device:
 
 def method_versions(name: str) -> dict[str, Any]:
     """What decides a method's checkpoints: its libraries' versions, None for one that is not installed."""
-    required = methods.load(name).REQUIRES
+    required = methods.load(name).requires
     have = installed(required)
     return {"method": name, "quantize": STAGE_VERSIONS["quantize"], "versions": {r: have.get(r) for r in required}}
 

@@ -45,12 +45,12 @@ def run(cell: Cell, device: Device, progress: Progress) -> QuantizeRecord:
 def require_possible(cell: Cell, method: Method) -> None:
     """Raise CellFailure where the method has no such width or its library is missing."""
     variant = cell.variant
-    if variant.bits not in method.BITS and not variant.external:
-        offered = ", ".join(map(str, method.BITS))
+    if variant.bits not in method.bits and not variant.external:
+        offered = ", ".join(map(str, method.bits))
         raise CellFailure("not_offered", f"{variant.method} does not offer {variant.bits} bits: it has {offered}")
-    missing = set(method.REQUIRES) - set(installed(method.REQUIRES))
+    missing = set(method.requires) - set(installed(method.requires))
     if missing:
-        raise CellFailure("not_installed", f"{', '.join(sorted(missing))} is not installed: {bring_extra(method.EXTRA or 'all')}")
+        raise CellFailure("not_installed", f"{', '.join(sorted(missing))} is not installed: {bring_extra(method.extra or 'all')}")
 
 
 def _manifest(cell: Cell, method: Method) -> Manifest:
@@ -62,12 +62,12 @@ def _manifest(cell: Cell, method: Method) -> Manifest:
         variant=cell.variant.slug,
         method=cell.variant.method,
         bits=cell.variant.bits,
-        format=method.FORMAT,
+        format=method.format,
         settings=settings.model_dump(mode="json") | ({"cache": cache} if cache else {}),
         source=identity,
         calibration_sha256=cell.prepared.text().calibration_sha256,
         seed=cell.recipe.seed,
-        versions=installed(method.REQUIRES),
+        versions=installed(method.requires),
         tokenizer=_relative(cell.prepared.weights, cell.checkpoint_folder),
         parameters=source.parameters,
         trust_remote_code=source.trust_remote_code,
@@ -95,12 +95,12 @@ def _make(
     cell: Cell, method: Method, manifest: Manifest, folder: Path, device: Device, progress: Progress, began: float
 ) -> tuple[Manifest, Check, float]:
     prepared = cell.prepared
-    start = prepared.source_folder if method.FROM == "source" else prepared.gguf_folder
-    if method.FROM == "gguf" and not cell.variant.external and (failure := prepared.gguf().failure):
+    start = prepared.source_folder if method.starts_from == "source" else prepared.gguf_folder
+    if method.starts_from == "gguf" and not cell.variant.external and (failure := prepared.gguf().failure):
         raise CellFailure("not_measured", f"no GGUF of the unquantized model: {failure.reason}")
-    if method.FROM == "source":
+    if method.starts_from == "source":
         start = prepared.weights
-        require_memory(device, prepared.source().parameters * max(cell.variant.bits, 8) // 8, "quantizing")
+        require_memory(device, method.memory(prepared.source().parameters, cell.variant.bits).device_bytes, "quantizing")
     job = Job(
         source=start,
         bits=cell.variant.bits,
@@ -147,7 +147,7 @@ def _external_path(cell: Cell) -> Path:
 
 def _weights(cell: Cell, folder: Path) -> dict[str, Any]:
     """Where the weights are: here, or where the baseline's or somebody else's lie, with every file's hash."""
-    if cell.variant.method == "baseline":
+    if not methods.load(cell.variant.method).changes_weights:
         return {"weights": _relative(cell.prepared.weights, cell.checkpoint_folder), "files": cell.prepared.source().files}
     if cell.variant.external:
         path = _external_path(cell)

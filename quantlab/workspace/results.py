@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from quantlab.errors import QuantlabError
 from quantlab.files import write_text
-from quantlab.names import parse_variant
+from quantlab.names import BASELINE, parse_variant
 from quantlab.records import RECORDS, Record, StageName
 
 R = TypeVar("R", bound=Record)
@@ -53,6 +53,4 @@ def variants_with_records(root: Path, model: str) -> list[str]:
 def variants_in(folder: Path) -> list[str]:
     """The same of the folder that holds a model's records."""
     found = [p.name for p in folder.iterdir() if p.is_dir() and any(p.glob("*.json"))] if folder.is_dir() else []
-    return sorted(
-        found, key=lambda slug: (parse_variant(slug).method != "baseline", parse_variant(slug).method, -parse_variant(slug).bits, slug)
-    )
+    return sorted(found, key=lambda slug: (slug != BASELINE, parse_variant(slug).method, -parse_variant(slug).bits, slug))

@@ -20,7 +20,7 @@ def _rows(result: Result, what: str) -> list[dict[str, object]]:
 
 def test_every_method_is_listed_with_its_widths(quantlab: Callable[..., Result]) -> None:
     rows = _rows(quantlab("list", "methods", "--json"), "methods")
-    assert {str(row["name"]): row["bits"] for row in rows} == {name: list(methods.load(name).BITS) for name in methods.names()}
+    assert {str(row["name"]): row["bits"] for row in rows} == {name: list(methods.load(name).bits) for name in methods.names()}
 
 
 def test_every_engine_is_listed(quantlab: Callable[..., Result]) -> None:

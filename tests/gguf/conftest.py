@@ -63,7 +63,7 @@ def quantized(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Calla
     def make(bits: int, **settings: Any) -> Path:
         folder = tmp_path_factory.mktemp(f"gguf-{bits}")
         calibration = np.zeros((1, 16), np.int64)
-        gguf.quantize(Job(prepared, bits, gguf.Settings(**settings), calibration, folder, "cpu", 0, Progress(quiet=True)))
+        gguf.METHOD.quantize(Job(prepared, bits, gguf.Settings(**settings), calibration, folder, "cpu", 0, Progress(quiet=True)))
         return folder / gguf.FILE
 
     return make

@@ -39,7 +39,7 @@ def test_a_type_that_needs_an_importance_matrix_cannot_be_made_without() -> None
 
 
 def test_every_width_has_a_type() -> None:
-    assert set(gguf.BITS) == set(gguf.TYPES) and set(gguf.TYPES.values()) <= set(FILE_TYPES)
+    assert set(gguf.METHOD.bits) == set(gguf.TYPES) and set(gguf.TYPES.values()) <= set(FILE_TYPES)
 
 
 def test_messages_give_the_reason_and_add_up_buffers() -> None:

@@ -19,12 +19,12 @@ EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["option
 @pytest.mark.parametrize("name", methods.names())
 def test_a_method_keeps_the_contract(name: str) -> None:
     method = methods.load(name)
-    assert method.SUMMARY and method.__doc__
-    assert list(method.BITS) == sorted(method.BITS, reverse=True) and set(method.BITS) <= set(range(1, 17))
-    assert method.FORMAT in {f for e in engines.names() for f in engines.load(e).FORMATS}
-    assert method.FROM in ("source", "gguf") and (method.EXTRA is None or method.EXTRA in EXTRAS)
+    assert method.summary and method.__doc__
+    assert list(method.bits) == sorted(method.bits, reverse=True) and set(method.bits) <= set(range(1, 17))
+    assert method.format in {f for e in engines.names() for f in engines.load(e).FORMATS}
+    assert method.starts_from in ("source", "gguf") and (method.extra is None or method.extra in EXTRAS)
     assert issubclass(method.Settings, BaseModel) and method.Settings().model_config.get("extra") == "forbid"
-    assert method.REQUIRES and callable(method.quantize)
+    assert method.requires and callable(method.quantize)
 
 
 def test_listing_methods_and_engines_imports_no_torch() -> None:

@@ -11,7 +11,7 @@ import pytest
 from quantlab.architecture.estimate import estimate
 from quantlab.formats import ggml as _ggml
 from quantlab.formats.gguf_types import FILE_TYPES
-from quantlab.planning import _gguf
+from quantlab.methods._gguf import planned as _gguf
 
 gguf = pytest.importorskip("gguf", exc_type=ImportError)
 pytest.importorskip("llama_cpp", exc_type=ImportError)

@@ -159,7 +159,7 @@ def test_fewer_bits_are_never_published_as_losing_less() -> None:
 
     for name in methods.names():
         for size in (1 * B, 8 * B, 70 * B):
-            found = [drop_points(subject("m", f"{name}-{bits}", size), []) for bits in sorted(methods.load(name).BITS, reverse=True)]
+            found = [drop_points(subject("m", f"{name}-{bits}", size), []) for bits in sorted(methods.load(name).bits, reverse=True)]
             ends = [(q.low, float("inf") if q.high is None else q.high) for q in found]
             assert ends == sorted(ends, key=lambda end: end[0] or 0), (name, size)
             assert [high for _, high in ends] == sorted(high for _, high in ends), (name, size)

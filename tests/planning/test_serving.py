@@ -74,7 +74,7 @@ def test_what_vllm_cannot_load_is_said(method: str, bits: int) -> None:
 
 def test_every_method_and_width_has_a_command_or_a_reason() -> None:
     for name in methods.names():
-        for bits in methods.load(name).BITS:
+        for bits in methods.load(name).bits:
             found = serve(Variant(name, bits), "c", "s", "n", 8192)
             assert found.command or found.notes, (name, bits)
 

@@ -9,16 +9,17 @@ import pytest
 
 from quantlab import methods
 from quantlab.architecture.counts import ParameterCount, count, stated
+from quantlab.architecture.weight_bytes import WeightBytes
 from quantlab.catalogue.config import known_config, known_configs
 from quantlab.errors import QuantlabError
 from quantlab.names import Variant, parse_variant
-from quantlab.planning.weights import WeightBytes, weight_bytes
+from quantlab.planning.weights import weight_bytes
 from quantlab.recipe import read_recipe
 from quantlab.records import QuantizeRecord
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = sorted((ROOT / "reports/examples/smollm2/data").glob("*/quantize.json"))
-PAIRS = [(name, bits) for name in methods.names() for bits in methods.load(name).BITS]
+PAIRS = [(name, bits) for name in methods.names() for bits in methods.load(name).bits]
 
 
 def of(alias: str) -> ParameterCount:
@@ -77,7 +78,7 @@ def test_every_method_has_bytes_for_every_model_and_fewer_bits_are_fewer_bytes(a
         assert (found.expert_bytes > 0) == (model.experts > 0)
         sizes[method, bits] = found.bytes_total
     for method in methods.names():
-        widths = [sizes[method, bits] for bits in sorted(methods.load(method).BITS)]
+        widths = [sizes[method, bits] for bits in sorted(methods.load(method).bits)]
         assert widths == sorted(widths)
         assert len(set(widths)) == len(widths)
     assert sizes["baseline", 16] == 2 * model.total + model.buffer_bytes

@@ -9,7 +9,7 @@ import yaml
 from madeup import DEVICE, MODEL, NUMBERS, write_cell, write_recipe
 
 from quantlab.analysis.medians import median, paired_ratio
-from quantlab.names import SIXTEEN_BIT
+from quantlab import engines
 from quantlab.records import BaselineRun, Failure, MeasureRecord, MemoryRecord, Roofline, SpeedPoint, SpeedRecord
 from quantlab.records.measured import Bandwidth, Conditions, GpuCondition, GpuUse, Sample, SampledMemory
 from quantlab.workspace.results import read_record, record_path, write_record
@@ -94,7 +94,7 @@ def measured(slug: str, device: str = DEVICE, times: float = 1.0, **changes: Any
     """A whole record of the grid."""
     size, on_gpu = int(NUMBERS[slug][0] * 1e6), device != DEVICE
     engine = "llama_cpp" if slug.startswith("gguf") else "transformers"
-    base, largest = SIXTEEN_BIT[engine], CACHE_PER_TOKEN * 8 * (4096 + PROMPT + DECODE)
+    base, largest = engines.sixteen_bit(engine), CACHE_PER_TOKEN * 8 * (4096 + PROMPT + DECODE)
     memory = MemoryRecord(
         disk_bytes=size,
         weights_bytes=size + WEIGHTS_ABOVE_DISK,

@@ -103,7 +103,7 @@ def test_every_method_and_width_has_a_published_figure() -> None:
     from quantlab import methods
 
     for name in methods.names():
-        for bits in methods.load(name).BITS:
+        for bits in methods.load(name).bits:
             assert published_loss(name, bits, 8_000_000_000), (name, bits)
 
 

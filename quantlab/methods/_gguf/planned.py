@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from quantlab.architecture.counts import Matrix, ParameterCount
-from quantlab.formats import ggml as _ggml
+from quantlab.formats import ggml
 
 _CATEGORIES = (
     {"v_proj": "attn_v", "in_proj_qkv": "attn_v", "qkv_proj": "attn_v", "Wqkv": "attn_v", "query_key_value": "attn_v"}
@@ -31,7 +31,7 @@ class Part(NamedTuple):
 def parts(count: ParameterCount, file_type: str) -> Iterator[Part]:
     """Every matrix with its type."""
     wide = count.model_type.removesuffix("_text") in ("llama", "qwen2") and count.layers == 80
-    mix = _ggml.Mix(file_type, count.layers, count.experts, count.query_per_kv, wide, count.tied)
+    mix = ggml.Mix(file_type, count.layers, count.experts, count.query_per_kv, wide, count.tied)
     values = sorted(layer for m in count.tensors if _category(m) == "attn_v" for layer in m.layers)
     for matrix in count.tensors:
         if matrix.role in ("embedding", "head"):
@@ -42,22 +42,22 @@ def parts(count: ParameterCount, file_type: str) -> Iterator[Part]:
             yield _part(matrix, _inner(mix, matrix, layer, values), each)
 
 
-def _outer(mix: _ggml.Mix, matrix: Matrix) -> str:
+def _outer(mix: ggml.Mix, matrix: Matrix) -> str:
     if mix.base in _PLAIN:
         return mix.base
     head = matrix.role == "head" or mix.tied
-    return _ggml.fitted(_ggml.head_type(mix, matrix.in_features) if head else _ggml.embedding_type(mix), matrix.in_features)
+    return ggml.fitted(ggml.head_type(mix, matrix.in_features) if head else ggml.embedding_type(mix), matrix.in_features)
 
 
-def _inner(mix: _ggml.Mix, matrix: Matrix, layer: int, values: list[int]) -> str:
+def _inner(mix: ggml.Mix, matrix: Matrix, layer: int, values: list[int]) -> str:
     if matrix.role == "router":
         return "F32"  # the converter writes routers so, and the quantizer leaves them
     if mix.base in _PLAIN:
         return mix.base
     category = _category(matrix)
     place = values.index(layer) if category == "attn_v" else layer
-    return _ggml.fitted(
-        _ggml.block_type(mix._replace(layers=len(values) if category == "attn_v" else mix.layers), category, place), matrix.in_features
+    return ggml.fitted(
+        ggml.block_type(mix._replace(layers=len(values) if category == "attn_v" else mix.layers), category, place), matrix.in_features
     )
 
 
@@ -69,7 +69,7 @@ def _category(matrix: Matrix) -> str:
 
 def _part(matrix: Matrix, kind: str, many: int) -> Part:
     rows = matrix.out_features * many
-    return Part(matrix, kind, rows * _ggml.row_bytes(kind, matrix.in_features), rows * matrix.in_features)
+    return Part(matrix, kind, rows * ggml.row_bytes(kind, matrix.in_features), rows * matrix.in_features)
 
 
 def is_plain(kind: str) -> bool:
