@@ -13,7 +13,8 @@ from typing import NamedTuple
 from pydantic import ValidationError
 
 from quantlab.errors import QuantlabError
-from quantlab.recipe import explain, read_yaml
+from quantlab.parsing import read_yaml
+from quantlab.recipe import explain
 from quantlab.records import Frozen
 
 SHIPPED = Path(__file__).with_name("expectations.yaml")

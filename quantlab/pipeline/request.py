@@ -11,9 +11,10 @@ from quantlab.catalogue import ResolvedModel, resolve
 from quantlab.device import Device
 from quantlab.errors import CellFailure, QuantlabError
 from quantlab.names import Variant, parse_variant
+from quantlab.parsing import read_yaml
 from quantlab.pipeline.forecast import Forecast, forecast
 from quantlab.progress import Progress
-from quantlab.recipe import Recipe, parse_recipe, read_yaml
+from quantlab.recipe import Recipe, parse_recipe
 from quantlab.versions import installed
 
 

@@ -19,8 +19,9 @@ from quantlab import engines, methods
 from quantlab.errors import QuantlabError
 from quantlab.files import write_text
 from quantlab.names import BASELINE, SIXTEEN_BIT, cell_name, parse_variant
+from quantlab.parsing import read_yaml
 from quantlab.pipeline import tracking
-from quantlab.recipe import Recipe, parse_recipe, read_yaml
+from quantlab.recipe import Recipe, parse_recipe
 
 _SHIPPED = Path(__file__).with_name("dvc.yaml")
 CELL_STAGES = ("quantize", "measure", "diverge", "evaluate")

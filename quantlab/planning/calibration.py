@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
-from quantlab.recipe import read_yaml
+from quantlab.parsing import read_yaml
 from quantlab.records import Frozen
 
 FILE = Path(__file__).with_name("calibration.yaml")
