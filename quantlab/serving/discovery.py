@@ -10,9 +10,11 @@ from quantlab.errors import QuantlabError
 from quantlab.serving import protocols
 from quantlab.serving.address import Api, Path
 from quantlab.serving.protocols import Ask
+from quantlab.serving.reading import json_of
 from quantlab.serving.records import Fault, RequestRecord
-from quantlab.serving.request import Client
+from quantlab.serving.request import Client, of_library
 from quantlab.serving.secrets import redact
+from quantlab.serving.streams import Malformed
 
 _OTHER_PATH: dict[Path, Path] = {"chat/completions": "completions"}
 _REFUSED = ("not_found", "rejected", "server_error", "malformed", "error_in_stream")
@@ -110,13 +112,13 @@ async def call(client: Client, method: str, path: str, body: Any) -> Any:
         ):
             if response.status != 200:
                 return await client.refusal(response)
-            return await response.json(content_type=None)
+            return await json_of(response)
     except TimeoutError:
         return client.fault("timeout", f"no answer after {client.timeout_seconds:g} s")
-    except aiohttp.ClientConnectorError as error:
-        return client.fault("unreachable", str(error))
-    except (aiohttp.ClientError, ValueError, OSError) as error:
-        return client.fault("malformed", f"{type(error).__name__}: {error}")
+    except Malformed as error:
+        return client.fault("malformed", str(error))
+    except (aiohttp.ClientError, OSError) as error:
+        return client.fault(*of_library(error, "no answer yet"))
 
 
 def _name(entry: Any) -> str | None:
