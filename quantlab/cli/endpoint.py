@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from quantlab.cli._common import Context, common
+from quantlab.cli._common import Context, common, say
 from quantlab.cli._numbers import SEED, Finite
 
 
@@ -136,6 +136,6 @@ def command(
         said = f"{why.kind.replace('_', ' ')}: {why.message}" if why else "no request was sent"
         raise CellFailure("not_measured", f"no request was answered well ({said}); the record is {path}")
     if not ctx.json:
-        click.echo(markdown(record))
-        click.echo(str(path))
+        say(markdown(record))
+        say(str(path))
     return record

@@ -115,17 +115,17 @@ def _following(choice: Choice, hardware: Hardware, pool: Pool, context: int) -> 
 
 
 def _print(choice: Choice, request: Request, hardware: Hardware, pool: Pool, options: dict[str, Any], following: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
+    from quantlab.inert import console
     from quantlab.planning.recommendation import HEADERS, LEGEND, changes, rejections, rows
 
     hint = f"; without --certain {may} may" if request.certain and (may := len(_may(request, pool))) else ""
-    console = Console(width=None if Console().is_terminal else 180, highlight=False)
+    screen = console(width=None if console().is_terminal else 180)
     usable = f", {hardware.usable_bytes / 1e9:.2f} GB usable each" if hardware.usable_bytes else ""
 
     def say(text: str) -> None:
-        console.print(text, soft_wrap=True, markup=False)
+        screen.print(text, soft_wrap=True)
 
     points = f"{request.max_drop_points:g} point{'s' * (request.max_drop_points != 1)}"
     say(f"{hardware.name}{usable}; {request.context_tokens:,} tokens; drop at most {points}")
@@ -137,7 +137,7 @@ def _print(choice: Choice, request: Request, hardware: Hardware, pool: Pool, opt
             table.add_column(name, no_wrap=name in ("model", "variant"))
         for row in rows(choice, options["top"], options["all_variants"], request.use):
             table.add_row(*row)
-        console.print(table)
+        screen.print(table)
         say(LEGEND)
         say(f"\nwhy {choice.best.model} {choice.best.variant} is first:")
         for reason in choice.ranked[0].reasons:
