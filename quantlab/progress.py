@@ -88,6 +88,13 @@ class Progress:
         if not self.quiet:
             print(plain(text), file=self._console, flush=True)
 
+    def descriptor(self) -> int | None:
+        """The terminal's file descriptor, for a child process that says how far it is; None where nothing is to be said."""
+        try:
+            return None if self.quiet else self._console.fileno()
+        except (OSError, ValueError):  # a stream of a test's, which has none
+            return None
+
     @contextmanager
     def step(self, what: str, total: float | None = None) -> Iterator[Step]:
         """A piece of work; `total` in the units that `advance` counts."""

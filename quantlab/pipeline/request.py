@@ -91,7 +91,8 @@ def build(
     if resolved.entry and resolved.entry.caveat:
         base.setdefault("caveat", resolved.entry.caveat)
     settings = {slug: value or {} for slug, value in (base.get("variants") or {}).items()}
-    theirs = {foreign.identify(path.resolve()).slug: {"checkpoint": str(path.resolve())} for path in checkpoints}
+    places = [path.resolve() for path in checkpoints]
+    theirs = {foreign.identify(path, trust_remote_code).slug: {"checkpoint": str(path)} for path in places}
     settings |= theirs
     chosen = [*(wanted or ([] if theirs else settings)), *theirs]
     if not chosen:
