@@ -1,4 +1,7 @@
-"""JSON files of a model's folder, which somebody else wrote: read within a limit, and never by a crash."""
+"""JSON files of a model's folder: read within a limit, and as leniently as the libraries that read them later.
+
+quantlab.parsing refuses an infinity and a key that stands twice; releases have both (Mamba's `time_step_limit`).
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from quantlab.errors import QuantlabError
+from quantlab.parsing import read_bytes
 
-MAX_BYTES = 2**30
-"""The largest tokenizer.json known has 0.04 GB; an index of a thousand billion parameters has 0.02 GB."""
+MOST_BYTES = 2**28
+"""The largest tokenizer.json known has 0.04 GB, the largest index 0.01 GB."""
 
 
 def parse_json(text: str | bytes) -> Any:
@@ -22,12 +26,9 @@ def parse_json(text: str | bytes) -> Any:
 
 def read_json(path: Path) -> Any:
     """The value that a file holds. Raises QuantlabError where it cannot be read or is no JSON."""
+    content = read_bytes(path, MOST_BYTES)
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise QuantlabError(f"{path} has {path.stat().st_size:,} bytes, too many for a file of that kind: download or save it again")
-        return parse_json(path.read_bytes())
-    except OSError as error:
-        raise QuantlabError(f"{path} cannot be read: {error.strerror or error}; download or save it again") from None
+        return parse_json(content)
     except ValueError as error:
         raise QuantlabError(f"{path} is not JSON: {' '.join(str(error).split())[:160]}; download or save it again") from None
 
