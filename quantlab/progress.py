@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Protocol
 
+from quantlab.inert import plain
+
 
 class Step(Protocol):
     """One piece of work that is under way."""
@@ -84,7 +86,14 @@ class Progress:
     def say(self, text: str) -> None:
         """One line."""
         if not self.quiet:
-            print(text, file=self._console, flush=True)
+            print(plain(text), file=self._console, flush=True)
+
+    def descriptor(self) -> int | None:
+        """The terminal's file descriptor, for a child process that says how far it is; None where nothing is to be said."""
+        try:
+            return None if self.quiet else self._console.fileno()
+        except (OSError, ValueError):  # a stream of a test's, which has none
+            return None
 
     @contextmanager
     def step(self, what: str, total: float | None = None) -> Iterator[Step]:
@@ -92,7 +101,7 @@ class Progress:
         if self.quiet:
             yield _Silent()
             return
-        bar = (_Bar if self._console.isatty() else _Lines)(self._console, what, total)
+        bar = (_Bar if self._console.isatty() else _Lines)(self._console, plain(what), total)
         try:
             yield bar
         finally:

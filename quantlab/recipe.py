@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from quantlab.architecture.cache_types import check_cache
 from quantlab.errors import QuantlabError
 from quantlab.frozen import Frozen
 from quantlab.names import Variant, check_model_name, parse_variant
+from quantlab.parsing import read_yaml
 
 
 class SourceSpec(Frozen):
@@ -179,16 +179,6 @@ def parse_recipe(data: Any, origin: str) -> Recipe:
 def read_recipe(path: Path) -> Recipe:
     """Read and check a recipe file. Raises QuantlabError."""
     return parse_recipe(read_yaml(path), str(path))
-
-
-def read_yaml(path: Path) -> Any:
-    """Read a YAML file. Raises QuantlabError where there is none or it does not parse."""
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise QuantlabError(f"there is no file {path}: name a recipe that exists") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise QuantlabError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
 
 
 def shipped_recipes() -> Path:

@@ -13,7 +13,8 @@ from pydantic import Field, ValidationError, model_validator
 from quantlab.catalogue.files import catalogue_files, own_file
 from quantlab.errors import QuantlabError
 from quantlab.frozen import Frozen
-from quantlab.recipe import SourceSpec, explain, read_yaml
+from quantlab.parsing import read_yaml
+from quantlab.recipe import SourceSpec, explain
 
 SHIPPED = Path(__file__).with_name("models.yaml")
 

@@ -14,7 +14,8 @@ from pydantic import ValidationError
 
 from quantlab.errors import QuantlabError
 from quantlab.frozen import Frozen
-from quantlab.recipe import explain, read_yaml
+from quantlab.parsing import read_yaml
+from quantlab.recipe import explain
 
 SHIPPED = Path(__file__).with_name("expectations.yaml")
 

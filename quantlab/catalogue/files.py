@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from quantlab.errors import QuantlabError
-from quantlab.recipe import explain, read_yaml
+from quantlab.parsing import read_yaml
+from quantlab.recipe import explain
 
 HERE = Path(__file__).parent
 Model = TypeVar("Model", bound=BaseModel)

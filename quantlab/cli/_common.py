@@ -1,6 +1,6 @@
 """What every command has in common: `--json`, `--quiet`, and how it ends.
 
-A command is written as `f(ctx: Context, **options)` under `@common`. It prints for a person with `click.echo` unless
+A command is written as `f(ctx: Context, **options)` under `@common`. It prints for a person with `say` unless
 `ctx.json` is set, and returns what `--json` prints: a mapping or a pydantic model.
 
 | ending | stderr | stdout under `--json` | exit code |
@@ -27,6 +27,7 @@ from typing import Any, NamedTuple, NoReturn, TextIO, TypeVar
 import click
 
 from quantlab.errors import CellFailure, QuantlabError
+from quantlab.inert import one_line, plain, plain_json
 
 QUIET = "QUANTLAB_QUIET"
 """Set in the environment of the stages that a quiet command runs."""
@@ -68,9 +69,14 @@ def common(function: Callable[..., Any]) -> Callable[..., None]:
     return command
 
 
+def say(text: str = "", *, mark: str = "", err: bool = False, nl: bool = True, **style: Any) -> None:
+    """Print text for a person: what a terminal would act on is shown instead, but in `mark`, which stands before it."""
+    click.echo(mark + (click.style(plain(text), **style) if style else plain(text)), err=err, nl=nl)
+
+
 def to_json(value: Any) -> str:
     """JSON of a mapping, a list or a pydantic model. Raises ValueError for a number that JSON has no word for (NaN)."""
-    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=_plain)
+    return plain_json(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=_plain))
 
 
 def _plain(value: Any) -> Any:
@@ -105,7 +111,7 @@ def ending(as_json: bool) -> Iterator[None]:
 
 def fail(kind: str, message: str, code: int, as_json: bool, stdout: TextIO | None = None) -> NoReturn:
     """Say one line on stderr (and the error object on stdout under `--json`), then leave with the code."""
-    line = " ".join(message.split())
+    line = one_line(message)
     print(f"quantlab: {line}", file=sys.stderr, flush=True)
     if as_json:
         _print_error(kind, line, stdout or sys.stdout)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from quantlab.cli._common import Context
+from quantlab.cli._common import Context, say
 
 if TYPE_CHECKING:
     from quantlab.stages.isolation import CellStage
@@ -48,7 +48,7 @@ def run_stage(ctx: Context, stage: str, model: str, variant: str, device: str | 
     record = run_isolated(cell, cast("CellStage", stage), target_device(root, device).device, ctx.quiet, **options)
     if not ctx.quiet and not ctx.json:
         where = f"{model}--{variant}: {stage}"
-        click.echo(f"{where}: {record.failure.kind}: {record.failure.reason}" if record.failure else f"{where}: done", err=True)
+        say(f"{where}: {record.failure.kind}: {record.failure.reason}" if record.failure else f"{where}: done", err=True)
     return record
 
 
@@ -80,9 +80,8 @@ def offline(root: Path, model: str) -> None:
 
 def show(report: Path) -> None:
     """Print a report's summary table and its path."""
-    from rich.console import Console
-
+    from quantlab.inert import console
     from quantlab.reporting.terminal import summary
 
-    Console(width=None if Console().is_terminal else 140).print(summary(report))
-    click.echo(str(report))
+    console(width=None if console().is_terminal else 140).print(summary(report))
+    say(str(report))

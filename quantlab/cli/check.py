@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from quantlab.cli._common import Context, Ending, common
+from quantlab.cli._common import Context, Ending, common, say
 from quantlab.errors import unknown
 
 
@@ -46,7 +46,7 @@ def command(
     if not ctx.json:
         for row in judged:
             colour = "green" if row.passed else "red"
-            click.echo(f"{click.style('pass' if row.passed else 'FAIL', fg=colour)}  {row.variant}  {row.task}: {row.reason}")
+            say(f"  {row.variant}  {row.task}: {row.reason}", mark=click.style("pass" if row.passed else "FAIL", fg=colour))
         failed = sum(not row.passed for row in judged)
-        click.echo(f"{len(judged) - failed} of {len(judged)} pass at {max_drop:g} point{'' if max_drop == 1 else 's'}")
+        say(f"{len(judged) - failed} of {len(judged)} pass at {max_drop:g} point{'' if max_drop == 1 else 's'}")
     return Ending({"passed": passed, "max_drop_points": max_drop, "judged": [row._asdict() for row in judged]}, 0 if passed else 1)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from quantlab.cli._common import Context, common
+from quantlab.cli._common import Context, common, say
 from quantlab.errors import QuantlabError
+from quantlab.inert import plain
 
 if TYPE_CHECKING:
     from quantlab.cli._usage import Usage
@@ -47,12 +48,12 @@ def command(ctx: Context, checkpoints: bool, cache: bool, everything: bool, yes:
     if not (checkpoints or cache or everything):
         return result
     if not chosen and not ctx.json:
-        click.echo("nothing of that to remove")
+        say("nothing of that to remove")
     if not chosen or not _agreed(ctx, chosen, yes):
         return result
     freed = remove(chosen, root, downloads)
     if not ctx.json:
-        click.echo(f"removed {', '.join(one.name for one in chosen)}: {freed / 1e6:,.1f} MB freed")
+        say(f"removed {', '.join(one.name for one in chosen)}: {freed / 1e6:,.1f} MB freed")
     return {**result, "removed": [one.name for one in chosen], "freed_bytes": freed}
 
 
@@ -67,15 +68,15 @@ def _agreed(ctx: Context, chosen: list[Usage], yes: bool) -> bool:
         return True
     if ctx.json or not sys.stdin.isatty():
         raise QuantlabError("nothing was removed: there is nobody to ask; add --yes to remove without a question")
-    return click.confirm(f"Remove {', '.join(str(one.path) for one in chosen)}?")
+    return click.confirm(plain(f"Remove {', '.join(str(one.path) for one in chosen)}?"))
 
 
 def _print(found: list[Usage], total: int) -> None:
     if not found:
-        click.echo("nothing here: this folder is no workspace of quantlab, and its cache is empty")
+        say("nothing here: this folder is no workspace of quantlab, and its cache is empty")
         return
     width = max(len(one.name) for one in found)
-    click.echo(f"{'':{width}}        size   freed alone")
+    say(f"{'':{width}}        size   freed alone")
     for one in found:
-        click.echo(f"{one.name:{width}}  {one.bytes / 1e6:>9,.1f} MB  {one.freed_bytes / 1e6:>9,.1f} MB  {one.what}")
-    click.echo(f"{'total':{width}}  {total / 1e6:>9,.1f} MB, files with several names counted once")
+        say(f"{one.name:{width}}  {one.bytes / 1e6:>9,.1f} MB  {one.freed_bytes / 1e6:>9,.1f} MB  {one.what}")
+    say(f"{'total':{width}}  {total / 1e6:>9,.1f} MB, files with several names counted once")

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from quantlab.cli._common import Context, common
+from quantlab.cli._common import Context, common, say
 from quantlab.cli._stage import model_option
 
 
@@ -27,5 +27,5 @@ def command(ctx: Context, model: str) -> Any:
         made = convert.run(root, model, log, progress)
     if not ctx.quiet and not ctx.json:
         said = f"{made.failure.kind}: {made.failure.reason}" if made.failure else f"importance matrix of {made.imatrix_tokens:,} tokens"
-        click.echo(f"{model}: GGUF: {said}", err=True)
+        say(f"{model}: GGUF: {said}", err=True)
     return made

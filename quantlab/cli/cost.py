@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from quantlab.cli._common import Context, common
+from quantlab.cli._common import Context, common, say
 
 if TYPE_CHECKING:
     from quantlab.catalogue.gpu import GpuSet
@@ -167,26 +167,22 @@ def _print(
 
     shares, one = traffic.shares, compared.rig
     mixture = f"{shares.input:.0%} input, {shares.cached_input:.0%} cached input, {shares.output:.0%} output"
-    click.secho(
-        f"{model} {variant} on {rig.count} × {rig.gpu.name}, {_million(traffic.tokens_per_month)} tokens a month ({mixture})", bold=True
-    )
-    click.echo(
+    say(f"{model} {variant} on {rig.count} × {rig.gpu.name}, {_million(traffic.tokens_per_month)} tokens a month ({mixture})", bold=True)
+    say(
         f"own GPUs   {compared.self_hosting_dollars_per_month:>12,.0f} dollars a month   "
         f"{compared.self_hosting_dollars_per_million:,.3f} per million tokens"
     )
-    click.echo(f"           {compared.rigs} × (hardware {one.hardware:,.0f} + power {one.power:,.0f} + hosting {one.hosting:,.0f})")
-    click.echo(
-        f"API        {compared.api_dollars_per_month:>12,.0f} dollars a month   {compared.api_dollars_per_million:,.3f} per million tokens"
-    )
-    click.echo(f"           {api.model}, {api.date}, {api.source}")
-    click.echo(f"cheaper    {compared.cheaper}")
-    click.echo(f"break-even {_million(compared.break_even_tokens_per_month):>12} tokens a month")
-    click.echo(f"capacity   {_million(compared.capacity_tokens_per_month):>12} tokens a month of one rig, throughput {made.kind}")
-    click.echo("\nresting on")
+    say(f"           {compared.rigs} × (hardware {one.hardware:,.0f} + power {one.power:,.0f} + hosting {one.hosting:,.0f})")
+    say(f"API        {compared.api_dollars_per_month:>12,.0f} dollars a month   {compared.api_dollars_per_million:,.3f} per million tokens")
+    say(f"           {api.model}, {api.date}, {api.source}")
+    say(f"cheaper    {compared.cheaper}")
+    say(f"break-even {_million(compared.break_even_tokens_per_month):>12} tokens a month")
+    say(f"capacity   {_million(compared.capacity_tokens_per_month):>12} tokens a month of one rig, throughput {made.kind}")
+    say("\nresting on")
     for each in (*what.assumptions, *made.assumptions):
-        click.echo(f"  {each.name}: {amount(each)} ({each.source})")
+        say(f"  {each.name}: {amount(each)} ({each.source})")
     for note in notes:
-        click.echo(f"- {note}")
+        say(f"- {note}")
 
 
 def _million(tokens: float) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from quantlab.cli._common import Context, common
+from quantlab.cli._common import Context, common, say
 from quantlab.cli._stage import device_option, workspace_of
 
 
@@ -62,5 +62,5 @@ def command(ctx: Context, model: str, first: str, second: str, prompts: Path | N
     write_text(path, markdown(found))
     if not ctx.json:
         terminal(found)
-        click.echo(str(path))
+        say(str(path))
     return {**found.as_json(), "report": str(path)}

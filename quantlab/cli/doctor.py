@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from quantlab.cli._common import Context, common
+from quantlab.cli._common import Context, common, say
 
 if TYPE_CHECKING:
     from quantlab.environments.health import Health
@@ -33,7 +33,7 @@ def command(ctx: Context, quick: bool, online: bool) -> dict[str, Any]:
     ready, lacks), disk (place, path, free_bytes), hub (null without --online), fixes (the commands, in order).
     """
     if not (ctx.quiet or quick):
-        click.echo("importing every library once, each in its own process; this takes up to a minute", err=True)
+        say("importing every library once, each in its own process; this takes up to a minute", err=True)
     libraries = _libraries(quick)
     found: dict[str, Any] = {
         **_machine(),
@@ -148,29 +148,27 @@ def _fixes(found: dict[str, Any]) -> list[str]:
 
 def _print(found: dict[str, Any]) -> None:
     machine = found["machine"]
-    click.echo(f"{machine['system']}, Python {machine['python']}; {machine['cpu']}, {machine['memory_gib']} GiB")
+    say(f"{machine['system']}, Python {machine['python']}; {machine['cpu']}, {machine['memory_gib']} GiB")
     for gpu in found["gpus"]:
-        click.echo(f"cuda:{gpu['index']}  {gpu['name']}, {gpu['memory_bytes'] / 2**30:.0f} GiB, driver {gpu['driver']}, {gpu['uuid']}")
+        say(f"cuda:{gpu['index']}  {gpu['name']}, {gpu['memory_bytes'] / 2**30:.0f} GiB, driver {gpu['driver']}, {gpu['uuid']}")
     if not found["gpus"]:
-        click.echo("no NVIDIA GPU that the driver shows")
-    click.echo("\nLibraries")
+        say("no NVIDIA GPU that the driver shows")
+    say("\nLibraries")
     for row in found["libraries"]:
         state = row["state"] + (f": {row['detail']}" if row["detail"] else "")
-        click.echo(f"  {MARKS[row['state']]}  {row['distribution']:<18}{row['version'] or '':<12}{state}")
+        say(f"  {MARKS[row['state']]}  {row['distribution']:<18}{row['version'] or '':<12}{state}")
     for row in found["tools"]:
-        click.echo(f"  {'ok' if row['path'] else '--'}  {row['name']:<30}{row['path'] or 'missing'}")
+        say(f"  {'ok' if row['path'] else '--'}  {row['name']:<30}{row['path'] or 'missing'}")
     for kind in ("methods", "engines"):
-        click.echo(f"\n{kind.capitalize()}")
+        say(f"\n{kind.capitalize()}")
         for row in found[kind]:
             state = row["summary"] if row["ready"] else "lacks " + ", ".join(row["lacks"])
-            click.echo(f"  {'ok' if row['ready'] else '--'}  {row['name']:<18}{state}")
-    click.echo("\nDisk")
+            say(f"  {'ok' if row['ready'] else '--'}  {row['name']:<18}{state}")
+    say("\nDisk")
     for row in found["disk"]:
-        click.echo(f"  {row['free_bytes'] / 1e9:8.1f} GB free  {row['place']}: {row['path']}")
+        say(f"  {row['free_bytes'] / 1e9:8.1f} GB free  {row['place']}: {row['path']}")
     if found["hub"]:
-        click.echo(
-            f"\nHub {found['hub']['endpoint']}: {'reachable' if found['hub']['reachable'] else 'not reachable: ' + found['hub']['error']}"
-        )
-    click.echo("\nTo mend it:" if found["fixes"] else "\nNothing is missing.")
+        say(f"\nHub {found['hub']['endpoint']}: {'reachable' if found['hub']['reachable'] else 'not reachable: ' + found['hub']['error']}")
+    say("\nTo mend it:" if found["fixes"] else "\nNothing is missing.")
     for line in found["fixes"]:
-        click.echo(f"  {line}")
+        say(f"  {line}")

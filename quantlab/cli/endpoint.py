@@ -8,12 +8,13 @@ from typing import Any
 
 import click
 
-from quantlab.cli._common import Context, common
+from quantlab.cli._common import Context, common, say
+from quantlab.cli._numbers import SEED, Finite
 
 
 def _numbers(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[int, ...]:
     parts = [part.strip() for part in value.split(",")]
-    if not all(re.fullmatch(r"[1-9]\d{0,3}", part) for part in parts):
+    if not all(re.fullmatch(r"[1-9][0-9]{0,3}", part) for part in parts):
         raise click.BadParameter("write numbers from 1 to 9999, such as 1,4,16")
     return tuple(dict.fromkeys(int(part) for part in parts))
 
@@ -22,7 +23,19 @@ def _names(ctx: click.Context, parameter: click.Parameter, value: str | None) ->
     return tuple(dict.fromkeys(part.strip() for part in (value or "").split(",") if part.strip()))
 
 
-@click.command()
+class _Private(click.Command):
+    """A command whose usage errors never repeat its arguments: what was meant for the address may be a secret."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            if type(error) is click.UsageError and "extra argument" in error.message:
+                raise click.UsageError("one URL is expected, and there are more arguments", ctx) from None
+            raise
+
+
+@click.command(cls=_Private)
 @click.argument("url")
 @click.option("--api", type=click.Choice(["auto", "openai", "ollama"]), default="auto", show_default=True, help="The server's protocol.")
 @click.option("--model", default=None, help="The model's name at the server. Default: the only one that it lists.")
@@ -31,19 +44,19 @@ def _names(ctx: click.Context, parameter: click.Parameter, value: str | None) ->
 @click.option("--concurrency", default="1,4,16", show_default=True, callback=_numbers, help="How many requests at a time.")
 @click.option(
     "--requests",
-    type=click.IntRange(1),
+    type=click.IntRange(1, 10**6),
     default=32,
     show_default=True,
     help="Requests per concurrency, at least twice as many as at a time.",
 )
-@click.option("--prompt-tokens", type=click.IntRange(1), default=512, show_default=True, help="Tokens of a prompt, about.")
-@click.option("--decode-tokens", type=click.IntRange(2), default=128, show_default=True, help="Tokens of an answer, at most.")
-@click.option("--timeout", type=click.FloatRange(0, min_open=True), default=60, show_default=True, help="Seconds for one request.")
+@click.option("--prompt-tokens", type=click.IntRange(1, 10**7), default=512, show_default=True, help="Tokens of a prompt, about.")
+@click.option("--decode-tokens", type=click.IntRange(2, 10**6), default=128, show_default=True, help="Tokens of an answer, at most.")
+@click.option("--timeout", type=Finite(0, 86400, min_open=True), default=60, show_default=True, help="Seconds for one request.")
 @click.option("--tasks", default=None, callback=_names, help="lm-eval tasks to run through it, or paths of task files.")
 @click.option("--task-set", default="hub", show_default=True, help="Where the tasks get their data; see `quantlab list tasks`.")
-@click.option("--items", type=click.IntRange(1), default=100, show_default=True, help="Items of each task.")
+@click.option("--items", type=click.IntRange(1, 10**6), default=100, show_default=True, help="Items of each task.")
 @click.option("--tokenizer", default=None, help="The model's tokenizer (folder or hub name), for tasks that need log-probabilities.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the prompts' words and of the choice of items.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Of the prompts' words and of the choice of items.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=None, help="Default: reports/endpoints/HOST-PORT--MODEL.")
 @common
 def command(
@@ -123,6 +136,6 @@ def command(
         said = f"{why.kind.replace('_', ' ')}: {why.message}" if why else "no request was sent"
         raise CellFailure("not_measured", f"no request was answered well ({said}); the record is {path}")
     if not ctx.json:
-        click.echo(markdown(record))
-        click.echo(str(path))
+        say(markdown(record))
+        say(str(path))
     return record

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from quantlab.cli._common import Context, common
+from quantlab.cli._common import Context, common, say
 from quantlab.errors import unknown
 
 Rows = list[dict[str, Any]]
@@ -30,14 +30,14 @@ def command(ctx: Context, what: str) -> dict[str, Rows]:
     if what not in LISTS:
         raise unknown("list", what, LISTS)
     if what == "tasks" and not ctx.quiet:
-        click.echo("reading lm-eval's tasks, about ten seconds", err=True)
+        say("reading lm-eval's tasks, about ten seconds", err=True)
     rows = LISTS[what]()
     if not ctx.json:
         _print(rows)
         if what == "models":
             from quantlab.catalogue import user_file
 
-            click.echo(f"\nMODEL can also be org/name[@revision], a local folder or a GGUF file. Your own names: {user_file()}")
+            say(f"\nMODEL can also be org/name[@revision], a local folder or a GGUF file. Your own names: {user_file()}")
     return {what: rows}
 
 
@@ -110,7 +110,7 @@ def _print(rows: Rows) -> None:
     widths = {key: max(len(key), *(len(row[key]) for row in cells)) for key in columns}
     last = columns[-1] if columns else ""
     for row in ({key: key for key in columns}, *cells):
-        click.echo("  ".join(row[key] if key == last else row[key].ljust(widths[key]) for key in columns).rstrip())
+        say("  ".join(row[key] if key == last else row[key].ljust(widths[key]) for key in columns).rstrip())
 
 
 def _cell(key: str, value: Any) -> str:

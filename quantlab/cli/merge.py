@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from quantlab.cli._common import Context, common
+from quantlab.cli._common import Context, common, say
 
 
 @click.command()
@@ -40,10 +40,10 @@ def command(ctx: Context, source: Path, device_name: str | None, model: str | No
     merged = merge(root, source, name, device_name)
     if not ctx.json:
         for variant, stages in merged.records.items():
-            click.echo(f"{variant}: {', '.join(stages)}")
+            say(f"{variant}: {', '.join(stages)}")
         where = "" if root == Path.cwd() else f"cd {root.relative_to(Path.cwd())} && "
-        click.echo(f"{merged.device}: {len(merged.records)} variants in {merged.folder.relative_to(root)}")
-        click.echo(f"show both devices: {where}quantlab report --model {name}")
+        say(f"{merged.device}: {len(merged.records)} variants in {merged.folder.relative_to(root)}")
+        say(f"show both devices: {where}quantlab report --model {name}")
     return {
         "model": name,
         "device": merged.device,

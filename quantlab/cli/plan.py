@@ -86,17 +86,16 @@ def _plan(model: str, options: dict[str, Any]) -> tuple[ModelPlan, str]:
 
 
 def _print(plan: ModelPlan, source: str) -> None:
-    from rich.console import Console
-
+    from quantlab.inert import console
     from quantlab.planning.tables import about, notes, rig_tables, smallest_table
 
-    console = Console(width=None if Console().is_terminal else 160, highlight=False)
+    screen = console(width=None if console().is_terminal else 160)
     for line in about(plan, source):
-        console.print(line)
+        screen.print(line)
     for table in rig_tables(plan) if plan.gpus_asked else [smallest_table(plan)]:
-        console.print(table)
+        screen.print(table)
     for sentence in notes(plan):
-        console.print(f"- {sentence}", soft_wrap=True, markup=False)
+        screen.print(f"- {sentence}", soft_wrap=True)
 
 
 def _against(ctx: Context, folder: Path, model: str | None) -> dict[str, Any]:
@@ -106,14 +105,14 @@ def _against(ctx: Context, folder: Path, model: str | None) -> dict[str, Any]:
     rows, skipped = compare(folder, model)
     worst = largest_errors(rows)
     if not ctx.json:
-        from rich.console import Console
+        from quantlab.inert import console
 
-        console = Console(width=None if Console().is_terminal else 160, highlight=False)
-        console.print(against_table(rows))
+        screen = console(width=None if console().is_terminal else 160)
+        screen.print(against_table(rows))
         for row in worst:
-            console.print(f"largest error in {row.quantity}: {row.error:+.1%}, {row.model} {row.variant}", markup=False)
+            screen.print(f"largest error in {row.quantity}: {row.error:+.1%}, {row.model} {row.variant}")
         for sentence in skipped:
-            console.print(f"- {sentence}", soft_wrap=True, markup=False)
+            screen.print(f"- {sentence}", soft_wrap=True)
     return {
         "rows": [row.model_dump() for row in rows],
         "largest_error": {row.quantity: row.model_dump() for row in worst},

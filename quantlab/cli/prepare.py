@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from quantlab.cli._common import Context, common
+from quantlab.cli._common import Context, common, say
 from quantlab.cli._stage import model_option, offline
 
 
@@ -26,5 +26,5 @@ def command(ctx: Context, model: str) -> Any:
     with noise_to(root / "logs" / model / "prepare.log", ctx.quiet) as progress:
         source = prepare.run(root, model, progress)
     if not ctx.quiet and not ctx.json:
-        click.echo(f"{model}: {source.parameters:,} parameters, {source.dtype}, {source.kind} {source.name}", err=True)
+        say(f"{model}: {source.parameters:,} parameters, {source.dtype}, {source.kind} {source.name}", err=True)
     return source

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from quantlab.cli._common import Context, common
+from quantlab.cli._common import Context, common, say
 
 
 @click.command()
@@ -24,5 +24,5 @@ def command(ctx: Context, device: str) -> Any:
     check_recipes(Path.cwd())
     found = probe.run(Path.cwd(), device)
     if not ctx.quiet and not ctx.json:
-        click.echo(f"{found.device}: {found.name}", err=True)
+        say(f"{found.device}: {found.name}", err=True)
     return found

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from quantlab.cli._common import Context, common
+from quantlab.cli._numbers import Finite
 
 if TYPE_CHECKING:
     from quantlab.recommend.candidates import Hardware, Pool
@@ -21,10 +22,8 @@ EDGE_MEMORY, LONG_CONTEXT, CONTEXT = "8GB", "128k", "8k"
 @click.option("--vram", help="Memory of one device, with its unit: 24GB (10^9 bytes) or 24GiB (2^30).")
 @click.option("--gpu", "gpu_name", help="GPUs of the catalogue, such as rtx-5090 or h100:2: memory and bandwidth are known then.")
 @click.option("--context", help=f"Tokens in the cache: 8192, 32k (32 × 1024), 1M. Default: {CONTEXT}, for long-context {LONG_CONTEXT}.")
-@click.option(
-    "--max-drop", type=click.FloatRange(min=0), default=4.0, show_default=True, help="Points of accuracy that quantization may cost."
-)
-@click.option("--min-speed", type=click.FloatRange(min=0, min_open=True), help="Tokens per second of one sequence.")
+@click.option("--max-drop", type=Finite(min=0), default=4.0, show_default=True, help="Points of accuracy that quantization may cost.")
+@click.option("--min-speed", type=Finite(min=0, min_open=True), help="Tokens per second of one sequence.")
 @click.option("--use", type=click.Choice(USES), help="What for: published scores of its benchmarks decide first. edge: 8GB by default.")
 @click.option("--license", "licences", multiple=True, help="A licence that is accepted, such as apache-2.0; may be repeated.")
 @click.option("--certain", is_flag=True, help="Only what is known to keep every limit, not what may.")
@@ -114,17 +113,17 @@ def _following(choice: Choice, hardware: Hardware, pool: Pool, context: int) -> 
 
 
 def _print(choice: Choice, request: Request, hardware: Hardware, pool: Pool, options: dict[str, Any], following: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
+    from quantlab.inert import console
     from quantlab.recommend.recommendation import HEADERS, LEGEND, changes, rejections, rows
 
     hint = f"; without --certain {may} may" if request.certain and (may := len(_may(request, pool))) else ""
-    console = Console(width=None if Console().is_terminal else 180, highlight=False)
+    screen = console(width=None if console().is_terminal else 180)
     usable = f", {hardware.usable_bytes / 1e9:.2f} GB usable each" if hardware.usable_bytes else ""
 
     def say(text: str) -> None:
-        console.print(text, soft_wrap=True, markup=False)
+        screen.print(text, soft_wrap=True)
 
     points = f"{request.max_drop_points:g} point{'s' * (request.max_drop_points != 1)}"
     say(f"{hardware.name}{usable}; {request.context_tokens:,} tokens; drop at most {points}")
@@ -136,7 +135,7 @@ def _print(choice: Choice, request: Request, hardware: Hardware, pool: Pool, opt
             table.add_column(name, no_wrap=name in ("model", "variant"))
         for row in rows(choice, options["top"], options["all_variants"], request.use):
             table.add_row(*row)
-        console.print(table)
+        screen.print(table)
         say(LEGEND)
         say(f"\nwhy {choice.best.model} {choice.best.variant} is first:")
         for reason in choice.ranked[0].reasons:

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from quantlab.cli._common import Context, common
+from quantlab.cli._common import Context, common, say
 from quantlab.cli._stage import device_option, model_option, offline
 
 
@@ -28,5 +28,5 @@ def command(ctx: Context, model: str, device: str | None) -> Any:
     with noise_to(root / "logs" / model / "reference.log", ctx.quiet) as progress:
         info = reference.run(root, model, target_device(root, device), progress)
     if not ctx.quiet and not ctx.json:
-        click.echo(f"{model}: reference in {info.dtype}, {info.windows} windows of {info.length} tokens", err=True)
+        say(f"{model}: reference in {info.dtype}, {info.windows} windows of {info.length} tokens", err=True)
     return info

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from quantlab.cli._common import Context, common
+from quantlab.cli._common import Context, common, say
 from quantlab.cli._stage import model_option, show
 
 
@@ -25,5 +25,5 @@ def command(ctx: Context, model: str) -> Any:
     path = report.run(Path.cwd(), model)
     if not ctx.quiet and not ctx.json:
         # under DVC whoever called it shows the table once, `quantlab run` or `make demo`
-        click.echo(str(path)) if "DVC_STAGE" in os.environ else show(path)
+        say(str(path)) if "DVC_STAGE" in os.environ else show(path)
     return {"model": model, "report": str(path)}

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from quantlab.cli._common import Context, common
+from quantlab.cli._common import Context, common, say
 from quantlab.cli._stage import show
 
 
@@ -62,12 +62,12 @@ def command(ctx: Context, model: str, **options: Any) -> dict[str, Any]:
     workspace = Workspace((options["workspace"] or Path("runs") / name).resolve())
     workspace.add(request.recipe, request.variants, options["device"])
     for warning in request.warnings:
-        click.echo(f"quantlab: {warning}", err=True)
+        say(f"quantlab: {warning}", err=True)
     for line in request.expected.lines() if request.expected and not ctx.quiet else ():
-        click.echo(f"quantlab: {line}", err=True)
+        say(f"quantlab: {line}", err=True)
     if options["no_run"]:
         if not ctx.json:
-            click.echo(f"{workspace.root}: {len(request.variants)} cells; `dvc repro` there runs them")
+            say(f"{workspace.root}: {len(request.variants)} cells; `dvc repro` there runs them")
         return {"model": name, "workspace": str(workspace.root), "variants": list(request.variants), "report": None}
     code = workspace.reproduce(name, request.variants, ctx.quiet or ctx.json)
     report = workspace.root / "reports" / name / "report.md"

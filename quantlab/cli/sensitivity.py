@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from quantlab.cli._common import Context, common
+from quantlab.cli._common import Context, common, say
 from quantlab.cli._stage import device_option, workspace_of
 
 
@@ -50,8 +50,8 @@ def command(ctx: Context, model: str, method: str, bits: int, label: str, linear
         total = sum(part.kl_divergence_nats.value for part in record.parts)
         for part in sorted(record.parts, key=lambda p: -p.kl_divergence_nats.value):
             value = part.kl_divergence_nats.value
-            click.echo(f"{part.part:32} {value:12.6f} nats  {100 * value / total if total else 0:5.1f} %")
+            say(f"{part.part:32} {value:12.6f} nats  {100 * value / total if total else 0:5.1f} %")
         whole = record.whole.value
-        click.echo(f"{'sum of the parts':32} {total:12.6f} nats, {total / whole if whole else 0:.2f} times the whole's {whole:.6f}")
-        click.echo(str(path))
+        say(f"{'sum of the parts':32} {total:12.6f} nats, {total / whole if whole else 0:.2f} times the whole's {whole:.6f}")
+        say(str(path))
     return record

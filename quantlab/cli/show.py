@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from quantlab.cli._common import Context, common
+from quantlab.cli._common import Context, common, say
 from quantlab.errors import QuantlabError, unknown
 
 
@@ -52,7 +52,7 @@ def command(ctx: Context, variant: str, model: str | None, workspace: Path, veri
     if not ctx.json:
         _print(variant, found)
         if verify:
-            click.echo("every weight file is the one that the manifest names")
+            say("every weight file is the one that the manifest names")
     return {"variant": variant, "models": found}
 
 
@@ -113,17 +113,17 @@ def _print(variant: str, found: list[dict[str, Any]]) -> None:
     from quantlab.cli._describe import lines
 
     for row in found:
-        click.secho(f"{row['model']}--{variant}", bold=True)
-        click.echo("settings, from the recipe and the method's defaults" if row["settings"] else "no settings")
-        click.echo("\n".join(lines(row["settings"] or {}, none="by default")), nl=bool(row["settings"]))
+        say(f"{row['model']}--{variant}", bold=True)
+        say("settings, from the recipe and the method's defaults" if row["settings"] else "no settings")
+        say("\n".join(lines(row["settings"] or {}, none="by default")), nl=bool(row["settings"]))
         if row["manifest"]:
-            click.echo("checkpoint, from its manifest")
-            click.echo("\n".join(lines({k: v for k, v in row["manifest"].items() if k not in ("model", "variant", "files")})))
+            say("checkpoint, from its manifest")
+            say("\n".join(lines({k: v for k, v in row["manifest"].items() if k not in ("model", "variant", "files")})))
             for name, entry in row["manifest"]["files"].items():
-                click.echo(f"    {name}  {entry['bytes'] / 1e6:,.1f} MB  sha256 {entry['sha256'][:16]}...")
+                say(f"    {name}  {entry['bytes'] / 1e6:,.1f} MB  sha256 {entry['sha256'][:16]}...")
         else:
-            click.echo("no checkpoint")
+            say("no checkpoint")
         for stage, record in row["records"].items():
-            click.echo(f"{stage}, measured")
-            click.echo("\n".join(lines({k: v for k, v in record.items() if k not in ("model", "variant", "schema_version")})))
-        click.echo("" if row["records"] else "nothing measured\n", nl=False)
+            say(f"{stage}, measured")
+            say("\n".join(lines({k: v for k, v in record.items() if k not in ("model", "variant", "schema_version")})))
+        say("" if row["records"] else "nothing measured\n", nl=False)

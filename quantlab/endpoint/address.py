@@ -2,28 +2,42 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal, NamedTuple
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from quantlab.errors import QuantlabError
 
 Api = Literal["openai", "ollama"]
 Path = Literal["chat/completions", "completions", "api/chat", "api/generate"]
-_NAMED: dict[Path, Api] = {"chat/completions": "openai", "completions": "openai", "api/chat": "ollama", "api/generate": "ollama"}
+_NAMED: dict[Path, Api] = {
+    "chat/completions": "openai",
+    "completions": "openai",
+    "api/chat": "ollama",
+    "api/generate": "ollama",
+}
+_EXAMPLE = "write one such as http://127.0.0.1:8000 or https://host/v1"
+_VERSION = re.compile(r"/v\d+(?:alpha|beta)?\d*(?=/|$)")
+_DEPLOYMENT = re.compile(r"/openai/deployments/([A-Za-z0-9._-]+)$")
+"""Azure's way: the model is in the path, and no version is."""
+_QUERY = re.compile(r"api-version=((?:\d{4}-\d\d-\d\d(?:-[a-z]{1,12})?)|preview|latest|v\d{1,2})")
+"""Azure's versions, so narrow that no key is one: what matches it is no secret."""
 
 
 class Address(NamedTuple):
-    """A server's address, taken apart."""
+    """A server's address, taken apart. Nothing in it is a secret: `parse` lets none in."""
 
     origin: str
     """Scheme, host and port, such as `http://127.0.0.1:8000`."""
     prefix: str
-    """The path before the API's own, without `/v1`: '' or such as `/proxy`."""
+    """The path before the API's own, without a last `/v1`: '' or such as `/proxy`."""
     host: str
     path: Path | None
     """The endpoint that the user named; None where it is ours to choose."""
-    versioned: bool = False
-    """Whether the user named /v1, and so OpenAI's API."""
+    base: str | None = None
+    """What OpenAI's endpoints lie under where the user named a version, such as `/v1` or `/v1beta/openai`."""
+    query: str = ""
+    """`api-version=...`, which goes with every request, or ''."""
 
     @property
     def secure(self) -> bool:
@@ -31,45 +45,54 @@ class Address(NamedTuple):
 
     @property
     def api(self) -> Api | None:
-        """The protocol that the named endpoint, or a /v1, belongs to."""
-        return _NAMED[self.path] if self.path else "openai" if self.versioned else None
+        """The protocol that the named endpoint, or a version such as /v1, belongs to."""
+        return _NAMED[self.path] if self.path else None if self.base is None else "openai"
+
+    @property
+    def deployment(self) -> str | None:
+        """The model that Azure's path names."""
+        found = _DEPLOYMENT.search(self.base or "")
+        return found[1] if found else None
 
     def url(self, path: str) -> str:
-        """The URL of an endpoint: OpenAI's lie under /v1, Ollama's under /api."""
-        version = "" if path.startswith("api/") else "/v1"
-        return f"{self.origin}{self.prefix}{version}/{path}"
+        """The URL of an endpoint: OpenAI's lie under /v1 or what the user named instead, Ollama's under /api."""
+        own = path.startswith("api/")
+        before = self.prefix if own else f"{self.prefix}/v1" if self.base is None else self.base
+        return f"{self.origin}{before}/{path}" + (f"?{self.query}" if self.query else "")
+
+    def root(self, path: str) -> str:
+        """The URL of what lies beside the API, such as vLLM's /version."""
+        return f"{self.origin}{self.prefix}/{path}"
 
 
 def parse(text: str) -> Address:
     """Take an address apart: a server's root, its /v1, or one of its endpoints.
 
-    Raises QuantlabError for anything but http and https, for credentials in the address, and for a query or fragment.
-    The message never repeats what stands before an @ or after a ?, since that may be a secret.
+    Raises QuantlabError for anything but http and https, for credentials, for a fragment, and for a query other than
+    `api-version`. No message repeats any part of the address, since that may be a secret.
     """
-    example = "such as http://127.0.0.1:8000 or https://host/v1"
+    text = text.strip()
+    if "@" in text or "%40" in text:
+        raise QuantlabError("the address has an @, so credentials, which would end up in files: put the key into a variable, see --key-env")
     try:
-        parts = urlsplit(text.strip())
+        parts = urlsplit(text)
         port = parts.port
     except ValueError:
-        raise QuantlabError(f"the address is no URL that can be read: write one {example}") from None
-    if "@" in parts.netloc:
-        raise QuantlabError("the address has credentials in it, which would end up in files: put the key into a variable, see --key-env")
-    if parts.scheme not in ("http", "https"):
-        raise QuantlabError(f"the address begins with {_begins(parts, text)!r}, only http and https are known: write one {example}")
-    if parts.query or parts.fragment or "?" in text or "#" in text:
+        raise QuantlabError(f"the address is no URL that can be read: {_EXAMPLE}") from None
+    if parts.scheme not in ("http", "https") or not text.lower().startswith(f"{parts.scheme}://"):
+        raise QuantlabError(f"the address does not begin with http:// or https://, only http and https are known: {_EXAMPLE}")
+    if parts.fragment or "#" in text or ("?" in text and not _QUERY.fullmatch(parts.query)):
         raise QuantlabError(
-            "the address has a query or a fragment, which may be a secret: leave it out, a key goes into --key-env's variable"
+            "the address has a query or a fragment, which may be a secret: leave it out (api-version=2024-10-21 and the like"
+            " are taken); a key goes into --key-env's variable"
         )
-    if not parts.hostname or any(c.isspace() or not c.isprintable() for c in text.strip()) or "\\" in text:
-        raise QuantlabError(f"the address names no host: write one {example}")
+    if not parts.hostname or not re.fullmatch(r"[^\s\\;=&]+", text.partition("?")[0]) or not text.isprintable():
+        raise QuantlabError(f"the address names no host, or has characters that no address has: {_EXAMPLE}")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     origin = f"{parts.scheme}://{host}" + (f":{port}" if port is not None else "")
     rest = parts.path.rstrip("/")
     named: Path | None = next((path for path in _NAMED if rest.endswith(f"/{path}")), None)
     if named:
         rest = rest.removesuffix(f"/{named}")
-    return Address(origin, rest.removesuffix("/v1"), host, named, rest.endswith("/v1"))
-
-
-def _begins(parts: SplitResult, text: str) -> str:
-    return f"{parts.scheme}:" if "://" in text else text.strip()[:12].partition("@")[0]
+    based = _VERSION.search(rest) or _DEPLOYMENT.search(rest)
+    return Address(origin, rest.removesuffix("/v1"), host, named, rest if based else None, parts.query)

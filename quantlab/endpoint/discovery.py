@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 from quantlab.endpoint import protocols
 from quantlab.endpoint.address import Api, Path
 from quantlab.endpoint.protocols import Ask
-from quantlab.endpoint.request import Client
+from quantlab.endpoint.reading import json_of
+from quantlab.endpoint.request import Client, of_library
 from quantlab.endpoint.secrets import redact
+from quantlab.endpoint.streams import Malformed
 from quantlab.errors import QuantlabError
 from quantlab.records.endpoint import Fault, RequestRecord
 
@@ -110,13 +112,13 @@ async def call(client: Client, method: str, path: str, body: Any) -> Any:
         ):
             if response.status != 200:
                 return await client.refusal(response)
-            return await response.json(content_type=None)
+            return await json_of(response)
     except TimeoutError:
         return client.fault("timeout", f"no answer after {client.timeout_seconds:g} s")
-    except aiohttp.ClientConnectorError as error:
-        return client.fault("unreachable", str(error))
-    except (aiohttp.ClientError, ValueError, OSError) as error:
-        return client.fault("malformed", f"{type(error).__name__}: {error}")
+    except Malformed as error:
+        return client.fault("malformed", str(error))
+    except (aiohttp.ClientError, OSError) as error:
+        return client.fault(*of_library(error, "no answer yet"))
 
 
 def _name(entry: Any) -> str | None:

@@ -1,39 +1,69 @@
-"""Whole requests to a server, one after the other: for tasks and for asking what it offers."""
+"""Whole requests to a server, answered by one JSON object: for tasks and for asking what it offers."""
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from typing import TYPE_CHECKING, Any
 
 from quantlab.endpoint import protocols
-from quantlab.endpoint.request import LONGEST_MESSAGE
+from quantlab.endpoint.reading import json_of, said_in
+from quantlab.endpoint.request import LONGEST_MESSAGE, of_library
 from quantlab.endpoint.secrets import Key, headers, redact
+from quantlab.endpoint.streams import Malformed
 from quantlab.errors import CellFailure
+
+if TYPE_CHECKING:
+    import aiohttp
 
 
 def post(url: str, body: dict[str, Any], key: Key | None, timeout_seconds: float) -> dict[str, Any]:
-    """The JSON object that answers a POST. Follows no redirect and heeds no proxy or password file of the environment.
+    """The JSON object that answers one POST; see `exchange`."""
+
+    async def one() -> dict[str, Any]:
+        async with open_session(key) as session:
+            return await exchange(session, url, body, key, timeout_seconds)
+
+    return asyncio.run(one())
+
+
+def open_session(key: Key | None) -> aiohttp.ClientSession:
+    """A session that heeds no proxy or password file of the environment, keeps no cookie and decompresses nothing."""
+    import aiohttp
+
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, force_close=True),  # a connection that dies between items costs no item
+        timeout=aiohttp.ClientTimeout(total=None),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers=headers(key),
+        auto_decompress=False,
+    )
+
+
+async def exchange(
+    session: aiohttp.ClientSession, url: str, body: dict[str, Any], key: Key | None, timeout_seconds: float
+) -> dict[str, Any]:
+    """The JSON object that answers a POST, within the time from its first to its last byte. Follows no redirect.
 
     Raises CellFailure for anything else, with what the server said, the key masked in it.
     """
-    import requests
+    import aiohttp
 
     try:
-        with requests.Session() as session:
-            session.trust_env = False
-            answer = session.post(url, json=body, headers=headers(key), timeout=timeout_seconds, allow_redirects=False)
-            found = answer.json() if answer.status_code == 200 else _json_or(answer.text, answer)
-    except (requests.RequestException, ValueError) as error:
-        raise CellFailure("not_measured", _line(f"{type(error).__name__}: {error}", key)) from None
-    if answer.status_code != 200 or not isinstance(found, dict) or found.get("error"):
-        raise CellFailure("not_measured", _line(f"the server answered {answer.status_code}: {protocols.message_of(found)}", key))
+        async with (
+            asyncio.timeout(timeout_seconds),
+            session.post(url, json=body, allow_redirects=False) as answer,
+        ):
+            found = await (json_of(answer) if answer.status == 200 else said_in(answer))
+    except TimeoutError:
+        raise CellFailure("not_measured", f"no whole answer after {timeout_seconds:g} s") from None
+    except Malformed as error:
+        raise CellFailure("not_measured", _line(f"the server's answer is malformed: {error}", key)) from None
+    except (aiohttp.ClientError, OSError) as error:
+        kind, said = of_library(error, "no answer yet")
+        raise CellFailure("not_measured", _line(f"{kind}: {said}", key)) from None
+    if answer.status != 200 or not isinstance(found, dict) or found.get("error"):
+        raise CellFailure("not_measured", _line(f"the server answered {answer.status}: {protocols.message_of(found)}", key))
     return found
-
-
-def _json_or(text: str, answer: Any) -> Any:
-    try:
-        return answer.json()
-    except ValueError:
-        return text
 
 
 def _line(text: str, key: Key | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from quantlab.inert import literal, one_line
 from quantlab.numbers import fixed, significant
 from quantlab.records.endpoint import Distribution, EndpointRecord, Level
 from quantlab.records.measured import Median
@@ -112,10 +113,10 @@ def _tasks(record: EndpointRecord) -> list[tuple[str, ...]]:
         if outcome.result:
             score = outcome.result.score
             error = "" if score.standard_error is None else f" ± {fixed(100 * score.standard_error, 1)}"
-            rows.append((name, outcome.result.metric, f"{fixed(100 * score.value, 1)}{error} %", str(score.n)))
+            rows.append((_cell(name), _cell(outcome.result.metric), f"{fixed(100 * score.value, 1)}{error} %", str(score.n)))
         else:
             reason = outcome.failure.reason if outcome.failure else "not measured"
-            rows.append((name, _NONE, _cell(reason), _NONE))
+            rows.append((_cell(name), _NONE, _cell(reason), _NONE))
     return rows
 
 
@@ -126,7 +127,4 @@ def _table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 
 def _cell(text: str) -> str:
     """Text of a server's in a table: one line, nothing that markdown or a terminal would take for its own."""
-    plain = "".join(c if c.isprintable() else " " for c in text)
-    for mark in "\\`*[]<>|":
-        plain = plain.replace(mark, f"\\{mark}")
-    return plain
+    return literal(one_line(text))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from quantlab.endpoint import protocols
 from quantlab.endpoint.address import Address, Path
 from quantlab.endpoint.protocols import Ask, Event
+from quantlab.endpoint.reading import check_plain, said_in
 from quantlab.endpoint.secrets import Key, headers, redact
 from quantlab.endpoint.streams import Malformed
 from quantlab.records.endpoint import Fault, FaultKind, RequestRecord
@@ -21,7 +22,8 @@ _WAIT_SECONDS = 0.1
 """For the end of a stream after its last event: a connection whose answer was read to its end is used again."""
 _WAITS = 3
 """In vain, one after the other, after which a server is not waited for any more."""
-_BODY_BYTES = 2**16
+_STREAM_BYTES, _BYTES_PER_TOKEN = 2**24, 2**12
+"""The most that is read of a stream: events have 200 to 400 bytes, one token each."""
 _FINISHED = ("length", "stop")
 
 
@@ -46,6 +48,7 @@ class Client:
             timeout=aiohttp.ClientTimeout(total=None),  # one clock for a whole request, in `send`
             cookie_jar=aiohttp.DummyCookieJar(),
             headers=headers(self.key),
+            auto_decompress=False,  # see reading.check_plain
         )
         return self
 
@@ -64,7 +67,7 @@ class Client:
         except Malformed as error:
             fault = self.fault("malformed", str(error))
         except Exception as error:
-            fault = self._of_library(error, seen)
+            fault = self.fault(*of_library(error, seen.stage))
         return seen.record(sent - began, fault)
 
     async def _follow(self, ask: Ask, seen: _Seen, clock: asyncio.Timeout) -> Fault | None:
@@ -73,18 +76,21 @@ class Client:
             seen.stage = "answering"
             if response.status != 200:
                 return await self.refusal(response)
+            check_plain(response)
             if response.content_type == "application/json" and not self.path.startswith("api/"):
                 return await self._unstreamed(response)
-            decoder = protocols.decoder(self.path)
+            decoder, read, most = protocols.decoder(self.path), 0, _STREAM_BYTES + _BYTES_PER_TOKEN * ask.tokens
             async for piece in response.content.iter_any():
-                now = time.perf_counter()
+                now, read = time.perf_counter(), read + len(piece)
+                if read > most:
+                    raise Malformed(f"a stream of more than {most:,} bytes for {ask.tokens:,} tokens")
                 for payload in decoder.feed(piece):
                     event = protocols.read(self.path, payload)
                     if event.error:
                         return self.fault("error_in_stream", event.error, response.status)
                     seen.add(event, now)
-                    if len(seen.events) > 16 * ask.tokens + 1024:
-                        raise Malformed(f"{len(seen.events):,} events for {ask.tokens:,} tokens: the server does not heed the limit")
+                    if seen.payloads > 16 * ask.tokens + 1024:
+                        raise Malformed(f"{seen.payloads:,} events for {ask.tokens:,} tokens: the server does not heed the limit")
                     if event.done:
                         seen.over = now
                         clock.reschedule(None)  # the answer is whole, whatever comes after it
@@ -115,10 +121,9 @@ class Client:
 
     async def _unstreamed(self, response: aiohttp.ClientResponse) -> Fault:
         """A whole JSON body where a stream was asked for: an error, or a server that cannot stream."""
-        text = await _beginning(response)
-        said = protocols.message_of(_json_or_text(text))
-        if '"error"' in text[:1000]:
-            return self.fault("error_in_stream", said, response.status)
+        found = await said_in(response)
+        if isinstance(found, dict) and found.get("error"):
+            return self.fault("error_in_stream", protocols.message_of(found), response.status)
         return self.fault("malformed", "one JSON object where a stream was asked for", response.status)
 
     async def refusal(self, response: aiohttp.ClientResponse) -> Fault:
@@ -126,7 +131,7 @@ class Client:
         status = response.status
         if 300 <= status < 400:
             return self.fault("redirected", "it sends requests to another address; name that one", status)
-        said = protocols.message_of(_json_or_text(await _beginning(response)))
+        said = protocols.message_of(await said_in(response))
         kinds: dict[int, FaultKind] = {401: "unauthorized", 403: "unauthorized", 404: "not_found", 429: "rate_limited"}
         kind = kinds.get(status, "rejected" if 400 <= status < 500 else "server_error" if status >= 500 else "malformed")
         return self.fault(kind, said or response.reason or "no reason given", status)
@@ -136,17 +141,23 @@ class Client:
         text = redact(" ".join("".join(c if c.isprintable() else " " for c in message).split()), self.key)[:LONGEST_MESSAGE]
         return Fault(kind=kind, message=text, status=status)
 
-    def _of_library(self, error: Exception, seen: _Seen) -> Fault:
-        import aiohttp
 
-        what = f"{type(error).__name__}: {error}"
-        if isinstance(error, aiohttp.ClientConnectorError):
-            return self.fault("unreachable", str(error))
-        if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError | ConnectionError | aiohttp.ClientOSError):
-            return self.fault("dropped", f"the connection ended early, {seen.stage} ({what})")
-        if isinstance(error, aiohttp.ClientError):
-            return self.fault("malformed", what)
-        raise error
+def of_library(error: Exception, stage: str) -> tuple[FaultKind, str]:
+    """The kind and the words of an exception of aiohttp's; anything else is raised again.
+
+    Its own text is left out but for a failed connection's: it repeats bytes of the server's, cut anywhere, so that half
+    a key could not be recognised in it.
+    """
+    import aiohttp
+
+    what = type(error).__name__
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return "unreachable", str(error)
+    if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError | aiohttp.ClientOSError | OSError):
+        return "dropped", f"the connection ended early, {stage} ({what})"
+    if isinstance(error, aiohttp.ClientError):
+        return "malformed", f"an answer that is no HTTP, or with a longer head than 8,190 bytes a line ({what})"
+    raise error
 
 
 class _Seen:
@@ -156,11 +167,12 @@ class _Seen:
         self.sent, self.stage = sent, "no answer yet"
         self.over: float | None = None
         self.events: list[float] = []
-        self.tokens = 0
+        self.tokens = self.payloads = 0
         self._last = Event()
         self._done = False
 
     def add(self, event: Event, now: float) -> None:
+        self.payloads += 1
         self.tokens += event.token
         if event.text:
             self.events.append(now - self.sent)
@@ -198,22 +210,3 @@ class _Seen:
             server_load_seconds=last.seconds.get("load"),
             fault=fault,
         )
-
-
-async def _beginning(response: aiohttp.ClientResponse) -> str:
-    """The first 64 KiB of a body as text: enough that a message cut to 200 characters holds no half of a key."""
-    body = b""
-    async for piece in response.content.iter_any():
-        body += piece
-        if len(body) > _BODY_BYTES:
-            break
-    return body[:_BODY_BYTES].decode("utf-8", "replace")
-
-
-def _json_or_text(text: str) -> Any:
-    import json
-
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from quantlab.endpoint.address import Address
 from quantlab.errors import QuantlabError
@@ -40,8 +41,8 @@ def read_key(address: Address, variable: str | None, insecure: bool) -> Sent:
     name = variable or DEFAULT_VARIABLE
     value = os.environ.get(name, "").strip()
     if not value:
-        if variable:
-            raise QuantlabError(f"the environment variable {name} is empty: put the key into it, or leave --key-env out")
+        if variable:  # which is not repeated: somebody may have put the key itself there
+            raise QuantlabError("the environment variable that --key-env names is empty: put the key into it, or leave --key-env out")
         return Sent(None)
     if not re.fullmatch(r"[\x21\x23-\x5b\x5d-\x7e]+", value):
         raise QuantlabError(f"{name} holds characters that no key has (spaces, quotes, backslashes or such): set it again")
@@ -70,13 +71,16 @@ def headers(key: Key | None) -> dict[str, str]:
 def redact(value: Any, key: Key | None) -> Any:
     """The same value with the key masked in every text of it, in mappings and lists too.
 
-    A server can send back what it was sent, so this goes over all that is written. Keys of fewer than 8 characters are
+    A server can send back what it was sent, as it is or as JSON or a URL writes it, so this goes over all that is
+    written. Keys of fewer than 8 characters are
     placeholders such as EMPTY, which some servers ask for, and no secrets.
     """
     if key is None or len(key.value) < _SHORTEST:
         return value
     if isinstance(value, str):
-        return value.replace(key.value, _MASK)
+        for form in (key.value, key.value.replace("/", "\\/"), quote(key.value, safe="")):
+            value = value.replace(form, _MASK)
+        return value
     if isinstance(value, Mapping):
         return {redact(k, key): redact(v, key) for k, v in value.items()}
     if isinstance(value, list | tuple):

@@ -1,7 +1,7 @@
 """Events out of the bytes of a stream: server-sent events, and JSON lines.
 
 A decoder is fed with pieces as they come and gives back the payloads that are whole. It raises Malformed for what is
-not its format, and never holds more than a mebibyte.
+not its format, and never holds more than a mebibyte and one piece.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from typing import Any
 
 LONGEST_EVENT_BYTES = 2**20
+DEEPEST = 64
+"""Levels of nesting in JSON: a protocol's events have 6, and Python's own limit would be hit somewhere later."""
 DONE = "[DONE]"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -46,7 +48,7 @@ class ServerSentEvents:
 
     def __init__(self) -> None:
         self._lines, self._data = Lines(), list[bytes]()
-        self._begun = False
+        self._begun, self._held = False, 0
 
     def feed(self, piece: bytes) -> Iterator[Any]:
         """The payloads that are whole now."""
@@ -59,7 +61,8 @@ class ServerSentEvents:
             field, _, value = line.partition(b":")
             if field == b"data":
                 self._data.append(value.removeprefix(b" "))
-                if sum(map(len, self._data)) > LONGEST_EVENT_BYTES:
+                self._held += len(raw)
+                if self._held > LONGEST_EVENT_BYTES:
                     raise Malformed(f"an event of more than {LONGEST_EVENT_BYTES:,} bytes")
 
     def end(self) -> Iterator[Any]:
@@ -71,7 +74,7 @@ class ServerSentEvents:
             return
 
     def _dispatch(self) -> Iterator[Any]:
-        data, self._data = b"\n".join(self._data), []
+        data, self._data, self._held = b"\n".join(self._data), [], 0
         if data:
             yield DONE if data.strip() == DONE.encode() else decode(data)
 
@@ -95,11 +98,28 @@ class JsonLines:
 
 
 def decode(data: bytes) -> Any:
-    """JSON of one payload. Raises Malformed."""
+    """JSON of one payload. Raises Malformed for what is no JSON, and for what is nested more than 64 levels deep."""
     try:
-        return json.loads(data)
+        found = json.loads(data)
     except ValueError:  # bytes that are no UTF-8 are one too
         raise Malformed(f"a payload that is no JSON: {shown(data)}") from None
+    except RecursionError:
+        raise Malformed(_TOO_DEEP) from None
+    if data.count(b"[") + data.count(b"{") > DEEPEST and _deeper(found, DEEPEST):
+        raise Malformed(_TOO_DEEP)
+    return found
+
+
+_TOO_DEEP = f"JSON that is nested more than {DEEPEST} levels deep"
+
+
+def _deeper(value: Any, levels: int) -> bool:
+    """Whether a list or mapping lies below so many others."""
+    level = [value]
+    for _ in range(levels):
+        holders = [outer for outer in level if isinstance(outer, dict | list)]
+        level = [inner for outer in holders for inner in (outer.values() if isinstance(outer, dict) else outer)]
+    return any(isinstance(inner, dict | list) for inner in level)
 
 
 def shown(data: bytes) -> str:

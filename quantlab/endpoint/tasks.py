@@ -91,7 +91,7 @@ def _run(
     generative = task.OUTPUT_TYPE == "generate_until"
     if not generative and logprobs != OFFERED:
         raise CellFailure("unsupported", logprobs or "log-probabilities were not asked for")
-    chat = generative and not record.url.endswith("/v1/completions")
+    chat = generative and record.url != address.url("completions")
     seconds = record.workload.timeout_seconds
     if chat:
         lm = chat_model(address.url("chat/completions"), record.model, key, seconds)

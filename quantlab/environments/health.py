@@ -73,7 +73,7 @@ def _fix_of(trouble: str) -> str | None:
 
 def _try_import(module: str, timeout_seconds: float) -> tuple[str, str]:
     """What the module says of itself, and what is wrong with it (one of the two is '')."""
-    command = [sys.executable, "-c", _CHILD, module, FACTS.get(module, "")]
+    command = [sys.executable, "-P", "-c", _CHILD, module, FACTS.get(module, "")]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_seconds, check=False)
     except subprocess.TimeoutExpired:

@@ -14,6 +14,7 @@ from typing import Any
 
 from quantlab.environments.install import bring_extra
 from quantlab.errors import CellFailure
+from quantlab.inert import plain
 
 _DEBUG, _ERROR, _CONTINUED = 1, 4, 5  # ggml.h; llama-cpp-python lists older values
 
@@ -97,7 +98,7 @@ def _install() -> Any:
         for collected in _open:
             collected.add(level, line)
         if level != _DEBUG:
-            sys.stderr.write(line)
+            sys.stderr.write(plain(line))
 
     callback = llama().llama_log_callback(say)
     llama().llama_log_set(callback, None)

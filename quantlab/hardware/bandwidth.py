@@ -35,7 +35,7 @@ def measured_bandwidth(root: Path, device: Device) -> Bandwidth:
     file, key = root / ".quantlab" / "bandwidth.json", f"{device.places.first}: {device.name}, {device.cores} cores"
     known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     if key not in known:
-        command = [sys.executable, "-m", "quantlab.hardware.bandwidth", device.places.first]
+        command = [sys.executable, "-P", "-m", "quantlab.hardware.bandwidth", device.places.first]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise CellFailure("not_measured", f"the memory bandwidth was not measured: {done.stderr.strip().rpartition(chr(10))[2][:200]}")

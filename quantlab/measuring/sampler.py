@@ -48,7 +48,7 @@ class Sampler:
 
     def __enter__(self) -> Sampler:
         self._file.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "quantlab.measuring.sampling_process", str(self._file), *self._uuids]
+        command = [sys.executable, "-P", "-m", "quantlab.measuring.sampling_process", str(self._file), *self._uuids]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._looks["before"] = self._look()
         return self

@@ -91,7 +91,7 @@ class Worker:
     def _start(self) -> None:
         self._loaded = self._broken = False
         self._log_began = size_of(self._log)
-        command = [sys.executable, "-m", "quantlab.measuring.worker", self._job]
+        command = [sys.executable, "-P", "-m", "quantlab.measuring.worker", self._job]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=self._environment)
 
     @property

@@ -39,9 +39,12 @@ def weight_files(path: Path) -> dict[str, FileEntry]:
     return {n: f for n, f in list_files(path).items() if "/" not in n and n.endswith((".safetensors", ".json", ".model", ".txt", ".jinja"))}
 
 
-def identify(path: Path) -> Variant:
-    """The variant `method-bits-ext_<6 hex digits of its hash>`. Raises QuantlabError for what is no quantized checkpoint."""
-    method, bits = _gguf(path) if path.is_file() else _safetensors(path)
+def identify(path: Path, trust_remote_code: bool = False) -> Variant:
+    """The variant `method-bits-ext_<6 hex digits of its hash>`.
+
+    Raises QuantlabError for what is no quantized checkpoint, or would run code that is not trusted.
+    """
+    method, bits = _gguf(path) if path.is_file() else _safetensors(path, trust_remote_code)
     entries = sorted((name, entry.sha256) for name, entry in weight_files(path).items())
     return Variant(method, bits, f"ext_{hashlib.sha256(repr(entries).encode()).hexdigest()[:6]}")
 
@@ -65,10 +68,10 @@ def _gguf_method() -> str:
     return next(name for name in methods.names() if methods.load(name).format == GGUF)
 
 
-def _safetensors(path: Path) -> tuple[str, int]:
+def _safetensors(path: Path, trust_remote_code: bool) -> tuple[str, int]:
     from quantlab.models import check_folder, read_config
 
-    check_folder(path)
+    check_folder(path, trust_remote_code)
     config: dict[str, Any] = read_config(path).get("quantization_config") or {}
     name = str(config.get("quant_method", ""))
     if not name:

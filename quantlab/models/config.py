@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-import json
+import re
 from pathlib import Path
 from typing import Any
 
 from quantlab.errors import QuantlabError, unknown
+from quantlab.models.code import check_code
+from quantlab.models.json_file import read_object
+
+_NAME = re.compile(r"[\w./-]{1,120}")
+"""What a message repeats of a name that the folder gives itself."""
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -14,30 +19,26 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.is_file():
         raise QuantlabError(f"{folder} is no model: it has no config.json; name the folder that holds config.json and the safetensors")
-    return _json(path)
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise QuantlabError(f"{path} is not JSON: {error}; download or save it again") from None
-    if not isinstance(found, dict):
-        raise QuantlabError(f"{path} is no JSON object; download or save it again")
-    return found
+    return read_object(path)
 
 
 def check_config(folder: Path, trust_remote_code: bool = False, name: str | None = None) -> None:
-    """Raise QuantlabError where transformers has no causal language model of this type, or only with the repository's code.
+    """Raise QuantlabError where transformers has no causal language model of this type, or would run the folder's code.
 
     `name` is what the model is called in the message.
     """
     config = read_config(folder)
+    if (folder / "adapter_config.json").exists():
+        raise QuantlabError(
+            f"{folder} has an adapter_config.json: its weights are changes to another model; merge them into it and save the whole"
+        )
     if trust_remote_code:
         return
-    where = name or config.get("_name_or_path") or str(folder)
-    _check_model_type(config, str(where))
-    _check_tokenizer(folder, str(where))
+    said = config.get("_name_or_path")
+    where = name or (said if isinstance(said, str) and _NAME.fullmatch(said) else str(folder))
+    _check_model_type(config, where)
+    _check_tokenizer(folder, where)
+    check_code(folder, where)
 
 
 def _check_model_type(config: dict[str, Any], where: str) -> None:
@@ -45,6 +46,8 @@ def _check_model_type(config: dict[str, Any], where: str) -> None:
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     kind = config.get("model_type")
+    if kind is not None and not isinstance(kind, str):
+        raise QuantlabError(f"config.json of {where} has a model_type that is no text: it is damaged; download or save it again")
     if kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         return
     if config.get("auto_map"):
@@ -60,8 +63,9 @@ def _check_model_type(config: dict[str, Any], where: str) -> None:
 
 def _check_tokenizer(folder: Path, where: str) -> None:
     path = folder / "tokenizer_config.json"
-    found = _json(path) if path.is_file() else {}
-    if "AutoTokenizer" not in (found.get("auto_map") or {}):
+    found = read_object(path) if path.is_file() else {}
+    named = found.get("auto_map")
+    if not isinstance(named, dict) or "AutoTokenizer" not in named:
         return
     from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
 

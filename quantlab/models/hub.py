@@ -101,6 +101,7 @@ def _find(spec: SourceSpec, repository: str) -> Found:
     sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
     patterns = (*SMALL_FILES, "*.py") if spec.trust_remote_code else SMALL_FILES
     small = [name for name in sizes if any(fnmatch.fnmatch(name, p) for p in patterns) and ("/" not in name or name.endswith(".jinja"))]
+    small = [name for name in small if spec.trust_remote_code or not name.endswith(".py")]  # tokenizer* would bring tokenizer.py
 
     huggingface_hub.utils.disable_progress_bars()  # type: ignore[attr-defined]  # documented, re-exported implicitly
     if "config.json" not in sizes:

@@ -43,7 +43,7 @@ def fetch(requirement: str, digest: str, source: bool = False) -> Path:
 
 def _download(requirement: str, name: str, folder: Path, source: bool) -> Path:
     kind = ["--no-binary", name] if source else ["--only-binary", ":all:"]
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", *kind, "--dest", str(folder), requirement]
+    command = [sys.executable, "-P", "-m", "pip", "download", "--quiet", "--no-deps", *kind, "--dest", str(folder), requirement]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["no message"])[-1]

@@ -6,7 +6,7 @@ import functools
 from pathlib import Path
 
 from quantlab.frozen import Frozen
-from quantlab.recipe import read_yaml
+from quantlab.parsing import read_yaml
 
 FILE = Path(__file__).with_name("calibration.yaml")
 EngineName = str

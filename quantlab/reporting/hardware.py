@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from quantlab.comparison.load import ModelRecords
+from quantlab.inert import Markdown, markdown
 from quantlab.reporting.ceilings import above_one, bandwidths
 from quantlab.reporting.conditions import condition_warnings
 from quantlab.reporting.memory import memory_columns
@@ -37,4 +38,7 @@ def _speed_parts(speed: Table) -> list[Part]:
     """Each table with what it leaves out and why."""
     rows = {device: [r for r in speed.rows if r.values["device"] == device] for device in {str(r.values["device"]) for r in speed.rows}}
     parts = per_device(speed, speed_columns)
-    return [part._replace(table=part.table + "".join(f"\n{text}\n" for text in absences(rows[part.device]))) for part in parts]
+    return [
+        part._replace(table=Markdown(part.table + "".join(f"\n{markdown(text)}\n" for text in absences(rows[part.device]))))
+        for part in parts
+    ]

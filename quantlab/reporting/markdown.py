@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from importlib.resources import files
 from math import ceil, log
+from typing import Any
 
 import jinja2
 
 from quantlab.analysis.verdict import Counts, items_to_decide
 from quantlab.catalogue.expectation import expectations
 from quantlab.comparison.load import BASELINE, ModelRecords
+from quantlab.inert import Markdown, markdown
 from quantlab.reporting.cautions import cautions
 from quantlab.reporting.expectations import expectation_findings
 from quantlab.reporting.findings import findings
@@ -27,7 +29,9 @@ TEMPLATE = "report.md.j2"
 def render(records: ModelRecords, tables: Mapping[str, Table], plots: Collection[str], others: Sequence[ModelRecords] = ()) -> str:
     """The report in GitHub's markdown; `plots` are the names of the files that there are, `others` the records of other devices."""
     text = files("quantlab.reporting").joinpath("templates", TEMPLATE).read_text(encoding="utf-8")
-    environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined)
+    environment = jinja2.Environment(
+        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined, finalize=_inert
+    )
     return environment.from_string(text).render(
         model=records.model,
         description=" ".join(records.recipe.description.split()),
@@ -48,6 +52,11 @@ def render(records: ModelRecords, tables: Mapping[str, Table], plots: Collection
         on_device=any(row.values["peak_memory_kind"] == "process_vram_bytes" for row in tables["summary"].rows),
         **hardware((records, *others), tables),
     )
+
+
+def _inert(value: Any) -> Any:
+    """Everything that the template prints, but what is markdown already."""
+    return markdown(value) if isinstance(value, str) and not isinstance(value, Markdown) else value
 
 
 def _items(margin_points: float) -> dict[str, str]:

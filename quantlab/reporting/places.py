@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from quantlab.comparison.load import ModelRecords, VariantRecords
+from quantlab.inert import Markdown
 from quantlab.reporting.table import Column, Row, Table
 
 UNKNOWN = "device not recorded"
@@ -16,8 +17,7 @@ class Part(NamedTuple):
     """One device's rows of a table, as a reader sees them."""
 
     device: str
-    table: str
-    """Markdown."""
+    table: Markdown
 
 
 def device_of(records: ModelRecords, variant: VariantRecords) -> str:

@@ -19,6 +19,8 @@ _LOG_FROM = 10.0
 
 def draw_plots(summary: Table, accuracy: Table, speed: Table, devices: Table | None) -> dict[str, str]:
     """SVG by file name; a plot or panel without a single number is left out."""
+    summary, accuracy, speed = summary.drawn(), accuracy.drawn(), speed.drawn()
+    devices = devices.drawn() if devices else None
     tasks = dict.fromkeys(str(row.values["task"]) for row in accuracy.rows)
     panels = {
         "quality.svg": _quality(summary.rows),

@@ -67,8 +67,8 @@ _COLUMNS = (
 def heat_map_svg(table: Table) -> str | None:
     """Variants (and layers, where each was swapped) over blocks; None where there is nothing to draw."""
     values: dict[str, dict[int, float]] = {}
-    for row in table.rows:
-        match = re.match(r"block (\d+) ?(.*)", str(row.values["part"]))
+    for row in table.drawn().rows:
+        match = re.match(r"block (\d{1,4}) ?(.*)", str(row.values["part"]))
         value = row.number("kl_divergence_nats")
         if match and value is not None:
             line = f"{row.values['variant']} {match[2]}".strip()

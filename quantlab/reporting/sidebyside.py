@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from quantlab.analysis.textdiff import Span, first_divergence, sign_test, word_diff
 from quantlab.evaluation.generation import Answer
+from quantlab.inert import console, literal
 
 Longer = Literal["first", "second", "same", "unknown"]
 
@@ -142,41 +143,33 @@ def markdown(found: SideBySide) -> str:
     lines += [f"~~struck out~~: only {first}. **Bold**: only {second}.", ""]
     for pair in found.pairs:
         text = "".join(_marked(span) for span in word_diff(pair.first.text, pair.second.text))
-        lines += [f"## {_plain(' '.join(pair.prompt.split()))}", "", f"*{_about(pair)}*", ""]
+        lines += [f"## {literal(' '.join(pair.prompt.split()))}", "", f"*{_about(pair)}*", ""]
         lines += [f"> {line}".rstrip() for line in text.strip().splitlines() or ["*nothing*"]] + [""]
     return "\n".join(lines)
 
 
-def _plain(text: str) -> str:
-    """Text with markdown's and HTML's signs taken literally."""
-    for sign in "\\`*_~[]<>#|":
-        text = text.replace(sign, f"\\{sign}")
-    return text
-
-
 def _marked(span: Span) -> str:
     if span.kind == "same" or not span.text.strip():
-        return _plain(span.text)
+        return literal(span.text)
     sign = "~~" if span.kind == "first" else "**"
     lead, tail = span.text[: len(span.text) - len(span.text.lstrip())], span.text[len(span.text.rstrip()) :]
     lines = [line.strip() for line in span.text.strip().splitlines()]
-    return lead + "\n".join(f"{sign}{_plain(line)}{sign}" if line else "" for line in lines) + tail
+    return lead + "\n".join(f"{sign}{literal(line)}{sign}" if line else "" for line in lines) + tail
 
 
 def terminal(found: SideBySide) -> None:
     """Print it with colours: red is what only the first says, green what only the second says."""
-    from rich.console import Console
     from rich.text import Text
 
-    console = Console(highlight=False)
+    screen = console()
     styles = {"same": "", "first": "red strike", "second": "green"}
     for pair in found.pairs:
-        console.print(Text(pair.prompt, style="bold"))
-        console.print(Text(_about(pair), style="dim"))
-        console.print(Text.assemble(*((span.text, styles[span.kind]) for span in word_diff(pair.first.text, pair.second.text))))
-        console.print()
+        screen.print(Text(pair.prompt, style="bold"))
+        screen.print(Text(_about(pair), style="dim"))
+        screen.print(Text.assemble(*((span.text, styles[span.kind]) for span in word_diff(pair.first.text, pair.second.text))))
+        screen.print()
     first, second = found.variants
     legend = (("red, struck out", "red strike"), f": only {first}; ", ("green", "green"), f": only {second}")
-    console.print(Text.assemble(*legend))
+    screen.print(Text.assemble(*legend))
     for line in summary(found):
-        console.print(line)
+        screen.print(line)

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import pandas as pd
+
+from quantlab.inert import Markdown, drawn, markdown
 
 Value = str | int | float | bool | None
 DASH = "—"
@@ -70,6 +72,11 @@ class Table(NamedTuple):
     rows: tuple[Row, ...]
     columns: tuple[Column, ...]
 
+    def drawn(self) -> Table:
+        """The table for a plot: no text of its rows is read as mathematics."""
+        rows = (replace(row, values={k: drawn(v) if isinstance(v, str) else v for k, v in row.values.items()}) for row in self.rows)
+        return self._replace(rows=tuple(rows))
+
     def frame(self) -> pd.DataFrame:
         """All values, unrounded, one row per row; missing ones are NA."""
         return pd.DataFrame([row.values for row in self.rows]).convert_dtypes()
@@ -84,14 +91,15 @@ class Table(NamedTuple):
         rows: list[dict[str, Any]] = [{**row.values, "not_measured": row.missing, "notes": row.notes} for row in self.rows]
         return json.dumps(rows, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
-    def markdown(self) -> str:
+    def markdown(self) -> Markdown:
         """As a GitHub table with its footnotes."""
         notes: dict[str, int] = {}
-        lines = [_line(column.header for column in self.columns)]
+        lines = [_line(_plain(column.header) for column in self.columns)]
         lines.append("|" + "|".join(":---" if column.render is str else "---:" for column in self.columns) + "|")
         lines += [_line(_cells(row, self.columns, notes)) for row in self.rows]
         # Two blanks break the line in markdown, and the table stays one block with its notes below.
-        return "\n".join([*lines, "", *(f"{_mark([n])} {_plain(text)}  " for text, n in notes.items())]).rstrip() + "\n"
+        below = (f"{_mark([n])} {_plain(text)}  " for text, n in notes.items())
+        return Markdown("\n".join([*lines, "", *below]).rstrip() + "\n")
 
 
 def _cells(row: Row, columns: tuple[Column, ...], notes: dict[str, int]) -> list[str]:
@@ -122,7 +130,7 @@ def _mark(numbers: list[int]) -> str:
 
 
 def _plain(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").split())
+    return markdown(" ".join(text.split()))
 
 
 def _line(cells: Any) -> str:

@@ -14,8 +14,9 @@ from quantlab.hardware.device import Device
 from quantlab.methods import _foreign as foreign
 from quantlab.models.resolved import ResolvedModel, resolve
 from quantlab.names import BASELINE, Variant, parse_variant
+from quantlab.parsing import read_yaml
 from quantlab.progress import Progress
-from quantlab.recipe import Recipe, parse_recipe, read_yaml, shipped_recipes
+from quantlab.recipe import Recipe, parse_recipe, shipped_recipes
 from quantlab.run.forecast import Forecast, forecast
 
 
@@ -85,7 +86,8 @@ def build(
     if resolved.entry and resolved.entry.caveat:
         base.setdefault("caveat", resolved.entry.caveat)
     settings = {slug: value or {} for slug, value in (base.get("variants") or {}).items()}
-    theirs = {foreign.identify(path.resolve()).slug: {"checkpoint": str(path.resolve())} for path in checkpoints}
+    places = [path.resolve() for path in checkpoints]
+    theirs = {foreign.identify(path, trust_remote_code).slug: {"checkpoint": str(path)} for path in places}
     settings |= theirs
     chosen = [*(wanted or ([] if theirs else settings)), *theirs]
     if not chosen:

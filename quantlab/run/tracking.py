@@ -10,7 +10,8 @@ import yaml
 
 from quantlab.errors import QuantlabError
 from quantlab.frozen import Frozen
-from quantlab.recipe import Recipe, read_yaml
+from quantlab.parsing import read_yaml
+from quantlab.recipe import Recipe
 
 
 def check_recipes(root: Path) -> None:

@@ -19,7 +19,8 @@ from quantlab import engines, methods
 from quantlab.errors import QuantlabError
 from quantlab.files import write_text
 from quantlab.names import BASELINE, cell_name, parse_variant
-from quantlab.recipe import Recipe, parse_recipe, read_yaml
+from quantlab.parsing import read_yaml
+from quantlab.recipe import Recipe, parse_recipe
 from quantlab.run import tracking
 
 _SHIPPED = Path(__file__).with_name("dvc.yaml")
@@ -83,7 +84,7 @@ class Workspace:
 
     def _dvc(self, *arguments: str) -> None:
         done = subprocess.run(
-            [sys.executable, "-m", "dvc", *arguments], cwd=self.root, env=environment(), capture_output=True, text=True, check=False
+            [sys.executable, "-P", "-m", "dvc", *arguments], cwd=self.root, env=environment(), capture_output=True, text=True, check=False
         )
         if done.returncode:
             raise QuantlabError(f"dvc {arguments[0]} failed in {self.root}: {' '.join((done.stderr or done.stdout).split())[:300]}")
@@ -98,7 +99,7 @@ class Workspace:
         return self._repro(["--single-item", f"report@{model}"], quiet) or code
 
     def _repro(self, arguments: Sequence[str], quiet: bool) -> int:
-        command = [sys.executable, "-m", "dvc", "repro", *(["--quiet"] if quiet else []), *arguments]
+        command = [sys.executable, "-P", "-m", "dvc", "repro", *(["--quiet"] if quiet else []), *arguments]
         chosen = environment() | ({"QUANTLAB_QUIET": "1"} if quiet else {})
         return subprocess.run(command, cwd=self.root, env=chosen, stdout=sys.stderr.fileno(), check=False).returncode
 

@@ -31,10 +31,11 @@ def run(root: Path, model: str, log: Path, progress: Progress) -> Gguf:
 def _make(prepared: Prepared, folder: Path, log: Path, progress: Progress) -> Gguf:
     if not installed(["llama-cpp-python"]):
         raise CellFailure("not_installed", f"llama-cpp-python is not installed: {bring_extra('gguf')}")
-    from quantlab.methods._gguf import converter, importance
+    from quantlab.methods._gguf import converter
+    from quantlab.methods._gguf.importance_apart import compute_apart
 
     with progress.step(f"{prepared.model}: converting to F16 GGUF"):
-        converter.convert(prepared.weights, folder / "f16.gguf", log)
-    token_ids = prepared.token_ids("calibration")
-    importance.save(importance.compute(folder / "f16.gguf", token_ids, progress), folder / "imatrix.gguf")
-    return Gguf(imatrix_tokens=int(token_ids.size))
+        trust = prepared.source().trust_remote_code
+        converter.convert(prepared.weights, folder / "f16.gguf", log, trust_remote_code=trust)
+    compute_apart(folder / "f16.gguf", prepared.text_folder / "calibration.npy", folder / "imatrix.gguf", log, progress)
+    return Gguf(imatrix_tokens=int(prepared.token_ids("calibration").size))

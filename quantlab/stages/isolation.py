@@ -48,7 +48,7 @@ def run_isolated(cell: Cell, stage: CellStage, device: str, quiet: bool, **optio
         job: dict[str, Any] = {"root": str(cell.root), "model": cell.model, "variant": cell.variant.slug, "stage": stage, "device": device}
         job |= {"quiet": quiet, "log": str(log), "error": str(said), "options": options}
         code = subprocess.run(
-            [sys.executable, "-m", "quantlab.stages", json.dumps(job)], env=environment_of(cell, stage, device), check=False
+            [sys.executable, "-P", "-m", "quantlab.stages", json.dumps(job)], env=environment_of(cell, stage, device), check=False
         ).returncode
         error = json.loads(said.read_text()) if said.exists() else None
     if error and error["kind"] == "usage":

@@ -140,7 +140,7 @@ def _require_same_words(cell: Cell) -> tuple[str, ...]:
 
 def _external_path(cell: Cell) -> Path:
     path = (cell.root / Path(cell.recipe.settings(cell.variant).checkpoint)).resolve()
-    if foreign.identify(path) != cell.variant:
+    if foreign.identify(path, cell.prepared.source().trust_remote_code) != cell.variant:
         raise QuantlabError(f"{path} is no longer the checkpoint that {cell.variant.slug} names: run it again with --checkpoint {path}")
     return path
 

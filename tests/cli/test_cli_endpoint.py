@@ -56,7 +56,20 @@ def test_a_server_that_is_down_is_recorded_and_ends_with_code_2(quantlab: Callab
     ("arguments", "said"),
     [
         (("http://u:hunter22@h",), "credentials"),
+        (("u:hunter22@h:80/v1",), "credentials"),
+        (("hunter22:x",), "only http and https"),
+        (("http://h", "u:hunter22@h"), "one URL is expected"),
+        (("http://h", "--key-env", "hunter22"), "is empty"),
         (("ftp://h",), "only http and https"),
+        *((("http://h", "--timeout", wrong), "timeout") for wrong in ("nan", "inf", "-inf", "1e308", "-1", "x")),
+        *(
+            (("http://h", option, wrong), option)
+            for option in ("--requests", "--prompt-tokens", "--decode-tokens", "--items", "--seed")
+            for wrong in ("nan", "inf", "-1", "1e3", "9" * 30, "")
+        ),
+        (("http://h", "--concurrency", "nan"), "write numbers"),
+        (("http://h", "--concurrency", "9" * 30), "write numbers"),
+        (("http://h", "--concurrency", ""), "write numbers"),
         (("http://h", "--concurrency", "1,x"), "write numbers"),
         (("http://h", "--concurrency", "0"), "write numbers"),
         (("http://h", "--key-env", "NO_SUCH_VARIABLE"), "is empty"),

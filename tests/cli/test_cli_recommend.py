@@ -109,3 +109,9 @@ def test_nothing_certain_says_how_many_may(quantlab: Run) -> None:
 )
 def test_what_makes_no_sense_is_refused(arguments: tuple[str, ...], said: str, refused: Callable[..., str]) -> None:
     assert said in refused("recommend", *arguments)
+
+
+@pytest.mark.parametrize("option", ["--min-speed", "--max-drop"])
+@pytest.mark.parametrize("wrong", ["nan", "inf", "-inf", "x"])
+def test_limits_are_finite_numbers(option: str, wrong: str, refused: Callable[..., str]) -> None:
+    assert option in refused("recommend", "--vram", "24GB", option, wrong)

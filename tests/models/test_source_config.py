@@ -41,19 +41,76 @@ def test_remote_code_is_refused_with_the_option_that_allows_it(model: Path, writ
     check_folder(model, trust_remote_code=True)
 
 
-def test_remote_code_that_transformers_does_not_need_is_no_hindrance(model: Path, write_config: Callable[..., None]) -> None:
+def test_an_auto_map_that_leads_nowhere_is_no_hindrance(model: Path, write_config: Callable[..., None]) -> None:
+    """A release keeps it after transformers has the model of its own; its Python files are not downloaded."""
     write_config(model_type="llama", auto_map=REMOTE)
+    write_config("tokenizer_config.json", auto_map={"AutoTokenizer": ["tokenization_x.X", None]}, tokenizer_class="LlamaTokenizer")
     check_folder(model)
 
 
 def test_a_tokenizer_that_needs_remote_code_is_refused(model: Path, write_config: Callable[..., None]) -> None:
     write_config("tokenizer_config.json", auto_map={"AutoTokenizer": ["tokenization_x.X", None]}, tokenizer_class="XTokenizer")
     refused(model, "tokenizer XTokenizer is not in transformers.*--trust-remote-code")
-    write_config("tokenizer_config.json", auto_map={"AutoTokenizer": ["tokenization_x.X", None]}, tokenizer_class="LlamaTokenizer")
+
+
+CODE = {"AutoTokenizer": ["tokenization_x.X", None]}
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("tokenizer_config.json", {"tokenizer_class": "LlamaTokenizer", "auto_map": CODE}),
+        ("tokenizer_config.json", {"tokenizer_class": "LlamaTokenizer", "auto_map": ["tokenization_x.X", None]}),
+        ("config.json", {"model_type": "llama", "auto_map": {"AutoConfig": "tokenization_x.X"}}),
+        ("config.json", {"model_type": "llama", "text_config": {"auto_map": {"AutoConfig": "tokenization_x.X"}}}),
+        ("config.json", {"model_type": "llama", "auto_map": {"AutoConfig": "org/else--modeling.X"}}),
+        ("config.json", {"model_type": "llama", "attn_implementation": "org/kernel:attention"}),
+        ("config.json", {"model_type": "llama", "custom_pipelines": {"x": {"impl": "tokenization_x.X", "pt": ["AutoModel"]}}}),
+        ("processor_config.json", {"auto_map": {"AutoProcessor": "tokenization_x.X"}}),
+        ("generation_config.json", {"nested": [{"auto_map": CODE}]}),
+        ("anything.json", {"auto_map": CODE}),
+    ],
+)
+def test_code_that_could_be_had_is_refused_unless_trusted(
+    model: Path, write_config: Callable[..., None], name: str, fields: dict[str, object]
+) -> None:
+    (model / "tokenization_x.py").touch()
+    write_config(name, **fields)
+    refused(model, f"would run code that is not quantlab's or transformers': {name} names .*--trust-remote-code")
+    check_folder(model, trust_remote_code=True)
+
+
+def test_kernels_of_transformers_own_are_no_code(model: Path, write_config: Callable[..., None]) -> None:
+    write_config(model_type="llama", attn_implementation="sdpa", _attn_implementation="eager")
     check_folder(model)
 
 
-@pytest.mark.parametrize(("text", "match"), [("{", "is not JSON"), ("[]", "no JSON object"), ("{}", "no model_type")])
+def test_an_adapter_is_refused_since_its_base_lies_elsewhere(model: Path, write_config: Callable[..., None]) -> None:
+    write_config("adapter_config.json", base_model_name_or_path="org/base")
+    refused(model, "its weights are changes to another model; merge them")
+
+
+@pytest.mark.parametrize("named", ["org/x\x1b[2J", "a\nb", 7, "x" * 500])
+def test_a_name_that_the_folder_gives_itself_is_repeated_only_where_it_is_one(
+    model: Path, write_config: Callable[..., None], named: object
+) -> None:
+    write_config(model_type="x", auto_map=REMOTE, _name_or_path=named)
+    refused(model, f"^{model} needs code")
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("{", "is not JSON"),
+        ("[]", "no JSON object"),
+        ("{}", "no model_type"),
+        ('{"model_type": []}', "model_type that is no text"),
+        ('{"a":' * 100_000, "nested too deeply"),
+        ("[" * 100_000 + "]" * 100_000, "nested too deeply"),
+        ("\0" * 9, "is not JSON"),
+    ],
+    ids=["open", "a list", "empty", "type is a list", "deep objects", "deep lists", "zeros"],
+)
 def test_a_damaged_config_is_refused(model: Path, text: str, match: str) -> None:
     (model / "config.json").write_text(text)
     refused(model, match)

@@ -8,8 +8,8 @@ from typing import Any
 import yaml
 from madeup import DEVICE, MODEL, NUMBERS, write_cell, write_recipe
 
-from quantlab.analysis.medians import median, paired_ratio
 from quantlab import engines
+from quantlab.analysis.medians import median, paired_ratio
 from quantlab.records import BaselineRun, Failure, MeasureRecord, MemoryRecord, Roofline, SpeedPoint, SpeedRecord
 from quantlab.records.measured import Bandwidth, Conditions, GpuCondition, GpuUse, Sample, SampledMemory
 from quantlab.workspace.results import read_record, record_path, write_record

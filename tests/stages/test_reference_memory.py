@@ -17,7 +17,7 @@ LENGTH, HIDDEN, VOCABULARY = 256, 512, 64
 SCRIPT = """
 import sys
 from pathlib import Path
-from quantlab.device import process_memory
+from quantlab.hardware.device import process_memory
 from quantlab.stages._reference_store import Reference
 
 reference = Reference(Path(sys.argv[1]))

@@ -1,4 +1,4 @@
-"""From safetensors to GGUF with llama.cpp's own convert_hf_to_gguf.py, in a process of its own.
+"""From safetensors to GGUF with llama.cpp's own convert_hf_to_gguf.py, in a process of its own without network.
 
 The script is taken from the source archive of the pinned llama-cpp-python, so that it is of the same commit as the
 library that reads the file; or from the llama.cpp checkout that the environment variable QUANTLAB_LLAMA_CPP names.
@@ -7,12 +7,13 @@ library that reads the file; or from the llama.cpp checkout that the environment
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 from quantlab.errors import CellFailure, QuantlabError
+from quantlab.methods._gguf._child import Ended, run_child
+from quantlab.methods._gguf.clean_copy import clean_copy
 
 REQUIREMENT = "llama-cpp-python==0.3.36"
 SHA256 = "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e"
@@ -31,36 +32,39 @@ def llama_cpp_source() -> Path:
     return fetch(REQUIREMENT, SHA256, source=True) / "vendor" / "llama.cpp"
 
 
-def convert(source: Path, target: Path, log: Path, outtype: str = "f16") -> None:
+def convert(source: Path, target: Path, log: Path, outtype: str = "f16", trust_remote_code: bool = False) -> None:
     """Write the model in the folder `source` (safetensors, config, tokenizer) as one GGUF file at `target`.
 
     `outtype` is f32, f16 or bf16; the converter's output is appended to `log`. Multi-token prediction heads are left
-    out, because no engine here uses them. Raises CellFailure("unsupported") with the converter's last line where it
-    does not know the model, and leaves no partial file.
+    out, because no engine here uses them. The converter sees a copy of the folder without code, unless that is trusted,
+    and has no network. Raises CellFailure with the converter's last line where it does not know the model, died or did
+    not end, and leaves no partial file.
     """
     scripts = llama_cpp_source()
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".partial-{target.name}-") as folder:
         partial = Path(folder) / target.name
-        code, said = _run(scripts, source, partial, log, outtype, ["--no-mtp"])
+        given = source if trust_remote_code else clean_copy(source, Path(folder) / "model")
+        code, said = _run(scripts, given, partial, log, outtype, ["--no-mtp"])
         if code and "not supported for" in said:
-            code, said = _run(scripts, source, partial, log, outtype, [])
+            code, said = _run(scripts, given, partial, log, outtype, [])
         if code or not partial.is_file():
             raise CellFailure("unsupported", f"llama.cpp cannot convert this model: {_reason(said)}")
         partial.replace(target)
 
 
-def _run(scripts: Path, source: Path, target: Path, log: Path, outtype: str, more: list[str]) -> tuple[int, str]:
+def _run(scripts: Path, source: Path, target: Path, log: Path, outtype: str, more: list[str]) -> Ended:
     # An older or newer `gguf` package may be installed: the converter works with the one of its own commit only.
     path = os.pathsep.join(filter(None, [str(scripts / "gguf-py"), os.environ.get("PYTHONPATH")]))
-    command = [sys.executable, str(scripts / SCRIPT), str(source), "--outfile", str(target), "--outtype", outtype, *more]
-    done = subprocess.run(
-        command, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
-    )
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a", encoding="utf-8") as file:
-        file.write(done.stdout)
-    return done.returncode, done.stdout
+    command = [sys.executable, "-P", "-m", "quantlab.methods._gguf._confined", str(scripts / SCRIPT), str(source)]
+    command += ["--outfile", str(target), "--outtype", outtype, *more]
+    environment = {**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+    return run_child("llama.cpp's converter", command, log, _seconds_allowed(source), environment)
+
+
+def _seconds_allowed(source: Path) -> float:
+    """Ten minutes, and one second for each 5 MB that are to be read and written: a disk of a tenth of the usual speed."""
+    return 600 + sum(path.stat().st_size for path in source.glob("*.safetensors")) / 5e6
 
 
 def _reason(said: str) -> str:

@@ -1,0 +1,55 @@
+"""A process of llama.cpp's, waited for: that it died, or did not end, is an outcome of the cell and not of this process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from quantlab.errors import CellFailure, FailureKind
+
+_LAST_WORDS_BYTES = 2**16
+
+
+class Ended(NamedTuple):
+    """How a process ended by itself."""
+
+    code: int
+    said: str
+    """The end of its output."""
+
+
+def run_child(
+    what: str, command: Sequence[str], log: Path, seconds: float, environment: Mapping[str, str], files: Sequence[int] = ()
+) -> Ended:
+    """Run a command, its output appended to `log`; `files` are descriptors that it inherits.
+
+    Raises CellFailure where a signal ended it or it did not end in so many seconds; it never outlives this call.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a+b") as file:
+        began = file.seek(0, os.SEEK_END)
+        child = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, pass_fds=files)
+        try:
+            code = child.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise CellFailure("crashed", f"{what} did not end within {seconds:,.0f} s (its output is in {log.name})") from None
+        finally:
+            child.kill()
+            child.wait()
+        file.seek(max(began, file.seek(0, os.SEEK_END) - _LAST_WORDS_BYTES))
+        said = file.read().decode("utf-8", errors="replace")
+    if code < 0:
+        raise _killed(what, -code, log, said)
+    return Ended(code, said)
+
+
+def _killed(what: str, number: int, log: Path, said: str) -> CellFailure:
+    if number == signal.SIGKILL:
+        reason = f"{what} was killed by the operating system (signal 9), most likely for want of memory"
+        return CellFailure("out_of_memory", reason)
+    kind: FailureKind = "out_of_memory" if "out of memory" in said.lower() else "crashed"
+    return CellFailure(kind, f"{what} died of {signal.Signals(number).name} (its output is in {log.name})")

@@ -1,0 +1,35 @@
+"""Every text reaches the terminal by way of `say`, `fail` or `inert.console`: a print of its own would let sequences through."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import quantlab
+
+ROOT = Path(quantlab.__file__).parent
+OWN = {
+    "cli/_common.py": {"click.echo", "print"},
+    "cli/__init__.py": {"click.echo"},
+    "inert.py": {"Console"},
+    "progress.py": {"Console", "print"},
+    # answers of child processes to their parent, read as JSON
+    "measuring/sampling.py": {"print"},
+    "measuring/worker.py": {"print"},
+    "measuring/bandwidth.py": {"print"},
+    "planning/_count.py": {"print"},
+}
+
+
+def _calls(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and (name := ast.unparse(node.func)) in ("click.echo", "click.secho", "print", "Console"):
+            yield name
+
+
+def test_nothing_else_prints() -> None:
+    for path in ROOT.rglob("*.py"):
+        name = path.relative_to(ROOT).as_posix()
+        if "claims" not in path.parts:
+            assert set(_calls(path)) <= OWN.get(name, set()), name
