@@ -7,7 +7,6 @@ from typing import Any
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from quantlab.architecture.cache_types import check_cache
 from quantlab.errors import QuantlabError
 from quantlab.frozen import Frozen
 from quantlab.names import Variant, check_model_name, parse_variant
@@ -138,18 +137,9 @@ class Recipe(Frozen):
     def _empty_settings(cls, value: Any) -> Any:
         return {k: v or {} for k, v in value.items()} if isinstance(value, dict) else value
 
-    def settings(self, variant: Variant) -> Any:
-        """The variant's settings, checked by its method's own model. Raises QuantlabError."""
-        from quantlab.methods import settings_of
-
-        return settings_of(variant, {k: v for k, v in self.variants.get(variant.slug, {}).items() if k != "cache"})
-
-    def cache(self, variant: Variant) -> str | None:
-        """The variant's type of key-value cache, None for the engine's usual one. Raises QuantlabError for an unknown one."""
-        from quantlab import methods
-
-        given = self.variants.get(variant.slug, {}).get("cache")
-        return None if given is None else check_cache(methods.load(variant.method).format, given)
+    def given(self, variant: Variant) -> dict[str, Any]:
+        """The settings of a variant's method as the recipe gives them, without the cache's type; checked by nobody."""
+        return {k: v for k, v in self.variants.get(variant.slug, {}).items() if k != "cache"}
 
 
 def explain(error: ValidationError) -> str:
@@ -168,11 +158,7 @@ def parse_recipe(data: Any, origin: str) -> Recipe:
     except QuantlabError as error:
         raise QuantlabError(f"{origin}: {error}") from None
     for slug in recipe.variants:
-        try:
-            recipe.settings(parse_variant(slug))
-            recipe.cache(parse_variant(slug))
-        except QuantlabError as error:
-            raise QuantlabError(f"{origin}: variants.{slug}: {error}") from None
+        parse_variant(slug)
     return recipe
 
 

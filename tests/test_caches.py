@@ -6,18 +6,20 @@ from typing import Any
 
 import pytest
 
+from quantlab import methods
 from quantlab.errors import QuantlabError
 from quantlab.names import parse_variant
 from quantlab.recipe import Recipe, parse_recipe
 
 
 def _recipe(variants: dict[str, Any]) -> Recipe:
-    return parse_recipe({"model": "m", "source": {"path": "/m"}, "variants": variants}, "recipe")
+    return methods.check_variants(parse_recipe({"model": "m", "source": {"path": "/m"}, "variants": variants}, "recipe"), "recipe")
 
 
 def test_any_method_takes_a_cache_beside_its_own_settings() -> None:
     recipe = _recipe({"gguf-4-kv8": {"cache": "q8_0", "type": "IQ4_NL"}, "gptq-4-kv8": {"cache": "fp8", "group_size": 32}, "gguf-4": {}})
-    found = {slug: (recipe.cache(parse_variant(slug)), recipe.settings(parse_variant(slug)).model_dump()) for slug in recipe.variants}
+    chosen = [parse_variant(slug) for slug in recipe.variants]
+    found = {v.slug: (methods.cache_in(recipe, v), methods.settings_in(recipe, v).model_dump()) for v in chosen}
     assert found["gguf-4-kv8"] == ("q8_0", {"type": "IQ4_NL", "imatrix": None})
     assert found["gptq-4-kv8"][0] == "fp8" and found["gptq-4-kv8"][1]["group_size"] == 32
     assert found["gguf-4"] == (None, {"type": None, "imatrix": None})

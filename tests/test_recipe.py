@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from quantlab import methods
 from quantlab.errors import QuantlabError
 from quantlab.names import parse_variant
 from quantlab.recipe import parse_recipe, read_recipe, shipped_recipes
@@ -16,7 +17,7 @@ GOOD: dict[str, Any] = {"model": "m", "source": {"path": "/m"}, "variants": {"gp
 
 
 def test_settings_are_the_methods_own() -> None:
-    assert parse_recipe(GOOD, "r").settings(parse_variant("gptq-4")).group_size == 32
+    assert methods.settings_in(parse_recipe(GOOD, "r"), parse_variant("gptq-4")).group_size == 32
 
 
 @pytest.mark.parametrize(
@@ -34,7 +35,7 @@ def test_settings_are_the_methods_own() -> None:
 )
 def test_what_is_wrong_is_said_on_one_line(change: dict[str, Any], said: str) -> None:
     with pytest.raises(QuantlabError, match=said) as error:
-        parse_recipe(GOOD | change, "r.yaml")
+        methods.check_variants(parse_recipe(GOOD | change, "r.yaml"), "r.yaml")
     assert "\n" not in str(error.value) and str(error.value).startswith("r.yaml")
 
 

@@ -70,10 +70,10 @@ def offline(root: Path, model: str) -> None:
     """Keep the libraries from asking the hub where the recipe needs nothing of it; the user's own setting comes first."""
     import os
 
-    from quantlab.recipe import read_recipe
+    from quantlab.methods import checked_recipe
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    recipe = read_recipe(root / "recipes" / f"{model}.yaml")
+    recipe = checked_recipe(root / "recipes" / f"{model}.yaml")
     if not recipe.source.hub and recipe.tasks.set != "hub":
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
 

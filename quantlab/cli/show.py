@@ -58,11 +58,11 @@ def command(ctx: Context, variant: str, model: str | None, workspace: Path, veri
 
 def _variants_of_models(root: Path) -> dict[str, set[str]]:
     """Every model of a workspace, and the variants that its recipe, a checkpoint or a record names."""
-    from quantlab.recipe import read_recipe
+    from quantlab.methods import checked_recipe
 
     known: dict[str, set[str]] = {}
     for path in sorted((root / "recipes").glob("*.yaml")):
-        recipe = read_recipe(path)
+        recipe = checked_recipe(path)
         known.setdefault(recipe.model, set()).update(recipe.variants)
     for pattern in ("checkpoints/*/*/manifest.json", "reports/*/data/*/*.json"):
         for path in root.glob(pattern):
@@ -98,13 +98,13 @@ def _known_of(root: Path, model: str, variant: str) -> dict[str, Any]:
 
 
 def _settings(root: Path, model: str, variant: str) -> dict[str, Any] | None:
+    from quantlab.methods import checked_recipe, settings_in
     from quantlab.names import parse_variant
-    from quantlab.recipe import read_recipe
 
     for path in sorted((root / "recipes").glob("*.yaml")):
-        recipe = read_recipe(path)
+        recipe = checked_recipe(path)
         if recipe.model == model and variant in recipe.variants:
-            settings: dict[str, Any] = recipe.settings(parse_variant(variant)).model_dump(mode="json")
+            settings: dict[str, Any] = settings_in(recipe, parse_variant(variant)).model_dump(mode="json")
             return settings
     return None
 

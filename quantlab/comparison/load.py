@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from quantlab import engines
+from quantlab import engines, methods
 from quantlab.errors import FailureKind, QuantlabError
 from quantlab.names import BASELINE as BASELINE
 from quantlab.names import Variant, parse_variant
-from quantlab.recipe import Recipe, read_recipe
+from quantlab.recipe import Recipe
 from quantlab.records import DivergenceRecord, Failure, MeasureRecord, QuantizeRecord, Record, SensitivityRecord, StageName, TaskRecord
 from quantlab.workspace.prepared import Prepared, Source, Text
 from quantlab.workspace.results import read_record, variants_in
@@ -115,7 +115,7 @@ def failure_text(failure: Failure) -> str:
 
 def load_model(root: Path, model: str) -> ModelRecords:
     """Read all records of a model. Raises QuantlabError where there are none or one is not readable."""
-    recipe = read_recipe(root / "recipes" / f"{model}.yaml")
+    recipe = methods.checked_recipe(root / "recipes" / f"{model}.yaml")
     data = root / "reports" / model / "data"
     variants = _variants(data, model)
     about, reference = (_json(root / path) for path in (Path("env") / "device.json", Path("references") / model / "reference.json"))
@@ -146,7 +146,7 @@ def load_report(folder: Path) -> ModelRecords:
     path = next((p for p in (*above, folder / RECIPE) if p.is_file()), None)
     if path is None:
         raise QuantlabError(f"{folder} has neither a recipes/{folder.name}.yaml above it nor a {RECIPE} in it: run `quantlab report` again")
-    recipe = read_recipe(path)
+    recipe = methods.checked_recipe(path)
     found = _variants(folder / "data", recipe.model)
     return ModelRecords(recipe.model, recipe, {}, None, None, {}, found)
 

@@ -8,13 +8,16 @@ Nobody outside this folder knows a method's name: planner, stages, report and se
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from quantlab.architecture.cache_types import check_cache
 from quantlab.errors import QuantlabError
 from quantlab.methods._contract import InMemory, Job, Method, Needs, NoSettings, Serving
-from quantlab.names import Variant
+from quantlab.names import Variant, parse_variant
+from quantlab.recipe import Recipe, explain, read_recipe
 from quantlab.registry import Registry
 
 __all__ = [
@@ -24,10 +27,14 @@ __all__ = [
     "Needs",
     "NoSettings",
     "Serving",
+    "cache_in",
+    "check_variants",
+    "checked_recipe",
     "effective",
     "load",
     "marked",
     "names",
+    "settings_in",
     "settings_of",
 ]
 
@@ -54,10 +61,36 @@ def effective(variant: Variant, settings: BaseModel) -> dict[str, Any]:
     return settings.model_dump(mode="json") if variant.external else load(variant.method).effective(settings, variant.bits)
 
 
+def settings_in(recipe: Recipe, variant: Variant) -> Any:
+    """A variant's settings in a recipe, checked by its method. Raises QuantlabError."""
+    return settings_of(variant, recipe.given(variant))
+
+
+def cache_in(recipe: Recipe, variant: Variant) -> str | None:
+    """A variant's type of key-value cache in a recipe; None for the engine's usual one. Raises QuantlabError for an unknown one."""
+    given = recipe.variants.get(variant.slug, {}).get("cache")
+    return None if given is None else check_cache(load(variant.method).format, given)
+
+
+def check_variants(recipe: Recipe, origin: str) -> Recipe:
+    """The recipe itself. Raises QuantlabError for a variant whose method or settings there are not."""
+    for slug in recipe.variants:
+        try:
+            settings_in(recipe, parse_variant(slug))
+            cache_in(recipe, parse_variant(slug))
+        except QuantlabError as error:
+            raise QuantlabError(f"{origin}: variants.{slug}: {error}") from None
+    return recipe
+
+
+def checked_recipe(path: Path) -> Recipe:
+    """Read a recipe file and check it with the settings of its variants. Raises QuantlabError."""
+    return check_variants(read_recipe(path), str(path))
+
+
 def settings_of(variant: Variant, given: Mapping[str, Any]) -> Any:
     """Check a variant's settings. Raises QuantlabError for unknown keys or wrong types."""
     from quantlab.methods import _foreign
-    from quantlab.recipe import explain
 
     kind: type[BaseModel] = _foreign.Settings if variant.external else load(variant.method).Settings
     try:

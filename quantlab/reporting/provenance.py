@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from quantlab.comparison.load import ModelRecords, VariantRecords
 from quantlab.errors import QuantlabError
-from quantlab.methods import effective
+from quantlab.methods import cache_in, effective, settings_in
 from quantlab.numbers import listing, significant
 from quantlab.recipe import TextSpec
 from quantlab.records import Record
@@ -48,7 +48,8 @@ def _settings(records: ModelRecords, variant: VariantRecords) -> str:
     if variant.variant.external:
         return "made by somebody else; see its manifest"
     try:
-        chosen = effective(variant.variant, records.recipe.settings(variant.variant)) | {"cache": records.recipe.cache(variant.variant)}
+        chosen = effective(variant.variant, settings_in(records.recipe, variant.variant))
+        chosen |= {"cache": cache_in(records.recipe, variant.variant)}
     except QuantlabError:
         chosen = dict(records.recipe.variants.get(variant.slug, {}))
     return ", ".join(

@@ -86,7 +86,7 @@ def _counted(config: Mapping[str, Any], device: Device) -> ParameterCount:
 
 def _needed(variant: Variant, recipe: Recipe, config: Mapping[str, Any], counted: ParameterCount, device: Device) -> tuple[int, int]:
     """Bytes of the checkpoint, and bytes that running it takes at least."""
-    weights = weight_bytes(counted, variant.method, variant.bits, recipe.settings(variant))
+    weights = weight_bytes(counted, variant.method, variant.bits, methods.settings_in(recipe, variant))
     if weights is None:
         return 0, 0  # recorded as not offered
     architecture = read_architecture(config)

@@ -97,7 +97,8 @@ def build(
     base["variants"] = {slug: settings.get(slug, {}) for slug in chosen}
     base["tasks"] = (base.get("tasks") or {}) | overrides
     base |= {"engine": engine} if engine else {}
-    recipe = parse_recipe(base, str(recipe_file or "the default recipe"))
+    origin = str(recipe_file or "the default recipe")
+    recipe = methods.check_variants(parse_recipe(base, origin), origin)
     tasksets.check_tasks(recipe.tasks.set, recipe.tasks.names)
     if recipe.engine:
         engines.load(recipe.engine)

@@ -20,7 +20,7 @@ from quantlab.errors import QuantlabError
 from quantlab.files import write_text
 from quantlab.names import BASELINE, cell_name, parse_variant
 from quantlab.parsing import read_yaml
-from quantlab.recipe import Recipe, parse_recipe
+from quantlab.recipe import Recipe
 from quantlab.run import tracking
 
 _SHIPPED = Path(__file__).with_name("dvc.yaml")
@@ -36,7 +36,7 @@ class Workspace:
     def recipe(self, model: str) -> Recipe | None:
         """The recipe of a model that is already there, None where it is not. Raises QuantlabError."""
         path = self.root / "recipes" / f"{model}.yaml"
-        return parse_recipe(read_yaml(path), str(path)) if path.exists() else None
+        return methods.checked_recipe(path) if path.exists() else None
 
     def params(self) -> dict[str, Any]:
         """What params.yaml says."""

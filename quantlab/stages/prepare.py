@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 from quantlab.errors import QuantlabError
 from quantlab.files import new_folder, sha256, write_json, write_text
+from quantlab.methods import checked_recipe
 from quantlab.progress import Progress
-from quantlab.recipe import Recipe, SourceSpec, read_recipe
+from quantlab.recipe import Recipe, SourceSpec
 from quantlab.workspace.checkpoint import FileEntry, list_files
 from quantlab.workspace.prepared import Prepared, Source, Text
 
@@ -25,7 +26,7 @@ class _Weights(NamedTuple):
 
 def run(root: Path, model: str, progress: Progress) -> Source:
     """Prepare one model of the workspace. Raises QuantlabError where its source cannot be had or is not safe."""
-    recipe = read_recipe(root / "recipes" / f"{model}.yaml")
+    recipe = checked_recipe(root / "recipes" / f"{model}.yaml")
     prepared = Prepared(root, model)
     with new_folder(prepared.source_folder) as folder:
         found = _weights(recipe.source, folder, root, progress)

@@ -55,7 +55,8 @@ def require_possible(cell: Cell, method: Method) -> None:
 
 def _manifest(cell: Cell, method: Method) -> Manifest:
     """Everything of the manifest that is known before the weights are."""
-    source, settings, cache = cell.prepared.source(), cell.recipe.settings(cell.variant), cell.recipe.cache(cell.variant)
+    source, settings = cell.prepared.source(), methods.settings_in(cell.recipe, cell.variant)
+    cache = methods.cache_in(cell.recipe, cell.variant)
     identity = {"kind": source.kind, "name": source.name, "revision": source.revision or "", "sha256": cell.prepared.source_sha256}
     return Manifest(
         model=cell.model,
@@ -104,7 +105,7 @@ def _make(
     job = Job(
         source=start,
         bits=cell.variant.bits,
-        settings=cell.recipe.settings(cell.variant),
+        settings=methods.settings_in(cell.recipe, cell.variant),
         calibration=prepared.token_ids("calibration"),
         destination=folder,
         device=device.places.first,
@@ -139,7 +140,7 @@ def _require_same_words(cell: Cell) -> tuple[str, ...]:
 
 
 def _external_path(cell: Cell) -> Path:
-    path = (cell.root / Path(cell.recipe.settings(cell.variant).checkpoint)).resolve()
+    path = (cell.root / Path(methods.settings_in(cell.recipe, cell.variant).checkpoint)).resolve()
     if foreign.identify(path, cell.prepared.source().trust_remote_code) != cell.variant:
         raise QuantlabError(f"{path} is no longer the checkpoint that {cell.variant.slug} names: run it again with --checkpoint {path}")
     return path

@@ -18,8 +18,8 @@ from quantlab.environments.versions import installed
 from quantlab.errors import QuantlabError
 from quantlab.files import new_folder, write_text
 from quantlab.hardware.device import Device
+from quantlab.methods import checked_recipe
 from quantlab.progress import Progress
-from quantlab.recipe import read_recipe
 from quantlab.reference.head import Head, spec_of
 from quantlab.reference.store import HEAD, HIDDEN, INFO, Reference, ReferenceInfo, folder_of, packed, require_sound, unpacked
 from quantlab.workspace.prepared import Prepared
@@ -40,7 +40,7 @@ def run(root: Path, model: str, device: Device, progress: Progress) -> Reference
     import torch
     from transformers import AutoModelForCausalLM
 
-    prepared, asked = Prepared(root, model), read_recipe(root / "recipes" / f"{model}.yaml").reference.dtype
+    prepared, asked = Prepared(root, model), checked_recipe(root / "recipes" / f"{model}.yaml").reference.dtype
     prepared.require_unchanged()
     source = prepared.source()
     dtype = asked

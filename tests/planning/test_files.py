@@ -9,6 +9,7 @@ from typing import Any
 import gguf
 import pytest
 
+from quantlab import methods
 from quantlab.architecture.counts import count
 from quantlab.catalogue.config import known_config
 from quantlab.names import parse_variant
@@ -27,7 +28,7 @@ def test_the_examples_checkpoints_have_the_planned_files(path: Path) -> None:
     record = QuantizeRecord.model_validate_json(path.read_text())
     variant, known = parse_variant(record.variant), known_config("smollm2")
     assert known and record.disk_bytes and record.stored_bytes
-    settings = read_recipe(ROOT / "recipes/smollm2.yaml").settings(variant)
+    settings = methods.settings_in(read_recipe(ROOT / "recipes/smollm2.yaml"), variant)
     weights = weight_bytes(count(known.config), variant.method, variant.bits, settings)
     assert weights
     found = checkpoint_bytes(weights.bytes_total, variant.method, tokenizer_bytes(known.config["vocab_size"]))
