@@ -15,8 +15,8 @@ from quantlab.catalogue.files import catalogue_files, checked, mapping
 from quantlab.errors import QuantlabError, unknown
 from quantlab.frozen import Frozen
 
-_QUALIFYING = {"nvl", "pcie", "laptop", "mobile", "maxq", "super", "ti", "d", "mig"}
-"""Words of a driver's name that make it another card than the one without them."""
+_SAYS_NOTHING = {"nvidia", "geforce", "tesla", "amd", "instinct", "radeon", "apple", "gpu", "oam", "hbm3", "hbm3e"}
+"""Words of a driver's name that every card of the kind has; any other word that is left over makes it another card."""
 FORM = "`my-gpu: {memory_gb: 24, bandwidth_gb_per_second: 1000}`"
 _USABLE_GIB_PER_GB = 0.93
 """Where no log shows the usable memory: usable GiB per marketed GB. Between what 10^9 bytes per GB would give (0.931) and
@@ -91,23 +91,23 @@ def find_gpu(name: str) -> GpuSpec:
 def gpu_called(device: str) -> GpuSpec | None:
     """The catalogue's GPU behind a driver's name such as `NVIDIA A100-SXM4-40GB`: the one with the longest name in it.
 
-    None where every word of no name of a GPU is in it, and where what is left over names another card, such as the
-    `Laptop` of `RTX 4090 Laptop GPU`: its bandwidth is not the catalogue's.
+    None where no GPU's name is in it, and where anything else is said that the catalogue's card is not: `Laptop`, `D`,
+    `NVL`, another memory, a slice (`MIG 1g.5gb`, `48Q`), a second device, a processor. Its bandwidth is then another.
     """
     words = _words(device)
     named = [(own, spec) for spec in gpus().values() for name in (spec.name, *spec.aliases) if (own := _words(name)) <= words]
     if not named:
         return None
     own, spec = max(named, key=lambda pair: len(pair[0]))
-    return None if any(_is_another(word, spec) for word in words - own) else spec
+    return spec if all(_goes_with(word, spec) for word in words - own) else None
 
 
-def _is_another(word: str, spec: GpuSpec) -> bool:
-    return word in _QUALIFYING or (word.endswith("gb") and word[:-2].isdigit() and int(word[:-2]) != spec.memory_gb)
+def _goes_with(word: str, spec: GpuSpec) -> bool:
+    return word in _SAYS_NOTHING or word == f"{spec.memory_gb:g}gb"
 
 
 def _words(name: str) -> set[str]:
-    return set(re.sub(r"sxm\d", "sxm", name.lower().replace("max-q", "maxq")).replace("-", " ").split())
+    return set(re.sub(r"sxm\d", "sxm", name.lower()).replace("-", " ").replace("_", " ").split())
 
 
 def parse_gpus(text: str) -> GpuSet:

@@ -16,12 +16,12 @@ from quantlab.catalogue import Entry, entries
 from quantlab.catalogue.config import known_config
 from quantlab.catalogue.entry import SHIPPED, read
 from quantlab.catalogue.expectation import expectations, published_score
-from quantlab.catalogue.gpu import GpuSet, GpuSpec, gpus
+from quantlab.catalogue.gpu import GpuSet, GpuSpec, gpu_called
 from quantlab.errors import QuantlabError
 from quantlab.names import parse_variant
 from quantlab.planning.fit import ModelPlan, VariantPlan, Workload, plan_model
 from quantlab.recommend.choice import Candidate, Quantity, exact, unknown
-from quantlab.recommend.evidence import Measured, is_gpu, local_evidence, measured_at
+from quantlab.recommend.evidence import Measured, local_evidence, measured_at
 from quantlab.recommend.losses import Subject, divergence_nats, drop_points
 
 RELEASED = "as-released"
@@ -109,8 +109,9 @@ def on_hardware(evidence: Sequence[Measured], hardware: Hardware) -> tuple[Measu
     """What was measured on one GPU of this kind: speeds of several GPUs together are measured nowhere here."""
     if hardware.rig is None or hardware.rig.count > 1 or not hardware.bandwidth_known:
         return ()
-    known = tuple(gpus().values())
-    return tuple(each for each in evidence if is_gpu(each.device, hardware.rig.gpu, known))
+    devices = {each.device for each in evidence if each.device}
+    same = {device for device in devices if (spec := gpu_called(device)) and spec.name == hardware.rig.gpu.name}
+    return tuple(each for each in evidence if each.device in same)
 
 
 def decode_speed(ceiling: float | None, hardware: Hardware, own: Sequence[Measured], efficiency: float | None = None) -> Quantity:

@@ -7,7 +7,6 @@ out, and a variant that failed has no figures.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import median
@@ -15,7 +14,6 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from quantlab.catalogue.gpu import GpuSpec
 from quantlab.errors import QuantlabError
 from quantlab.names import parse_variant
 from quantlab.recommend.choice import Quantity, exact
@@ -64,21 +62,6 @@ def local_evidence(root: Path) -> tuple[Measured, ...]:
 def measured_at(evidence: Iterable[Measured], model: str, variant: str) -> list[Measured]:
     """The figures of one variant of one model; several reports may have some."""
     return [each for each in evidence if (each.model, each.variant) == (model, variant)]
-
-
-def is_gpu(device: str | None, gpu: GpuSpec, known: Iterable[GpuSpec]) -> bool:
-    """Whether a device in a driver's words is this kind of GPU: the kind of which most words are in its name."""
-    words = set(re.findall(r"[a-z0-9]+", (device or "").lower()))
-    if "laptop" in words:
-        return False
-    best = max(((_matched(spec, words), spec.name) for spec in known), default=(0, ""))
-    return best[0] > 0 and best[1] == gpu.name
-
-
-def _matched(spec: GpuSpec, words: set[str]) -> int:
-    """How many words the longest of its names shares, all of which must be there."""
-    names = [set(re.findall(r"[a-z0-9]+", name.lower())) for name in (spec.name, *spec.aliases)]
-    return max((len(name) for name in names if name and name <= words), default=0)
 
 
 def _rows(path: Path) -> Sequence[dict[str, Any]]:

@@ -96,25 +96,93 @@ def test_a_file_that_is_no_list_of_gpus_is_refused_by_name(text: str, own: Path)
     assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize(
-    ("driver", "name"),
-    [
-        ("NVIDIA H100 80GB HBM3", "h100-sxm-80gb"),
-        ("NVIDIA H100 PCIe", "h100-pcie-80gb"),
-        ("NVIDIA GeForce RTX 4090", "rtx-4090"),
-        ("NVIDIA A100-SXM4-40GB", "a100-sxm-40gb"),
-        ("NVIDIA H200", "h200-sxm-141gb"),
-        ("NVIDIA H100 NVL", None),
-        ("NVIDIA A100 80GB PCIe", None),
-        ("NVIDIA A100-SXM-64GB", None),
-        ("NVIDIA A100-SXM4-40GB MIG 1g.5gb", None),
-        ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
-        ("NVIDIA GeForce RTX 4090 D", None),
-        ("NVIDIA GeForce RTX 3090 Ti", None),
-        ("Quadro RTX 3090 with Max-Q Design", None),
-        ("AMD EPYC (2 cores)", None),
-    ],
+DRIVERS = {
+    "NVIDIA H100 80GB HBM3": "h100-sxm-80gb",
+    "NVIDIA H100 SXM5 80GB": "h100-sxm-80gb",
+    "NVIDIA H100 PCIe": "h100-pcie-80gb",
+    "H100 PCIe": "h100-pcie-80gb",
+    "NVIDIA H200": "h200-sxm-141gb",
+    "NVIDIA B200": "b200-sxm-180gb",
+    "NVIDIA A100-SXM4-80GB": "a100-sxm-80gb",
+    "A100-SXM4-80GB": "a100-sxm-80gb",
+    "NVIDIA A100-SXM4-40GB": "a100-sxm-40gb",
+    "A100-SXM4-40GB": "a100-sxm-40gb",
+    "NVIDIA L40S": "l40s",
+    "NVIDIA L4": "l4",
+    "NVIDIA A10": "a10",
+    "NVIDIA GeForce RTX 5090": "rtx-5090",
+    "NVIDIA GeForce RTX 4090": "rtx-4090",
+    "GeForce RTX 4090": "rtx-4090",
+    "NVIDIA GeForce RTX 3090": "rtx-3090",
+    "GeForce RTX 3090": "rtx-3090",
+    "AMD Instinct MI300X": "mi300x",
+    "AMD Instinct MI300X OAM": "mi300x",
+    "AMD_Instinct_MI300X_OAM": "mi300x",
+}
+OTHERS = (
+    "NVIDIA H100 NVL",
+    "NVIDIA H100 96GB HBM3",
+    "NVIDIA H100 80GB HBM2e",
+    "NVIDIA H100 80GB HBM3 MIG 1g.10gb",
+    "NVIDIA H800",
+    "NVIDIA H20",
+    "NVIDIA H200 NVL",
+    "NVIDIA GH200 480GB",
+    "NVIDIA GH200 144G HBM3e",
+    "NVIDIA GB200",
+    "NVIDIA GB10",
+    "NVIDIA B300 SXM6 AC",
+    "NVIDIA A100-PCIE-40GB",
+    "NVIDIA A100 80GB PCIe",
+    "NVIDIA A100-SXM-64GB",
+    "NVIDIA A100-SXM4-40GB MIG 1g.5gb",
+    "NVIDIA A100-PG509-200",
+    "GRID A100-40C",
+    "NVIDIA A100X",
+    "NVIDIA A800-SXM4-80GB",
+    "NVIDIA L40",
+    "NVIDIA L40G",
+    "NVIDIA L40S-48Q",
+    "NVIDIA A10G",
+    "NVIDIA A10-24Q",
+    "NVIDIA A16",
+    "NVIDIA A2",
+    "NVIDIA A30",
+    "NVIDIA A40",
+    "Tesla T4",
+    "Tesla V100-SXM2-16GB",
+    "NVIDIA GeForce RTX 5090 D",
+    "NVIDIA GeForce RTX 5090 Laptop GPU",
+    "NVIDIA GeForce RTX 4090 D",
+    "NVIDIA GeForce RTX 4090 Laptop GPU",
+    "NVIDIA GeForce RTX 3090 Ti",
+    "NVIDIA GeForce RTX 4080 SUPER",
+    "NVIDIA RTX 6000 Ada Generation",
+    "NVIDIA RTX A6000",
+    "NVIDIA RTX PRO 6000 Blackwell Workstation Edition",
+    "NVIDIA TITAN RTX",
+    "Quadro RTX 8000",
+    "AMD Instinct MI300A",
+    "AMD Instinct MI325X",
+    "AMD Instinct MI250X",
+    "AMD Radeon RX 7900 XTX",
 )
-def test_a_drivers_name_finds_its_gpu(driver: str, name: str | None) -> None:
-    found = gpu_called(driver)
-    assert (found.name if found else None) == name
+"""As drivers name them, and none of them is in the catalogue."""
+NO_SINGLE_GPU = ("2 × NVIDIA A10", "NVIDIA A10 + AMD EPYC (8 cores)", "NVIDIA H100 80GB HBM3 + NVIDIA L4", "AMD EPYC (2 cores)", "")
+
+
+@pytest.mark.parametrize(("driver", "name"), DRIVERS.items())
+def test_a_drivers_name_finds_its_gpu(driver: str, name: str) -> None:
+    assert getattr(gpu_called(driver), "name", None) == name
+    assert getattr(gpu_called(driver.upper()), "name", None) == name
+
+
+@pytest.mark.parametrize("driver", [*OTHERS, *NO_SINGLE_GPU])
+def test_another_card_is_not_taken_for_one_of_the_catalogue(driver: str) -> None:
+    assert gpu_called(driver) is None
+
+
+def test_a_card_of_the_users_own_is_found_too(own: Path) -> None:
+    own.write_text("h100-nvl: {memory_gb: 94, bandwidth_gb_per_second: 3900}\n")
+    assert getattr(gpu_called("NVIDIA H100 NVL"), "name", None) == "h100-nvl"
+    assert getattr(gpu_called("NVIDIA H100 80GB HBM3"), "name", None) == "h100-sxm-80gb"

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from quantlab.catalogue.gpu import gpus
 from quantlab.names import parse_variant
 from quantlab.recommend.choice import Quantity
-from quantlab.recommend.evidence import Measured, is_gpu, local_evidence
+from quantlab.recommend.evidence import Measured, local_evidence
 from quantlab.recommend.losses import Subject, divergence_nats, drop_points, family
 
 B = 1_000_000_000
@@ -93,24 +92,6 @@ def test_divergences_are_llama_cpps_own_and_only_for_gguf() -> None:
 )
 def test_families(name: str, series: str) -> None:
     assert family(name) == series
-
-
-@pytest.mark.parametrize(
-    ("device", "name"),
-    [
-        ("NVIDIA H100 80GB HBM3", "h100-sxm-80gb"),
-        ("NVIDIA H100 PCIe", "h100-pcie-80gb"),
-        ("NVIDIA GeForce RTX 4090", "rtx-4090"),
-        ("NVIDIA L4", "l4"),
-        ("NVIDIA A100-SXM4-40GB", "a100-sxm-40gb"),
-        ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
-        ("AMD EPYC (2 cores)", None),
-        (None, None),
-    ],
-)
-def test_a_drivers_words_name_a_gpu_of_the_catalogue(device: str | None, name: str | None) -> None:
-    known = gpus()
-    assert [gpu.name for gpu in known.values() if is_gpu(device, gpu, known.values())] == ([name] if name else [])
 
 
 def test_local_reports_are_read_and_failures_are_not(tmp_path: Path) -> None:
