@@ -7,31 +7,53 @@ transformers' are its `QuantizedCache`: `fp8` is built in, `quanto...` needs opt
 from __future__ import annotations
 
 from collections.abc import Mapping
+from fractions import Fraction
 
-from quantlab.errors import QuantlabError
+from quantlab.errors import QuantlabError, unknown
 
 CACHES: Mapping[str, tuple[str, ...]] = {
     "gguf": ("f16", "bf16", "f32", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"),
     "safetensors": ("fp8", "hqq8", "hqq4", "hqq3", "hqq2", "quanto4", "quanto2"),
 }
 """By the checkpoint's format."""
-BITS_PER_VALUE: Mapping[str, float] = {
-    "float32": 32,
-    "f32": 32,
-    "float16": 16,
-    "f16": 16,
-    "bfloat16": 16,
-    "bf16": 16,
-    "q8_0": 8.5,
-    "q5_1": 6,
-    "q5_0": 5.5,
-    "q4_1": 5,
-    "q4_0": 4.5,
-    "iq4_nl": 4.5,
-    "fp8": 8,
+BYTES_PER_VALUE: Mapping[str, Fraction] = {
+    "float32": Fraction(4),
+    "float16": Fraction(2),
+    "bfloat16": Fraction(2),
+    "fp8": Fraction(1),
+    "int8": Fraction(1),
+    "q8_0": Fraction(34, 32),
+    "q5_1": Fraction(24, 32),
+    "q5_0": Fraction(22, 32),
+    "q4_1": Fraction(20, 32),
+    "q4_0": Fraction(18, 32),
+    "iq4_nl": Fraction(18, 32),
 }
-"""Of llama.cpp's types, bytes of a block of 32 values with its scales (ggml-common.h); the others are not in it, because
-they keep the last tokens in full."""
+"""Of llama.cpp's types, bytes of a block of 32 values with its scales (ggml-common.h); HQQ's and quanto's are not in it,
+because they keep the last tokens in full."""
+_OTHER_NAMES: Mapping[str, str] = {
+    "fp32": "float32",
+    "f32": "float32",
+    "fp16": "float16",
+    "f16": "float16",
+    "bf16": "bfloat16",
+    "fp8_e4m3": "fp8",
+    "fp8_e5m2": "fp8",
+}
+
+
+def bytes_per_value(cache_type: str) -> Fraction | None:
+    """Bytes of one cached value, by any of the type's names; None for a type that has no fixed size, or is not known."""
+    lowered = cache_type.lower()
+    return BYTES_PER_VALUE.get(_OTHER_NAMES.get(lowered, lowered))
+
+
+def cache_type_name(name: str) -> str:
+    """The type's name in BYTES_PER_VALUE. Raises QuantlabError for an unknown one."""
+    lowered = _OTHER_NAMES.get(name.lower(), name.lower())
+    if lowered not in BYTES_PER_VALUE:
+        raise unknown("cache dtype", name, (*BYTES_PER_VALUE, *_OTHER_NAMES))
+    return lowered
 
 
 def check_cache(checkpoint_format: str, cache: object) -> str:
@@ -44,4 +66,7 @@ def check_cache(checkpoint_format: str, cache: object) -> str:
 
 def is_quantized(cache: str | None) -> bool:
     """Whether keys and values are stored in fewer bits than they are computed in."""
-    return cache is not None and BITS_PER_VALUE.get(cache, 0) < 16
+    if cache is None:
+        return False
+    size = bytes_per_value(cache)
+    return size is None or size < 2

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Literal, NamedTuple, get_args
 
+from quantlab.architecture.cache_types import BYTES_PER_VALUE, cache_type_name
 from quantlab.architecture.layers import Layer
 from quantlab.architecture.shape import Architecture
 from quantlab.errors import QuantlabError, unknown
@@ -26,20 +27,6 @@ from quantlab.frozen import Frozen
 
 Policy = Literal["exact", "transformers", "llama_cpp", "every_layer_full"]
 POLICIES: tuple[str, ...] = get_args(Policy)
-DTYPES: dict[str, Fraction] = {
-    "float32": Fraction(4),
-    "float16": Fraction(2),
-    "bfloat16": Fraction(2),
-    "fp8": Fraction(1),
-    "int8": Fraction(1),
-    "q8_0": Fraction(34, 32),  # llama.cpp: 32 codes of 8 bits and a float16 scale
-    "q5_1": Fraction(24, 32),
-    "q5_0": Fraction(22, 32),
-    "q4_1": Fraction(20, 32),
-    "q4_0": Fraction(18, 32),
-}
-"""Bytes per element."""
-_ALIASES = {"fp32": "float32", "f32": "float32", "fp16": "float16", "f16": "float16", "bf16": "bfloat16"}
 _FLOAT32 = 4
 _LLAMA_STEP, _LLAMA_BATCH = 256, 512  # llama.cpp pads n_ctx to 256; n_ubatch is 512 unless told otherwise
 
@@ -63,14 +50,6 @@ class _Elements(NamedTuple):
     """Convolution columns, open windows and MiniMax's state, in the model's own dtype: never in fewer than 16 bits."""
     state: int
     """Recurrent state, in float32."""
-
-
-def dtype_name(name: str) -> str:
-    """The dtype's name in DTYPES. Raises QuantlabError for an unknown one."""
-    found = _ALIASES.get(name.lower(), name.lower())
-    if found not in DTYPES:
-        raise unknown("cache dtype", name, (*DTYPES, *_ALIASES))
-    return found
 
 
 def cache_bytes(architecture: Architecture, tokens: int, dtype: str = "bfloat16", policy: str = "exact") -> CacheBytes:
@@ -106,7 +85,7 @@ def _sum(
         raise QuantlabError(f"a cache of {tokens} tokens on {tensor_parallel} GPUs is none: give 1 or more of both")
     if policy not in POLICIES:
         raise unknown("cache policy", policy, POLICIES)
-    size = DTYPES[dtype_name(dtype)]
+    size = BYTES_PER_VALUE[cache_type_name(dtype)]
     by_kind: dict[str, int] = {}
     state = 0
     for layer, how_many in architecture.distinct_layers.items():

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 from quantlab import registry
-from quantlab.architecture.reads import WeightReads
+from quantlab.architecture.roofline import WeightReads
 from quantlab.errors import QuantlabError
 from quantlab.names import BASELINE
 

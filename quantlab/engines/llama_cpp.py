@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quantlab.architecture.cache_types import is_quantized
-from quantlab.architecture.reads import WeightReads
+from quantlab.architecture.roofline import WeightReads
 from quantlab.engines import EngineMemory
 from quantlab.engines._llama.library import Batch, Context, Model, laid_out
 from quantlab.formats.gguf import StoredTensor, stored_tensors, tensor_types

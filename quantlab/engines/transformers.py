@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quantlab.architecture.reads import WeightReads
+from quantlab.architecture.roofline import WeightReads
 from quantlab.engines import EngineMemory
 from quantlab.engines._transformers.cache import cache_bytes, chunked_logits, new_cache
 from quantlab.engines._transformers.inside import kernel_of, reads_of

@@ -19,7 +19,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quantlab.architecture.reads import WeightReads
+from quantlab.architecture.roofline import WeightReads
 from quantlab.engines import EngineMemory
 from quantlab.engines._vllm import worker as _vllm_worker
 from quantlab.engines._vllm.load import INSTALL as INSTALL

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from quantlab.analysis.medians import median, paired_ratio
-from quantlab.architecture.reads import WeightReads, ceiling, kv_cache_bytes
+from quantlab.architecture.cache_formula import CacheFormula, cache_formula
+from quantlab.architecture.roofline import WeightReads, measured_roofline
 from quantlab.catalogue.gpu import gpu_called
 from quantlab.errors import CellFailure
 from quantlab.hardware.bandwidth import measured_bandwidth
@@ -50,11 +51,21 @@ def _with_quoted(found: Bandwidth, device: Device) -> Bandwidth:
 def points(held: Sequence[Held], timed: Timed, price: float | None, ceilings: Ceilings, about: dict[str, Any]) -> list[SpeedPoint]:
     """One for each workload, those that failed as well. `about` is what the worker said of its engine."""
     paired = timed.baseline is not None and timed.baseline.pairing == "alternating"
-    return [_point(h, timed.turns.get(h.work), paired, price, ceilings, about) for h in held]
+    engine = _Engine(cache_formula(ceilings.config, about["cache_dtype"]), WeightReads(**about["reads"]), about.get("parallel", 1))
+    return [_point(h, timed.turns.get(h.work), paired, price, ceilings.bandwidth, engine) for h in held]
 
 
-def _point(held: Held, turns: Turns | None, paired: bool, price: float | None, ceilings: Ceilings, about: dict[str, Any]) -> SpeedPoint:
-    work, cache = held.work, about["cache_dtype"]
+class _Engine(NamedTuple):
+    """What the measured engine reads in a decode."""
+
+    cache: CacheFormula | None
+    weights: WeightReads
+    gpus: int
+    """GPUs that read their part of every layer at the same time; 1 where a model is split by layers, which are read in turn."""
+
+
+def _point(held: Held, turns: Turns | None, paired: bool, price: float | None, bandwidth: Bandwidth | None, engine: _Engine) -> SpeedPoint:
+    work, formula = held.work, engine.cache
     point = SpeedPoint(
         batch=work.batch,
         context_tokens=work.context,
@@ -62,7 +73,7 @@ def _point(held: Held, turns: Turns | None, paired: bool, price: float | None, c
         decode_tokens=work.decode,
         failure=held.failure or (turns.ours.failure if turns else None),
         kv_cache_bytes=held.kv_cache_bytes,
-        kv_cache_formula_bytes=kv_cache_bytes(ceilings.config, work.length + work.decode, work.batch, cache),
+        kv_cache_formula_bytes=formula.keys_and_values(work.length + work.decode, work.batch) if formula else None,
         state_bytes=held.state_bytes,
         peak_allocated_bytes=held.peak_allocated_bytes,
         peak_reserved_bytes=held.peak_reserved_bytes,
@@ -74,7 +85,7 @@ def _point(held: Held, turns: Turns | None, paired: bool, price: float | None, c
     return point.model_copy(
         update=_speeds(turns.ours)
         | (_theirs(turns, paired) if turns.theirs else {})
-        | {"roofline": _roofline(point, rate, ceilings, about), "dollars_per_million_tokens": cost}
+        | {"roofline": _roofline(point, rate, bandwidth, engine), "dollars_per_million_tokens": cost}
     )
 
 
@@ -113,16 +124,16 @@ def _theirs(turns: Turns, paired: bool) -> dict[str, Any]:
     } | (ratios if paired else {})
 
 
-def _roofline(point: SpeedPoint, rate: Median | None, ceilings: Ceilings, about: dict[str, Any]) -> Roofline | None:
+def _roofline(point: SpeedPoint, rate: Median | None, bandwidth: Bandwidth | None, engine: _Engine) -> Roofline | None:
     """The cache is read up to the token that is computed: in the middle of the decode as many tokens as then are in it."""
-    if ceilings.bandwidth is None:
+    weights = engine.weights.per_step(point.batch)
+    if bandwidth is None or weights is None:
         return None
-    tokens = point.context_tokens + point.prompt_tokens + point.decode_tokens
-    whole = point.kv_cache_formula_bytes if point.kv_cache_formula_bytes is not None else point.kv_cache_bytes or 0
-    cache = round(whole * (tokens - point.decode_tokens / 2) / tokens) + (point.state_bytes or 0)
-    weights = WeightReads(**about["reads"]).per_step(point.batch)
-    if weights is None:
-        return None
-    # the parts of a model that is split by tensors are read by all GPUs at once; of one split by layers one after the other
-    bandwidth = ceilings.bandwidth.measured_bytes_per_second * about.get("parallel", 1)
-    return ceiling(point.batch, weights, cache, bandwidth, rate.value if rate else None)
+    before = point.context_tokens + point.prompt_tokens
+    if engine.cache:
+        cache = engine.cache.read_per_step(before, point.decode_tokens, point.batch, engine.gpus)
+    else:  # as many bytes of each token as the measured cache has
+        share = (before + point.decode_tokens / 2) / (before + point.decode_tokens)
+        cache = round((point.kv_cache_bytes or 0) * share) + (point.state_bytes or 0)
+    speed = bandwidth.measured_bytes_per_second * engine.gpus
+    return measured_roofline(point.batch, weights, cache, speed, rate.value if rate else None)

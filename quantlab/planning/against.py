@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from pydantic import computed_field
 
 from quantlab import engines
+from quantlab.architecture.cache_types import bytes_per_value
 from quantlab.architecture.counts import ParameterCount, count
 from quantlab.architecture.kvcache import cache_bytes
 from quantlab.architecture.shape import Architecture, read_architecture
@@ -35,7 +36,7 @@ from quantlab.planning.resolve import ingredients
 from quantlab.planning.rig import Subject, place
 from quantlab.planning.weights import weight_bytes
 from quantlab.recipe import Recipe, read_recipe
-from quantlab.records import MeasureRecord, QuantizeRecord, SpeedPoint
+from quantlab.records import MeasureRecord, MemoryRecord, QuantizeRecord, SpeedPoint
 from quantlab.workspace.results import read_record
 
 _PEAK = (
@@ -188,7 +189,11 @@ def _of_variant(model: _Model, data: Path, skipped: list[str]) -> Iterator[Compa
     files = checkpoint_bytes(predicted.bytes_total, variant.method, model.tokenizer)
     yield from row("all files", "bytes", files, memory.disk_bytes)
     yield from row("resident weights", "bytes", predicted.bytes_total, memory.weights_bytes)
-    cache = _cache(model, measured, point) if point else None
+    cache_type = _cache_type(memory)
+    if cache_type is None:
+        skipped.append(f"{model.name} {variant.slug}: no formula for its {memory.cache_dtype} cache, so none for its peak and ceiling")
+        return
+    cache = _cache(model, measured.engine, cache_type, point) if point else None
     yield from row("cache", "bytes", cache, memory.kv_cache_bytes)
     if measured.speed.threads is not None:  # on a CPU
         overhead = _cpu_overhead(measured.engine)
@@ -199,18 +204,19 @@ def _of_variant(model: _Model, data: Path, skipped: list[str]) -> Iterator[Compa
         skipped.append(f"the bandwidth of {measured.device} is not in the catalogue: no ceiling to compare decoding with")
     elif point:
         subject = Subject(variant.method, variant.bits, predicted, model.counted, model.architecture)
-        yield from row("decode", "tokens/s", _ceiling(subject, gpu, point, measured), statistics.median(point.decode_tokens_per_second))
+        yield from row("decode", "tokens/s", _ceiling(subject, gpu, point, cache_type), statistics.median(point.decode_tokens_per_second))
 
 
-def _cache(model: _Model, measured: MeasureRecord, point: SpeedPoint) -> int:
+def _cache(model: _Model, engine: str | None, cache_type: str, point: SpeedPoint) -> int:
     tokens = point.context_tokens + point.prompt_tokens + point.decode_tokens
-    policy = engines.load(measured.engine).CACHE_POLICY if measured.engine in engines.names() else "exact"
-    return cache_bytes(model.architecture, tokens, _cache_dtype(measured), policy).total * point.batch
+    policy = engines.load(engine).CACHE_POLICY if engine in engines.names() else "exact"
+    return cache_bytes(model.architecture, tokens, cache_type, policy).total * point.batch
 
 
-def _cache_dtype(measured: MeasureRecord) -> str:
-    kind = measured.speed.dtype if measured.speed else ""
-    return "float16" if measured.engine == "llama_cpp" else kind.split()[0].removesuffix(",")
+def _cache_type(memory: MemoryRecord) -> str | None:
+    """The type that the engine kept its cache in; None where its values have no fixed size."""
+    kind = memory.cache_dtype or ""
+    return None if bytes_per_value(kind) is None else kind
 
 
 def _cpu_overhead(engine: str | None) -> float | None:
@@ -218,7 +224,7 @@ def _cpu_overhead(engine: str | None) -> float | None:
     return sum(ends) / 2 if ends else None
 
 
-def _ceiling(subject: Subject, gpu: GpuSpec, point: SpeedPoint, measured: MeasureRecord) -> float | None:
+def _ceiling(subject: Subject, gpu: GpuSpec, point: SpeedPoint, cache_type: str) -> float | None:
     tokens = point.context_tokens + point.prompt_tokens
-    workload = Workload(context_tokens=tokens, batch=point.batch, cache_dtype=_cache_dtype(measured))
+    workload = Workload(context_tokens=tokens, batch=point.batch, cache_dtype=cache_type)
     return place(subject, GpuSet(gpu=gpu, count=1), workload).decode_ceiling_tokens_per_second

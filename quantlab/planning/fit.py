@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from quantlab import methods as packages
+from quantlab.architecture.cache_types import cache_type_name
 from quantlab.architecture.counts import ParameterCount, count
-from quantlab.architecture.kvcache import POLICIES, cache_bytes, dtype_name
+from quantlab.architecture.kvcache import POLICIES, cache_bytes
 from quantlab.architecture.release import Stored
 from quantlab.architecture.shape import Architecture, read_architecture
 from quantlab.catalogue.gpu import GpuSet, gpus
@@ -113,7 +114,7 @@ def _by_policy(architecture: Architecture, workload: Workload) -> dict[str, int]
 def _checked(workload: Workload) -> Workload:
     if workload.context_tokens < 1 or workload.batch < 1:
         raise QuantlabError(f"context {workload.context_tokens} and batch {workload.batch} are no workload: give 1 or more of both")
-    return workload.model_copy(update={"cache_dtype": dtype_name(workload.cache_dtype)})
+    return workload.model_copy(update={"cache_dtype": cache_type_name(workload.cache_dtype)})
 
 
 def _variant(

@@ -52,8 +52,15 @@ class RigPlan(Frozen):
     """Whether weights, cache and activations fit the share of a GPU that vLLM takes unless told otherwise; None for what
     does not fit at all and for what llama.cpp runs."""
     decode_ceiling_tokens_per_second: float | None
-    """Over the whole batch; None where the variant does not fit."""
+    """Over the whole batch; None where the variant does not fit, or how many experts a token passes is not known."""
     notes: tuple[str, ...] = ()
+
+    @property
+    def why_no_ceiling(self) -> str:
+        """Where there is no decode ceiling."""
+        if self.verdict in ("fits", "tight"):
+            return "its config does not say how many experts a token passes"
+        return "only its number of parameters is known" if self.verdict == "unknown" else "it does not fit"
 
     @property
     def fits(self) -> bool:

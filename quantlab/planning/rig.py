@@ -19,7 +19,7 @@ from quantlab.catalogue.gpu import GpuSet, GpuSpec
 from quantlab.planning.activations import activation_bytes, llama_activation_bytes
 from quantlab.planning.calibration import calibration
 from quantlab.planning.plan import RigPlan, Verdict, Workload
-from quantlab.planning.roofline import bytes_read, decode_ceiling, peak_operations_per_second
+from quantlab.planning.roofline import decode_ceiling, peak_operations_per_second, weight_reads
 
 SIZES = (1, 2, 4, 8, 16, 32)
 """How many GPUs a set can have."""
@@ -186,7 +186,9 @@ def _ceiling(subject: Subject, rig: GpuSet, workload: Workload) -> float | None:
     count = 1 if subject.in_turn(rig) else rig.count  # GPUs that read at the same time
     cache = cache_bytes_read(subject.architecture, workload.context_tokens, count, workload.cache_dtype)
     peak = peak_operations_per_second(rig.gpu, subject.method, subject.bits)
-    read = bytes_read(subject.weights, subject.counted, workload.batch, subject.method)
+    read = weight_reads(subject.weights, subject.counted, subject.method).per_step(workload.batch)
+    if read is None:
+        return None
     return decode_ceiling(read, cache, workload.batch, subject.counted.active_without_embedding, rig.gpu, count, peak)
 
 

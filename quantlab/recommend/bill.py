@@ -122,7 +122,7 @@ def speed(variant: Variant, rig: GpuSet, placed: Placed, count: ParameterCount, 
         return Speed(rate, "measured", (Assumption("throughput", found.decode_tokens_per_second, "tokens/s", where),), (note,))
     ceiling = placed.plan.decode_ceiling_tokens_per_second
     if ceiling is None:
-        why = "only its number of parameters is known" if placed.plan.verdict == "unknown" else "it does not fit"
+        why = placed.plan.why_no_ceiling
         raise QuantlabError(f"no throughput can be estimated, because {why}: give --throughput, tokens/s of the whole rig")
     peak = peak_operations_per_second(rig.gpu, variant.method, variant.bits)
     return _roofline(ceiling, peak, rig, placed.workload, count, options)

@@ -19,7 +19,7 @@ from quantlab.catalogue.expectation import expectations, published_score
 from quantlab.catalogue.gpu import GpuSet, GpuSpec, gpu_called
 from quantlab.errors import QuantlabError
 from quantlab.names import parse_variant
-from quantlab.planning.fit import ModelPlan, VariantPlan, Workload, plan_model
+from quantlab.planning.fit import ModelPlan, RigPlan, VariantPlan, Workload, plan_model
 from quantlab.recommend.choice import Candidate, Quantity, exact, unknown
 from quantlab.recommend.evidence import Measured, local_evidence, measured_at
 from quantlab.recommend.losses import Subject, divergence_nats, drop_points
@@ -114,15 +114,16 @@ def on_hardware(evidence: Sequence[Measured], hardware: Hardware) -> tuple[Measu
     return tuple(each for each in evidence if each.device in same)
 
 
-def decode_speed(ceiling: float | None, hardware: Hardware, own: Sequence[Measured], efficiency: float | None = None) -> Quantity:
+def decode_speed(rig: RigPlan | None, hardware: Hardware, own: Sequence[Measured], efficiency: float | None = None) -> Quantity:
     """Decoding speed: the highest that was measured on this hardware (`own`), else the roofline's ceiling × an efficiency."""
     speeds = [each.decode_tokens_per_second for each in own if each.decode_tokens_per_second]
     if speeds:
         return max(speeds, key=lambda q: (q.value or 0.0, q.source))
     if not hardware.bandwidth_known or hardware.rig is None:
         return unknown("no GPU is named, so its bandwidth is not known")
+    ceiling = rig.decode_ceiling_tokens_per_second if rig else None
     if ceiling is None:
-        return unknown("it does not fit")
+        return unknown(rig.why_no_ceiling if rig else "it does not fit")
     known = expectations().efficiency
     share = efficiency if efficiency is not None else known.value
     why = "as given" if efficiency is not None else known.source
@@ -162,9 +163,7 @@ def _candidate(
         device=hardware.name,
         drop_points=drop_points(subject, evidence),
         divergence_nats=divergence_nats(subject, evidence),
-        decode_tokens_per_second=decode_speed(
-            rig.decode_ceiling_tokens_per_second if rig else None, hardware, measured_at(own, plan.model, slug)
-        ),
+        decode_tokens_per_second=decode_speed(rig, hardware, measured_at(own, plan.model, slug)),
         memory_bytes=_memory(plan, variant, measured),
         context_tokens=plan.max_context_tokens,
         licence=entry.license,
@@ -184,7 +183,7 @@ def _released(plan: ModelPlan, variant: VariantPlan, entry: Entry, hardware: Har
         device=hardware.name,
         drop_points=itself,
         divergence_nats=itself,
-        decode_tokens_per_second=decode_speed(rig.decode_ceiling_tokens_per_second if rig else None, hardware, ()),
+        decode_tokens_per_second=decode_speed(rig, hardware, ()),
         memory_bytes=_memory(plan, variant, ()),
         context_tokens=plan.max_context_tokens,
         licence=entry.license,

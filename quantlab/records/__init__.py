@@ -177,8 +177,8 @@ class SpeedPoint(Frozen):
     kv_cache_bytes: int | None = None
     """Key-value cache at the end of the decode: the cache's own tensors, or the engine's account of what it allocated."""
     kv_cache_formula_bytes: int | None = None
-    """2 × layers × key-value heads × head width × tokens × batch × bytes of a value, at the end of the decode; None for
-    architectures or cache types that this does not describe."""
+    """Keys and values that attention needs at the end of the decode, layer by layer: in an ordinary layer 2 × key-value heads
+    × head width × tokens × batch × bytes of a value. None for architectures and cache types that are not known so well."""
     state_bytes: int | None = None
     """Recurrent state, which does not grow with the context."""
     peak_allocated_bytes: int | None = None

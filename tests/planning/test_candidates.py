@@ -102,7 +102,7 @@ def test_a_speed_measured_on_another_device_is_no_speed_of_this_one(root: Path) 
 def test_without_a_gpu_no_speed_is_known() -> None:
     hardware = memory_alone(parse_bytes("24GB"), "24GB")
     assert hardware.usable_bytes == 24_000_000_000
-    assert decode_speed(100.0, hardware, ()).kind == "unknown"
+    assert decode_speed(None, hardware, ()).kind == "unknown"
 
 
 def test_of_the_fitting_ones_none_is_larger_than_the_gpu(pool: Pool) -> None:

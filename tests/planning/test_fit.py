@@ -15,7 +15,7 @@ from quantlab.planning.activations import activation_bytes, llama_activation_byt
 from quantlab.planning.calibration import calibration
 from quantlab.planning.fit import ModelPlan, RigPlan, Workload, plan_model, wanted_variants
 from quantlab.planning.rig import tensor_parallel_sizes
-from quantlab.planning.roofline import bytes_read, decode_ceiling, untouched_share
+from quantlab.planning.roofline import decode_ceiling, weight_reads
 from quantlab.planning.tables import notes, rig_tables
 from quantlab.planning.weights import weight_bytes
 
@@ -105,9 +105,8 @@ def test_experts_that_no_token_passes_are_not_read() -> None:
     counted = count(config("mixtral-8x7b"))
     weights = weight_bytes(counted, "baseline", 16)
     assert weights is not None
-    assert untouched_share(8, 2, 1) == 0.75
-    assert untouched_share(0, 0, 5) == 0
-    one, many = bytes_read(weights, counted, 1), bytes_read(weights, counted, 1000)
+    reads = weight_reads(weights, counted)
+    one, many = reads.per_step(1), reads.per_step(1000)
     assert one == pytest.approx(2 * counted.active_without_embedding, rel=1e-3)
     assert many == pytest.approx(weights.bytes_total - weights.embedding_bytes, rel=1e-6)
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from quantlab.architecture.kvcache import DTYPES, POLICIES, cache_bytes, cache_bytes_per_gpu, cache_bytes_read
+from quantlab.architecture.cache_types import BYTES_PER_VALUE
+from quantlab.architecture.kvcache import POLICIES, cache_bytes, cache_bytes_per_gpu, cache_bytes_read
 from quantlab.architecture.shape import Architecture, read_architecture
 from quantlab.catalogue.config import known_config
 from quantlab.errors import QuantlabError
@@ -111,4 +112,4 @@ def test_nonsense_is_refused(arguments: tuple[Any, ...]) -> None:
 def test_names_of_dtypes() -> None:
     found = architecture("smollm2")
     assert cache_bytes(found, 10, "BF16").total == cache_bytes(found, 10, "bfloat16").total
-    assert all(size > 0 for size in DTYPES.values())
+    assert all(size > 0 for size in BYTES_PER_VALUE.values())

@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from quantlab.architecture.reads import WeightReads
+from quantlab.architecture.roofline import WeightReads
 from quantlab.engines._transformers.placement import tensors
 
 _EXPERT_COUNTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
