@@ -15,13 +15,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from quantlab.architecture.counts import Matrix, ParameterCount, Role
-from quantlab.architecture.fields import _ALIAS as ALIAS
+from quantlab.architecture.fields import EXPERT_COUNTS, KNOWN_AS, experts_of
 
 _IRRELEVANT = ("quantization_config", "auto_map", "dtype", "torch_dtype", "_name_or_path", "transformers_version", "architectures")
 _NOT_TEXT = re.compile(r"(^|\.)(vision|visual|audio|image|multi_modal|multimodal|mm_|embed_vision|embed_audio|sam_|siglip|patch_merg)")
 _ROUTERS = ("router", "gate", "shared_expert_gate")
 _BLOCK = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.")
-_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 _SAME_SIZES = ("kimi_k2", "kimi_k25", "baichuan", "internlm2", "yi")
 """Of the model types that transformers does not know: those whose config gives its sizes by the names of the one that it knows."""
 _SIZES = {"hidden_size": True, "num_hidden_layers": True, "num_attention_heads": False, "vocab_size": False}
@@ -74,8 +73,8 @@ def known_by(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[str]]:
         said.append("Only its language model is counted, not its vision tower: transformers has no class for it.")
         config, kind = nested, nested.get("model_type") or kind
     if kind in _SAME_SIZES:
-        said.append(f"Counted as {ALIAS[kind]}, whose architecture it has: transformers has no {kind}.")
-        config = {**config, "model_type": ALIAS[kind]}
+        said.append(f"Counted as {KNOWN_AS[kind]}, whose architecture it has: transformers has no {kind}.")
+        config = {**config, "model_type": KNOWN_AS[kind]}
     return config, said
 
 
@@ -173,7 +172,7 @@ def count_model(model: Any, config: Mapping[str, Any]) -> ParameterCount:
         by_role[piece.role] += piece.parameters
     matrices = _gather(found)
     experts = max((m.how_many // max(1, len(m.layers)) for m in matrices if m.role == "expert"), default=0)
-    chosen = _first(text, ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "top_k_experts", "moe_top_k")) if experts else 0
+    chosen = experts_of(text).per_token if experts else 0
     total = sum(by_role.values())
     active = total - by_role["vision"] - by_role["expert"] + (by_role["expert"] * chosen // experts if experts else 0)
     unseen = _unseen(config, by_role["expert"], experts)
@@ -251,7 +250,7 @@ def _unseen(config: Mapping[str, Any], parameters: int, experts: int) -> list[st
     """Where the config has experts, or a tensor is theirs, and their matrices were not found."""
     inner = config.get("ffn_config")
     given = {**config, **(_nested(config) or {}), **(inner if isinstance(inner, Mapping) else {})}
-    named = max((int(v) for key in _EXPERTS if isinstance(v := given.get(key), int)), default=0)
+    named = max((int(v) for key in EXPERT_COUNTS if isinstance(v := given.get(key), int)), default=0)
     if experts or not (parameters or named > 1):
         return []
     return [
@@ -283,11 +282,6 @@ def _missing(config: Mapping[str, Any], text: Any, every: bool = False) -> list[
     names = {key: text.attribute_map.get(key, key) for key in _SIZES if hasattr(text, key)}
     absent = [key for key, other in names.items() if key not in given and other not in given]
     return absent if every else [key for key in absent if _SIZES[key] and nested is None]
-
-
-def _first(text: Any, keys: tuple[str, ...]) -> int:
-    places = (text, getattr(text, "ffn_config", None))
-    return next((int(v) for place in places for key in keys if isinstance(v := getattr(place, key, None), int)), 0)
 
 
 def _query_per_kv(text: Any) -> int:

@@ -12,22 +12,23 @@ from collections.abc import Mapping
 from typing import Any
 
 from quantlab.architecture.counts import LAYERS_LIMIT, Matrix, ParameterCount, Role
+from quantlab.architecture.fields import EXPERT_COUNTS, EXPERTS_PER_TOKEN, NESTED, keys_of
 from quantlab.errors import QuantlabError
 
 TOTAL_WITHIN = 0.15
 ACTIVE_WITHIN = 0.8
 _NAMES: dict[str, tuple[str, ...]] = {
-    "hidden": ("hidden_size", "n_embd", "d_model", "dim"),
-    "layers": ("num_hidden_layers", "n_layer", "num_layers", "n_layers"),
-    "heads": ("num_attention_heads", "n_head", "num_heads", "n_heads"),
-    "vocabulary": ("vocab_size", "padded_vocab_size"),
-    "kv": ("num_key_value_heads", "num_kv_heads", "n_kv_heads"),
-    "head_dim": ("head_dim",),
-    "inner": ("intermediate_size", "ffn_dim", "n_inner", "ffn_hidden_size"),
+    "hidden": keys_of("hidden_size"),
+    "layers": keys_of("num_hidden_layers"),
+    "heads": keys_of("num_attention_heads"),
+    "vocabulary": keys_of("vocab_size"),
+    "kv": keys_of("num_key_value_heads"),
+    "head_dim": keys_of("head_dim"),
+    "inner": keys_of("intermediate_size"),
     "dense_inner": ("intermediate_size_mlp",),
-    "expert_inner": ("moe_intermediate_size", "expert_ffn_hidden_size"),
-    "experts": ("num_experts", "n_routed_experts", "num_local_experts", "moe_num_experts"),
-    "chosen": ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_top_k"),
+    "expert_inner": keys_of("moe_intermediate_size"),
+    "experts": EXPERT_COUNTS,
+    "chosen": EXPERTS_PER_TOKEN,
     "dense_layers": ("first_k_dense_replace",),
     "every": ("interleave_moe_layer_step",),
     "shared": ("n_shared_experts",),
@@ -38,7 +39,7 @@ _MAY_BE_ZERO = [key for name in ("experts", "chosen", "dense_layers", "shared", 
 
 def text_of(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """The part of a config.json that describes the language model."""
-    for key in ("text_config", "llm_config", "language_config"):
+    for key in NESTED:
         if isinstance(config.get(key), Mapping):
             return {**config, **config[key]}
     return config

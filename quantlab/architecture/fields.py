@@ -11,28 +11,42 @@ import functools
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from quantlab.errors import QuantlabError
 
 NESTED = ("text_config", "llm_config", "language_config", "thinker_config")
 """Where a model with vision or audio keeps the config of its language model."""
 _SHARED = ("quantization_config", "tie_word_embeddings")
-_NAMES: Mapping[str, tuple[str, ...]] = {
+EXPERT_COUNTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
+"""Keys that give the routed experts of a layer, in the order in which they are looked for."""
+EXPERTS_PER_TOKEN = (
+    "num_experts_per_tok",
+    "num_experts_per_token",
+    "moe_topk",
+    "moe_top_k",
+    "moe_k",
+    "top_k_experts",
+    "experts_per_token",
+)
+"""Keys that give how many of them one token passes."""
+OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
     "hidden_size": ("n_embd", "d_model", "model_dim", "dim"),
     "num_hidden_layers": ("n_layer", "n_layers", "num_layers"),
     "num_attention_heads": ("n_head", "n_heads", "num_heads", "decoder_attention_heads"),
-    "num_key_value_heads": ("num_kv_heads", "n_head_kv", "multi_query_group_num"),
+    "num_key_value_heads": ("num_kv_heads", "n_kv_heads", "n_head_kv", "multi_query_group_num"),
     "head_dim": ("kv_channels", "attention_head_dim"),
     "max_position_embeddings": ("n_positions", "n_ctx", "max_seq_len", "max_sequence_length", "seq_length", "max_context_length"),
     "intermediate_size": ("n_inner", "ffn_dim", "d_ff", "ffn_hidden_size"),
-    "experts": ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"),
-    "num_experts_per_tok": ("num_experts_per_token", "moe_topk", "moe_k", "top_k_experts", "experts_per_token"),
+    "experts": EXPERT_COUNTS,
+    "num_experts_per_tok": EXPERTS_PER_TOKEN[1:],
+    "moe_intermediate_size": ("expert_ffn_hidden_size",),
     "sliding_window": ("sliding_window_size",),
     "vocab_size": ("padded_vocab_size",),
 }
-_ALIAS = {"kimi_k2": "deepseek_v3", "kimi_k25": "deepseek_v3", "chatglm": "glm", "baichuan": "llama", "internlm2": "llama", "yi": "llama"}
-_ALIAS |= {"minimax_text_01": "minimax", "minimax_m1": "minimax"}
+"""The names that a field has in other architectures."""
+KNOWN_AS = {"kimi_k2": "deepseek_v3", "kimi_k25": "deepseek_v3", "chatglm": "glm", "baichuan": "llama", "internlm2": "llama", "yi": "llama"}
+KNOWN_AS |= {"minimax_text_01": "minimax", "minimax_m1": "minimax"}
 """Model types of the hub that transformers 5.23.0 does not know and that keep the cache of one that it knows."""
 LARGEST = 10**9
 """No dimension of a model is larger; a larger one is a mistake."""
@@ -43,6 +57,34 @@ def families() -> dict[str, dict[str, Any]]:
     """Defaults by model type."""
     found: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("families.json").read_text(encoding="utf-8"))["families"]
     return found
+
+
+def keys_of(field: str) -> tuple[str, ...]:
+    """Every name of a field, its own first."""
+    return (field, *OTHER_NAMES.get(field, ()))
+
+
+class Experts(NamedTuple):
+    """Routed experts of a layer, and how many of them one token passes; 0 where the config does not say."""
+
+    count: int
+    per_token: int
+
+
+def experts_of(config: Any) -> Experts:
+    """The experts that a config object of transformers names; of sizes per layer the largest."""
+    places = (config, getattr(config, "ffn_config", None))
+
+    def largest(keys: tuple[str, ...]) -> int:
+        given = (getattr(place, key, None) for place in places for key in keys)
+        return next((max(sizes) for value in given if (sizes := _whole_numbers(value))), 0)
+
+    return Experts(largest(EXPERT_COUNTS), largest(EXPERTS_PER_TOKEN))
+
+
+def _whole_numbers(value: Any) -> list[int]:
+    """The numbers above 0 of a size or of a list of sizes."""
+    return [n for n in (value if isinstance(value, list | tuple) else [value]) if isinstance(n, int) and n > 0]
 
 
 class Fields:
@@ -75,7 +117,7 @@ class Fields:
 
     def _candidates(self) -> tuple[str, ...]:
         kind = self.model_type
-        return kind, f"{kind}_text", kind.removesuffix("_text"), _ALIAS.get(kind.removesuffix("_text"), "")
+        return kind, f"{kind}_text", kind.removesuffix("_text"), KNOWN_AS.get(kind.removesuffix("_text"), "")
 
     def doubt(self, sentence: str, certain: bool = False) -> None:
         """Note what a reader must know; figures that rest on it are not certain."""
@@ -85,7 +127,7 @@ class Fields:
 
     def get(self, key: str) -> Any:
         """The field as config.json has it, by any of its names, else what transformers assumes; None where neither has it."""
-        for name in (key, *_NAMES.get(key, ())):
+        for name in keys_of(key):
             if self.raw.get(name) is not None:
                 return self.raw[name]
         return None if key in self.raw else self._defaults.get(key)
@@ -127,7 +169,7 @@ class Fields:
         return self.integer("sliding_window", 0) or None
 
     def written(self, key: str) -> bool:
-        return any(self.raw.get(name) is not None for name in (key, *_NAMES.get(key, ())))
+        return any(self.raw.get(name) is not None for name in keys_of(key))
 
     def sequence(self, key: str, layers: int, longer: bool = False) -> list[Any] | None:
         """A list with one element per layer; () counts as absent. Raises QuantlabError for another length."""

@@ -19,6 +19,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from quantlab.architecture.fields import experts_of
 from quantlab.architecture.roofline import WeightReads
 from quantlab.engines import EngineMemory
 from quantlab.engines._vllm import worker as _vllm_worker
@@ -40,7 +41,6 @@ SIXTEEN_BIT = "baseline-16"
 SPLITS_BY_LAYERS = False
 CACHE_POLICY = "transformers"
 _BYTES_PER_LOGPROB = 100  # a float and an integer as Python objects, and four places in lists
-_EXPERT_COUNTS = ("num_local_experts", "num_experts", "n_routed_experts")
 
 
 def imports(checkpoint: Checkpoint) -> tuple[str, ...]:
@@ -161,9 +161,7 @@ class VllmEngine:
     def weight_reads(self) -> WeightReads:
         states = self._llm.collective_rpc(_vllm_worker.state)
         experts, config = sum(s.expert_bytes for s in states), self._llm.llm_engine.vllm_config.model_config.hf_text_config
-        count = next((int(getattr(config, name)) for name in _EXPERT_COUNTS if getattr(config, name, None)), 0) if experts else 0
-        used = int(getattr(config, "num_experts_per_tok", 0) or 0) if experts else 0
-        return WeightReads(sum(s.always_bytes for s in states), experts, count, used)
+        return WeightReads(sum(s.always_bytes for s in states), experts, *(experts_of(config) if experts else ()))
 
     def close(self) -> None:
         import gc

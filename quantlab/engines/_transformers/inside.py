@@ -7,11 +7,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from quantlab.architecture.fields import experts_of
 from quantlab.architecture.roofline import WeightReads
 from quantlab.engines._transformers.placement import tensors
-
-_EXPERT_COUNTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
-_EXPERTS_USED = ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "top_k_experts")
 
 
 def kernel_of(model: Any) -> str:
@@ -66,9 +64,4 @@ def reads_of(model: Any) -> WeightReads:
             experts += storage.nbytes()
         else:
             always += storage.nbytes()
-    config = model.config.get_text_config(decoder=True)
-    return WeightReads(always, experts, _first(config, _EXPERT_COUNTS) if experts else 0, _first(config, _EXPERTS_USED) if experts else 0)
-
-
-def _first(config: Any, names: tuple[str, ...]) -> int:
-    return next((int(value) for name in names if (value := getattr(config, name, None))), 0)
+    return WeightReads(always, experts, *(experts_of(model.config.get_text_config(decoder=True)) if experts else ()))
