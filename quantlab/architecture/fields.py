@@ -67,7 +67,7 @@ def keys_of(field: str) -> tuple[str, ...]:
 class Experts(NamedTuple):
     """Routed experts of a layer, and how many of them one token passes; 0 where the config does not say."""
 
-    count: int
+    routed: int
     per_token: int
 
 
