@@ -20,8 +20,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from quantlab.workspace.cell import Cell
 from quantlab.measuring.worker_client import Worker, Workload
+from quantlab.workspace.cell import Cell
 
 
 def bare(folder: str, ids: list[int]) -> None:

@@ -9,9 +9,9 @@ import os
 import subprocess
 from pathlib import Path
 
-from quantlab.processors import cores
-from quantlab.methods._gguf.converter import llama_cpp_source
 from quantlab.files import cache_folder
+from quantlab.methods._gguf.converter import llama_cpp_source
+from quantlab.processors import cores
 
 ENVIRONMENT = os.environ | {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "active")}
 OPTIONS = (

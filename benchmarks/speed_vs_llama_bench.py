@@ -24,9 +24,9 @@ from typing import NamedTuple
 import numpy as np
 from llama_tools import build
 
-from quantlab.processors import cores
 from quantlab.engines.llama_cpp import LlamaCppEngine
 from quantlab.models.text import embedded_passages
+from quantlab.processors import cores
 
 
 class Rates(NamedTuple):

@@ -22,8 +22,8 @@ from typing import Any
 
 from _answers import Answers, ask
 
-from quantlab.processors import cores
 from quantlab.engines.llama_cpp import LlamaCppEngine
+from quantlab.processors import cores
 from quantlab.progress import noise_to
 
 
