@@ -92,7 +92,7 @@ def _parts() -> list[_Part]:
     found = [_Part("methods", m.name, m.summary, m.requires, False) for m in map(methods.load, methods.names())]
     for name in engines.names():
         engine = engines.load(name)
-        found.append(_Part("engines", name, engine.SUMMARY, engine.REQUIRES, hasattr(engine, "INSTALL")))
+        found.append(_Part("engines", name, engine.summary, engine.requires, engine.install is not None))
     return found
 
 

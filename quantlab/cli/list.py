@@ -78,9 +78,9 @@ def _engines() -> Rows:
     return [
         {
             "name": name,
-            "formats": list(engine.FORMATS),
-            **_state(engine.REQUIRES, engine.EXTRA, getattr(engine, "INSTALL", None)),
-            "summary": engine.SUMMARY,
+            "formats": list(engine.formats),
+            **_state(engine.requires, engine.extra, engine.install),
+            "summary": engine.summary,
         }
         for name in engines.names()
         for engine in (engines.load(name),)

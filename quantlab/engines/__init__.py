@@ -1,116 +1,60 @@
-"""The engines: one file each, one shape. An engine runs a checkpoint and knows nothing of what is measured on it.
+"""The engines: one file each, the file's name is the engine's name.
 
-An engine is a module with `SUMMARY`, `FORMATS` (what it runs), `EXTRA`, `REQUIRES`, `imports(checkpoint)` and
-`open_checkpoint(checkpoint, device, dense=False)`; one that cannot live in quantlab's own environment says in `INSTALL` how
-to bring it.
+A file holds one `ENGINE`, an object of a class that extends `Engine` (`_contract.py` says what each attribute means).
+Another package brings one by an entry point of the group `quantlab.engines`. An engine runs a checkpoint and knows
+nothing of what is measured on it; nobody outside this folder knows an engine's name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING
 
-from quantlab import registry
-from quantlab.architecture.roofline import WeightReads
+from quantlab.engines._contract import (
+    AllocatorPeaks,
+    Engine,
+    EngineMemory,
+    OpenCheckpoint,
+    Served,
+    ServeTarget,
+    WorkerPlace,
+)
 from quantlab.errors import QuantlabError
 from quantlab.names import BASELINE
+from quantlab.registry import Registry
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from quantlab.hardware.device import Device
     from quantlab.workspace.checkpoint import Checkpoint
 
+__all__ = [
+    "AllocatorPeaks",
+    "Engine",
+    "EngineMemory",
+    "OpenCheckpoint",
+    "ServeTarget",
+    "Served",
+    "WorkerPlace",
+    "engine_for",
+    "engine_or_usual",
+    "for_releases",
+    "load",
+    "names",
+    "runs_dense",
+    "sixteen_bit",
+    "with_sixteen_bit",
+]
 
-class EngineMemory(NamedTuple):
-    """What the engine itself knows of its memory."""
-
-    weights_bytes: int
-    kv_cache_bytes: int
-    state_bytes: int = 0
-    """Recurrent states, which do not grow with the context."""
-    by_device: Mapping[str, int] = {}
-    """Weights by place, where the model lies in several."""
-
-
-class Engine(Protocol):
-    """A checkpoint, loaded and ready to run on one device."""
-
-    name: str
-    device: str
-    """The device in words."""
-    dtype: str
-    """The dtype that the model computes in."""
-    kernel: str
-    """What really multiplies the weights: it decides speed."""
-    threads: int | None
-    dense: bool
-    """Whether weight-only quantized layers run as dense layers that were dequantized once."""
-    cache_dtype: str
-    """What keys and values are stored in."""
-    context_tokens: int | None
-    """The longest context that the model was made for; None where it does not say."""
-
-    def logits(self, token_ids: NDArray[np.int64], first: int = 0) -> NDArray[np.float32]:
-        """Teacher-forced next-token logits of one window from row `first` on: (length,) token ids to (length - first, vocabulary)."""
-        ...
-
-    def language_model(self, batch_size: int) -> Any:
-        """An lm-eval `LM` over this engine."""
-        ...
-
-    def prefill(self, token_ids: NDArray[np.int64]) -> None:
-        """Run (batch, length) token ids from an empty cache; returns when the device has finished."""
-        ...
-
-    def decode(self, tokens: int) -> None:
-        """Generate greedily, `tokens` steps of one token per sequence, after a prefill; returns when finished."""
-        ...
-
-    def memory(self) -> EngineMemory: ...
-
-    def weight_reads(self) -> WeightReads:
-        """What a decode must read of the weights."""
-        ...
-
-    def close(self) -> None: ...
-
-
-class EngineModule(Protocol):
-    """The shape of a module in this folder."""
-
-    SUMMARY: str
-    FORMATS: tuple[str, ...]
-    EXTRA: str | None
-    REQUIRES: tuple[str, ...]
-    SIXTEEN_BIT: str
-    """The unquantized model in this engine: speed, runtime memory and the noise floor are compared with it."""
-    SPLITS_BY_LAYERS: bool
-    """Whether it gives each of several GPUs whole layers, instead of a part of every layer."""
-    CACHE_POLICY: str
-    """How it keeps the cache of sliding-window layers (`quantlab.architecture.kvcache`)."""
-
-    def imports(self, checkpoint: Checkpoint) -> tuple[str, ...]:
-        """Modules that running the checkpoint brings in: their memory is the empty engine's, not the model's."""
-        ...
-
-    def open_checkpoint(self, checkpoint: Checkpoint, device: str, dense: bool = False) -> Engine:
-        """Load the checkpoint. Raises CellFailure where it cannot run here."""
-        ...
+_REGISTRY = Registry(__name__, __path__, "engine", Engine, "ENGINE")  # type: ignore[type-abstract]
 
 
 def names() -> tuple[str, ...]:
     """Every engine's name."""
-    return registry.names(__path__)
+    return _REGISTRY.names()
 
 
-def load(name: str) -> EngineModule:
-    """The engine's module. Raises QuantlabError for an unknown name."""
-    return cast(EngineModule, registry.load(__name__, __path__, "engine", name))
-
-
-DEFAULTS = {"safetensors": "transformers", "gguf": "llama_cpp"}
+def load(name: str) -> Engine:
+    """The engine of that name. Raises QuantlabError for an unknown name."""
+    return _REGISTRY.load(name)
 
 
 def engine_for(checkpoint_format: str, wanted: str | None = None) -> str:
@@ -119,16 +63,21 @@ def engine_for(checkpoint_format: str, wanted: str | None = None) -> str:
     Raises QuantlabError for an engine that there is not, or that does not read the format.
     """
     if wanted is None:
-        return DEFAULTS[checkpoint_format]
-    if checkpoint_format not in load(wanted).FORMATS:
-        able = ", ".join(name for name in names() if checkpoint_format in load(name).FORMATS)
+        return next(name for name in names() if checkpoint_format in load(name).runs_by_default)
+    if checkpoint_format not in load(wanted).formats:
+        able = ", ".join(name for name in names() if checkpoint_format in load(name).formats)
         raise QuantlabError(f"the engine {wanted} reads no {checkpoint_format} checkpoints: use {able}")
     return wanted
 
 
 def engine_or_usual(checkpoint_format: str, wanted: str | None) -> str:
     """The engine that a recipe names where it reads the format, else the format's usual one. Raises QuantlabError."""
-    return engine_for(checkpoint_format, wanted if wanted and checkpoint_format in load(wanted).FORMATS else None)
+    return engine_for(checkpoint_format, wanted if wanted and checkpoint_format in load(wanted).formats else None)
+
+
+def for_releases() -> Engine:
+    """The engine whose server takes a release as it is stored."""
+    return next(engine for engine in map(load, names()) if engine.serves_releases)
 
 
 def runs_dense(checkpoint: Checkpoint, device: Device) -> bool:
@@ -138,10 +87,10 @@ def runs_dense(checkpoint: Checkpoint, device: Device) -> bool:
 
 def sixteen_bit(engine: str | None) -> str | None:
     """The 16-bit variant of an engine; None for an engine that is not here."""
-    return load(engine).SIXTEEN_BIT if engine in names() else None
+    return load(engine).sixteen_bit if engine in names() else None
 
 
 def with_sixteen_bit() -> tuple[tuple[str, str], ...]:
     """Every engine with its 16-bit variant, those of the unquantized model itself first."""
-    found = ((name, load(name).SIXTEEN_BIT) for name in names())
+    found = ((name, load(name).sixteen_bit) for name in names())
     return tuple(sorted(found, key=lambda each: (each[1] != BASELINE, each[1], each[0])))

@@ -8,13 +8,16 @@ llama.cpp to 256 tokens. No GPU has run this file yet.
 from __future__ import annotations
 
 import os
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quantlab.architecture.cache_types import is_quantized
 from quantlab.architecture.roofline import WeightReads
-from quantlab.engines import EngineMemory
+from quantlab.engines._contract import Engine, EngineMemory, OpenCheckpoint, Served, ServeTarget
 from quantlab.engines._llama.library import Batch, Context, Model, laid_out
+from quantlab.formats import GGUF
 from quantlab.formats.gguf import StoredTensor, stored_tensors, tensor_types
 from quantlab.formats.gguf_types import is_plain
 from quantlab.formats.llama_log import llama
@@ -27,15 +30,9 @@ if TYPE_CHECKING:
 
     from quantlab.workspace.checkpoint import Checkpoint
 
-SUMMARY = "GGUF files through llama.cpp (llama-cpp-python), in process"
-FORMATS = ("gguf",)
-EXTRA = "gguf"
-REQUIRES = ("llama-cpp-python",)
-SIXTEEN_BIT = "gguf-16"
-SPLITS_BY_LAYERS = True
-CACHE_POLICY = "llama_cpp"
-
 _BATCH, _UBATCH = 2048, 512
+_ALL_LAYERS = 999
+"""llama-server takes it for all layers, in old and new versions; `all` is understood by new ones alone."""
 _INSTRUCTIONS = (
     "AVX2",
     "AVX_VNNI",
@@ -51,21 +48,8 @@ _INSTRUCTIONS = (
 )
 
 
-def imports(checkpoint: Checkpoint) -> tuple[str, ...]:
-    """Modules that running the checkpoint brings in."""
-    return ("numpy", "llama_cpp")
-
-
-def open_checkpoint(checkpoint: Checkpoint, device: str, dense: bool = False) -> LlamaCppEngine:
-    """Load a GGUF checkpoint; `dense` means nothing here. Raises CellFailure where it cannot run."""
-    checkpoint.require_weights()
-    manifest = checkpoint.manifest
-    cache = manifest.settings.get("cache", "f16")
-    return LlamaCppEngine(checkpoint.gguf(), checkpoint.tokenizer, device, manifest.trust_remote_code, cache)
-
-
-class LlamaCppEngine:
-    """See `quantlab.engines.Engine`."""
+class LlamaCppEngine(OpenCheckpoint):
+    """See `quantlab.engines.OpenCheckpoint`."""
 
     name = "llama_cpp"
     dense = False
@@ -115,6 +99,14 @@ class LlamaCppEngine:
             chosen += rows.argmax(axis=1).tolist() if len(rows) else []
         context.wait()
         self._history, self._next = token_ids, np.array(chosen, np.int64)
+
+    def generate(self, prompts: Sequence[str], tokens: int) -> list[list[int]]:
+        found: list[list[int]] = self.language_model(len(prompts)).continuations(list(prompts), tokens)
+        return found
+
+    def end_ids(self) -> frozenset[int]:
+        ends: frozenset[int] = self.language_model(1).end_ids
+        return ends
 
     def decode(self, tokens: int) -> None:
         import numpy as np
@@ -191,3 +183,44 @@ def _kernel(model: Model) -> str:
     # Threads that sleep between the graph's nodes decode three times slower on an idle machine, at every width alike.
     waits = "; OMP_WAIT_POLICY=passive" if os.environ.get("OMP_WAIT_POLICY", "").lower() == "passive" else ""
     return f"llama.cpp CPU ({', '.join(used) or 'generic'}; {repacked}{waits})"
+
+
+class LlamaCpp(Engine):
+    """llama.cpp."""
+
+    name = "llama_cpp"
+    title = "llama.cpp"
+    summary = "GGUF files through llama.cpp (llama-cpp-python), in process"
+    formats = (GGUF,)
+    runs_by_default = (GGUF,)
+    requires = ("llama-cpp-python",)
+    extra = "gguf"
+    sixteen_bit = "gguf-16"
+    splits_by_layers = True
+    cache_policy = "llama_cpp"
+    cache_dtype = "float16"
+
+    def imports(self, checkpoint: Checkpoint) -> tuple[str, ...]:
+        """numpy and the library."""
+        return ("numpy", "llama_cpp")
+
+    def open_checkpoint(self, checkpoint: Checkpoint, device: str, dense: bool = False) -> LlamaCppEngine:
+        """Load a GGUF checkpoint; `dense` means nothing here. Raises CellFailure where it cannot run."""
+        checkpoint.require_weights()
+        manifest = checkpoint.manifest
+        cache = manifest.settings.get("cache", "f16")
+        return LlamaCppEngine(checkpoint.gguf(), checkpoint.tokenizer, device, manifest.trust_remote_code, cache)
+
+    def serve(self, target: ServeTarget) -> Served:
+        """Give llama-server's command and Ollama's (flags of llama.cpp's tools/server/README.md)."""
+        words = ["llama-server", "--model", target.path, "--ctx-size", str(target.context_tokens)]
+        words += ["--gpu-layers", str(_ALL_LAYERS if target.gpus else 0), "--parallel", "1", "--alias", target.name]
+        return Served(
+            shlex.join(words),
+            modelfile=f"FROM {target.path}\nPARAMETER num_ctx {target.context_tokens}\n",
+            create=shlex.join(["ollama", "create", target.name, "-f", "Modelfile"]),
+            notes=("llama-server shares the context among its slots: with --parallel N give N times as much",),
+        )
+
+
+ENGINE = LlamaCpp()

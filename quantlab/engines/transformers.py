@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quantlab.architecture.roofline import WeightReads
-from quantlab.engines import EngineMemory
+from quantlab.engines._contract import AllocatorPeaks, Engine, EngineMemory, OpenCheckpoint
 from quantlab.engines._transformers.cache import cache_bytes, chunked_logits, new_cache
 from quantlab.engines._transformers.inside import kernel_of, reads_of
 from quantlab.engines._transformers.placement import bytes_by_place, check_disk, placement
 from quantlab.errors import CellFailure
+from quantlab.formats import SAFETENSORS
 from quantlab.hardware.device import parse_places
 
 if TYPE_CHECKING:
@@ -25,30 +27,6 @@ if TYPE_CHECKING:
 
     from quantlab.workspace.checkpoint import Checkpoint
 
-SUMMARY = "safetensors checkpoints through Hugging Face transformers"
-FORMATS = ("safetensors",)
-EXTRA = None
-REQUIRES = ("torch", "transformers", "accelerate")
-SIXTEEN_BIT = "baseline-16"
-SPLITS_BY_LAYERS = False
-CACHE_POLICY = "transformers"
-
-
-def open_checkpoint(checkpoint: Checkpoint, device: str, dense: bool = False) -> TransformersEngine:
-    """Load a checkpoint; `dense` takes the form that `_dense.form_of` names. Raises CellFailure where it cannot run here."""
-    checkpoint.require_weights()
-    manifest = checkpoint.manifest
-    return TransformersEngine(
-        checkpoint.weights, checkpoint.tokenizer, device, dense, manifest.trust_remote_code, cache=manifest.settings.get("cache")
-    )
-
-
-def imports(checkpoint: Checkpoint) -> tuple[str, ...]:
-    """Modules that running the checkpoint brings in."""
-    method = quantization_config(checkpoint.weights).get("quant_method", "")
-    library = {"gptq": "gptqmodel", "awq": "gptqmodel", "fp8": "gptqmodel", "bitsandbytes": "bitsandbytes", "auto-round": "auto_round"}
-    return ("torch", "transformers.models.auto.modeling_auto", *((library[method],) if method in library else ()))
-
 
 def quantization_config(folder: Path) -> dict[str, Any]:
     """The checkpoint's own description of its quantization, {} for an unquantized one."""
@@ -56,8 +34,8 @@ def quantization_config(folder: Path) -> dict[str, Any]:
     return found
 
 
-class TransformersEngine:
-    """See `quantlab.engines.Engine`."""
+class TransformersEngine(OpenCheckpoint):
+    """See `quantlab.engines.OpenCheckpoint`."""
 
     name = "transformers"
 
@@ -75,6 +53,7 @@ class TransformersEngine:
         from transformers import AutoTokenizer
 
         self._torch_device = torch.device(parse_places(device).first)
+        self._gpus = [f"cuda:{n}" for n in parse_places(device).gpus]
         self.device = torch.cuda.get_device_name(self._torch_device) if device.startswith("cuda") else "cpu"
         self._offloaded = tempfile.TemporaryDirectory(prefix="quantlab-offload-")
         self._tokenizer_folder = tokenizer
@@ -137,6 +116,44 @@ class TransformersEngine:
         self._cache = self._next = None
         if self._torch_device.type == "cuda":
             torch.cuda.empty_cache()
+
+    def generate(self, prompts: Sequence[str], tokens: int) -> list[list[int]]:
+        """lm-eval's HFLM gives texts only: its model is asked as it asks it, and the tokens are kept."""
+        import torch
+
+        lm = self.language_model(len(prompts))
+        ids, mask = lm.tok_batch_encode(list(prompts), left_truncate_len=lm.max_length - tokens)
+        pad = lm.tokenizer.pad_token_id
+        with torch.inference_mode():
+            made = lm.model.generate(
+                input_ids=ids.to(lm.device),
+                attention_mask=mask.to(lm.device),
+                max_new_tokens=tokens,
+                do_sample=False,
+                pad_token_id=pad,
+            )
+        return [row.tolist() for row in made[:, ids.shape[1] :]]
+
+    def end_ids(self) -> frozenset[int]:
+        """The tokens that the model's generation config names, else the tokenizer's."""
+        ends = self.model.generation_config.eos_token_id
+        ends = self.tokenizer.eos_token_id if ends is None else ends
+        return frozenset(ends if isinstance(ends, list) else [ends])
+
+    def reset_peaks(self) -> None:
+        import torch
+
+        for gpu in self._gpus:
+            torch.cuda.reset_peak_memory_stats(gpu)
+
+    def peaks(self) -> AllocatorPeaks:
+        """None with several GPUs: torch keeps each one's peak, which fall at different moments; their sum was never held."""
+        import torch
+
+        if len(self._gpus) != 1:
+            return AllocatorPeaks()
+        gpu = self._gpus[0]
+        return AllocatorPeaks(int(torch.cuda.max_memory_allocated(gpu)), int(torch.cuda.max_memory_reserved(gpu)))
 
     def decode(self, tokens: int) -> None:
         import torch
@@ -214,3 +231,37 @@ def _load_gptqmodel(weights: Path, device: str, trust_remote_code: bool) -> Any:
     from gptqmodel import GPTQModel
 
     return GPTQModel.load(str(weights), device=device, trust_remote_code=trust_remote_code).model
+
+
+class Transformers(Engine):
+    """Hugging Face transformers."""
+
+    name = "transformers"
+    title = "transformers"
+    summary = "safetensors checkpoints through Hugging Face transformers"
+    formats = (SAFETENSORS,)
+    runs_by_default = (SAFETENSORS,)
+    requires = ("torch", "transformers", "accelerate")
+    cache_policy = "transformers"
+    scores_without_cache = True
+
+    def imports(self, checkpoint: Checkpoint) -> tuple[str, ...]:
+        """torch and transformers' registry of models."""
+        return ("torch", "transformers.models.auto.modeling_auto")
+
+    def open_checkpoint(self, checkpoint: Checkpoint, device: str, dense: bool = False) -> TransformersEngine:
+        """Load a checkpoint; `dense` takes the form that `_dense.form_of` names. Raises CellFailure where it cannot run."""
+        checkpoint.require_weights()
+        manifest = checkpoint.manifest
+        cache = manifest.settings.get("cache")
+        return TransformersEngine(checkpoint.weights, checkpoint.tokenizer, device, dense, manifest.trust_remote_code, cache=cache)
+
+    def open_device(self, gpus: Sequence[str]) -> None:
+        """Let CUDA make its context on each GPU."""
+        import torch
+
+        for gpu in gpus:
+            torch.zeros(1, device=gpu)
+
+
+ENGINE = Transformers()

@@ -16,16 +16,19 @@ vLLM gives them as lists of numbers, which is slow and takes about 100 bytes eac
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quantlab.architecture.fields import experts_of
 from quantlab.architecture.roofline import WeightReads
-from quantlab.engines import EngineMemory
+from quantlab.engines._contract import Engine, EngineMemory, OpenCheckpoint, Served, ServeTarget, WorkerPlace
 from quantlab.engines._vllm import worker as _vllm_worker
-from quantlab.engines._vllm.load import INSTALL as INSTALL
-from quantlab.engines._vllm.load import gpus_only, load, require_vllm
+from quantlab.engines._vllm.load import INSTALL, gpus_only, load, require_vllm
 from quantlab.errors import CellFailure
+from quantlab.formats import SAFETENSORS
+from quantlab.hardware.device import parse_places, visible_to
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,31 +36,11 @@ if TYPE_CHECKING:
 
     from quantlab.workspace.checkpoint import Checkpoint
 
-SUMMARY = "safetensors checkpoints through vLLM on NVIDIA GPUs; only where it is asked for (no GPU has run it yet)"
-FORMATS = ("safetensors",)
-EXTRA = None
-REQUIRES = ("vllm",)
-SIXTEEN_BIT = "baseline-16"
-SPLITS_BY_LAYERS = False
-CACHE_POLICY = "transformers"
 _BYTES_PER_LOGPROB = 100  # a float and an integer as Python objects, and four places in lists
 
 
-def imports(checkpoint: Checkpoint) -> tuple[str, ...]:
-    """Modules that running the checkpoint brings in. Raises CellFailure where vLLM is not installed."""
-    require_vllm()
-    return ("torch", "vllm")
-
-
-def open_checkpoint(checkpoint: Checkpoint, device: str, dense: bool = False) -> VllmEngine:
-    """Load a checkpoint; `dense` means nothing here. Raises CellFailure where it cannot run."""
-    checkpoint.require_weights()
-    manifest = checkpoint.manifest
-    return VllmEngine(checkpoint.weights, checkpoint.tokenizer, device, manifest.trust_remote_code, manifest.settings.get("cache"))
-
-
-class VllmEngine:
-    """See `quantlab.engines.Engine`."""
+class VllmEngine(OpenCheckpoint):
+    """See `quantlab.engines.OpenCheckpoint`."""
 
     name = "vllm"
     dense = False
@@ -129,6 +112,20 @@ class VllmEngine:
             self._llm.llm_engine.add_request(name, {"prompt_token_ids": ids}, going_on)
         self._until(dict.fromkeys(self._tokens, 1))
 
+    def generate(self, prompts: Sequence[str], tokens: int) -> list[list[int]]:
+        from vllm import SamplingParams
+
+        self._drop()
+        greedy = SamplingParams(temperature=0, max_tokens=tokens)
+        made = self._llm.generate(list(prompts), greedy, use_tqdm=False)
+        return [list(each.outputs[0].token_ids) for each in made]
+
+    def end_ids(self) -> frozenset[int]:
+        """The tokens that the model's generation config names, else the tokenizer's."""
+        ends = self._llm.llm_engine.vllm_config.model_config.try_get_generation_config().get("eos_token_id")
+        ends = self._llm.get_tokenizer().eos_token_id if ends is None else ends
+        return frozenset(ends if isinstance(ends, list) else [ends])
+
     def decode(self, tokens: int) -> None:
         self._until({name: made + tokens for name, made in self._tokens.items()})
 
@@ -183,3 +180,49 @@ def _named(counts: list[dict[str, int]]) -> str:
     """`AutoGPTQLinearMethod (MarlinLinearKernel) × 112, ...`, of the first worker: all have the same layers."""
     found = sorted(counts[0].items(), key=lambda item: -item[1]) if counts else []
     return "vLLM: " + (", ".join(f"{name} × {count}" for name, count in found) or "unknown")
+
+
+class Vllm(Engine):
+    """vLLM."""
+
+    name = "vllm"
+    title = "vLLM"
+    summary = "safetensors checkpoints through vLLM on NVIDIA GPUs; only where it is asked for (no GPU has run it yet)"
+    formats = (SAFETENSORS,)
+    requires = ("vllm",)
+    install = INSTALL
+    serves_releases = True
+    by_layers_note = "vLLM can split it by layers alone (--pipeline-parallel-size), and its GPUs then work in turn"
+    cache_policy = "transformers"
+
+    def imports(self, checkpoint: Checkpoint) -> tuple[str, ...]:
+        """torch and vLLM. Raises CellFailure where vLLM is not installed."""
+        require_vllm()
+        return ("torch", "vllm")
+
+    def open_checkpoint(self, checkpoint: Checkpoint, device: str, dense: bool = False) -> VllmEngine:
+        """Load a checkpoint; `dense` means nothing here. Raises CellFailure where it cannot run."""
+        checkpoint.require_weights()
+        manifest = checkpoint.manifest
+        cache = manifest.settings.get("cache")
+        return VllmEngine(checkpoint.weights, checkpoint.tokenizer, device, manifest.trust_remote_code, cache)
+
+    def place(self, device: str, environment: Mapping[str, str]) -> WorkerPlace:
+        """vLLM takes the first GPUs that it sees, so it sees no others."""
+        gpus = parse_places(device).gpus
+        if not gpus or device != "cuda:" + ",".join(map(str, gpus)):
+            return WorkerPlace(dict(environment), device)
+        seen = {"CUDA_VISIBLE_DEVICES": visible_to(gpus, environment.get("CUDA_VISIBLE_DEVICES"))}
+        return WorkerPlace(dict(environment) | seen, "cuda:" + ",".join(map(str, range(len(gpus)))))
+
+    def serve(self, target: ServeTarget) -> Served:
+        """Give the command of `vllm serve`."""
+        size = max(target.gpus, 1)
+        split = "--pipeline-parallel-size" if target.not_parallel and size > 1 else "--tensor-parallel-size"
+        words = ["vllm", "serve", target.path, *target.flags, split, str(size)]
+        words += ["--max-model-len", str(target.context_tokens), "--served-model-name", target.name]
+        notes = (f"{target.not_parallel}: {self.by_layers_note}",) if target.not_parallel and size > 1 else ()
+        return Served(shlex.join(words), notes=notes)
+
+
+ENGINE = Vllm()

@@ -57,41 +57,18 @@ def generate(cell: Cell, device: Device, prompts: list[str], tokens: int, progre
         answers: list[Answer] = []
         for begin in range(0, len(asked), BATCH):
             part = asked[begin : begin + BATCH]
-            answers += answer(lm, part, tokens)
+            answers += answer(engine, lm.tokenizer, part, tokens)
             step.advance(len(part))
         engine.close()
     return answers
 
 
-def answer(lm: Any, prompts: list[str], tokens: int) -> list[Answer]:
-    """One batch of greedy answers of an engine's language model."""
-    made = lm.continuations(prompts, tokens) if hasattr(lm, "continuations") else _transformers(lm, prompts, tokens)
-    ends = end_ids(lm)
+def answer(engine: engines.OpenCheckpoint, tokenizer: Any, prompts: list[str], tokens: int) -> list[Answer]:
+    """One batch of an engine's greedy answers."""
+    ends = engine.end_ids()
     found = []
-    for ids in made:
+    for ids in engine.generate(prompts, tokens):
         length = next((i for i, token in enumerate(ids) if token in ends), len(ids))
-        text = str(lm.tokenizer.decode(ids[:length], skip_special_tokens=True))
+        text = str(tokenizer.decode(ids[:length], skip_special_tokens=True))
         found.append(Answer(text, tuple(ids[:length]), length < len(ids)))
     return found
-
-
-def end_ids(lm: Any) -> frozenset[int]:
-    """The tokens that end an answer, as the model's generation config says."""
-    if hasattr(lm, "end_ids"):
-        return frozenset(lm.end_ids)
-    ends = lm.model.generation_config.eos_token_id
-    ends = lm.tokenizer.eos_token_id if ends is None else ends
-    return frozenset(ends if isinstance(ends, list) else [ends])
-
-
-def _transformers(lm: Any, prompts: list[str], tokens: int) -> list[list[int]]:
-    """lm-eval's HFLM gives texts only: its model is asked as it asks it, and the tokens are kept."""
-    import torch
-
-    ids, mask = lm.tok_batch_encode(prompts, left_truncate_len=lm.max_length - tokens)
-    pad = lm.tokenizer.pad_token_id
-    with torch.inference_mode():
-        made = lm.model.generate(
-            input_ids=ids.to(lm.device), attention_mask=mask.to(lm.device), max_new_tokens=tokens, do_sample=False, pad_token_id=pad
-        )
-    return [row.tolist() for row in made[:, ids.shape[1] :]]

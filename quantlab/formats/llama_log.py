@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from quantlab.environments.install import bring_extra
+from quantlab.environments.install import bring
 from quantlab.errors import CellFailure
 from quantlab.inert import plain
 
@@ -82,7 +82,7 @@ def llama() -> Any:
     except ModuleNotFoundError as error:
         if error.name != "llama_cpp":
             raise
-        raise CellFailure("not_installed", f"llama-cpp-python is not installed: {bring_extra('gguf')}") from None
+        raise CellFailure("not_installed", f"llama-cpp-python is not installed: {bring('llama-cpp-python')}") from None
     except (RuntimeError, OSError) as error:
         raise CellFailure("not_installed", f"llama-cpp-python is installed but does not load: {error}") from error
     llama_cpp.llama_backend_init()

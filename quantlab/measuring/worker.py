@@ -17,7 +17,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from quantlab import engines
+from quantlab import engines, methods
 from quantlab.errors import QuantlabError, as_failure
 from quantlab.hardware.device import parse_places, process_memory
 from quantlab.progress import noise_to
@@ -33,22 +33,20 @@ class Subject:
         self._checkpoint = self._cell.checkpoint()
         self._name: str = job["engine"]
         self._module = engines.load(self._name)
-        self._engine: engines.Engine | None = None
+        self._engine: engines.OpenCheckpoint | None = None
         self._gpus = [f"cuda:{n}" for n in parse_places(self._device).gpus]
 
     def open_device(self) -> dict[str, Any]:
-        """Import the engine's libraries and open the device, with nothing loaded.
-
-        Only transformers' device is opened: vLLM has to choose its GPUs before CUDA is, and llama.cpp opens one as it loads.
-        """
-        for library in self._module.imports(self._checkpoint):
+        """Import the engine's libraries and open the device, with nothing loaded."""
+        for library in (*self._module.imports(self._checkpoint), *self._loaded_by()):
             importlib.import_module(library)
-        if self._gpus and self._name == "transformers":
-            import torch
-
-            for gpu in self._gpus:
-                torch.zeros(1, device=gpu)
+        self._module.open_device(self._gpus)
         return {"rss_bytes": process_memory().rss_bytes}
+
+    def _loaded_by(self) -> tuple[str, ...]:
+        """Modules of the checkpoint's method that the engine imports as it loads."""
+        name = self._checkpoint.manifest.method
+        return methods.load(name).loaded_by if name in methods.names() else ()
 
     def load(self) -> dict[str, Any]:
         """Load the checkpoint."""
@@ -62,20 +60,15 @@ class Subject:
             "reads": engine.weight_reads()._asdict(),
             "weights_bytes": memory.weights_bytes,
             "by_device": memory.by_device,
-            "parallel": getattr(engine, "parallel", 1),
+            "parallel": engine.parallel,
             "rss_bytes": process_memory().rss_bytes,
         }
 
     def clear(self) -> dict[str, Any]:
         """Drop the last run's cache, give its memory back, and only then begin to count peaks anew."""
-        drop = getattr(self._engine, "drop_cache", None)
-        if drop is not None:
-            drop()
-        if self._framework_counts:
-            import torch
-
-            for gpu in self._gpus:
-                torch.cuda.reset_peak_memory_stats(gpu)
+        if self._engine is not None:
+            self._engine.drop_cache()
+            self._engine.reset_peaks()
         return {}
 
     def prefill(self, batch: int, length: int) -> dict[str, Any]:
@@ -96,26 +89,8 @@ class Subject:
         self._engine.decode(tokens)
         seconds, memory = time.perf_counter() - began, self._engine.memory()
         held = {"kv_cache_bytes": memory.kv_cache_bytes, "state_bytes": memory.state_bytes}
-        return {"seconds": seconds, "peak_rss_bytes": process_memory().peak_rss_bytes} | held | self._peaks()
-
-    @property
-    def _framework_counts(self) -> bool:
-        return bool(self._gpus) and self._engine is not None and self._engine.name == "transformers"
-
-    def _peaks(self) -> dict[str, int | None]:
-        """The framework's own peaks since they were cleared.
-
-        None where torch allocates nothing on a GPU, and with several GPUs: torch keeps each one's peak, which fall at
-        different moments, and their sum was never held.
-        """
-        if not self._framework_counts or len(self._gpus) > 1:
-            return {"peak_allocated_bytes": None, "peak_reserved_bytes": None}
-        import torch
-
-        return {
-            "peak_allocated_bytes": int(torch.cuda.max_memory_allocated(self._gpus[0])),
-            "peak_reserved_bytes": int(torch.cuda.max_memory_reserved(self._gpus[0])),
-        }
+        held |= {f"peak_{kind}": size for kind, size in self._engine.peaks()._asdict().items()}
+        return {"seconds": seconds, "peak_rss_bytes": process_memory().peak_rss_bytes} | held
 
 
 def _answer(subject: Subject, line: str) -> dict[str, Any]:

@@ -11,8 +11,9 @@ import sys
 from types import TracebackType
 from typing import Any, NamedTuple
 
+from quantlab import engines
 from quantlab.errors import CellFailure, FailureKind, QuantlabError
-from quantlab.hardware.device import parse_places, visible_to
+from quantlab.hardware.device import parse_places
 from quantlab.measuring.sampler import Sampler
 from quantlab.workspace.cell import Cell
 from quantlab.workspace.logs import log_path, said_out_of_memory, size_of
@@ -45,7 +46,8 @@ class Worker:
     def __init__(self, cell: Cell, engine: str, device: str) -> None:
         self.cell, self.engine = cell, engine
         self._log = log_path(cell, "measure")
-        self._environment, device = _environment(engine, device)
+        place = engines.load(engine).place(device, dict(os.environ) | {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"})
+        self._environment, device = place
         spin = self._environment.get("OMP_WAIT_POLICY", "").lower() == "active"
         self._stops = spin and sys.platform == "linux" and not parse_places(device).gpus
         """Whether it is stopped while it waits for a command, since its idle threads would go on spinning on the cores of
@@ -173,13 +175,3 @@ class Worker:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
-
-
-def _environment(engine: str, device: str) -> tuple[dict[str, str], str]:
-    """The worker's environment and what the device is called in it: vLLM takes the first GPUs that it sees, so it sees no others."""
-    ours = dict(os.environ) | {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
-    gpus = parse_places(device).gpus
-    if engine != "vllm" or not gpus or device != "cuda:" + ",".join(map(str, gpus)):
-        return ours, device
-    seen = {"CUDA_VISIBLE_DEVICES": visible_to(gpus, ours.get("CUDA_VISIBLE_DEVICES"))}
-    return ours | seen, "cuda:" + ",".join(map(str, range(len(gpus))))

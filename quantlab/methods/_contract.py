@@ -75,8 +75,6 @@ class Serving(NamedTuple):
     """Whether the server loads them at all; the notes say why not."""
     several_gpus: bool = True
     """Whether it splits them over several GPUs."""
-    points_at_source: bool = False
-    """Whether the source is served, because there are no weights of its own."""
 
 
 class NoSettings(Frozen):
@@ -139,6 +137,10 @@ class Method(ABC):
         found: dict[str, Any] = settings.model_dump(mode="json")
         return found
 
+    def usual(self, bits: int) -> dict[str, Any]:
+        """What its settings come to at a width where a recipe sets nothing; nothing at a width that it does not offer."""
+        return self.effective(self.Settings(), bits) if bits in self.bits else {}
+
     def memory(self, parameters: int, bits: int) -> Needs:
         """Memory that quantizing a model of so many parameters certainly needs: the weights in the width it is loaded in."""
         return Needs(parameters * max(bits, 8) // 8 if self.starts_from == "source" else 0)
@@ -182,6 +184,10 @@ class Method(ABC):
     def width_in(self, config: Mapping[str, Any]) -> int:
         """The width that a checkpoint's quantization_config says."""
         return int(config.get("bits") or 4)
+
+    def served_path(self, checkpoint: str, source: str) -> str:
+        """What a server opens: the checkpoint's folder, or a file in it; `source` is where the unquantized weights are."""
+        return checkpoint
 
     def serving(self, bits: int, source: str) -> Serving:
         """How a server takes its checkpoints of a width; `source` is where the unquantized weights are."""

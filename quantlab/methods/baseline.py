@@ -33,8 +33,12 @@ class Baseline(Method):
         return plain_bytes(count, (release,) if count.experts else ())
 
     def serving(self, bits: int, source: str) -> Serving:
-        """The source itself."""
-        return Serving(points_at_source=True)
+        """As it is."""
+        return Serving()
+
+    def served_path(self, checkpoint: str, source: str) -> str:
+        """The source itself: the checkpoint has no weights of its own."""
+        return source
 
 
 METHOD = Baseline()

@@ -15,7 +15,7 @@ from quantlab.errors import QuantlabError
 from quantlab.formats import GGUF, ggml
 from quantlab.formats.gguf_types import NEED_IMPORTANCE, file_type, is_plain
 from quantlab.frozen import Frozen
-from quantlab.methods._contract import InMemory, Job, Method
+from quantlab.methods._contract import InMemory, Job, Method, Serving
 from quantlab.methods._gguf import planned
 
 TYPES = {16: "F16", 8: "Q8_0", 6: "Q6_K", 5: "Q5_K_M", 4: "Q4_K_M", 3: "Q3_K_M", 2: "Q2_K"}
@@ -87,6 +87,14 @@ class Gguf(Method):
         return InMemory(
             loss=None, expected_layers=0 if is_plain(name) else len(quantizer.quantizable(source)), notes=(note,) if wider else ()
         )
+
+    def serving(self, bits: int, source: str) -> Serving:
+        """llama.cpp's server takes any file."""
+        return Serving()
+
+    def served_path(self, checkpoint: str, source: str) -> str:
+        """The file in the folder."""
+        return f"{checkpoint}/{FILE}"
 
     def why_left(self, count: ParameterCount, matrix: Matrix) -> str | None:
         """Why a matrix stays unquantized: llama.cpp quantizes embeddings and heads as well, and leaves routers in float32."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from quantlab.environments.install import bring_extra
+from quantlab.environments.install import bring
 from quantlab.errors import QuantlabError
 
 MAGIC = b"GGUF"
@@ -25,7 +25,7 @@ def check_gguf(path: Path) -> None:
     except ModuleNotFoundError as error:
         if error.name != "gguf":
             raise
-        raise QuantlabError(f"reading a GGUF file needs the package gguf: {bring_extra('gguf')}") from None
+        raise QuantlabError(f"reading a GGUF file needs the package gguf: {bring('gguf')}") from None
     size = path.stat().st_size
     try:
         tensors = GGUFReader(path).tensors

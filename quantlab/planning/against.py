@@ -209,7 +209,7 @@ def _of_variant(model: _Model, data: Path, skipped: list[str]) -> Iterator[Compa
 
 def _cache(model: _Model, engine: str | None, cache_type: str, point: SpeedPoint) -> int:
     tokens = point.context_tokens + point.prompt_tokens + point.decode_tokens
-    policy = engines.load(engine).CACHE_POLICY if engine in engines.names() else "exact"
+    policy = engines.load(engine).cache_policy if engine in engines.names() else "exact"
     return cache_bytes(model.architecture, tokens, cache_type, policy).total * point.batch
 
 

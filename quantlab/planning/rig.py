@@ -23,7 +23,6 @@ from quantlab.planning.roofline import decode_ceiling, peak_operations_per_secon
 
 SIZES = (1, 2, 4, 8, 16, 32)
 """How many GPUs a set can have."""
-BY_LAYERS = "vLLM can split it by layers alone (--pipeline-parallel-size), and its GPUs then work in turn"
 _ONE_MACHINE = 8
 _LONGEST, _MOST = 2**40, 2**24
 
@@ -54,7 +53,12 @@ class Subject(NamedTuple):
 
 def splits_by_layers(method: str) -> bool:
     """Whether the engine that serves a method's checkpoints gives each GPU whole layers; a release's own format is vLLM's."""
-    return method in methods.names() and engines.load(methods.load(method).served_by).SPLITS_BY_LAYERS
+    return engine_of(method).splits_by_layers
+
+
+def engine_of(method: str) -> engines.Engine:
+    """The engine that serves a method's checkpoints; or a release's own format, which is no method here."""
+    return engines.load(methods.load(method).served_by) if method in methods.names() else engines.for_releases()
 
 
 def tensor_parallel_sizes(architecture: Architecture | None) -> tuple[int, ...]:
@@ -194,7 +198,7 @@ def _ceiling(subject: Subject, rig: GpuSet, workload: Workload) -> float | None:
 
 def _notes(subject: Subject, rig: GpuSet) -> tuple[str, ...]:
     why = subject.not_parallel(rig)
-    found = [f"{why}: {BY_LAYERS}, and the ceiling is that of one GPU"] if why else []
+    found = [f"{why}: {engine_of(subject.method).by_layers_note}, and the ceiling is that of one GPU"] if why else []
     if subject.by_layers and rig.count > 1:
         found.append("llama.cpp splits by layers unless told otherwise: its GPUs then work in turn, and the ceiling is that of one GPU")
     if rig.count > _ONE_MACHINE and not subject.in_turn(rig):

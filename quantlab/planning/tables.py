@@ -11,7 +11,7 @@ from quantlab.numbers import listing
 from quantlab.planning.against import Comparison
 from quantlab.planning.calibration import calibration
 from quantlab.planning.plan import ModelPlan, RigPlan, VariantPlan
-from quantlab.planning.rig import SIZES
+from quantlab.planning.rig import SIZES, engine_of, splits_by_layers
 
 _GIB, _GB = 2**30, 10**9
 _OWN_BITS = re.compile(r"the [\d.]+ bits")
@@ -45,7 +45,7 @@ def rig_tables(plan: ModelPlan) -> list[Table]:
 def _rig_table(plan: ModelPlan, i: int) -> Table:
     first = next(v.rigs[i] for v in plan.variants if v.rigs)
     each = " each" if first.gpus > 1 else ""
-    overhead = " or ".join(dict.fromkeys(_overhead(v) for v in sorted(plan.variants, key=lambda v: v.method == "gguf") if v.rigs))
+    overhead = " or ".join(dict.fromkeys(_overhead(v) for v in sorted(plan.variants, key=lambda v: splits_by_layers(v.method)) if v.rigs))
     title = (
         f"{first.gpus} × {first.gpu}, {first.usable_bytes / _GIB:.1f} GiB usable{each}; batch {plan.batch}, {plan.context_tokens:,} "
         f"tokens\nGiB per GPU; the total has an overhead of {overhead}; the verdict says what is spare (+) or lacking (−)"
@@ -62,7 +62,7 @@ def _rig_table(plan: ModelPlan, i: int) -> Table:
 
 def _overhead(variant: VariantPlan) -> str:
     rig = variant.rigs[0]
-    engine = " in llama.cpp" if variant.method == "gguf" else ""
+    engine = f" in {engine_of(variant.method).title}" if splits_by_layers(variant.method) else ""
     return f"{rig.overhead_bytes / _GIB:.1f}–{rig.overhead_high_bytes / _GIB:.1f}{engine}"
 
 

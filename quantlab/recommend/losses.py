@@ -20,7 +20,6 @@ from typing import NamedTuple
 from quantlab import methods
 from quantlab.catalogue.expectation import expectations, published_loss
 from quantlab.formats import GGUF
-from quantlab.methods.gguf import TYPES
 from quantlab.names import BASELINE, Variant, parse_variant
 from quantlab.recommend.choice import Quantity, exact, unknown
 from quantlab.recommend.evidence import Measured, measured_at
@@ -128,7 +127,7 @@ def _published_drop(subject: Subject) -> Quantity:
 def _published_divergence(subject: Subject) -> Quantity:
     known = expectations().divergences
     variant = subject.variant
-    kind = (variant.label or "").upper() or TYPES.get(variant.bits, "")
+    kind = (variant.label or "").upper() or str(methods.load(variant.method).usual(variant.bits).get("type", ""))
     if methods.load(variant.method).format != GGUF or kind not in known.nats:
         return unknown(f"no divergence of {variant.slug} is published that the catalogue knows")
     nats = known.nats[kind]

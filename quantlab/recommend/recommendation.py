@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from quantlab.catalogue import Entry
+from quantlab.engines import Served
 from quantlab.names import BASELINE, parse_variant
 from quantlab.numbers import significant
-from quantlab.planning.serving import Served, measure, serve, serve_release
+from quantlab.planning.serving import measure, serve, serve_release
 from quantlab.recommend.candidates import RELEASED
 from quantlab.recommend.choice import ASPECTS, UNKNOWN, Candidate, Change, Choice, Quantity, Ranked, Request, quantity_text
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from quantlab.analysis.divergence import is_finite
 from quantlab.errors import CellFailure
+from quantlab.formats import GGUF
 from quantlab.workspace.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def require_same_vocabulary(checkpoint: Checkpoint, configured: int, stored: int
 
     `configured` is what the source's config says, `stored` the rows of its head; a model may pad them.
     """
-    if checkpoint.manifest.format == "gguf":
+    if checkpoint.manifest.format == GGUF:
         from quantlab.formats.gguf import stored_tensors
 
         rows = [tensor.shape[1] for tensor in stored_tensors(checkpoint.gguf()) if tensor.name == "token_embd.weight"]

@@ -18,6 +18,7 @@ import yaml
 from quantlab import engines, methods
 from quantlab.errors import QuantlabError
 from quantlab.files import write_text
+from quantlab.formats import GGUF
 from quantlab.names import BASELINE, cell_name, parse_variant
 from quantlab.parsing import read_yaml
 from quantlab.recipe import Recipe
@@ -58,7 +59,7 @@ class Workspace:
         params["models"] = sorted({*params["models"], recipe.model})
         params["cells"] |= {cell_name(recipe.model, slug): {"model": recipe.model, "variant": slug} for slug in variants}
         params["cells"] = {name: _cell(cell["model"], cell["variant"], params["cells"]) for name, cell in params["cells"].items()}
-        params["gguf_models"] = sorted({cell["model"] for cell in params["cells"].values() if cell["from"] == "gguf"})
+        params["gguf_models"] = sorted({cell["model"] for cell in params["cells"].values() if cell["from"] == GGUF})
         recipes = self._incomplete(read_yaml(_SHIPPED), params) | {recipe.model: merged}
         self._initialize()
         for model, written in recipes.items():
@@ -118,7 +119,7 @@ def _cell(model: str, slug: str, cells: Container[str]) -> dict[str, str]:
     variant = parse_variant(slug)
     method = methods.load(variant.method)
     start = "source" if variant.external else method.starts_from
-    sixteen = engines.load(engines.engine_for(method.format)).SIXTEEN_BIT
+    sixteen = engines.load(engines.engine_for(method.format)).sixteen_bit
     alone = slug == sixteen or cell_name(model, sixteen) not in cells
     beside = f"models/{model}/{start}" if alone else f"checkpoints/{model}/{sixteen}/manifest.json"
     first = slug == BASELINE or cell_name(model, BASELINE) not in cells

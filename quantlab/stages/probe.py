@@ -41,7 +41,7 @@ def method_versions(name: str) -> dict[str, Any]:
 
 def stage_versions() -> dict[str, dict[str, Any]]:
     """What decides each measuring stage's numbers."""
-    running = installed(sorted({r for name in engines.names() for r in engines.load(name).REQUIRES}))
+    running = installed(sorted({r for name in engines.names() for r in engines.load(name).requires}))
     divergence = importlib.import_module("quantlab.analysis.divergence").METRICS_VERSION
     return {
         "measure": {"schema": SCHEMA_VERSION, "version": STAGE_VERSIONS["measure"], "versions": running},

@@ -12,6 +12,7 @@ from quantlab.environments.install import bring_extra
 from quantlab.environments.versions import installed
 from quantlab.errors import CellFailure, QuantlabError
 from quantlab.files import new_folder
+from quantlab.formats import GGUF
 from quantlab.hardware.device import Device, process_memory
 from quantlab.hardware.target import require_memory
 from quantlab.methods import InMemory, Job, Method
@@ -97,7 +98,7 @@ def _make(
 ) -> tuple[Manifest, Check, float]:
     prepared = cell.prepared
     start = prepared.source_folder if method.starts_from == "source" else prepared.gguf_folder
-    if method.starts_from == "gguf" and not cell.variant.external and (failure := prepared.gguf().failure):
+    if method.starts_from == GGUF and not cell.variant.external and (failure := prepared.gguf().failure):
         raise CellFailure("not_measured", f"no GGUF of the unquantized model: {failure.reason}")
     if method.starts_from == "source":
         start = prepared.weights

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from quantlab import engines
 from quantlab.analysis import clustered
 from quantlab.analysis.divergence import METRICS_VERSION, window_values
 from quantlab.environments.versions import installed
 from quantlab.errors import CellFailure
+from quantlab.formats import GGUF, SAFETENSORS
 from quantlab.hardware.device import Device
 from quantlab.hardware.target import require_memory
 from quantlab.optimize.swap import NOTHING, REST, WHOLE, Swap
@@ -77,7 +79,7 @@ def run(cell: Cell, device: Device, progress: Progress, linears: bool = False, w
         model=cell.model,
         variant=cell.variant.slug,
         checkpoint_sha256=checkpoint.sha256,
-        engine="transformers",
+        engine=engines.engine_for(SAFETENSORS),
         device=device.name,
         versions=installed(("torch", "transformers", "numpy")),
         notes=reference.notes + _floor(nothing),
@@ -109,7 +111,7 @@ def dense_model(checkpoint: Checkpoint, dtype: torch.dtype, device: str) -> Any:
     from quantlab.engines.transformers import quantization_config
 
     trust = checkpoint.manifest.trust_remote_code
-    if checkpoint.manifest.format == "gguf":
+    if checkpoint.manifest.format == GGUF:
         file = checkpoint.gguf()
         try:
             model: Any = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=dtype)

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from quantlab.errors import QuantlabError
 from quantlab.files import sha256
+from quantlab.formats import GGUF
 from quantlab.frozen import Frozen
 from quantlab.records import Failure
 from quantlab.workspace.checkpoint import FileEntry
@@ -84,7 +85,7 @@ class Prepared(NamedTuple):
 
     @property
     def gguf_folder(self) -> Path:
-        return self.folder / "gguf"
+        return self.folder / GGUF
 
     def source(self) -> Source:
         """Read source.json. Raises QuantlabError where the model is not prepared."""

@@ -285,4 +285,4 @@ def test_it_is_chosen_only_by_name() -> None:
         engines.engine_for("gguf", "vllm")
     with pytest.raises(QuantlabError, match="unknown engine"):
         engines.engine_for("safetensors", "vlm")
-    assert all(fmt in engines.load(name).FORMATS for fmt, name in engines.DEFAULTS.items())
+    assert all(set(e.runs_by_default) <= set(e.formats) for e in map(engines.load, engines.names()))

@@ -50,8 +50,12 @@ def test_an_answer_goes_to_its_end_token_or_to_the_limit() -> None:
         return " ".join(map(str, ids))
 
     made = [[5, 6, 2, 2], [5, 6, 7, 8], [2]]
-    lm = SimpleNamespace(continuations=lambda prompts, tokens: made, end_ids={2}, tokenizer=SimpleNamespace(decode=decode))
-    assert answer(lm, ["a", "b", "c"], 4) == [Answer("5 6", (5, 6), True), Answer("5 6 7 8", (5, 6, 7, 8), False), Answer("", (), True)]
+    engine: Any = SimpleNamespace(generate=lambda prompts, tokens: made, end_ids=lambda: {2})
+    assert answer(engine, SimpleNamespace(decode=decode), ["a", "b", "c"], 4) == [
+        Answer("5 6", (5, 6), True),
+        Answer("5 6 7 8", (5, 6, 7, 8), False),
+        Answer("", (), True),
+    ]
 
 
 def test_the_shipped_prompts_are_there() -> None:

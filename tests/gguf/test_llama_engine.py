@@ -46,7 +46,7 @@ def test_the_engine_has_the_protocols_shape(prepared: Path, source: Path) -> Non
     checkpoint = write_manifest(folder, manifest)
     assert engines.engine_for("gguf") == "llama_cpp"
     engine = engines.load("llama_cpp").open_checkpoint(checkpoint, "cpu")
-    assert all(hasattr(engine, name) for name in engines.Engine.__annotations__)
+    assert all(hasattr(engine, name) for name in engines.OpenCheckpoint.__annotations__)
     assert engine.memory().weights_bytes > 0 and engine.memory().kv_cache_bytes == 0
     engine.close()
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from quantlab import engines
 from quantlab.errors import CellFailure
-from quantlab.measuring import worker_client as driver
 from quantlab.measuring.beside import group_free_bytes
 from quantlab.measuring.memory import hold
 from quantlab.measuring.worker_client import WorkerDied, Workload
@@ -92,6 +93,7 @@ def test_free_memory_of_the_control_group_and_those_above_it(tmp_path: Path) -> 
 
 def test_vllms_worker_sees_its_gpus_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6")
-    seen, device = driver._environment("vllm", "cuda:2,0")
+    seen, device = engines.load("vllm").place("cuda:2,0", {**os.environ, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"})
     assert seen["CUDA_VISIBLE_DEVICES"] == "6,4" and device == "cuda:0,1" and seen["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
-    assert driver._environment("transformers", "cuda:2")[1] == "cuda:2" and driver._environment("vllm", "cpu")[1] == "cpu"
+    assert engines.load("transformers").place("cuda:2", os.environ).device == "cuda:2"
+    assert engines.load("vllm").place("cpu", os.environ).device == "cpu"

@@ -21,7 +21,7 @@ def test_a_method_keeps_the_contract(name: str) -> None:
     method = methods.load(name)
     assert method.summary and method.__doc__
     assert list(method.bits) == sorted(method.bits, reverse=True) and set(method.bits) <= set(range(1, 17))
-    assert method.format in {f for e in engines.names() for f in engines.load(e).FORMATS}
+    assert method.format in {f for e in engines.names() for f in engines.load(e).formats}
     assert method.starts_from in ("source", "gguf") and (method.extra is None or method.extra in EXTRAS)
     assert issubclass(method.Settings, BaseModel) and method.Settings().model_config.get("extra") == "forbid"
     assert method.requires and callable(method.quantize)
