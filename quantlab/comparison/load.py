@@ -152,7 +152,7 @@ def load_report(folder: Path) -> ModelRecords:
 
 
 def _variants(data: Path, model: str) -> dict[str, VariantRecords]:
-    found = {slug: _load_variant(data / slug, slug) for slug in variants_in(data)}
+    found = {slug: load_variant(data / slug, slug) for slug in variants_in(data)}
     if not found:
         raise QuantlabError(f"there are no records of {model} under {data}: run a stage such as measure first")
     return found
@@ -163,7 +163,8 @@ def _json(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _load_variant(folder: Path, slug: str) -> VariantRecords:
+def load_variant(folder: Path, slug: str, with_samples: bool = True) -> VariantRecords:
+    """The records in a variant's folder. Raises QuantlabError where one is not readable."""
     samples = folder / "samples.parquet"
     return VariantRecords(
         variant=parse_variant(slug),
@@ -172,7 +173,7 @@ def _load_variant(folder: Path, slug: str) -> VariantRecords:
         divergence=read_record(folder / "divergence.json", DivergenceRecord),
         tasks=read_record(folder / "tasks.json", TaskRecord),
         sensitivity=read_record(folder / "sensitivity.json", SensitivityRecord),
-        samples=_read_samples(samples) if samples.is_file() else None,
+        samples=_read_samples(samples) if with_samples and samples.is_file() else None,
     )
 
 
