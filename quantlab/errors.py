@@ -18,7 +18,11 @@ FailureKind = Literal[
     "broken_checkpoint",  # it was saved, and what was saved is not the model that was quantized
     "crashed",  # the process died, or the library raised what nobody expected
     "not_measured",  # an earlier stage of the cell failed
+    "disk_full",  # the disk, a quota or a limit on the size of files was reached
+    "killed",  # the process was ended from outside: by a person, a scheduler, or the system for want of memory
 ]
+TRANSIENT: frozenset[FailureKind] = frozenset({"disk_full", "killed"})
+"""Kinds that say nothing of the cell: the next run tries it again (quantlab/pipeline/retries.py)."""
 
 
 class QuantlabError(Exception):

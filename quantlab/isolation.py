@@ -9,21 +9,23 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any, Literal
 
-from quantlab import methods
+from quantlab import methods, processes
 from quantlab.cell import Cell
 from quantlab.device import cores, parse_places
 from quantlab.errors import CellFailure, FailureKind, QuantlabError
 from quantlab.measuring.sampler import read_samples, sample_file
+from quantlab.outside import disk_full, ended_from_outside, memory_kills
 from quantlab.records import RECORDS, Failure, Record, StageName
 from quantlab.results import read_record, record_path, write_record
+from quantlab.scratch import scratch
 
 _LAST_WORDS_BYTES = 2**16
+UNWRITABLE = 74
+"""Exit code of a child that could not write its record (EX_IOERR of sysexits.h)."""
 
 CellStage = Literal["quantize", "measure", "diverge", "evaluate", "sensitivity"]
 RECORD_OF: dict[CellStage, StageName] = {
@@ -43,19 +45,23 @@ def run_isolated(cell: Cell, stage: CellStage, device: str, quiet: bool, **optio
     log, log_began = log_path(cell, stage), size_of(log_path(cell, stage))
     record_path(cell.root, cell.model, cell.variant.slug, RECORD_OF[stage]).unlink(missing_ok=True)
     sample_file(cell.root, cell.model, cell.variant.slug).unlink(missing_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
-        said = Path(folder) / "error.json"
+    with scratch(cell.root) as folder:
+        said, kills = folder / "error.json", memory_kills()
         job: dict[str, Any] = {"root": str(cell.root), "model": cell.model, "variant": cell.variant.slug, "stage": stage, "device": device}
         job |= {"quiet": quiet, "log": str(log), "error": str(said), "options": options}
-        code = subprocess.run(
-            [sys.executable, "-P", "-m", "quantlab.stages", json.dumps(job)], env=environment_of(cell, stage, device), check=False
-        ).returncode
+        command = [sys.executable, "-P", "-m", "quantlab.stages", json.dumps(job)]
+        code = processes.run(command, env=environment_of(cell, stage, device)).returncode
         error = json.loads(said.read_text()) if said.exists() else None
+    if code == UNWRITABLE:
+        raise CellFailure("disk_full", f"the disk was full: the record of {stage} could not be written; the next run tries it again")
     if error and error["kind"] == "usage":
         raise QuantlabError(error["message"])
     record = read_record(record_path(cell.root, cell.model, cell.variant.slug, RECORD_OF[stage]), RECORDS[RECORD_OF[stage]])
     if code == 0 and record is not None:
         return record
+    outside = ended_from_outside(code, kills, cell.root)
+    if outside:
+        return record_failure(cell, stage, Failure.of(outside))
     return record_failure(cell, stage, _death(code, error, log.relative_to(cell.root), said_out_of_memory(log, log_began)))
 
 
@@ -69,7 +75,7 @@ def record_failure(cell: Cell, stage: CellStage, failure: Failure) -> Record:
         _samples.write_samples(cell.data_folder / "samples.parquet", [])
     record = RECORDS[RECORD_OF[stage]](model=cell.model, variant=cell.variant.slug, failure=failure)
     seen = read_samples(sample_file(cell.root, cell.model, cell.variant.slug)) if stage == "measure" else None
-    if seen and failure.kind in ("out_of_memory", "crashed"):
+    if seen and failure.kind in ("out_of_memory", "crashed", "killed"):
         last = {"failure": failure.model_copy(update={"reason": f"{failure.reason}; {seen.last_words}"})}
         record = record.model_copy(update=last | {"sampled": seen, "died_in": seen.last.step})
     write_record(cell.root, record)
@@ -96,10 +102,6 @@ def said_out_of_memory(log: Path, began: int) -> bool:
 
 
 def _death(code: int, error: dict[str, Any] | None, log: Path, short_of_memory: bool = False) -> Failure:
-    if code == -signal.SIGKILL:
-        return Failure(
-            kind="out_of_memory", reason="the process was killed by the operating system (signal 9), most likely for want of memory"
-        )
     if code < 0:
         kind: FailureKind = "out_of_memory" if short_of_memory else "crashed"
         return Failure(kind=kind, reason=f"the process died of {signal.Signals(-code).name}; its output is in {log}")
@@ -123,6 +125,9 @@ def environment_of(cell: Cell, stage: CellStage, device: str) -> dict[str, str]:
 
 def as_failure(error: BaseException) -> CellFailure | None:
     """What an exception of a library means for the cell; None where nobody expected it."""
+    full = disk_full(error)
+    if full:
+        return full
     if isinstance(error, CellFailure):
         return error
     text = " ".join(str(error).split())[:300]

@@ -43,6 +43,7 @@ def command(ctx: Context, model: str, first: str, second: str, prompts: Path | N
     from quantlab.isolation import environment_of, log_path
     from quantlab.progress import noise_to
     from quantlab.reporting.sidebyside import compare, markdown, terminal
+    from quantlab.scratch import scratch
 
     root, asked = workspace_of(model), read_prompts(prompts)
     target = target_device(root, device)
@@ -53,7 +54,7 @@ def command(ctx: Context, model: str, first: str, second: str, prompts: Path | N
         os.environ.update(environment_of(cell, "evaluate", target.device))
     for slug in (first, second):
         cell = Cell(root, model, slug)
-        with noise_to(log_path(cell, "diff"), ctx.quiet) as progress:
+        with scratch(root), noise_to(log_path(cell, "diff"), ctx.quiet) as progress:
             answers.append(generate(cell, target, asked, tokens, progress))
     found = compare(model, (first, second), tokens, asked, answers[0], answers[1])
     path = root / "reports" / model / "diff" / f"{first}--{second}.md"

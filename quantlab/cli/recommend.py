@@ -22,9 +22,7 @@ EDGE_MEMORY, LONG_CONTEXT, CONTEXT = "8GB", "128k", "8k"
 @click.option("--vram", help="Memory of one device, with its unit: 24GB (10^9 bytes) or 24GiB (2^30).")
 @click.option("--gpu", "gpu_name", help="GPUs of the catalogue, such as rtx-5090 or h100:2: memory and bandwidth are known then.")
 @click.option("--context", help=f"Tokens in the cache: 8192, 32k (32 × 1024), 1M. Default: {CONTEXT}, for long-context {LONG_CONTEXT}.")
-@click.option(
-    "--max-drop", type=Finite(min=0), default=4.0, show_default=True, help="Points of accuracy that quantization may cost."
-)
+@click.option("--max-drop", type=Finite(min=0), default=4.0, show_default=True, help="Points of accuracy that quantization may cost.")
 @click.option("--min-speed", type=Finite(min=0, min_open=True), help="Tokens per second of one sequence.")
 @click.option("--use", type=click.Choice(USES), help="What for: published scores of its benchmarks decide first. edge: 8GB by default.")
 @click.option("--license", "licences", multiple=True, help="A licence that is accepted, such as apache-2.0; may be repeated.")

@@ -7,10 +7,12 @@ No GPU has run this file yet; the CUDA branches are the synchronisation and the 
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from quantlab import scratch
 from quantlab.analysis.roofline import WeightReads
 from quantlab.device import parse_places
 from quantlab.engines import EngineMemory
@@ -73,7 +75,7 @@ class TransformersEngine:
 
         self._torch_device = torch.device(parse_places(device).first)
         self.device = torch.cuda.get_device_name(self._torch_device) if device.startswith("cuda") else "cpu"
-        self._offloaded = tempfile.TemporaryDirectory(prefix="quantlab-offload-")
+        self._offloaded = tempfile.TemporaryDirectory(prefix="quantlab-offload-", dir=os.environ.get(scratch.FOLDER))
         self._tokenizer_folder = tokenizer
         self._trust = trust_remote_code
         config = quantization_config(weights)

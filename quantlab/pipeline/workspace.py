@@ -15,12 +15,12 @@ from typing import Any
 
 import yaml
 
-from quantlab import engines, methods
+from quantlab import engines, methods, processes
 from quantlab.errors import QuantlabError
 from quantlab.files import write_text
 from quantlab.names import BASELINE, SIXTEEN_BIT, cell_name, parse_variant
 from quantlab.parsing import read_yaml
-from quantlab.pipeline import tracking
+from quantlab.pipeline import leftovers, tracking
 from quantlab.recipe import Recipe, parse_recipe
 
 _SHIPPED = Path(__file__).with_name("dvc.yaml")
@@ -49,8 +49,10 @@ class Workspace:
 
         Another model's recipe that lacks what the pipeline tracks gets its defaults written out.
 
-        Raises QuantlabError where a variant is there with other settings.
+        Raises QuantlabError where a variant is there with other settings, or the folder cannot be written.
         """
+        leftovers.require_writable(self.root)
+        leftovers.tidy(self.root)
         there = self.recipe(recipe.model)
         merged = recipe if there is None else _merge(there, recipe)
         params = self.params()
@@ -101,7 +103,10 @@ class Workspace:
     def _repro(self, arguments: Sequence[str], quiet: bool) -> int:
         command = [sys.executable, "-P", "-m", "dvc", "repro", *(["--quiet"] if quiet else []), *arguments]
         chosen = environment() | ({"QUANTLAB_QUIET": "1"} if quiet else {})
-        return subprocess.run(command, cwd=self.root, env=chosen, stdout=sys.stderr.fileno(), check=False).returncode
+        try:
+            return processes.run(command, cwd=self.root, env=chosen, stdout=sys.stderr.fileno()).returncode
+        finally:
+            leftovers.tidy(self.root)
 
 
 def environment() -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import sys
@@ -12,7 +13,7 @@ from typing import Any
 from quantlab.cell import Cell
 from quantlab.device import find
 from quantlab.errors import CellFailure, QuantlabError
-from quantlab.isolation import as_failure, record_failure
+from quantlab.isolation import UNWRITABLE, CellStage, as_failure, record_failure
 from quantlab.progress import noise_to
 from quantlab.records import Failure
 from quantlab.results import write_record
@@ -36,12 +37,22 @@ def main(job: dict[str, Any]) -> int:
             if failure is None:
                 _say(job, "bug", f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
                 return 1
-            record_failure(cell, job["stage"], Failure.of(failure))
+            return _record(cell, job["stage"], failure)
+    return 0
+
+
+def _record(cell: Cell, stage: CellStage, failure: CellFailure) -> int:
+    try:
+        record_failure(cell, stage, Failure.of(failure))
+    except OSError:  # where the disk is full there may be no room for the record of it either
+        traceback.print_exc()
+        return UNWRITABLE
     return 0
 
 
 def _say(job: dict[str, Any], kind: str, message: str) -> None:
-    Path(job["error"]).write_text(json.dumps({"kind": kind, "message": message}), encoding="utf-8")
+    with contextlib.suppress(OSError):  # on a full disk the log and the exit code say it
+        Path(job["error"]).write_text(json.dumps({"kind": kind, "message": message}), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from quantlab.errors import unknown
+from quantlab.files import folder_beside
 from quantlab.stages._clusters import cluster_of
 
 COLUMNS = {
@@ -108,7 +109,6 @@ def write_samples(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     import pandas as pd
 
     frame = pd.DataFrame(list(rows), columns=list(COLUMNS)).astype(COLUMNS)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    frame.to_parquet(partial, index=False)
-    partial.replace(path)
+    with folder_beside(path) as folder:
+        frame.to_parquet(folder / path.name, index=False)
+        (folder / path.name).replace(path)

@@ -10,6 +10,7 @@ from pathlib import Path
 from quantlab.errors import CellFailure
 from quantlab.files import new_folder, write_text
 from quantlab.install import bring_extra
+from quantlab.isolation import as_failure
 from quantlab.prepared import Gguf, Prepared
 from quantlab.progress import Progress
 from quantlab.records import Failure
@@ -22,7 +23,10 @@ def run(root: Path, model: str, log: Path, progress: Progress) -> Gguf:
     with new_folder(prepared.gguf_folder) as folder:
         try:
             made = _make(prepared, folder, log, progress)
-        except CellFailure as failure:
+        except Exception as error:  # a library may raise anything; what is not expected goes on its way
+            failure = as_failure(error)
+            if failure is None:
+                raise
             made = Gguf(failure=Failure.of(failure))
         write_text(folder / "gguf.json", made.model_dump_json(indent=2) + "\n")
     return made

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from quantlab import scratch
 from quantlab.analysis.divergence import scored, window_values
 from quantlab.device import Device
 from quantlab.engines._placement import placement
@@ -46,7 +48,7 @@ def run(root: Path, model: str, device: Device, progress: Progress) -> Reference
     dtype = asked
     if dtype == "auto":
         dtype = "float32" if source.parameters * 4 * 1.3 < device.memory_bytes else source.dtype
-    offload = root / ".quantlab" / "offload"
+    offload = Path(os.environ.get(scratch.FOLDER, root / ".quantlab" / "tmp")) / "offload"
     with progress.step(f"{model}: loading the reference in {dtype}"):
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             prepared.weights,
