@@ -20,13 +20,13 @@ def post(url: str, body: dict[str, Any], key: Key | None, timeout_seconds: float
     """The JSON object that answers one POST; see `exchange`."""
 
     async def one() -> dict[str, Any]:
-        async with open_session(key) as session:
+        async with open_session(key, url) as session:
             return await exchange(session, url, body, key, timeout_seconds)
 
     return asyncio.run(one())
 
 
-def open_session(key: Key | None) -> aiohttp.ClientSession:
+def open_session(key: Key | None, url: str) -> aiohttp.ClientSession:
     """A session that heeds no proxy or password file of the environment, keeps no cookie and decompresses nothing."""
     import aiohttp
 
@@ -34,7 +34,7 @@ def open_session(key: Key | None) -> aiohttp.ClientSession:
         connector=aiohttp.TCPConnector(limit=0, force_close=True),  # a connection that dies between items costs no item
         timeout=aiohttp.ClientTimeout(total=None),
         cookie_jar=aiohttp.DummyCookieJar(),
-        headers=headers(key),
+        headers=headers(key, "?api-version=" in url),
         auto_decompress=False,
     )
 
