@@ -115,8 +115,8 @@ def command(
 
         check(tasks, task_set)
 
-    def keep(record: EndpointRecord) -> None:
-        write(out or folder_for(address, record.model), record, [], sent.key)
+    def keep(record: EndpointRecord, samples: list[dict[str, Any]] | None = None) -> None:
+        write(out or folder_for(address, record.model), record, samples or [], sent.key)
 
     record = measure(Wanted(address, protocol, model, sent.key, workload, seed), progress, keep)
     samples: list[dict[str, Any]] = []
@@ -126,7 +126,7 @@ def command(
         from quantlab.serving.tasks import TasksWanted, evaluate
 
         with masked_log(folder, sent.key) as log, noise_to(log, ctx.quiet) as progress:
-            record, samples = evaluate(record, address, sent.key, TasksWanted(tasks, task_set, items, tokenizer, seed), progress)
+            record, samples = evaluate(record, address, sent.key, TasksWanted(tasks, task_set, items, tokenizer, seed), progress, keep)
     if sent.note:
         record = record.model_copy(update={"notes": (*record.notes, sent.note)})
     record = write(folder, record, samples, sent.key)

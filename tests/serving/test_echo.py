@@ -11,8 +11,8 @@ import pytest
 from servers import Play, Request, Server, answer
 
 from quantlab.errors import CellFailure
+from quantlab.serving.answers import continuation
 from quantlab.serving.echo import OFFERED, offers_prompt_logprobs
-from quantlab.serving.models import continuations
 from quantlab.serving.posting import post
 from quantlab.serving.secrets import Key
 
@@ -67,19 +67,25 @@ def _answer(logprobs: list[float | None], generated: int) -> dict[str, Any]:
 
 def test_a_continuation_is_found_by_the_counts_of_tokens() -> None:
     """Context of 2 tokens, continuation of 2; the entries at even places are greedy."""
-    ids = [[5, 6, 7, 8]]
-    assert continuations([_answer([None, -1.0, -2.0, -4.0, -9.0], 1)], ids, [2]) == [(-6.0, False)]
-    assert continuations([_answer([None, -1.0, -2.0, -4.0], 0)], ids, [2]) == [(-6.0, False)]  # it ended at once
-    assert continuations([_answer([None, -0.5, -1.0, -2.0, -4.0, -9.0], 1)], ids, [2]) == [(-6.0, False)]  # a begin token
-    assert continuations([_answer([None, -1.0, -2.0, -9.0], 1)], [[5, 6, 7]], [2]) == [(-2.0, True)]
+    ids = [5, 6, 7, 8]
+    assert continuation(_answer([None, -1.0, -2.0, -4.0, -9.0], 1), ids, 2) == (-6.0, False)
+    assert continuation(_answer([None, -1.0, -2.0, -4.0], 0), ids, 2) == (-6.0, False)  # it ended at once
+    assert continuation(_answer([None, -1.5, -1.0, -2.0, -4.0, -9.0], 1), ids, 2) == (-6.0, False)  # a begin token
+    assert continuation(_answer([None, -1.0, -2.0, -9.0], 1), [5, 6, 7], 2) == (-2.0, True)
 
 
 @pytest.mark.parametrize(
-    ("logprobs", "said"), [([None, -1.0, -2.0, -9.0], "3 tokens of a text that has 4"), ([None, -1.0, None, -4.0, -9.0], "leaves out")]
+    ("logprobs", "said"),
+    [
+        ([None, -1.0, -2.0, -9.0], "3 tokens of a text that has 4"),
+        ([None, -1.0, None, -4.0, -9.0], "leaves out"),
+        ([None, -1.0, float("nan"), -4.0, -9.0], "not finite"),
+        ([None, -1.0, -2.0, 4.0, -9.0], "above 0"),
+    ],
 )
 def test_other_counts_are_no_score(logprobs: list[float | None], said: str) -> None:
     with pytest.raises(CellFailure, match=said):
-        continuations([_answer(logprobs, 1)], [[5, 6, 7, 8]], [2])
+        continuation(_answer(logprobs, 1), [5, 6, 7, 8], 2)
 
 
 @pytest.mark.parametrize("status", [200, 302, 401, 500])
@@ -95,3 +101,9 @@ def test_a_post_follows_nothing_and_shows_no_key(status: int, serve: Serve, monk
         post(serve(echo).url, {}, Key("sk-0123456789abcdef"), 5)
     assert f"answered {status}" in failure.value.reason and "sk-01" not in failure.value.reason
     assert other.seen == []
+
+
+def test_a_continuation_without_a_token_of_its_own_has_no_score() -> None:
+    """It would win with a log-probability of 0."""
+    with pytest.raises(CellFailure, match="no token of its own"):
+        continuation(_answer([None, -1.0, -9.0], 1), [5, 6], 2)
