@@ -23,7 +23,7 @@ from quantlab.serving.posting import retry_after
 Serve = Callable[[Play], Scripted]
 
 
-def _ask(url: str, count: int, concurrency: int = 1, timeout: float = 5.0) -> list[Any]:
+def _ask(url: str, count: int, concurrency: int = 1, timeout: float = 20.0) -> list[Any]:
     jobs = [Job({"n": n}, lambda found: found["n"]) for n in range(count)]
     return ask_all(Server(url, None, timeout, concurrency), jobs, lambda: None)
 
@@ -37,9 +37,9 @@ def test_one_item_that_hangs_loses_itself_alone(serve: Serve) -> None:
         await (asyncio.sleep(30) if request.json["n"] == 2 else _same(request, writer))
 
     server = serve(hangs)
-    found = _ask(server.url, 5, timeout=0.3)
+    found = _ask(server.url, 5, timeout=1.0)
     assert [found[n] for n in (0, 1, 3, 4)] == [0, 1, 3, 4]
-    assert isinstance(found[2], CellFailure) and found[2].reason == "no whole answer after 0.3 s"
+    assert isinstance(found[2], CellFailure) and found[2].reason == "no whole answer after 1 s"
     assert len(server.seen) == 5  # a whole wait is not repeated
 
 
@@ -55,7 +55,7 @@ def test_an_answer_that_drips_has_the_same_time(serve: Serve) -> None:
 
     began = time.perf_counter()
     (found,) = _ask(serve(drips).url, 1, timeout=0.4)
-    assert isinstance(found, CellFailure) and "no whole answer" in found.reason and time.perf_counter() - began < 3
+    assert isinstance(found, CellFailure) and "no whole answer" in found.reason and time.perf_counter() - began < 8
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
@@ -87,7 +87,7 @@ def test_the_time_that_the_server_names_is_waited(serve: Serve) -> None:
         else:
             await _same(request, writer)
 
-    assert _ask(serve(limited).url, 1) == [0] and 0.95 < times[1] - times[0] < 3
+    assert _ask(serve(limited).url, 1) == [0] and 0.95 < times[1] - times[0] < 8
 
 
 def test_a_wait_that_is_too_long_is_not_waited(serve: Serve) -> None:
@@ -97,7 +97,7 @@ def test_a_wait_that_is_too_long_is_not_waited(serve: Serve) -> None:
     server, began = serve(tomorrow), time.perf_counter()
     (found,) = _ask(server.url, 1)
     assert isinstance(found, CellFailure) and found.reason == "the server answered 429: come back"
-    assert len(server.seen) == 1 and time.perf_counter() - began < 3
+    assert len(server.seen) == 1 and time.perf_counter() - began < 8
 
 
 def test_a_refusal_is_not_tried_again(serve: Serve) -> None:

@@ -106,7 +106,7 @@ def test_hidden_reasoning_is_not_in_the_time_per_token(serve: Serve, measured: M
     details = {"completion_tokens_details": {"reasoning_tokens": 58}}
     record = _measure(_stream(_words(6), "stop", 64, 0.05, **details), serve, measured, decode_tokens=64)
     summary = record.levels[0].summary
-    assert summary.time_per_output_token is not None and 0.009 < summary.time_per_output_token.mean < 0.05
+    assert summary.time_per_output_token is not None and 0.009 < summary.time_per_output_token.mean < 0.1
     assert summary.output_tokens == 3 * 64 and [r.hidden_tokens for r in record.levels[0].requests] == [58] * 3
     assert any("the throughput with them" in note for note in record.notes)
 

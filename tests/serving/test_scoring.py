@@ -49,7 +49,7 @@ async def _echoes(request: Request, writer: asyncio.StreamWriter) -> None:
 
 
 def _evaluate(url: str, path: Path, tokenizer: str) -> tuple[EndpointRecord, list[dict[str, Any]]]:
-    load = Workload(requests=1, prompt_tokens=8, decode_tokens=4, timeout_seconds=5, concurrency=(1,))
+    load = Workload(requests=1, prompt_tokens=8, decode_tokens=4, timeout_seconds=20, concurrency=(1,))
     record = EndpointRecord(url=f"{url}/v1/completions", api="openai", model="m", started="", client="", workload=load)
     return evaluate(record, parse(url), None, TasksWanted((str(path),), "embedded", 6, tokenizer, 0), Progress(quiet=True))
 

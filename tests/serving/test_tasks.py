@@ -46,8 +46,8 @@ def task_file(tmp_path: Path) -> Callable[..., str]:
     return make
 
 
-def _record(url: str, concurrency: int = 2, **changes: Any) -> EndpointRecord:
-    load = Workload(requests=1, prompt_tokens=8, decode_tokens=4, timeout_seconds=0.5, concurrency=(concurrency,))
+def _record(url: str, concurrency: int = 2, seconds: float = 20.0, **changes: Any) -> EndpointRecord:
+    load = Workload(requests=1, prompt_tokens=8, decode_tokens=4, timeout_seconds=seconds, concurrency=(concurrency,))
     request = RequestRecord(sent_seconds=0, event_seconds=(0.1, 0.2), end_seconds=0.2, output_tokens=2)
     level = Level(concurrency=concurrency, warmup=(), requests=(request,), summary=summarize([request], 1.0), client_cpu_share=0.1)
     record = EndpointRecord(
@@ -84,11 +84,11 @@ def test_an_item_that_hangs_is_lost_and_the_others_are_scored(serve: Serve, task
     async def hangs(request: Request, writer: asyncio.StreamWriter) -> None:
         await (asyncio.sleep(30) if _said(request) == "3" else _right(request, writer))
 
-    record, rows = _evaluate(serve, hangs, task_file())
+    record, rows = _evaluate(serve, hangs, task_file(), seconds=1.5)
     outcome = record.tasks["numbers"]
     assert _score(outcome) == (1.0, 5) and [row["doc_id"] for row in rows] == [0, 1, 2, 4, 5]
-    assert [(item.doc_id, item.reason) for item in outcome.lost] == [(3, "no whole answer after 0.5 s")]
-    assert "numbers: 1 item without an answer, in no figure (3); 3: no whole answer after 0.5 s" in record.notes
+    assert [(item.doc_id, item.reason) for item in outcome.lost] == [(3, "no whole answer after 1.5 s")]
+    assert "numbers: 1 item without an answer, in no figure (3); 3: no whole answer after 1.5 s" in record.notes
     assert "| 100.0 ± 0.0 % | 5 of 6 | 0.0 % |" in markdown(record)
 
 
