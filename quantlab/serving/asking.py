@@ -47,6 +47,15 @@ def ask_all(server: Server, jobs: Sequence[Job], advance: Callable[[], None]) ->
     return asyncio.run(_ask_all(server, jobs, advance))
 
 
+def ask(server: Server, body: dict[str, Any]) -> dict[str, Any]:
+    """The answer to one request. Raises CellFailure."""
+    (found,) = ask_all(server, [Job(body, lambda said: said)], lambda: None)
+    if isinstance(found, CellFailure):
+        raise found
+    answer: dict[str, Any] = found
+    return answer
+
+
 async def _ask_all(server: Server, jobs: Sequence[Job], advance: Callable[[], None]) -> list[Any]:
     found: list[Any] = [None] * len(jobs)
     left, done, answered = iter(enumerate(jobs)), 0, False
@@ -58,8 +67,9 @@ async def _ask_all(server: Server, jobs: Sequence[Job], advance: Callable[[], No
                 found[index] = CellFailure("not_measured", f"not asked: the first {done} requests all failed")
                 continue
             try:
-                found[index] = job.read(await _insist(session, server, job.body))
+                said = await _insist(session, server, job.body)
                 answered = True
+                found[index] = job.read(said)
             except CellFailure as failure:
                 found[index] = failure
             done += 1

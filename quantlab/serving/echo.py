@@ -10,7 +10,7 @@ import math
 from typing import Any, NamedTuple
 
 from quantlab.errors import CellFailure
-from quantlab.serving.posting import post
+from quantlab.serving.asking import Server, ask
 from quantlab.serving.prompts import prompt
 from quantlab.serving.secrets import Key
 
@@ -83,7 +83,7 @@ def offers_prompt_logprobs(url: str, model: str, key: Key | None, timeout_second
 
 def _ask(url: str, model: str, text: str, echo: bool, key: Key | None, timeout_seconds: float) -> Scored:
     body: dict[str, Any] = {"model": model, "prompt": text, "max_tokens": 1, "temperature": 0, "logprobs": 1, "echo": echo}
-    answer = post(url, body, key, timeout_seconds)
+    answer = ask(Server(url, key, timeout_seconds), body)
     choices = answer.get("choices")
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         raise CellFailure("unsupported", "the answer has no choices")

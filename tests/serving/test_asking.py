@@ -117,6 +117,16 @@ def test_where_nothing_is_answered_not_everything_is_asked(serve: Serve) -> None
     assert len(server.seen) == 8 and len(found) == 40 and all(isinstance(each, CellFailure) for each in found)
 
 
+def test_answers_that_say_nothing_do_not_end_the_asking(serve: Serve) -> None:
+    async def late(request: Request, writer: asyncio.StreamWriter) -> None:
+        n = request.json["n"]
+        await answer(writer, json.dumps(_chat(None if n < 12 else str(n))))
+
+    jobs = [Job({"n": n}, lambda found: generated(found, True, []).value) for n in range(14)]
+    found = ask_all(Server(serve(late).url, None, 20), jobs, lambda: None)
+    assert found[12:] == ["12", "13"] and all("content is null" in each.reason for each in found[:12])
+
+
 def test_as_many_are_under_way_as_asked(serve: Serve) -> None:
     under_way, most = 0, list[int]()
 

@@ -12,8 +12,9 @@ import pytest
 from servers import Play, Request, Server, answer, begin, chat_event, end, good_chat, openai, piece, tokens_of
 
 from quantlab.serving.prompts import words_for
-from quantlab.serving.records import EndpointRecord
+from quantlab.serving.records import EndpointRecord, RequestRecord
 from quantlab.serving.report import markdown
+from quantlab.serving.statistics import time_per_output_token
 
 Serve = Callable[[Play], Server]
 Measured = Callable[..., EndpointRecord]
@@ -55,6 +56,15 @@ def _words(count: int) -> list[str]:
 
 def _measure(play: Play, serve: Serve, measured: Measured, **changes: Any) -> EndpointRecord:
     return measured(serve(play).url, requests=3, concurrency=(1,), **changes)
+
+
+def _per_token(record: EndpointRecord) -> list[float | None]:
+    return [time_per_output_token(r) for r in record.levels[0].requests]
+
+
+def _seconds_between(request: RequestRecord) -> float:
+    """From one event with text to the next, which is from token to token where each event is one."""
+    return (request.event_seconds[-1] - request.event_seconds[0]) / (len(request.event_seconds) - 1)
 
 
 @pytest.mark.parametrize("claim", [10, 1_000_000, 10**9, 10**30])
@@ -106,7 +116,8 @@ def test_hidden_reasoning_is_not_in_the_time_per_token(serve: Serve, measured: M
     details = {"completion_tokens_details": {"reasoning_tokens": 58}}
     record = _measure(_stream(_words(6), "stop", 64, 0.05, **details), serve, measured, decode_tokens=64)
     summary = record.levels[0].summary
-    assert summary.time_per_output_token is not None and 0.009 < summary.time_per_output_token.mean < 0.1
+    assert summary.time_per_output_token is not None and summary.time_per_output_token.mean > 0.009
+    assert _per_token(record) == [_seconds_between(r) for r in record.levels[0].requests]
     assert summary.output_tokens == 3 * 64 and [r.hidden_tokens for r in record.levels[0].requests] == [58] * 3
     assert any("the throughput with them" in note for note in record.notes)
 
@@ -138,17 +149,15 @@ def test_several_tokens_in_an_event_have_a_time_per_token(serve: Serve, measured
 def test_the_end_of_text_is_counted_and_has_no_piece(serve: Serve, measured: Measured) -> None:
     record = _measure(_stream(_words(3), "stop", 4), serve, measured)
     assert all((r.output_tokens, r.hidden_tokens) == (4, 1) for r in record.levels[0].requests)
-    tpot = record.levels[0].summary.time_per_output_token
-    assert tpot is not None and tpot.mean == pytest.approx(SECONDS, rel=0.5)
+    assert _per_token(record) == [_seconds_between(r) for r in record.levels[0].requests]
 
 
 def test_tokens_without_text_after_the_last_text_are_not_in_its_time(serve: Serve, measured: Measured) -> None:
     """What vLLM sends past the end of text under ignore_eos: pieces of no text."""
     silent = [_delta("content", "") for _ in range(5)]
     record = _measure(_stream(_words(3) + silent, "length", 8), serve, measured)
-    tpot = record.levels[0].summary.time_per_output_token
     assert all((r.output_tokens, r.hidden_tokens) == (8, 5) for r in record.levels[0].requests)
-    assert tpot is not None and tpot.mean == pytest.approx(SECONDS, rel=0.5)
+    assert _per_token(record) == [_seconds_between(r) for r in record.levels[0].requests]
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,19 @@ def test_a_server_without_log_probabilities(body: str, serve: Serve) -> None:
     assert offers_prompt_logprobs(serve(plain).url, "m", None, 5).startswith("not offered by this server: ")
 
 
+def test_a_refusal_that_passes_does_not_decide_what_a_server_offers(serve: Serve) -> None:
+    refused, good = list[int](), _server(True, 0)
+
+    async def limited(request: Request, writer: asyncio.StreamWriter) -> None:
+        if len(refused) < 2:
+            refused.append(1)
+            await answer(writer, '{"error": "slow down"}', 429, more="Retry-After: 0\r\n")
+        else:
+            await good(request, writer)
+
+    assert offers_prompt_logprobs(serve(limited).url, "m", None, 20) == OFFERED and len(refused) == 2
+
+
 def _answer(logprobs: list[float | None], generated: int) -> dict[str, Any]:
     top = [None if value is None else {"a": value if n % 2 == 0 else value + 1} for n, value in enumerate(logprobs)]
     choice = {"index": 0, "logprobs": {"token_logprobs": logprobs, "top_logprobs": top}}
