@@ -5,8 +5,11 @@ A quantity that was not measured is None, and `failure` (or a note) says why; th
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
+from pydantic import model_validator
+
+from quantlab.bounds import impossible
 from quantlab.errors import CellFailure, FailureKind
 from quantlab.frozen import Frozen as Frozen
 from quantlab.measured import Bandwidth, Conditions, Median, SampledMemory
@@ -63,6 +66,12 @@ class Record(Frozen):
     failure: Failure | None = None
     notes: tuple[str, ...] = ()
     """What a reader of the number must know, one sentence each."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if why := impossible(self):
+            raise ValueError(why)
+        return self
 
 
 class QuantizeRecord(Record):

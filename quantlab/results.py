@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from quantlab.errors import QuantlabError
 from quantlab.files import write_text
 from quantlab.names import parse_variant
-from quantlab.records import RECORDS, Record, StageName
+from quantlab.parsing import read_object
+from quantlab.records import RECORDS, SCHEMA_VERSION, Record, StageName
 
 R = TypeVar("R", bound=Record)
 
@@ -37,12 +38,26 @@ def stage_version(stage: StageName) -> int:
 
 def read_record(path: Path, kind: type[R]) -> R | None:
     """Read a record; None where there is no file. Raises QuantlabError for a file that is not such a record."""
-    try:
-        return kind.model_validate_json(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not path.exists():
         return None
+    data = read_object(path)
+    if data.get("schema_version", SCHEMA_VERSION) != SCHEMA_VERSION:
+        raise QuantlabError(
+            f"{path} has schema version {str(data['schema_version'])[:40]}, this quantlab reads {SCHEMA_VERSION}: run its stage again"
+        )
+    try:
+        record = kind.model_validate(data)
     except ValidationError as error:
-        raise QuantlabError(f"{path} is no {kind.__name__} of this version: {error.errors()[0]['msg']}; run its stage again") from None
+        raise QuantlabError(f"{path} is no {kind.__name__} of this version: {_first(error)}; run its stage again") from None
+    if record.variant != path.parent.name:
+        raise QuantlabError(f"{path} is a record of {record.variant[:80]!r}, though its folder is {path.parent.name}: run its stage again")
+    return record
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(map(str, first["loc"]))[:200]
+    return f"{where}: {first['msg']}" if where else first["msg"].removeprefix("Value error, ")
 
 
 def variants_with_records(root: Path, model: str) -> list[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from quantlab.cli._common import Context, common, say
+from quantlab.cli._numbers import Finite
 
 if TYPE_CHECKING:
     from quantlab.catalogue.gpu import GpuSet
@@ -16,9 +17,9 @@ if TYPE_CHECKING:
     from quantlab.planning.cost import Comparison, Traffic
     from quantlab.planning.resolve import Ingredients
 
-SHARE = click.FloatRange(0, 1)
-PRICE = click.FloatRange(min=0)
-POSITIVE = click.FloatRange(min=0, min_open=True)
+SHARE = Finite(0, 1)
+PRICE = Finite(min=0, max=1e12)
+POSITIVE = Finite(min=0, max=1e12, min_open=True)
 
 
 @click.command()
@@ -35,10 +36,10 @@ POSITIVE = click.FloatRange(min=0, min_open=True)
 @click.option("--power-price", type=PRICE, help="Dollars per kWh.")
 @click.option("--hosting", type=PRICE, help="Dollars per month for the whole rig.")
 @click.option("--hours", type=POSITIVE, help="Hours per month.")
-@click.option("--utilisation", type=click.FloatRange(0, 1, min_open=True), default=1.0, show_default=True, help="Share of busy hours.")
+@click.option("--utilisation", type=Finite(0, 1, min_open=True), default=1.0, show_default=True, help="Share of busy hours.")
 @click.option("--throughput", type=POSITIVE, help="Output tokens per second of the rig; default: measured, else estimated.")
 @click.option("--prefill-throughput", type=POSITIVE, help="Input tokens per second of the rig.")
-@click.option("--efficiency", type=click.FloatRange(0, 1, min_open=True), help="Share of the roofline that is reached.")
+@click.option("--efficiency", type=Finite(0, 1, min_open=True), help="Share of the roofline that is reached.")
 @click.option("--context", default="8k", show_default=True, help="Tokens in each sequence's cache.")
 @click.option("--batch", type=click.IntRange(min=1), help="Sequences at once; default: as many as fit, at most 256.")
 @click.option("--against-api", "api_name", help="The API's name in prices.yaml; default: the one that serves MODEL.")

@@ -86,6 +86,9 @@ def compare(folder: Path, only: str | None = None) -> Compared:
     Raises QuantlabError where there are no records.
     """
     found = [place for place in _with_records(folder) if only in (None, place.name)]
+    for report in _without_records(folder, found):
+        if only in (None, report.name):
+            raise QuantlabError(f"{report} is a report without a record to compare with: run its stages again, or remove it")
     if not found:
         raise QuantlabError(
             f"{folder} holds no records{f' of {only}' if only else ''}: name reports/ of a workspace, or one model's folder in it"
@@ -98,8 +101,10 @@ def compare(folder: Path, only: str | None = None) -> Compared:
         except QuantlabError as error:
             skipped.append(f"{path.name}: {error}")
             continue
-        for data in sorted((path / "data").iterdir()):
+        for data in sorted(inner for inner in (path / "data").iterdir() if inner.is_dir()):
             rows += _of_variant(model, data, skipped)
+    if not rows:
+        raise QuantlabError(f"nothing under {folder} can be compared: {'; '.join(dict.fromkeys(skipped)) or 'no record has a number'}")
     if any(row.quantity == "resident weights" and row.variant.startswith("gguf-") and row.error < -_ROUNDING for row in rows):
         skipped.append(f"resident weights: {_REPACKED}")
     if any(row.quantity == "peak" for row in rows):
@@ -119,6 +124,13 @@ def largest_errors(rows: Iterable[Comparison]) -> list[Comparison]:
 def _with_records(folder: Path) -> list[Path]:
     places = {path.parents[2] for path in folder.resolve().rglob("data/*/*.json") if path.stem in ("measure", "quantize")}
     return sorted(places)
+
+
+def _without_records(folder: Path, found: list[Path]) -> list[Path]:
+    """Folders that are reports, by their data/ or report.md, and have no record that a plan can be compared with."""
+    root = folder.resolve()
+    reports = {path.parent for name in ("data", "report.md") for path in (*root.glob(name), *root.glob(f"*/{name}"))}
+    return sorted(reports - set(found))
 
 
 def _model(folder: Path) -> _Model:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from quantlab.analysis.evidence import Evidence, weigh
@@ -165,6 +166,9 @@ def _compare(baseline: pd.DataFrame, ours: pd.DataFrame, metric: str, z: float) 
         if other:
             return Outcome(None, f"not comparable with {BASELINE}: {other:,} of {len(both):,} items were asked with another prompt")
     a, b = both["value_baseline"].to_numpy(float), both["value_variant"].to_numpy(float)
+    no_number = int((~(np.isfinite(a) & np.isfinite(b))).sum())
+    if no_number:
+        return Outcome(None, f"not comparable with {BASELINE}: {no_number:,} of {len(both):,} items have a result that is no number")
     known = {"answer_baseline", "answer_variant"} <= set(both.columns)
     changed = int((both["answer_baseline"] != both["answer_variant"]).sum()) if known else None
     clusters = tuple(both["cluster_variant"]) if "cluster_variant" in both.columns else None

@@ -5,8 +5,7 @@ Every table and plot is made from this value alone. Nothing is computed here.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +15,7 @@ from quantlab.errors import FailureKind, QuantlabError
 from quantlab.names import BASELINE as BASELINE
 from quantlab.names import SIXTEEN_BIT as SIXTEEN_BIT
 from quantlab.names import Variant, parse_variant
+from quantlab.parsing import read_object
 from quantlab.prepared import Prepared, Source, Text
 from quantlab.recipe import Recipe, read_recipe
 from quantlab.records import DivergenceRecord, Failure, MeasureRecord, QuantizeRecord, Record, SensitivityRecord, StageName, TaskRecord
@@ -23,6 +23,7 @@ from quantlab.results import read_record, variants_in
 
 RECIPE = "recipe.yaml"
 """The recipe's copy beside a report, so that the folder can be judged wherever it is."""
+_MOST_ROWS = 50_000_000
 SAMPLE_COLUMNS = ("task", "doc_id", "doc_hash", "metric", "value")
 _COMMANDS: Mapping[StageName, str] = {
     "quantize": "quantize",
@@ -148,6 +149,11 @@ def load_report(folder: Path) -> ModelRecords:
         raise QuantlabError(f"{folder} has neither a recipes/{folder.name}.yaml above it nor a {RECIPE} in it: run `quantlab report` again")
     recipe = read_recipe(path)
     found = _variants(folder / "data", recipe.model)
+    for record in (record for variant in found.values() for record in variant.records.values()):
+        if record.model != recipe.model:
+            raise QuantlabError(
+                f"{folder} holds a record of {record.model[:80]!r} of {record.variant}, though its recipe is {recipe.model}'s"
+            )
     return ModelRecords(recipe.model, recipe, {}, None, None, {}, found)
 
 
@@ -159,8 +165,7 @@ def _variants(data: Path, model: str) -> dict[str, VariantRecords]:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return found if isinstance(found, dict) else {}
+    return read_object(path) if path.exists() else {}
 
 
 def _load_variant(folder: Path, slug: str) -> VariantRecords:
@@ -172,13 +177,53 @@ def _load_variant(folder: Path, slug: str) -> VariantRecords:
         divergence=read_record(folder / "divergence.json", DivergenceRecord),
         tasks=read_record(folder / "tasks.json", TaskRecord),
         sensitivity=read_record(folder / "sensitivity.json", SensitivityRecord),
-        samples=_read_samples(samples) if samples.is_file() else None,
+        samples=_read_samples(samples) if samples.exists() else None,
     )
 
 
 def _read_samples(path: Path) -> pd.DataFrame:
-    frame = pd.read_parquet(path)
+    frame = _frame(path)
     lacking = [column for column in SAMPLE_COLUMNS if column not in frame.columns]
     if lacking:
         raise QuantlabError(f"{path} lacks the columns {', '.join(lacking)}: run the evaluate stage again")
+    for column, is_kind, kind in _SAMPLE_KINDS:
+        if column in frame.columns and not (is_kind(frame[column]) or frame.empty):
+            raise QuantlabError(f"{path}: the column {column} does not hold {kind}: run the evaluate stage again")
     return frame
+
+
+def _frame(path: Path) -> pd.DataFrame:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        file = pq.ParquetFile(path)
+        if file.metadata.num_rows > _MOST_ROWS:
+            raise QuantlabError(f"{path} says that it has {file.metadata.num_rows:,} rows, which no evaluation has")
+        return file.read().to_pandas()
+    except (OSError, ValueError, OverflowError, pa.ArrowException) as error:
+        raise QuantlabError(f"{path} cannot be read: {' '.join(str(error).split())[:200]}: run the evaluate stage again") from None
+
+
+def _whole(column: pd.Series[Any]) -> bool:
+    return bool(pd.api.types.is_integer_dtype(column) and column.notna().all())
+
+
+def _numeric(column: pd.Series[Any]) -> bool:
+    return bool(pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column))
+
+
+def _texts(column: pd.Series[Any]) -> bool:
+    return all(isinstance(value, str) for value in column.dropna().unique()) if _flat(column) else False
+
+
+def _flat(column: pd.Series[Any]) -> bool:
+    """Whether no value is a list or a struct, which cannot be compared."""
+    return all(isinstance(value, str | int | float | None) for value in column)
+
+
+_SAMPLE_KINDS: tuple[tuple[str, Callable[[pd.Series[Any]], bool], str], ...] = (
+    *((name, _texts, "texts") for name in ("task", "subtask", "doc_hash", "prompt_hash", "metric", "answer", "cluster")),
+    ("doc_id", _whole, "whole numbers"),
+    ("value", _numeric, "numbers"),
+)
