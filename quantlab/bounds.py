@@ -49,6 +49,7 @@ _UNITS: tuple[tuple[str, tuple[float, float]], ...] = (
     ("mhz", (0, 10**6)),
     ("watts", (0, 1e7)),
     ("tokens", _WHOLE),
+    ("error", (0, 1e100)),
 )
 """By the end of the field's name, the first that fits."""
 _ANY = (-1e18, 1e18)

@@ -154,7 +154,7 @@ def _records_below(data: Path, model: str) -> Iterator[Record]:
     for folder in sorted(path for path in data.iterdir() if path.is_dir()):
         for stage in STAGES:
             path = folder / f"{stage}.json"
-            if path.is_file():
+            if path.exists():
                 yield _read(path, stage, model)
 
 
