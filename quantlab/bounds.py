@@ -17,6 +17,8 @@ _MOST_ENTRIES = 1_000_000
 _SMALLEST_SECONDS, _MOST_SECONDS = 1e-9, 1e9
 """A nanosecond, the clock's own step, and thirty years."""
 _WHOLE = (0, 10**15)
+_SIZE = (1, 10**16)
+"""Of what is there at all: savings are divided by it."""
 _TIMED = (_SMALLEST_SECONDS, _MOST_SECONDS)
 _ONE_OR_MORE = (1, 10**9)
 _EXACT: dict[str, tuple[float, float]] = {
@@ -32,7 +34,16 @@ _EXACT: dict[str, tuple[float, float]] = {
     "reference_perplexity": (1e-6, 1e100),
     "dollars_per_million_tokens": (0, 1e12),
     "temperature_celsius": (-273, 1e4),
-    "bits_per_weight": (0, 1e4),
+    "bits_per_weight": (1e-6, 1e4),
+    "quantized_bits_per_weight": (1e-6, 1e4),
+    "parameters": (1, 10**15),
+    "disk_bytes": _SIZE,
+    "stored_bytes": _SIZE,
+    "weights_bytes": _SIZE,
+    "empty_process_rss_bytes": _SIZE,
+    "loaded_process_rss_bytes": _SIZE,
+    "peak_process_rss_bytes": _SIZE,
+    "measured_bytes_per_second": (1, 1e16),
 }
 """By class and field, or by field."""
 _UNITS: tuple[tuple[str, tuple[float, float]], ...] = (
