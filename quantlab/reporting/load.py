@@ -200,7 +200,7 @@ def _frame(path: Path) -> pd.DataFrame:
         file = pq.ParquetFile(path)
         if file.metadata.num_rows > _MOST_ROWS:
             raise QuantlabError(f"{path} says that it has {file.metadata.num_rows:,} rows, which no evaluation has")
-        return file.read().to_pandas()
+        return pd.DataFrame(file.read().to_pandas())
     except (OSError, ValueError, OverflowError, pa.ArrowException) as error:
         raise QuantlabError(f"{path} cannot be read: {' '.join(str(error).split())[:200]}: run the evaluate stage again") from None
 
