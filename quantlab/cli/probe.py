@@ -28,7 +28,7 @@ def command(ctx: Context, device: str) -> Any:
     end_with_dvc()
     found = probe.run(Path.cwd(), device)
     for retry in retry_transient(Path.cwd()):
-        click.echo(f"quantlab: {retry}", err=True)
+        say(f"quantlab: {retry}", err=True)
     if not ctx.quiet and not ctx.json:
         say(f"{found.device}: {found.name}", err=True)
     return found
