@@ -81,8 +81,10 @@ def command(
     """Measure a model server as its clients see it.
 
     URL is the root of an OpenAI-compatible server (vLLM, SGLang, llama-server, llama-cpp-python, TGI) or of Ollama, or
-    one of its endpoints, such as http://127.0.0.1:8000/v1/completions. Requests are streamed and greedy; every sample
-    is kept. The key comes from an environment variable, is written nowhere, and goes over https or to this machine only.
+    one of its endpoints, such as http://127.0.0.1:8000/v1/completions; a base with a version of its own, such as
+    https://host/v1beta/openai, and Azure's ?api-version=2024-10-21 are kept on every request. Requests are streamed and
+    greedy; every sample is kept. The key comes from an environment variable, is written nowhere, and goes over https or
+    to this machine only.
 
     \b
     quantlab endpoint http://127.0.0.1:8000 --concurrency 1,8 --requests 100
