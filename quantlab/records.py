@@ -334,6 +334,12 @@ class TaskResult(Frozen):
     """Items that the task has, of which `score.n` were asked."""
     answer_tokens: Estimate | None = None
     """Mean tokens of a generated answer's text; None where nothing is generated."""
+    truncated_share: float | None = None
+    """Share of the items of which the limit on tokens ended a generated answer, before a stop string or an end token; None
+    where nothing is generated, or where it is not known."""
+    ties: int | None = None
+    """Items with more than one best choice, of which lm-eval takes the first; None where there are no choices, or the
+    record is older than the field."""
     look: Look | None = None
     """None where all items of the recipe were asked at once."""
 
@@ -342,6 +348,10 @@ class TaskRecord(Record):
     """The evaluate stage's result; per-sample results lie beside it in samples.parquet."""
 
     tasks: dict[str, TaskResult] = {}
+    failed: dict[str, Failure] = {}
+    """Tasks that have no result, though others of the cell do."""
+    scored_in: str | None = None
+    """What log-likelihoods were computed in, in words; None where the record is older than the field."""
     seed: int | None = None
     chat_template: bool = False
     dense: bool = False

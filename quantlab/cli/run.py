@@ -53,7 +53,7 @@ def command(ctx: Context, model: str, **options: Any) -> dict[str, Any]:
     overrides: dict[str, Any] = {"items": options["limit"]} if options["limit"] else {}
     if options["until_decided"]:
         overrides["until_decided"] = True
-    if options["tasks"]:
+    if options["tasks"] is not None:
         overrides["names"] = [name.strip() for name in options["tasks"].split(",")]
     device = find(options["device"])
     choices = (options["recipe_file"], overrides, options["trust_remote_code"], options["checkpoints"], device, options["engine"])

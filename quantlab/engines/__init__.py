@@ -1,7 +1,7 @@
 """The engines: one file each, one shape. An engine runs a checkpoint and knows nothing of what is measured on it.
 
 An engine is a module with `SUMMARY`, `FORMATS` (what it runs), `EXTRA`, `REQUIRES`, `imports(checkpoint)` and
-`open_checkpoint(checkpoint, device, dense=False)`; one that cannot live in quantlab's own environment says in `INSTALL` how
+`open_checkpoint(checkpoint, device, dense=False, float32=False)`; one that cannot live in quantlab's own environment says in `INSTALL` how
 to bring it.
 """
 
@@ -40,6 +40,8 @@ class Engine(Protocol):
     """The device in words."""
     dtype: str
     """The dtype that the model computes in."""
+    scored_in: str
+    """What its language model takes log-likelihoods in, in words."""
     kernel: str
     """What really multiplies the weights: it decides speed."""
     threads: int | None
@@ -87,9 +89,17 @@ class EngineModule(Protocol):
         """Modules that running the checkpoint brings in: their memory is the empty engine's, not the model's."""
         ...
 
-    def open_checkpoint(self, checkpoint: Checkpoint, device: str, dense: bool = False) -> Engine:
-        """Load the checkpoint. Raises CellFailure where it cannot run here."""
+    def open_checkpoint(self, checkpoint: Checkpoint, device: str, dense: bool = False, float32: bool = False) -> Engine:
+        """Load the checkpoint. `float32` asks for arithmetic in float32, where engine and format can do it.
+
+        Raises CellFailure where it cannot run here.
+        """
         ...
+
+
+def with_float32_softmax(dtype: str) -> str:
+    """In words: a model that computes in this dtype, its log-probabilities taken in float32."""
+    return dtype if dtype.startswith("float32") else f"{dtype}, log-probabilities in float32"
 
 
 def names() -> tuple[str, ...]:

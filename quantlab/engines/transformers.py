@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from quantlab import scratch
 from quantlab.analysis.roofline import WeightReads
 from quantlab.device import parse_places
-from quantlab.engines import EngineMemory
+from quantlab.engines import EngineMemory, with_float32_softmax
 from quantlab.engines._cache import cache_bytes, chunked_logits, new_cache
 from quantlab.engines._inside import kernel_of, reads_of
 from quantlab.engines._placement import bytes_by_place, check_disk, placement
@@ -33,13 +33,24 @@ EXTRA = None
 REQUIRES = ("torch", "transformers", "accelerate")
 
 
-def open_checkpoint(checkpoint: Checkpoint, device: str, dense: bool = False) -> TransformersEngine:
+def open_checkpoint(checkpoint: Checkpoint, device: str, dense: bool = False, float32: bool = False) -> TransformersEngine:
     """Load a checkpoint; `dense` takes the form that `_dense.form_of` names. Raises CellFailure where it cannot run here."""
     checkpoint.require_weights()
     manifest = checkpoint.manifest
+    dtype = "float32" if float32 and (dense or computes_in_float32(quantization_config(checkpoint.weights), device)) else "auto"
     return TransformersEngine(
-        checkpoint.weights, checkpoint.tokenizer, device, dense, manifest.trust_remote_code, cache=manifest.settings.get("cache")
+        checkpoint.weights, checkpoint.tokenizer, device, dense, manifest.trust_remote_code, dtype, manifest.settings.get("cache")
     )
+
+
+def computes_in_float32(config: dict[str, Any], device: str) -> bool:
+    """Whether a checkpoint's kernels take float32: plain layers do and bitsandbytes', but for its 4-bit ones on a CPU.
+
+    GPTQ's, AWQ's and FP8's take 16 bits alone.
+    """
+    if config.get("quant_method") == "bitsandbytes":
+        return not config.get("load_in_4bit") or device.startswith("cuda")
+    return not config
 
 
 def imports(checkpoint: Checkpoint) -> tuple[str, ...]:
@@ -83,13 +94,17 @@ class TransformersEngine:
         if dense and config:
             from quantlab.engines._dense import load_dense
 
-            self.model = load_dense(weights, config, device, trust_remote_code)
+            self.model = load_dense(weights, config, device, trust_remote_code, dtype)
         else:
             dtype = "float32" if dense else dtype
             self.model = _load(weights, config, device, dtype, trust_remote_code, self._offloaded.name)
         self.model.eval()
+        if dtype == "float32" and config.get("load_in_4bit"):
+            _multiply_in_float32(self.model)
         self.tokenizer = AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=trust_remote_code)
         self.dtype = str(self.model.dtype).removeprefix("torch.")
+        products = " (8-bit products)" if config.get("load_in_8bit") else ""
+        self.scored_in = with_float32_softmax(f"{self.dtype}{products}")
         self.threads = torch.get_num_threads() if self._torch_device.type == "cpu" else None
         self.kernel = kernel_of(self.model)
         self._quantized_cache = cache
@@ -114,9 +129,9 @@ class TransformersEngine:
         return out
 
     def language_model(self, batch_size: int) -> Any:
-        from lm_eval.models.huggingface import HFLM
+        from quantlab.engines._hf_lm import TransformersLM
 
-        return HFLM(pretrained=self.model, tokenizer=self.tokenizer, batch_size=batch_size, device=str(self._torch_device))
+        return TransformersLM(self.model, self.tokenizer, batch_size, str(self._torch_device))
 
     def prefill(self, token_ids: NDArray[np.int64]) -> None:
         import torch
@@ -199,6 +214,15 @@ def _load(weights: Path, config: dict[str, Any], device: str, dtype: str, trust_
     if wrong:  # transformers only warns, and goes on with whatever the memory held
         raise CellFailure("broken_checkpoint", f"{len(wrong)} tensors of the architecture are missing or have another shape: {wrong[0]}")
     return model
+
+
+def _multiply_in_float32(model: Any) -> None:
+    """Let bitsandbytes' 4-bit layers multiply in float32: a checkpoint's own setting is a 16-bit dtype."""
+    import torch
+
+    for module in model.modules():
+        if hasattr(module, "compute_dtype") and hasattr(module, "compute_type_is_set"):
+            module.compute_dtype, module.compute_type_is_set = torch.float32, True
 
 
 def _greedy(logits: Any) -> Any:

@@ -78,6 +78,9 @@ def evaluate_in_looks(
     while True:
         found = evaluate(sizes)
         for task in [task for task in found.samples if task not in ended]:
+            if task not in baseline.values:  # it failed there: nothing to decide against, and all of its items are asked
+                ended[task] = None
+                continue
             total = baseline.total(task)
             at = _counts(found.samples[task], baseline.values[task])
             if at is None and sizes[task] < total:

@@ -16,7 +16,7 @@ from quantlab.files import write_json, write_text
 from quantlab.records import SCHEMA_VERSION
 from quantlab.versions import installed
 
-STAGE_VERSIONS = {"quantize": 1, "measure": 3, "diverge": 3, "evaluate": 3, "sensitivity": 2}
+STAGE_VERSIONS = {"quantize": 1, "measure": 3, "diverge": 3, "evaluate": 4, "sensitivity": 2}
 """Raised when a stage's numbers get another meaning."""
 
 

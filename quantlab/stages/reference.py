@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from quantlab import scratch
 from quantlab.analysis.divergence import scored, window_values
+from quantlab.cell import fits_in_float32
 from quantlab.device import Device
 from quantlab.engines._placement import placement
 from quantlab.errors import QuantlabError
@@ -47,7 +48,7 @@ def run(root: Path, model: str, device: Device, progress: Progress) -> Reference
     source = prepared.source()
     dtype = asked
     if dtype == "auto":
-        dtype = "float32" if source.parameters * 4 * 1.3 < device.memory_bytes else source.dtype
+        dtype = "float32" if fits_in_float32(source.parameters, device) else source.dtype
     offload = Path(os.environ.get(scratch.FOLDER, root / ".quantlab" / "tmp")) / "offload"
     with progress.step(f"{model}: loading the reference in {dtype}"):
         loaded: Any = AutoModelForCausalLM.from_pretrained(
