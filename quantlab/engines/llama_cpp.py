@@ -53,7 +53,10 @@ def imports(checkpoint: Checkpoint) -> tuple[str, ...]:
 
 
 def open_checkpoint(checkpoint: Checkpoint, device: str, dense: bool = False, float32: bool = False) -> LlamaCppEngine:
-    """Load a GGUF checkpoint; `dense` means nothing here, nor does `float32`: llama.cpp computes in it anyway. Raises CellFailure where it cannot run."""
+    """Load a GGUF checkpoint; `dense` means nothing here, nor does `float32`: llama.cpp computes in it anyway.
+
+    Raises CellFailure where it cannot run.
+    """
     checkpoint.require_weights()
     manifest = checkpoint.manifest
     cache = manifest.settings.get("cache", "f16")

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from quantlab.records import Estimate
 from quantlab.reporting.drops import items_of
-from quantlab.reporting.load import BASELINE, ModelRecords, VariantRecords
+from quantlab.reporting.load import BASELINE, ModelRecords, VariantRecords, failure_text
 from quantlab.reporting.noise import distinguishable, interval, noise_floor
 from quantlab.reporting.numbers import listing, significant
 from quantlab.reporting.references import against_another
@@ -30,7 +30,13 @@ def cautions(records: ModelRecords) -> list[str]:
     for variant in records.variants.values():
         found += [*_far(variant), *_eight_bit(records, variant), *_better(records, variant), *_hidden(records, variant)]
         found += [*_checkpoints(variant), *_scores(variant)]
-    return [*found, *_order(records), *_undecided(records)]
+    return [*found, *_failed_tasks(records), *_order(records), *_undecided(records)]
+
+
+def _failed_tasks(records: ModelRecords) -> Iterable[str]:
+    for variant in records.variants.values():
+        for task, failure in variant.tasks.failed.items() if variant.tasks else ():
+            yield f"{variant.slug} has no result of {task}: {failure_text(failure)}."
 
 
 def _references(records: ModelRecords) -> Iterable[str]:

@@ -15,7 +15,7 @@ from quantlab.analysis.evidence import Evidence, weigh
 from quantlab.analysis.paired import MeanDrop, mean_drop
 from quantlab.analysis.verdict import Z05
 from quantlab.records import TaskRecord
-from quantlab.reporting.load import BASELINE, ModelRecords, VariantRecords
+from quantlab.reporting.load import BASELINE, ModelRecords, VariantRecords, why_no_task
 
 _ITEM = ["doc_id", "doc_hash"]
 _SUBTASK, _PROMPT = "subtask", "prompt_hash"
@@ -69,16 +69,22 @@ def task_names(records: ModelRecords) -> tuple[str, ...]:
     return tuple([t for t in records.recipe.tasks.names if t in done] + sorted(done - set(records.recipe.tasks.names)))
 
 
+def failed_everywhere(records: ModelRecords) -> tuple[str, ...]:
+    """Tasks that were asked and that no variant has a result of."""
+    asked = dict.fromkeys(task for variant in records.variants.values() if variant.tasks for task in variant.tasks.failed)
+    return tuple(task for task in asked if task not in task_names(records))
+
+
 def task_drop(records: ModelRecords, variant: VariantRecords, task: str) -> Outcome:
     """The drop of a variant on one task against the baseline."""
     ours = variant.tasks
     if variant.slug == BASELINE and not variant.failure:
         return Outcome(None, "the drops are against it")
     if ours is None or ours.failure or task not in ours.tasks:
-        return Outcome(None, variant.why_not("tasks"))
+        return Outcome(None, why_no_task(variant, task))
     baseline = records.variants.get(BASELINE)
     if baseline is None or baseline.tasks is None or task not in baseline.tasks.tasks:
-        reason = baseline.why_not("tasks") if baseline else "it has no records"
+        reason = why_no_task(baseline, task) if baseline else "it has no records"
         return Outcome(None, f"the drop is not measured: {BASELINE} has no result of {task} to compare with ({reason})")
     unlike = _unlike(baseline.tasks, ours, task)
     if unlike:

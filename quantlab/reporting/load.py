@@ -81,6 +81,12 @@ class VariantRecords(NamedTuple):
         return f"the {command} stage left no such number" if record else f"the {command} stage has left no record"
 
 
+def why_no_task(variant: VariantRecords, task: str) -> str:
+    """Why a variant has no result of a task, in words."""
+    failed = variant.tasks.failed.get(task) if variant.tasks and not variant.failure else None
+    return failure_text(failed) if failed else variant.why_not("tasks")
+
+
 class ModelRecords(NamedTuple):
     """Everything that a report is made from."""
 

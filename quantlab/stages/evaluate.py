@@ -102,7 +102,7 @@ def _in_float32(cell: Cell, device: Device) -> bool:
 def _doubts(task: str, result: TaskResult) -> Iterator[str]:
     """What a reader of a score must know of how it came about."""
     if result.ties:
-        yield f"{result.ties:,} of {result.score.n:,} items of {task} have more than one best choice: the first counts, as lm-eval takes it."
+        yield f"{result.ties:,} of {result.score.n:,} items of {task} have more than one best choice: the first counts, as in lm-eval."
     if result.truncated_share:
         cut = round(result.truncated_share * result.score.n)
         yield f"{cut:,} of {result.score.n:,} answers of {task} were cut at the limit of tokens, before a stop string."
@@ -165,8 +165,9 @@ def _evaluate_task(lm: Any, cell: Cell, checkpoint: str, settings: str, progress
     cut = (
         f"{count} items of {leaf} are longer than the model's context and were cut from the left." for leaf, count in resuming.cut.items()
     )
-    count_tokens = lambda text: len(lm.tok_encode(text, add_special_tokens=False))  # noqa: E731
-    return answers_of(found, [task], spec.filters, count_tokens, tuple(cut), resuming.truncated)
+    return answers_of(
+        found, [task], spec.filters, lambda text: len(lm.tok_encode(text, add_special_tokens=False)), tuple(cut), resuming.truncated
+    )
 
 
 def _look(stop: Stop | None, found: Answers, task: str) -> Look:
