@@ -14,7 +14,7 @@ from lm_eval.api.model import LM
 from lm_eval.tasks import TaskManager
 
 from quantlab.cell import Cell
-from quantlab.errors import CellFailure, QuantlabError
+from quantlab.errors import QuantlabError
 from quantlab.progress import Progress
 from quantlab.recipe import Recipe, SourceSpec, TasksSpec
 from quantlab.stages import evaluate
@@ -198,9 +198,9 @@ def test_items_beyond_the_context_are_counted_by_item(tmp_path: Path, monkeypatc
 @pytest.mark.parametrize("likelihood", [float("nan"), float("-inf")])
 def test_a_likelihood_that_is_no_number_names_the_item(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, likelihood: float) -> None:
     cell = _cell(tmp_path, items=3)
-    with pytest.raises(CellFailure, match="finite number") as failure:
-        _ask(cell, [_choices(tmp_path)], MadeUp(likelihood), monkeypatch)
-    assert f"item {choose_items(N, 3, cell.recipe.seed)[0]} of choices" in failure.value.reason
+    failure = _ask(cell, [_choices(tmp_path)], MadeUp(likelihood), monkeypatch).failed["choices"]
+    assert failure.kind == "broken_checkpoint" and "not a finite number" in failure.reason
+    assert f"item {choose_items(N, 3, cell.recipe.seed)[0]} of choices" in failure.reason
 
 
 def test_the_metric_is_one_that_each_item_has() -> None:
