@@ -10,7 +10,7 @@ from lm_eval.models.utils import normalize_gen_kwargs
 from quantlab.errors import CellFailure, FailureKind, QuantlabError
 from quantlab.isolation import as_failure
 
-_OF_THE_CELL: tuple[FailureKind, ...] = ("not_installed", "does_not_fit", "out_of_memory")
+_OF_THE_CELL: tuple[FailureKind, ...] = ("not_installed", "does_not_fit", "out_of_memory", "disk_full", "killed")
 _LONGEST = 200
 
 
