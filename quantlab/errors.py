@@ -20,6 +20,7 @@ FailureKind = Literal[
     "not_measured",  # an earlier stage of the cell failed
     "disk_full",  # the disk, a quota or a limit on the size of files was reached
     "killed",  # the process was ended from outside: by a person, a scheduler, or the system for want of memory
+    "stale",  # there is a record, made with other settings than the recipe has now
 ]
 TRANSIENT: frozenset[FailureKind] = frozenset({"disk_full", "killed"})
 """Kinds that say nothing of the cell: the next run tries it again (quantlab/pipeline/retries.py)."""

@@ -19,9 +19,11 @@ from quantlab.device import cores, parse_places
 from quantlab.errors import CellFailure, FailureKind, QuantlabError
 from quantlab.measuring.sampler import read_samples, sample_file
 from quantlab.outside import disk_full, ended_from_outside, memory_kills
+from quantlab.recipe import read_recipe
 from quantlab.records import RECORDS, Failure, Record, StageName
-from quantlab.results import read_record, record_path, write_record
+from quantlab.results import is_stale, made_with, read_record, record_path, write_record
 from quantlab.scratch import scratch
+from quantlab.tracked import changed_meanwhile
 
 _LAST_WORDS_BYTES = 2**16
 UNWRITABLE = 74
@@ -40,7 +42,8 @@ RECORD_OF: dict[CellStage, StageName] = {
 def run_isolated(cell: Cell, stage: CellStage, device: str, quiet: bool, **options: Any) -> Record:
     """Run the stage in a child, with options of its own, and return the record that it left.
 
-    What the cell could not do is in the record's `failure`. Raises QuantlabError for a mistake of the user's.
+    What the cell could not do is in the record's `failure`. Raises QuantlabError for a mistake of the user's, and where the
+    recipe was changed meanwhile: the record stays, and is stale.
     """
     log, log_began = log_path(cell, stage), size_of(log_path(cell, stage))
     record_path(cell.root, cell.model, cell.variant.slug, RECORD_OF[stage]).unlink(missing_ok=True)
@@ -57,12 +60,14 @@ def run_isolated(cell: Cell, stage: CellStage, device: str, quiet: bool, **optio
     if error and error["kind"] == "usage":
         raise QuantlabError(error["message"])
     record = read_record(record_path(cell.root, cell.model, cell.variant.slug, RECORD_OF[stage]), RECORDS[RECORD_OF[stage]])
-    if code == 0 and record is not None:
-        return record
-    outside = ended_from_outside(code, kills, cell.root)
-    if outside:
-        return record_failure(cell, stage, Failure.of(outside))
-    return record_failure(cell, stage, _death(code, error, log.relative_to(cell.root), said_out_of_memory(log, log_began)))
+    if code != 0 or record is None:
+        outside = ended_from_outside(code, kills, cell.root)
+        death = outside or _death(code, error, log.relative_to(cell.root), said_out_of_memory(log, log_began))
+        record = record_failure(cell, stage, Failure.of(death) if isinstance(death, CellFailure) else death)
+    now = read_recipe(cell.root / "recipes" / f"{cell.model}.yaml")
+    if is_stale(record, now):
+        raise changed_meanwhile(now, stage, cell.variant.slug)
+    return record
 
 
 def record_failure(cell: Cell, stage: CellStage, failure: Failure) -> Record:
@@ -73,7 +78,7 @@ def record_failure(cell: Cell, stage: CellStage, failure: Failure) -> Record:
         quantize.record_failure(cell, failure)
     if stage == "evaluate":
         _samples.write_samples(cell.data_folder / "samples.parquet", [])
-    record = RECORDS[RECORD_OF[stage]](model=cell.model, variant=cell.variant.slug, failure=failure)
+    record = made_with(RECORDS[RECORD_OF[stage]](model=cell.model, variant=cell.variant.slug, failure=failure), cell.recipe)
     seen = read_samples(sample_file(cell.root, cell.model, cell.variant.slug)) if stage == "measure" else None
     if seen and failure.kind in ("out_of_memory", "crashed", "killed"):
         last = {"failure": failure.model_copy(update={"reason": f"{failure.reason}; {seen.last_words}"})}

@@ -59,6 +59,8 @@ class Record(Frozen):
     variant: str
     checkpoint_sha256: str | None = None
     """Hash of the checkpoint's manifest; None where there is no checkpoint."""
+    settings_sha256: str | None = None
+    """Of the stage's part of the recipe as it was when the stage began; None where the record is older than the field."""
     engine: str | None = None
     device: str | None = None
     """The device in words, such as `AMD EPYC (2 cores)` or `NVIDIA H100 80GB HBM3`."""

@@ -11,7 +11,9 @@ from quantlab.errors import QuantlabError
 from quantlab.files import write_text
 from quantlab.names import parse_variant
 from quantlab.parsing import read_object
-from quantlab.records import RECORDS, SCHEMA_VERSION, Record, StageName
+from quantlab.recipe import Recipe
+from quantlab.records import RECORDS, SCHEMA_VERSION, Failure, Record, StageName
+from quantlab.tracked import STAGE_OF, TRACKED, settings_sha256
 
 R = TypeVar("R", bound=Record)
 
@@ -23,7 +25,7 @@ def record_path(root: Path, model: str, variant: str, stage: StageName) -> Path:
 
 def write_record(root: Path, record: Record) -> Path:
     """Write a record to its place, with its stage's present version; both follow from its type."""
-    stage = next(name for name, kind in RECORDS.items() if type(record) is kind)
+    stage = _stage_of(record)
     path = record_path(root, record.model, record.variant, stage)
     write_text(path, record.model_copy(update={"stage_version": stage_version(stage)}).model_dump_json(indent=2) + "\n")
     return path
@@ -33,7 +35,34 @@ def stage_version(stage: StageName) -> int:
     """The present version of the stage that leaves this record."""
     from quantlab.stages.probe import STAGE_VERSIONS
 
-    return STAGE_VERSIONS[{"divergence": "diverge", "tasks": "evaluate"}.get(stage, stage)]
+    return STAGE_VERSIONS[STAGE_OF.get(stage, stage)]
+
+
+def made_with(record: R, recipe: Recipe) -> R:
+    """The record with the hash of its stage's part of the recipe that the stage read."""
+    return record.model_copy(update={"settings_sha256": _settings(record, recipe)})
+
+
+def is_stale(record: Record, recipe: Recipe) -> bool:
+    """Whether a record was made with other settings than the recipe has; one that does not say with which is not."""
+    return record.settings_sha256 is not None and record.settings_sha256 != _settings(record, recipe)
+
+
+def as_stale(record: R) -> R:
+    """What is left of a record that was made with other settings: who left it, and why it has no number."""
+    stage = STAGE_OF.get(name := _stage_of(record), name)
+    keys = ", ".join(key.partition(".")[0] for key in TRACKED.get(stage, ()))
+    reason = f"made with other settings ({keys}) than the recipe has now: run {stage} again"
+    return type(record)(model=record.model, variant=record.variant, failure=Failure(kind="stale", reason=reason))
+
+
+def _settings(record: Record, recipe: Recipe) -> str | None:
+    name = _stage_of(record)
+    return settings_sha256(recipe, STAGE_OF.get(name, name), record.variant)
+
+
+def _stage_of(record: Record) -> StageName:
+    return next(name for name, kind in RECORDS.items() if type(record) is kind)
 
 
 def read_record(path: Path, kind: type[R]) -> R | None:

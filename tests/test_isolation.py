@@ -15,8 +15,9 @@ from quantlab.errors import CellFailure, QuantlabError
 from quantlab.isolation import CellStage, as_failure, log_path, run_isolated
 from quantlab.measured import Sample, SampledMemory
 from quantlab.measuring.sampler import sample_file
+from quantlab.recipe import read_recipe
 from quantlab.records import RECORDS, MeasureRecord
-from quantlab.results import read_record, record_path
+from quantlab.results import is_stale, read_record, record_path
 
 
 @pytest.fixture
@@ -78,6 +79,21 @@ def test_an_earlier_record_does_not_stand_for_a_death(cell: Cell, tmp_path: Path
     assert run_isolated(cell, "measure", "cpu", quiet=True).failure
     again = read_record(path, RECORDS["measure"])
     assert again and again.failure and again.failure.kind == "crashed"
+
+
+def test_a_recipe_that_is_changed_meanwhile_leaves_a_stale_record_and_says_so(
+    cell: Cell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DVC would note the new settings beside a record of the old ones."""
+    recipe = tmp_path / "recipes" / "m.yaml"
+    _child(tmp_path, monkeypatch, f"echo 'measure: {{repeats: 7}}' >> {recipe}; exit 3")
+    said = r"recipes/m.yaml was changed while measure of m--gptq-4 ran \(one of engine, measure\).*run it again"
+    with pytest.raises(QuantlabError, match=said):
+        run_isolated(cell, "measure", "cpu", quiet=True)
+    record = read_record(record_path(cell.root, "m", "gptq-4", "measure"), MeasureRecord)
+    assert record is not None and is_stale(record, read_recipe(recipe)) and not is_stale(record, cell.recipe)
+    _child(tmp_path, monkeypatch, f"echo 'evaluation: {{windows: 3, length: 64}}' >> {recipe}; exit 3")
+    assert run_isolated(Cell(tmp_path, "m", "gptq-4"), "diverge", "cpu", quiet=True).failure  # no setting of its own
 
 
 def test_a_mistake_of_the_users_is_no_record(cell: Cell) -> None:

@@ -9,11 +9,13 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock, Timeout
 
 from quantlab import engines, methods, processes
 from quantlab.errors import QuantlabError
@@ -21,9 +23,12 @@ from quantlab.files import write_text
 from quantlab.names import BASELINE, SIXTEEN_BIT, cell_name, parse_variant
 from quantlab.parsing import read_yaml
 from quantlab.pipeline import leftovers, tracking
+from quantlab.pipeline.mending import discard_damaged
 from quantlab.recipe import Recipe, parse_recipe
 
 _SHIPPED = Path(__file__).with_name("dvc.yaml")
+LOCK = ".quantlab.lock"
+"""Held by a run from before it writes the recipe until DVC has ended."""
 CELL_STAGES = ("quantize", "measure", "diverge", "evaluate")
 
 
@@ -43,6 +48,21 @@ class Workspace:
         path = self.root / "params.yaml"
         found = read_yaml(path) if path.exists() else {}
         return {"device": "auto", "models": [], "gguf_models": [], "cells": {}} | (found or {})
+
+    @contextmanager
+    def held(self, say: Callable[[str], None]) -> Iterator[None]:
+        """Keep other runs out of the workspace, its recipe and cells until the block ends; wait for one that works there."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.root / LOCK)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            say(f"another `quantlab run` works in {self.root}: waiting until it ends (or name another folder with --workspace)")
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
 
     def add(self, recipe: Recipe, variants: Sequence[str], device: str) -> None:
         """Write the shipped pipeline, the recipe and the cells; cells that are there already stay.
@@ -93,6 +113,8 @@ class Workspace:
 
     def reproduce(self, model: str, variants: Sequence[str], quiet: bool) -> int:
         """Run the stages of the cells, then the report; DVC's output goes to standard error. Returns DVC's exit code."""
+        for damaged in discard_damaged(self.root, model, variants):
+            print(f"quantlab: {damaged} was changed after it was made: it is made again", file=sys.stderr, flush=True)
         targets = [f"{stage}@{cell_name(model, slug)}" for slug in variants for stage in CELL_STAGES]
         code = self._repro(["--keep-going", *targets], quiet)
         if not (self.root / "reports" / model / "data").is_dir():

@@ -19,7 +19,7 @@ from quantlab.parsing import read_object
 from quantlab.prepared import Prepared, Source, Text
 from quantlab.recipe import Recipe, read_recipe
 from quantlab.records import DivergenceRecord, Failure, MeasureRecord, QuantizeRecord, Record, SensitivityRecord, StageName, TaskRecord
-from quantlab.results import read_record, variants_in
+from quantlab.results import as_stale, is_stale, read_record, variants_in
 
 RECIPE = "recipe.yaml"
 """The recipe's copy beside a report, so that the folder can be judged wherever it is."""
@@ -124,7 +124,7 @@ def load_model(root: Path, model: str) -> ModelRecords:
     """Read all records of a model. Raises QuantlabError where there are none or one is not readable."""
     recipe = read_recipe(root / "recipes" / f"{model}.yaml")
     data = root / "reports" / model / "data"
-    variants = _variants(data, model)
+    variants = _variants(data, model, recipe)
     about, reference = (_json(root / path) for path in (Path("env") / "device.json", Path("references") / model / "reference.json"))
     prepared = Prepared(root, model)
     return ModelRecords(
@@ -154,7 +154,7 @@ def load_report(folder: Path) -> ModelRecords:
     if path is None:
         raise QuantlabError(f"{folder} has neither a recipes/{folder.name}.yaml above it nor a {RECIPE} in it: run `quantlab report` again")
     recipe = read_recipe(path)
-    found = _variants(folder / "data", recipe.model)
+    found = _variants(folder / "data", recipe.model, recipe)
     for record in (record for variant in found.values() for record in variant.records.values()):
         if record.model != recipe.model:
             raise QuantlabError(
@@ -163,8 +163,8 @@ def load_report(folder: Path) -> ModelRecords:
     return ModelRecords(recipe.model, recipe, {}, None, None, {}, found)
 
 
-def _variants(data: Path, model: str) -> dict[str, VariantRecords]:
-    found = {slug: _load_variant(data / slug, slug) for slug in variants_in(data)}
+def _variants(data: Path, model: str, recipe: Recipe) -> dict[str, VariantRecords]:
+    found = {slug: without_stale(_load_variant(data / slug, slug), recipe) for slug in variants_in(data)}
     if not found:
         raise QuantlabError(f"there are no records of {model} under {data}: run a stage such as measure first")
     return found
@@ -185,6 +185,12 @@ def _load_variant(folder: Path, slug: str) -> VariantRecords:
         sensitivity=read_record(folder / "sensitivity.json", SensitivityRecord),
         samples=_read_samples(samples) if samples.exists() else None,
     )
+
+
+def without_stale(variant: VariantRecords, recipe: Recipe) -> VariantRecords:
+    """The variant with every record that was made with other settings than the recipe's replaced by a failure that says so."""
+    stale: dict[str, Any] = {stage: as_stale(record) for stage, record in variant.records.items() if is_stale(record, recipe)}
+    return variant._replace(**stale | ({"samples": None} if "tasks" in stale else {}))
 
 
 def _read_samples(path: Path) -> pd.DataFrame:

@@ -16,7 +16,7 @@ from quantlab.errors import CellFailure, QuantlabError
 from quantlab.isolation import UNWRITABLE, CellStage, as_failure, record_failure
 from quantlab.progress import noise_to
 from quantlab.records import Failure
-from quantlab.results import write_record
+from quantlab.results import made_with, write_record
 
 
 def main(job: dict[str, Any]) -> int:
@@ -25,9 +25,12 @@ def main(job: dict[str, Any]) -> int:
     with noise_to(Path(job["log"]), job["quiet"]) as progress:
         try:
             device = find(job["device"])
-            write_record(
-                cell.root, importlib.import_module(f"quantlab.stages.{job['stage']}").run(cell, device, progress, **job.get("options", {}))
-            )
+            recipe = cell.recipe  # read once, before the stage begins
+            stage = importlib.import_module(f"quantlab.stages.{job['stage']}")
+            record = stage.run(cell, device, progress, **job.get("options", {}))
+            if job["stage"] != "quantize":
+                cell.checkpoint()  # nor did its files change while they were measured
+            write_record(cell.root, made_with(record, recipe))
         except QuantlabError as error:
             _say(job, "usage", str(error))
             return 2

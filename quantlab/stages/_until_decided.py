@@ -11,7 +11,7 @@ from quantlab.analysis.verdict import Counts
 from quantlab.cell import Cell
 from quantlab.errors import QuantlabError
 from quantlab.records import TaskRecord
-from quantlab.results import read_record, record_path
+from quantlab.results import is_stale, read_record, record_path
 from quantlab.stages._clusters import cluster_of
 from quantlab.stages._samples import metric_of
 
@@ -51,6 +51,8 @@ def read_baseline(cell: Cell) -> Baseline:
     frame = pd.read_parquet(path) if path.is_file() else None
     if record is None or record.failure or frame is None or frame.empty or "prompt_hash" not in frame.columns:
         raise QuantlabError(f"{BASELINE} of {cell.model} was not evaluated: {_AGAIN}")
+    if is_stale(record, cell.recipe):
+        raise QuantlabError(f"{BASELINE} of {cell.model} was evaluated with other settings than the recipe has now: {_AGAIN}")
     if (record.seed, record.chat_template) != (cell.recipe.seed, spec.chat_template):
         raise QuantlabError(f"{BASELINE} of {cell.model} was evaluated with another seed or chat template: {_AGAIN}")
     for task, result in record.tasks.items():

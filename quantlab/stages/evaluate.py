@@ -38,6 +38,7 @@ def run(cell: Cell, device: Device, progress: Progress, until_decided: bool = Fa
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     spec, checkpoint = cell.recipe.tasks, cell.checkpoint()
+    cell.prepared.require_unchanged(weights=False)  # its tokenizer reads every question
     early = (until_decided or spec.until_decided) and cell.variant.slug != BASELINE
     baseline = read_baseline(cell) if early else None
     require_memory(device, checkpoint.disk_bytes, "the checkpoint")

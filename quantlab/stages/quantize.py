@@ -37,6 +37,7 @@ def run(cell: Cell, device: Device, progress: Progress) -> QuantizeRecord:
     began = time.monotonic()
     with new_folder(cell.checkpoint_folder) as folder:
         made, check, seconds = _make(cell, method, manifest, folder, device, progress, began)
+        cell.prepared.require_unchanged()  # nor did they change while they were read
     return _record(cell, made, check, seconds, device)
 
 
@@ -96,6 +97,8 @@ def _make(
     start = prepared.source_folder if method.FROM == "source" else prepared.gguf_folder
     if method.FROM == "gguf" and not cell.variant.external and (failure := prepared.gguf().failure):
         raise CellFailure("not_measured", f"no GGUF of the unquantized model: {failure.reason}")
+    if method.FROM == "gguf" and not cell.variant.external:
+        prepared.require_gguf()
     if method.FROM == "source":
         start = prepared.weights
         require_memory(device, prepared.source().parameters * max(cell.variant.bits, 8) // 8, "quantizing")

@@ -25,6 +25,7 @@ from quantlab.prepared import Prepared
 from quantlab.progress import Progress
 from quantlab.recipe import read_recipe
 from quantlab.stages._reference_store import HEAD, HIDDEN, INFO, Reference, ReferenceInfo, folder_of, packed, require_sound, unpacked
+from quantlab.tracked import require_same_settings
 from quantlab.versions import installed
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ def run(root: Path, model: str, device: Device, progress: Progress) -> Reference
     import torch
     from transformers import AutoModelForCausalLM
 
-    prepared, asked = Prepared(root, model), read_recipe(root / "recipes" / f"{model}.yaml").reference.dtype
+    prepared, recipe = Prepared(root, model), read_recipe(root / "recipes" / f"{model}.yaml")
+    asked = recipe.reference.dtype
     prepared.require_unchanged()
     source = prepared.source()
     dtype = asked
@@ -75,8 +77,10 @@ def run(root: Path, model: str, device: Device, progress: Progress) -> Reference
             bytes_per_scored_token=computed.hidden_bytes / (windows * (rows.stop - rows.start)),
             **computed.about,
         )
+        prepared.require_unchanged()  # nor did they change while they were read
         write_text(folder / INFO, info.model_dump_json(indent=2) + "\n")
     shutil.rmtree(offload, ignore_errors=True)
+    require_same_settings(root, recipe, "reference")
     return info
 
 
