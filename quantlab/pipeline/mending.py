@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from quantlab.checkpoint import read_checkpoint
 from quantlab.errors import CellFailure, QuantlabError
 from quantlab.names import cell_name
@@ -31,21 +33,29 @@ def set_aside_stale(root: Path) -> list[str]:
 
     What DVC remembers of earlier runs is forgotten then: it would bring the same records back.
     """
-    params, lock = (read_yaml(root / name) if (root / name).is_file() else None for name in ("params.yaml", "dvc.lock"))
-    noted = (lock or {}).get("stages") or {}
+    params = read_yaml(root / "params.yaml") if (root / "params.yaml").is_file() else None
     found = []
     for model in (params or {}).get("models") or []:
         raw = read_yaml(root / "recipes" / f"{model}.yaml")
         recipe = parse_recipe(raw, f"recipes/{model}.yaml")
-        for variant, name, record in _records(root, params, model):
+        stale = [(variant, name) for variant, name, record in _records(root, params, model) if is_stale(record, recipe)]
+        noted = _noted(root) if stale else {}
+        for variant, name in stale:
             stage = STAGE_OF.get(name, name)
             entry = (noted.get(f"{stage}@{cell_name(model, variant)}") or {}).get("params") or {}
-            if is_stale(record, recipe) and entry.get(f"recipes/{model}.yaml") == _part(raw, stage, variant):
+            if entry.get(f"recipes/{model}.yaml") == _part(raw, stage, variant):
                 _move(record_path(root, model, variant, name), root / ASIDE / model / variant)
                 found.append(f"{stage} of {cell_name(model, variant)}")
     if found:
         shutil.rmtree(root / CACHE / "runs", ignore_errors=True)
     return found
+
+
+def _noted(root: Path) -> dict[str, Any]:
+    """By stage, what dvc.lock says of its last run; DVC's own file, which grows with every cell."""
+    path = root / "dvc.lock"
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    return dict((yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}).get("stages") or {})
 
 
 def _records(root: Path, params: Any, model: str) -> Iterator[tuple[str, StageName, Record]]:
