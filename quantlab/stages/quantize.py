@@ -114,6 +114,8 @@ def _make(
         trust_remote_code=manifest.trust_remote_code,
         check_tokens=check_tokens(cell),
     )
+    if cell.variant.external:
+        foreign.require_same_layers(_external_path(cell), prepared.weights)
     notes = _require_same_words(cell) if cell.variant.external else ()
     in_memory = InMemory(None, None) if cell.variant.external else method.quantize(job)
     seconds = time.monotonic() - began
