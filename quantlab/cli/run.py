@@ -64,7 +64,7 @@ def command(ctx: Context, model: str, **options: Any) -> dict[str, Any]:
     choices = (options["recipe_file"], overrides, options["trust_remote_code"], options["checkpoints"], device, options["engine"])
     request = build(model, wanted, *choices)
     workspace = Workspace((options["workspace"] or Path("runs") / request.recipe.model).resolve())
-    with workspace.held(lambda line: click.echo(f"quantlab: {line}", err=True)):
+    with workspace.held(lambda line: say(f"quantlab: {line}", err=True)):
         return _run(ctx, request, workspace, options)
 
 
