@@ -32,6 +32,7 @@ _EXACT: dict[str, tuple[float, float]] = {
     "log_perplexity_ratio": (-1e6, 1e6),
     "perplexity": (1e-6, 1e100),
     "reference_perplexity": (1e-6, 1e100),
+    "metrics": (-1e100, 1e100),
     "dollars_per_million_tokens": (0, 1e12),
     "temperature_celsius": (-273, 1e4),
     "bits_per_weight": (1e-6, 1e4),

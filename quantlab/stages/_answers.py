@@ -9,6 +9,9 @@ from quantlab.records import Estimate, Failure, Look, TaskResult
 from quantlab.stages._samples import Sample, answer_tokens, choices_of, is_number, is_tied, metric_of, of_filter
 from quantlab.stages._tasks import Asked
 
+_LARGEST = 1e100
+"""Of a figure of the whole set: a perplexity beyond it, or one that is no number, says nothing."""
+
 
 class Answers(NamedTuple):
     """What lm-eval found, by the recipe's task."""
@@ -82,7 +85,7 @@ def result_of(task: str, found: Answers, look: Look | None = None) -> TaskResult
         score=_score([float(s[metric]) for s in samples])
         if metric
         else Estimate(value=metrics[whole], standard_error=None, n=len(samples)),
-        metrics=metrics,
+        metrics={name: value for name, value in metrics.items() if abs(value) <= _LARGEST},
         filter=str(samples[0]["filter"]),
         task_version=found.versions[task],
         fewshot=found.fewshot[task],

@@ -179,6 +179,15 @@ def test_a_group_counts_as_one_task(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert not frame.duplicated(["subtask", "doc_id", "metric"]).any() and set(frame["task"]) == {"both"}
 
 
+def test_a_figure_of_the_whole_set_that_is_no_number_is_left_out() -> None:
+    samples = [{"acc": 1.0, "metrics": ["acc"], "filter": "none", "answer_tokens": None, "truncated": None}]
+    common: dict[str, Any] = {"configs": {"a": {}}, "versions": {"a": "1"}, "fewshot": {"a": 0}, "available": {"a": 1}, "notes": ()}
+    found = Answers(
+        samples={"a": samples}, metrics={"a": {"acc": 1.0, "bleu": float("nan"), "ter": float("inf"), "word_perplexity": 1e200}}, **common
+    )
+    assert result_of("a", found).metrics == {"acc": 1.0}
+
+
 def test_items_beyond_the_context_are_counted_by_item(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # a choice is one word: context and continuation of 65 words fit, because the last is no input
     docs = [{"question": " ".join(["word"] * (60 + i)), "gold": 0} for i in range(8)]
