@@ -24,6 +24,7 @@ from quantlab.names import BASELINE, SIXTEEN_BIT, cell_name, parse_variant
 from quantlab.parsing import read_yaml
 from quantlab.pipeline import leftovers, tracking
 from quantlab.pipeline.mending import discard_damaged
+from quantlab.progress import Progress
 from quantlab.recipe import Recipe, parse_recipe
 
 _SHIPPED = Path(__file__).with_name("dvc.yaml")
@@ -114,7 +115,7 @@ class Workspace:
     def reproduce(self, model: str, variants: Sequence[str], quiet: bool) -> int:
         """Run the stages of the cells, then the report; DVC's output goes to standard error. Returns DVC's exit code."""
         for damaged in discard_damaged(self.root, model, variants):
-            print(f"quantlab: {damaged} was changed after it was made: it is made again", file=sys.stderr, flush=True)
+            Progress().say(f"quantlab: {damaged} was changed after it was made: it is made again")
         targets = [f"{stage}@{cell_name(model, slug)}" for slug in variants for stage in CELL_STAGES]
         code = self._repro(["--keep-going", *targets], quiet)
         if not (self.root / "reports" / model / "data").is_dir():
