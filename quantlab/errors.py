@@ -18,7 +18,12 @@ FailureKind = Literal[
     "broken_checkpoint",  # it was saved, and what was saved is not the model that was quantized
     "crashed",  # the process died, or the library raised what nobody expected
     "not_measured",  # an earlier stage of the cell failed
+    "disk_full",  # the disk, a quota or a limit on the size of files was reached
+    "killed",  # the process was ended from outside: by a person, a scheduler, or the system for want of memory
+    "stale",  # there is a record, made with other settings than the recipe has now
 ]
+TRANSIENT: frozenset[FailureKind] = frozenset({"disk_full", "killed"})
+"""Kinds that say nothing of the cell: the next run tries it again (quantlab/pipeline/retries.py)."""
 
 
 class QuantlabError(Exception):
@@ -40,13 +45,3 @@ def unknown(what: str, name: str, known: Iterable[str], hint: str = "") -> Quant
     near = difflib.get_close_matches(name, names, n=len(names), cutoff=0.0)
     listed = ", ".join(near[:12] + (["..."] if len(near) > 12 else [])) or "none"
     return QuantlabError(f"unknown {what} {name!r}: known are {listed}" + (f"; {hint}" if hint else ""))
-
-
-def as_failure(error: BaseException) -> CellFailure | None:
-    """What an exception of a library means for the cell; None where nobody expected it."""
-    if isinstance(error, CellFailure):
-        return error
-    text = " ".join(str(error).split())[:300]
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text:
-        return CellFailure("out_of_memory", text or "out of memory")
-    return None

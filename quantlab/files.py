@@ -12,13 +12,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from quantlab.scratch import PARTIAL, hold
+
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically: a temporary file beside the target, then a rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{PARTIAL}{path.name}-")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
+            hold(handle)
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -41,18 +44,28 @@ def new_folder(target: Path) -> Iterator[Path]:
     What a killed run leaves behind begins with `.partial-` beside the target; the next run removes it.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    for stale in target.parent.glob(f".partial-{target.name}-*"):
+    for stale in target.parent.glob(f"{PARTIAL}{target.name}-*"):
         shutil.rmtree(stale, ignore_errors=True)
-    partial = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".partial-{target.name}-"))
-    partial.chmod(0o755)
-    try:
+    with folder_beside(target) as partial:
         yield partial
         if target.exists():
             shutil.rmtree(target)
         partial.rename(target)
-    except BaseException:
+
+
+@contextmanager
+def folder_beside(target: Path) -> Iterator[Path]:
+    """A folder on the same disk as `target`, removed when the block ends unless it was renamed."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(dir=target.parent, prefix=f"{PARTIAL}{target.name}-"))
+    handle = os.open(partial, os.O_RDONLY)
+    hold(handle)
+    try:
+        partial.chmod(0o755)
+        yield partial
+    finally:
+        os.close(handle)
         shutil.rmtree(partial, ignore_errors=True)
-        raise
 
 
 def sha256(path: Path) -> str:

@@ -5,13 +5,14 @@ On a terminal a live bar with the elapsed and the remaining time; elsewhere (CI,
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, Any, Protocol
 
 from quantlab.inert import plain
 
@@ -108,25 +109,82 @@ class Progress:
             bar.stop()
 
 
+class _Forgiving(io.RawIOBase):
+    """Writes to a descriptor, and drops what it does not take."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        with suppress(OSError):
+            os.write(self._descriptor, view)
+        return len(view)
+
+
+@contextmanager
+def _forgiving_streams() -> Iterator[None]:
+    """Python's own streams, where they are those of the process, as ones whose writing never raises."""
+    before = {name: getattr(sys, name) for name, number in (("stdout", 1), ("stderr", 2)) if _descriptor(getattr(sys, name)) == number}
+    for name, stream in before.items():
+        raw = io.BufferedWriter(_Forgiving(stream.fileno()), 1)
+        setattr(sys, name, io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", line_buffering=True))
+    try:
+        yield
+    finally:
+        for name, stream in before.items():
+            getattr(sys, name).flush()
+            setattr(sys, name, stream)
+
+
+def _descriptor(stream: IO[str]) -> int | None:
+    try:
+        return stream.fileno()
+    except (OSError, ValueError):
+        return None  # a test's buffer
+
+
+def _open_log(log: Path, console: IO[str]) -> int:
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    except OSError as error:
+        print(f"quantlab: {log} cannot be written ({error.strerror}): the libraries' own output is lost", file=console)
+        return os.open(os.devnull, os.O_WRONLY)
+
+
+def append(log: Path, text: str) -> None:
+    """Append to a log, where it can be written."""
+    with suppress(OSError):
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("a", encoding="utf-8") as file:
+            file.write(text)
+
+
 @contextmanager
 def noise_to(log: Path, quiet: bool = False) -> Iterator[Progress]:
     """Send what the process and its libraries print, C code included, to a log file; the progress still reaches the terminal.
 
-    The log is appended to; its path is part of every unexpected error's message.
+    The log is appended to; its path is part of every unexpected error's message. One that cannot be written, on a full
+    disk, loses lines and stops nothing.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
     sys.stderr.flush()
     out, err = os.dup(1), os.dup(2)
     console = os.fdopen(os.dup(err), "w", encoding="utf-8", buffering=1)
-    target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    target = _open_log(log, console)
     os.dup2(target, 1)
     os.dup2(target, 2)
     try:
-        yield Progress(quiet, console)
+        with _forgiving_streams():
+            yield Progress(quiet, console)
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
         os.dup2(out, 1)
         os.dup2(err, 2)
         for handle in (out, err, target):

@@ -95,10 +95,19 @@ class TasksSpec(Frozen):
     """Examples before each item; null for what lm-eval's task has itself."""
     filters: dict[str, str] = {}
     """By task, the filter whose answers are compared (lm-eval's `flexible-extract`, ...); the task's first without one."""
+    unsafe: tuple[str, ...] = ()
+    """Tasks that may run code which the model wrote, by name (lm-eval's humaneval, mbpp, ...): on this machine, unguarded."""
     until_decided: bool = False
     """Stop a task when its verdict against the baseline is settled, in at most five looks."""
     chat_template: bool = False
     batch_size: int = Field(default=8, ge=1)
+
+    @field_validator("names")
+    @classmethod
+    def _named(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value or not all(name.strip() for name in value):
+            raise ValueError("name at least one task, and none that is empty; `quantlab list tasks` shows all")
+        return value
 
 
 class ComparisonSpec(Frozen):

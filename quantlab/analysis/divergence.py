@@ -191,5 +191,5 @@ def _inside(entropy: Floats, low: float, high: float) -> NDArray[np.bool_]:
 
 def _exp(loss: Estimate) -> Estimate:
     """Perplexity of a mean loss; infinity is refused by the record, so a loss beyond floats is capped where exp is."""
-    value = math.exp(min(loss.value, 700.0))
+    value = math.exp(min(loss.value, 200.0))
     return Estimate(value=value, standard_error=None if loss.standard_error is None else value * loss.standard_error, n=loss.n)

@@ -7,7 +7,7 @@ A command is written as `f(ctx: Context, **options)` under `@common`. It prints 
 |---|---|---|---|
 | done | | the command's object | 0 |
 | QuantlabError, CellFailure, wrong usage | `quantlab: ...`, one line | `{"error": {"kind": ..., "message": ...}}` | 2 |
-| interrupted | `quantlab: interrupted` | the same, kind `interrupted` | 130 |
+| SIGINT, SIGTERM, SIGHUP | `quantlab: interrupted by SIGTERM` | the same, kind `interrupted` | 130, 143, 129 |
 | a bug of ours | the traceback | the same, kind `bug` | 1 |
 
 `kind` is `usage`, `interrupted`, `bug` or one of `quantlab.errors.FailureKind`.
@@ -16,6 +16,7 @@ A command is written as `f(ctx: Context, **options)` under `@common`. It prints 
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import json
 import os
@@ -28,6 +29,8 @@ import click
 
 from quantlab.errors import CellFailure, QuantlabError
 from quantlab.inert import one_line, plain, plain_json
+from quantlab.outside import disk_full
+from quantlab.processes import Ended, ended_by_signals
 
 QUIET = "QUANTLAB_QUIET"
 """Set in the environment of the stages that a quiet command runs."""
@@ -58,7 +61,7 @@ def common(function: Callable[..., Any]) -> Callable[..., None]:
     @functools.wraps(function)
     def command(*args: Any, as_json: bool, quiet: bool, **options: Any) -> None:
         ctx = Context(as_json, quiet or bool(os.environ.get(QUIET)))
-        with ending(as_json), _clean_stdout(as_json) as stdout:
+        with ending(as_json), ended_by_signals(), _clean_stdout(as_json) as stdout:
             result = function(ctx, *args, **options)
             value, code = result if isinstance(result, Ending) else (result, 0)
             if as_json:
@@ -99,14 +102,31 @@ def ending(as_json: bool) -> Iterator[None]:
         fail(error.kind, str(error), 2, as_json, stdout)
     except QuantlabError as error:
         fail("usage", str(error), 2, as_json, stdout)
+    except Ended as error:
+        fail("interrupted", str(error), error.exit_code, as_json, stdout)
     except KeyboardInterrupt:
         fail("interrupted", "interrupted", 130, as_json, stdout)
+    except OSError as error:
+        kind, said = _of_the_disk(error)
+        if kind == "bug":
+            if as_json:
+                _print_error(kind, said, stdout)
+            raise
+        fail(kind, said, 2, as_json, stdout)
     except (click.ClickException, click.exceptions.Exit, click.Abort):
         raise
     except Exception as error:  # a bug: a script still gets its one object, and the traceback goes on its way
         if as_json:
             _print_error("bug", f"{type(error).__name__}: {error}", stdout)
         raise
+
+
+def _of_the_disk(error: OSError) -> tuple[str, str]:
+    """What an error of the file system is for a person, and what to say of it."""
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return "usage", f"{error.filename or 'a file'} cannot be used: {error.strerror}; work in a folder that you may write to"
+    full = disk_full(error)
+    return (full.kind, str(full)) if full else ("bug", f"{type(error).__name__}: {error}")
 
 
 def fail(kind: str, message: str, code: int, as_json: bool, stdout: TextIO | None = None) -> NoReturn:

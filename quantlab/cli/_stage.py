@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,6 +12,7 @@ import click
 from quantlab.cli._common import Context, say
 
 if TYPE_CHECKING:
+    from quantlab.progress import Progress
     from quantlab.stages.isolation import CellStage
 
 Function = Callable[..., Any]
@@ -35,6 +37,7 @@ def device_option(function: Function) -> Function:
 def run_stage(ctx: Context, stage: str, model: str, variant: str, device: str | None, **options: Any) -> Any:
     """Run a cell's stage in its own process; what the cell cannot do is recorded and shown, exit code 0."""
     from quantlab.hardware.target import target_device
+    from quantlab.processes import end_with_dvc
     from quantlab.stages.isolation import run_isolated
     from quantlab.workspace.cell import Cell
 
@@ -45,11 +48,24 @@ def run_stage(ctx: Context, stage: str, model: str, variant: str, device: str | 
 
         known = ", ".join(sorted(p.stem for p in (root / "recipes").glob("*.yaml"))) or "none"
         raise QuantlabError(f"there is no recipes/{model}.yaml in this workspace: known are {known}; `quantlab run` writes one")
+    end_with_dvc()
     record = run_isolated(cell, cast("CellStage", stage), target_device(root, device).device, ctx.quiet, **options)
     if not ctx.quiet and not ctx.json:
         where = f"{model}--{variant}: {stage}"
         say(f"{where}: {record.failure.kind}: {record.failure.reason}" if record.failure else f"{where}: done", err=True)
     return record
+
+
+@contextmanager
+def stage_of(root: Path, model: str, stage: str, quiet: bool) -> Iterator[Progress]:
+    """What a model's stage does around its work: it ends with DVC, has its temporary folder here, and its noise in a log."""
+    from quantlab.processes import end_with_dvc
+    from quantlab.progress import noise_to
+    from quantlab.scratch import scratch
+
+    end_with_dvc()
+    with scratch(root), noise_to(root / "logs" / model / f"{stage}.log", quiet) as progress:
+        yield progress
 
 
 def workspace_of(model: str) -> Path:

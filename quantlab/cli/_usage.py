@@ -1,7 +1,8 @@
 """What a workspace and quantlab's cache take on the disk, and removing it.
 
-Only these folders are ever removed. Recipes, reports and pipeline files are never touched, nothing behind a symbolic
-link is, and hardlinked files (DVC's cache and the workspace share theirs) are counted once.
+Only these folders are ever removed. Recipes, reports, pipeline files and records, here or merged from another machine
+(imported/), are never touched, nothing behind a symbolic link is, and hardlinked files (DVC's cache and the workspace
+share theirs) are counted once.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ FOLDERS = {
     CHECKPOINTS: "what quantize wrote",
     "models": "prepared sources, F16 GGUF, token ids",
     "references": "what the unquantized models say",
-    "imported": "checkpoints that somebody else made, as they were taken in",
     DVC_CACHE: "DVC's copies of stage outputs, the records too",
     ".quantlab": "work in progress, item by item",
     "logs": "the libraries' own output",
@@ -135,7 +135,7 @@ def _require_ours(path: Path, root: Path, cache: Path) -> None:
 
 def _require_no_links_into(cache: Path) -> None:
     workspace = cache.parents[1]
-    for folder in ("reports", *FOLDERS):
+    for folder in ("reports", "imported", *FOLDERS):
         for path in (workspace / folder).rglob("*"):
             if path.is_symlink() and folder != DVC_CACHE and path.resolve().is_relative_to(cache.resolve()):
                 raise QuantlabError(

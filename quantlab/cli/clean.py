@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--checkpoints", is_flag=True, help="Remove the checkpoints, here and in runs/, and DVC's copies of them.")
 @click.option("--cache", is_flag=True, help="Remove DVC's cache, work in progress, and quantlab's cache of downloads.")
-@click.option("--all", "everything", is_flag=True, help="Remove everything that is listed. Recipes and reports stay.")
+@click.option("--all", "everything", is_flag=True, help="Remove everything that is listed. Recipes, reports and merged records stay.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @common
 def command(ctx: Context, checkpoints: bool, cache: bool, everything: bool, yes: bool) -> dict[str, Any]:
     """What takes how much disk in this workspace and in quantlab's cache, and removing it.
 
-    Without an option it only lists. Recipes, reports and their records are never removed; what is removed is made or
+    Without an option it only lists. Recipes, reports, their records and merged ones are never removed; what is removed is made or
     downloaded again by the next run that needs it.
 
     With --json: {"folders": [{"name", "path", "what", "bytes", "freed_bytes"}], "total_bytes", "removed": [names],

@@ -11,19 +11,18 @@ from typing import Any
 import click
 
 from quantlab.cli._common import Context, common, say
-from quantlab.cli._stage import model_option
+from quantlab.cli._stage import model_option, stage_of
 
 
 @click.command()
 @model_option
 @common
 def command(ctx: Context, model: str) -> Any:
-    from quantlab.progress import noise_to
     from quantlab.stages import convert
 
     root = Path.cwd()
     log = root / "logs" / model / "convert.log"
-    with noise_to(log, ctx.quiet) as progress:
+    with stage_of(root, model, "convert", ctx.quiet) as progress:
         made = convert.run(root, model, log, progress)
     if not ctx.quiet and not ctx.json:
         said = f"{made.failure.kind}: {made.failure.reason}" if made.failure else f"importance matrix of {made.imatrix_tokens:,} tokens"

@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from quantlab.cli._common import Context, common, say
+from quantlab.cli._numbers import Finite
 
 if TYPE_CHECKING:
     from quantlab.catalogue.gpu import GpuSet
     from quantlab.catalogue.price import ApiPrice
-    from quantlab.models.ingredients import Ingredients
+    from quantlab.planning.resolve import Ingredients
     from quantlab.recommend.bill import Options, Paid, Placed, Speed
     from quantlab.recommend.cost import Comparison, Traffic
 
-SHARE = click.FloatRange(0, 1)
-PRICE = click.FloatRange(min=0)
-POSITIVE = click.FloatRange(min=0, min_open=True)
+SHARE = Finite(0, 1)
+PRICE = Finite(min=0, max=1e12)
+POSITIVE = Finite(min=0, max=1e12, min_open=True)
 
 
 @click.command()
@@ -35,10 +36,10 @@ POSITIVE = click.FloatRange(min=0, min_open=True)
 @click.option("--power-price", type=PRICE, help="Dollars per kWh.")
 @click.option("--hosting", type=PRICE, help="Dollars per month for the whole rig.")
 @click.option("--hours", type=POSITIVE, help="Hours per month.")
-@click.option("--utilisation", type=click.FloatRange(0, 1, min_open=True), default=1.0, show_default=True, help="Share of busy hours.")
+@click.option("--utilisation", type=Finite(0, 1, min_open=True), default=1.0, show_default=True, help="Share of busy hours.")
 @click.option("--throughput", type=POSITIVE, help="Output tokens per second of the rig; default: measured, else estimated.")
 @click.option("--prefill-throughput", type=POSITIVE, help="Input tokens per second of the rig.")
-@click.option("--efficiency", type=click.FloatRange(0, 1, min_open=True), help="Share of the roofline that is reached.")
+@click.option("--efficiency", type=Finite(0, 1, min_open=True), help="Share of the roofline that is reached.")
 @click.option("--context", default="8k", show_default=True, help="Tokens in each sequence's cache.")
 @click.option("--batch", type=click.IntRange(min=1), help="Sequences at once; default: as many as fit, at most 256.")
 @click.option("--against-api", "api_name", help="The API's name in prices.yaml; default: the one that serves MODEL.")
@@ -60,10 +61,10 @@ def command(ctx: Context, model: str, variant: str, **options: Any) -> dict[str,
     With --json: the comparison, "api", "assumptions" (each with its source), "throughput_kind" (given, measured or
     estimated), "fits" and "notes".
     """
-    from quantlab.amounts import parse_tokens
     from quantlab.catalogue.gpu import parse_gpus
     from quantlab.catalogue.price import api_prices, gpu_prices, hosting
-    from quantlab.models.ingredients import ingredients
+    from quantlab.planning.amounts import parse_tokens
+    from quantlab.planning.resolve import ingredients
     from quantlab.recommend.bill import Options, api_price, bill, paid
     from quantlab.recommend.cost import Traffic
 
@@ -85,10 +86,10 @@ def _made(found: Ingredients, variant: str, rig: GpuSet, options: dict[str, Any]
     from quantlab.architecture.counts import count
     from quantlab.errors import CellFailure
     from quantlab.names import parse_variant
+    from quantlab.planning.sizes import parse_context
     from quantlab.recommend.bill import MOST_AT_ONCE, speed
     from quantlab.recommend.candidates import Hardware, on_hardware
-    from quantlab.recommend.measurements import local_evidence, measured_at
-    from quantlab.sizes import parse_context
+    from quantlab.recommend.evidence import local_evidence, measured_at
 
     context = parse_context(options["context"])
     placed = _place(found, variant, rig, context, options["batch"] or 1)

@@ -42,6 +42,7 @@ def command(ctx: Context, model: str, first: str, second: str, prompts: Path | N
     from quantlab.hardware.target import target_device
     from quantlab.progress import noise_to
     from quantlab.reporting.sidebyside import compare, markdown, terminal
+    from quantlab.scratch import scratch
     from quantlab.stages.isolation import environment_of
     from quantlab.workspace.cell import Cell
     from quantlab.workspace.logs import log_path
@@ -55,7 +56,7 @@ def command(ctx: Context, model: str, first: str, second: str, prompts: Path | N
         os.environ.update(environment_of(cell, "evaluate", target.device))
     for slug in (first, second):
         cell = Cell(root, model, slug)
-        with noise_to(log_path(cell, "diff"), ctx.quiet) as progress:
+        with scratch(root), noise_to(log_path(cell, "diff"), ctx.quiet) as progress:
             answers.append(generate(cell, target, asked, tokens, progress))
     found = compare(model, (first, second), tokens, asked, answers[0], answers[1])
     path = root / "reports" / model / "diff" / f"{first}--{second}.md"

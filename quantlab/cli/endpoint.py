@@ -81,8 +81,10 @@ def command(
     """Measure a model server as its clients see it.
 
     URL is the root of an OpenAI-compatible server (vLLM, SGLang, llama-server, llama-cpp-python, TGI) or of Ollama, or
-    one of its endpoints, such as http://127.0.0.1:8000/v1/completions. Requests are streamed and greedy; every sample
-    is kept. The key comes from an environment variable, is written nowhere, and goes over https or to this machine only.
+    one of its endpoints, such as http://127.0.0.1:8000/v1/completions; a base with a version of its own, such as
+    https://host/v1beta/openai, and Azure's ?api-version=2024-10-21 are kept on every request. Requests are streamed and
+    greedy; every sample is kept. The key comes from an environment variable, is written nowhere, and goes over https or
+    to this machine only.
 
     \b
     quantlab endpoint http://127.0.0.1:8000 --concurrency 1,8 --requests 100
@@ -115,8 +117,8 @@ def command(
 
         check(tasks, task_set)
 
-    def keep(record: EndpointRecord) -> None:
-        write(out or folder_for(address, record.model), record, [], sent.key)
+    def keep(record: EndpointRecord, samples: list[dict[str, Any]] | None = None) -> None:
+        write(out or folder_for(address, record.model), record, samples or [], sent.key)
 
     record = measure(Wanted(address, protocol, model, sent.key, workload, seed), progress, keep)
     samples: list[dict[str, Any]] = []
@@ -126,7 +128,7 @@ def command(
         from quantlab.progress import noise_to
 
         with masked_log(folder, sent.key) as log, noise_to(log, ctx.quiet) as progress:
-            record, samples = evaluate(record, address, sent.key, TasksWanted(tasks, task_set, items, tokenizer, seed), progress)
+            record, samples = evaluate(record, address, sent.key, TasksWanted(tasks, task_set, items, tokenizer, seed), progress, keep)
     if sent.note:
         record = record.model_copy(update={"notes": (*record.notes, sent.note)})
     record = write(folder, record, samples, sent.key)

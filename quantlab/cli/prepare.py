@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from quantlab.cli._common import Context, common, say
-from quantlab.cli._stage import model_option, offline
+from quantlab.cli._stage import model_option, offline, stage_of
 
 
 @click.command()
@@ -20,10 +20,9 @@ from quantlab.cli._stage import model_option, offline
 def command(ctx: Context, model: str) -> Any:
     root = Path.cwd()
     offline(root, model)
-    from quantlab.progress import noise_to
     from quantlab.stages import prepare
 
-    with noise_to(root / "logs" / model / "prepare.log", ctx.quiet) as progress:
+    with stage_of(root, model, "prepare", ctx.quiet) as progress:
         source = prepare.run(root, model, progress)
     if not ctx.quiet and not ctx.json:
         say(f"{model}: {source.parameters:,} parameters, {source.dtype}, {source.kind} {source.name}", err=True)

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from quantlab.cli._common import Context, common, say
-from quantlab.cli._stage import device_option, model_option, offline
+from quantlab.cli._stage import device_option, model_option, offline, stage_of
 
 
 @click.command()
@@ -22,10 +22,9 @@ def command(ctx: Context, model: str, device: str | None) -> Any:
     root = Path.cwd()
     offline(root, model)
     from quantlab.hardware.target import target_device
-    from quantlab.progress import noise_to
     from quantlab.stages import reference
 
-    with noise_to(root / "logs" / model / "reference.log", ctx.quiet) as progress:
+    with stage_of(root, model, "reference", ctx.quiet) as progress:
         info = reference.run(root, model, target_device(root, device), progress)
     if not ctx.quiet and not ctx.json:
         say(f"{model}: reference in {info.dtype}, {info.windows} windows of {info.length} tokens", err=True)

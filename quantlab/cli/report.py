@@ -22,7 +22,10 @@ from quantlab.cli._stage import model_option, show
 def command(ctx: Context, model: str) -> Any:
     from quantlab.stages import report
 
-    path = report.run(Path.cwd(), model)
+    left_out: list[str] = []
+    path = report.run(Path.cwd(), model, left_out)
+    for sentence in left_out:
+        say(f"quantlab: {sentence}", err=True)
     if not ctx.quiet and not ctx.json:
         # under DVC whoever called it shows the table once, `quantlab run` or `make demo`
         say(str(path)) if "DVC_STAGE" in os.environ else show(path)

@@ -8,13 +8,18 @@ runs/MODEL, by DVC: asked again, only what is new is done; asked for another var
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from quantlab.cli._common import Context, common, say
 from quantlab.cli._stage import show
+
+if TYPE_CHECKING:
+    from quantlab.run.request import Request
+    from quantlab.run.workspace import Workspace
 
 
 @click.command()
@@ -53,13 +58,20 @@ def command(ctx: Context, model: str, **options: Any) -> dict[str, Any]:
     overrides: dict[str, Any] = {"items": options["limit"]} if options["limit"] else {}
     if options["until_decided"]:
         overrides["until_decided"] = True
-    if options["tasks"]:
+    if options["tasks"] is not None:
         overrides["names"] = [name.strip() for name in options["tasks"].split(",")]
     device = find(options["device"])
     choices = (options["recipe_file"], overrides, options["trust_remote_code"], options["checkpoints"], device, options["engine"])
     request = build(model, wanted, *choices)
+    workspace = Workspace((options["workspace"] or Path("runs") / request.recipe.model).resolve())
+    with workspace.held(lambda line: say(f"quantlab: {line}", err=True)):
+        return _run(ctx, request, workspace, options)
+
+
+def _run(ctx: Context, request: Request, workspace: Workspace, options: Mapping[str, Any]) -> dict[str, Any]:
+    from quantlab.errors import QuantlabError
+
     name = request.recipe.model
-    workspace = Workspace((options["workspace"] or Path("runs") / name).resolve())
     workspace.add(request.recipe, request.variants, options["device"])
     for warning in request.warnings:
         say(f"quantlab: {warning}", err=True)

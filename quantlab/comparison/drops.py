@@ -8,12 +8,13 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from quantlab.analysis.evidence import Evidence, weigh
 from quantlab.analysis.paired import MeanDrop, mean_drop
 from quantlab.analysis.verdict import Z05
-from quantlab.comparison.load import BASELINE, ModelRecords, VariantRecords
+from quantlab.comparison.load import BASELINE, ModelRecords, VariantRecords, why_no_task
 from quantlab.records import TaskRecord
 
 _ITEM = ["doc_id", "doc_hash"]
@@ -68,16 +69,22 @@ def task_names(records: ModelRecords) -> tuple[str, ...]:
     return tuple([t for t in records.recipe.tasks.names if t in done] + sorted(done - set(records.recipe.tasks.names)))
 
 
+def failed_everywhere(records: ModelRecords) -> tuple[str, ...]:
+    """Tasks that were asked and that no variant has a result of."""
+    asked = dict.fromkeys(task for variant in records.variants.values() if variant.tasks for task in variant.tasks.failed)
+    return tuple(task for task in asked if task not in task_names(records))
+
+
 def task_drop(records: ModelRecords, variant: VariantRecords, task: str) -> Outcome:
     """The drop of a variant on one task against the baseline."""
     ours = variant.tasks
     if variant.slug == BASELINE and not variant.failure:
         return Outcome(None, "the drops are against it")
     if ours is None or ours.failure or task not in ours.tasks:
-        return Outcome(None, variant.why_not("tasks"))
+        return Outcome(None, why_no_task(variant, task))
     baseline = records.variants.get(BASELINE)
     if baseline is None or baseline.tasks is None or task not in baseline.tasks.tasks:
-        reason = baseline.why_not("tasks") if baseline else "it has no records"
+        reason = why_no_task(baseline, task) if baseline else "it has no records"
         return Outcome(None, f"the drop is not measured: {BASELINE} has no result of {task} to compare with ({reason})")
     unlike = _unlike(baseline.tasks, ours, task)
     if unlike:
@@ -165,6 +172,9 @@ def _compare(baseline: pd.DataFrame, ours: pd.DataFrame, metric: str, z: float) 
         if other:
             return Outcome(None, f"not comparable with {BASELINE}: {other:,} of {len(both):,} items were asked with another prompt")
     a, b = both["value_baseline"].to_numpy(float), both["value_variant"].to_numpy(float)
+    no_number = int((~(np.isfinite(a) & np.isfinite(b))).sum())
+    if no_number:
+        return Outcome(None, f"not comparable with {BASELINE}: {no_number:,} of {len(both):,} items have a result that is no number")
     known = {"answer_baseline", "answer_variant"} <= set(both.columns)
     changed = int((both["answer_baseline"] != both["answer_variant"]).sum()) if known else None
     clusters = tuple(both["cluster_variant"]) if "cluster_variant" in both.columns else None

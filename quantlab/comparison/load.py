@@ -5,8 +5,7 @@ Every table and plot is made from this value alone. Nothing is computed here.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,13 +15,15 @@ from quantlab import engines, methods
 from quantlab.errors import FailureKind, QuantlabError
 from quantlab.names import BASELINE as BASELINE
 from quantlab.names import Variant, parse_variant
+from quantlab.parsing import read_object
 from quantlab.recipe import Recipe
 from quantlab.records import DivergenceRecord, Failure, MeasureRecord, QuantizeRecord, Record, SensitivityRecord, StageName, TaskRecord
 from quantlab.workspace.prepared import Prepared, Source, Text
-from quantlab.workspace.results import read_record, variants_in
+from quantlab.workspace.results import as_stale, is_stale, read_record, variants_in
 
 RECIPE = "recipe.yaml"
 """The recipe's copy beside a report, so that the folder can be judged wherever it is."""
+_MOST_ROWS = 50_000_000
 SAMPLE_COLUMNS = ("task", "doc_id", "doc_hash", "metric", "value")
 _COMMANDS: Mapping[StageName, str] = {
     "quantize": "quantize",
@@ -80,6 +81,12 @@ class VariantRecords(NamedTuple):
         return f"the {command} stage left no such number" if record else f"the {command} stage has left no record"
 
 
+def why_no_task(variant: VariantRecords, task: str) -> str:
+    """Why a variant has no result of a task, in words."""
+    failed = variant.tasks.failed.get(task) if variant.tasks and not variant.failure else None
+    return failure_text(failed) if failed else variant.why_not("tasks")
+
+
 class ModelRecords(NamedTuple):
     """Everything that a report is made from."""
 
@@ -117,7 +124,7 @@ def load_model(root: Path, model: str) -> ModelRecords:
     """Read all records of a model. Raises QuantlabError where there are none or one is not readable."""
     recipe = methods.checked_recipe(root / "recipes" / f"{model}.yaml")
     data = root / "reports" / model / "data"
-    variants = _variants(data, model)
+    variants = _variants(data, model, recipe)
     about, reference = (_json(root / path) for path in (Path("env") / "device.json", Path("references") / model / "reference.json"))
     prepared = Prepared(root, model)
     return ModelRecords(
@@ -147,24 +154,27 @@ def load_report(folder: Path) -> ModelRecords:
     if path is None:
         raise QuantlabError(f"{folder} has neither a recipes/{folder.name}.yaml above it nor a {RECIPE} in it: run `quantlab report` again")
     recipe = methods.checked_recipe(path)
-    found = _variants(folder / "data", recipe.model)
+    found = _variants(folder / "data", recipe.model, recipe)
+    for record in (record for variant in found.values() for record in variant.records.values()):
+        if record.model != recipe.model:
+            raise QuantlabError(
+                f"{folder} holds a record of {record.model[:80]!r} of {record.variant}, though its recipe is {recipe.model}'s"
+            )
     return ModelRecords(recipe.model, recipe, {}, None, None, {}, found)
 
 
-def _variants(data: Path, model: str) -> dict[str, VariantRecords]:
-    found = {slug: load_variant(data / slug, slug) for slug in variants_in(data)}
+def _variants(data: Path, model: str, recipe: Recipe) -> dict[str, VariantRecords]:
+    found = {slug: without_stale(_load_variant(data / slug, slug), recipe) for slug in variants_in(data)}
     if not found:
         raise QuantlabError(f"there are no records of {model} under {data}: run a stage such as measure first")
     return found
 
 
 def _json(path: Path) -> dict[str, Any]:
-    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return found if isinstance(found, dict) else {}
+    return read_object(path) if path.exists() else {}
 
 
-def load_variant(folder: Path, slug: str, with_samples: bool = True) -> VariantRecords:
-    """The records in a variant's folder. Raises QuantlabError where one is not readable."""
+def _load_variant(folder: Path, slug: str) -> VariantRecords:
     samples = folder / "samples.parquet"
     return VariantRecords(
         variant=parse_variant(slug),
@@ -173,13 +183,59 @@ def load_variant(folder: Path, slug: str, with_samples: bool = True) -> VariantR
         divergence=read_record(folder / "divergence.json", DivergenceRecord),
         tasks=read_record(folder / "tasks.json", TaskRecord),
         sensitivity=read_record(folder / "sensitivity.json", SensitivityRecord),
-        samples=_read_samples(samples) if with_samples and samples.is_file() else None,
+        samples=_read_samples(samples) if samples.exists() else None,
     )
 
 
+def without_stale(variant: VariantRecords, recipe: Recipe) -> VariantRecords:
+    """The variant with every record that was made with other settings than the recipe's replaced by a failure that says so."""
+    stale: dict[str, Any] = {stage: as_stale(record) for stage, record in variant.records.items() if is_stale(record, recipe)}
+    return variant._replace(**stale | ({"samples": None} if "tasks" in stale else {}))
+
+
 def _read_samples(path: Path) -> pd.DataFrame:
-    frame = pd.read_parquet(path)
+    frame = _frame(path)
     lacking = [column for column in SAMPLE_COLUMNS if column not in frame.columns]
     if lacking:
         raise QuantlabError(f"{path} lacks the columns {', '.join(lacking)}: run the evaluate stage again")
+    for column, is_kind, kind in _SAMPLE_KINDS:
+        if column in frame.columns and not (is_kind(frame[column]) or frame.empty):
+            raise QuantlabError(f"{path}: the column {column} does not hold {kind}: run the evaluate stage again")
     return frame
+
+
+def _frame(path: Path) -> pd.DataFrame:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        file = pq.ParquetFile(path)
+        if file.metadata.num_rows > _MOST_ROWS:
+            raise QuantlabError(f"{path} says that it has {file.metadata.num_rows:,} rows, which no evaluation has")
+        return pd.DataFrame(file.read().to_pandas())
+    except (OSError, ValueError, OverflowError, pa.ArrowException) as error:
+        raise QuantlabError(f"{path} cannot be read: {' '.join(str(error).split())[:200]}: run the evaluate stage again") from None
+
+
+def _whole(column: pd.Series[Any]) -> bool:
+    return bool(pd.api.types.is_integer_dtype(column) and column.notna().all())
+
+
+def _numeric(column: pd.Series[Any]) -> bool:
+    return bool(pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column))
+
+
+def _texts(column: pd.Series[Any]) -> bool:
+    return all(isinstance(value, str) for value in column.dropna().unique()) if _flat(column) else False
+
+
+def _flat(column: pd.Series[Any]) -> bool:
+    """Whether no value is a list or a struct, which cannot be compared."""
+    return all(isinstance(value, str | int | float | None) for value in column)
+
+
+_SAMPLE_KINDS: tuple[tuple[str, Callable[[pd.Series[Any]], bool], str], ...] = (
+    *((name, _texts, "texts") for name in ("task", "subtask", "doc_hash", "prompt_hash", "metric", "answer", "cluster")),
+    ("doc_id", _whole, "whole numbers"),
+    ("value", _numeric, "numbers"),
+)

@@ -7,6 +7,8 @@ from typing import NamedTuple
 from quantlab.comparison.load import VariantRecords, failure_text, kind_words
 from quantlab.reporting.table import Failed
 
+COLLAPSED = "collapsed: its perplexity on the check text is above the vocabulary's size, worse than guessing"
+
 
 class Status(NamedTuple):
     """How far a variant came."""
@@ -28,6 +30,6 @@ def status_of(variant: VariantRecords) -> Status:
     if failures:
         return Status("partly measured", None, "; ".join(dict.fromkeys(map(failure_text, failures))))
     if variant.quantize and variant.quantize.collapsed:
-        return Status("collapsed", None, "collapsed: its perplexity on the check text is above the vocabulary's size, worse than guessing")
+        return Status("collapsed", None, COLLAPSED)
     lacking = [stage for stage in ("measure", "divergence", "tasks") if stage not in variant.records]
     return Status("partly measured", None, f"no record of {', '.join(lacking)}") if lacking else Status("measured", None, None)

@@ -62,7 +62,7 @@ class Address(NamedTuple):
 
     def root(self, path: str) -> str:
         """The URL of what lies beside the API, such as vLLM's /version."""
-        return f"{self.origin}{self.prefix}/{path}"
+        return f"{self.origin}{self.prefix}/{path}" + (f"?{self.query}" if self.query else "")
 
 
 def parse(text: str) -> Address:

@@ -10,13 +10,15 @@ from quantlab.endpoint import protocols
 from quantlab.endpoint.address import Api, Path
 from quantlab.endpoint.protocols import Ask
 from quantlab.endpoint.reading import json_of
-from quantlab.endpoint.request import Client, of_library
+from quantlab.endpoint.request import Client, Connection, of_library
 from quantlab.endpoint.secrets import redact
 from quantlab.endpoint.streams import Malformed
 from quantlab.errors import QuantlabError
 from quantlab.records.endpoint import Fault, RequestRecord
 
 _OTHER_PATH: dict[Path, Path] = {"chat/completions": "completions"}
+_OWNERS = {"vllm": "vLLM", "llamacpp": "llama.cpp", "sglang": "SGLang"}
+_DESCRIBE_SECONDS = 5.0
 _REFUSED = ("not_found", "rejected", "server_error", "malformed", "error_in_stream")
 
 
@@ -31,7 +33,7 @@ class Trial(NamedTuple):
     """The first request that the server answered, and how it had to be put."""
 
     path: Path
-    ignore_end: bool
+    ask: Ask
     request: RequestRecord
     notes: tuple[str, ...] = ()
 
@@ -70,24 +72,52 @@ async def find_model(client: Client, api: Api, wanted: str | None) -> str | Faul
 
 
 async def try_out(client: Client, model: str, text: str, tokens: int) -> Trial | Fault:
-    """A first request with this prompt, put in the way that the server takes: with `ignore_eos`, else without; chat, else completions."""
+    """A first request with this prompt, put in the way that the server takes.
+
+    With `ignore_eos`, else without; with `max_tokens`, else `max_completion_tokens`; chat, else completions.
+    """
     if client.path.startswith("api/"):
         answer = await client.send(Ask(model, text, tokens), time.perf_counter())
-        return answer.fault or Trial(client.path, False, answer)
+        return answer.fault or Trial(client.path, Ask(model, text, tokens), answer)
     first: Fault | None = None
     paths = [client.path] if client.address.path else [client.path, _OTHER_PATH[client.path]]
     for path in paths:
         client.path = path
-        for ignore_end in (True, False):
-            answer = await client.send(Ask(model, text, tokens, ignore_end), time.perf_counter())
+        ask: Ask | None = Ask(model, text, tokens, True)
+        while ask:
+            answer = await client.send(ask, time.perf_counter())
             if answer.fault is None:
                 note = f"/v1/{paths[0]} was refused ({first.message}); /v1/{path} was measured." if first and path != paths[0] else None
-                return Trial(path, ignore_end, answer, (note,) if note else ())
+                return Trial(path, ask, answer, (note,) if note else ())
             first = first or answer.fault
             if answer.fault.kind not in _REFUSED:
                 return answer.fault
+            ask = _put_otherwise(ask, answer.fault)
     assert first is not None
     return first
+
+
+def _put_otherwise(ask: Ask, fault: Fault) -> Ask | None:
+    """The next way to put a request that was refused; None where there is none."""
+    if ask.limit_field == "max_tokens" and "max_completion_tokens" in fault.message:
+        return ask._replace(limit_field="max_completion_tokens")
+    return ask._replace(ignore_end=False) if ask.ignore_end else None
+
+
+async def describe(client: Client) -> str | None:
+    """What an OpenAI-compatible server calls itself: `owned_by` of its models or its Server header, and its /version."""
+    client.timeout_seconds, timeout = min(client.timeout_seconds, _DESCRIBE_SECONDS), client.timeout_seconds
+    try:
+        models = await get(client, "models")
+        version = await call(client, "GET", "version", None, client.address.root("version"))
+    finally:
+        client.timeout_seconds = timeout
+    listed = models.get("data") if isinstance(models, dict) else None
+    first = listed[0] if isinstance(listed, list) and listed and isinstance(listed[0], dict) else {}
+    name = _OWNERS.get(str(first.get("owned_by"))) or client.server_header
+    found = version.get("version") if isinstance(version, dict) else None
+    said = " ".join(part for part in (name, found if isinstance(found, str) else None) if part)
+    return client.line(said)[:60] or None
 
 
 async def count_prompt(client: Client, ask: Ask) -> int | None:
@@ -101,24 +131,32 @@ async def get(client: Client, path: str) -> Any:
     return await call(client, "GET", path, None)
 
 
-async def call(client: Client, method: str, path: str, body: Any) -> Any:
+async def call(client: Client, method: str, path: str, body: Any, url: str | None = None) -> Any:
     """The JSON of an answer that is not streamed, or the fault that the request met."""
     import aiohttp
 
-    try:
-        async with (
-            asyncio.timeout(client.timeout_seconds),
-            client.session.request(method, client.address.url(path), json=body, allow_redirects=False) as response,
-        ):
-            if response.status != 200:
-                return await client.refusal(response)
-            return await json_of(response)
-    except TimeoutError:
-        return client.fault("timeout", f"no answer after {client.timeout_seconds:g} s")
-    except Malformed as error:
-        return client.fault("malformed", str(error))
-    except (aiohttp.ClientError, OSError) as error:
-        return client.fault(*of_library(error, "no answer yet"))
+    while True:
+        connection = Connection()
+        try:
+            async with (
+                asyncio.timeout(client.timeout_seconds),
+                client.session.request(
+                    method, url or client.address.url(path), json=body, allow_redirects=False, trace_request_ctx=connection
+                ) as response,
+            ):
+                connection.answered = True
+                client.server_header = response.headers.get("Server", client.server_header)
+                if response.status != 200:
+                    return await client.refusal(response)
+                return await json_of(response)
+        except TimeoutError:
+            return client.fault("timeout", f"no answer after {client.timeout_seconds:g} s")
+        except Malformed as error:
+            return client.fault("malformed", str(error))
+        except (aiohttp.ClientError, OSError) as error:
+            if client.ended_too_early(error, connection):
+                continue
+            return client.fault(*of_library(error, "no answer yet"))
 
 
 def _name(entry: Any) -> str | None:

@@ -6,15 +6,18 @@ with what the same server gives for it when it generates there.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
-from quantlab.endpoint.posting import post
+from quantlab.endpoint.asking import Server, ask
 from quantlab.endpoint.prompts import prompt
 from quantlab.endpoint.secrets import Key
 from quantlab.errors import CellFailure
 
 OFFERED = "offered"
 _TOLERANCE_NATS = 0.05
+_ABOVE = 1e-3
+"""What rounding may add to the log-probability of a certain token, which is 0."""
 _TRIES, _CHECKS = 8, 4
 _WORDS, _MORE_WORDS = 8, 12
 
@@ -30,14 +33,28 @@ class Scored(NamedTuple):
 
 def scored(answer: dict[str, Any], choice: dict[str, Any]) -> Scored:
     """The log-probabilities of a choice. Raises CellFailure where there are none, or not as many as the server counts."""
-    found = choice.get("logprobs") or {}
-    tokens, top, usage = found.get("token_logprobs"), found.get("top_logprobs"), answer.get("usage") or {}
+    found, usage = (value if isinstance(value, dict) else {} for value in (choice.get("logprobs"), answer.get("usage")))
+    tokens, top = found.get("token_logprobs"), found.get("top_logprobs")
     if not isinstance(tokens, list) or not isinstance(top, list) or len(tokens) != len(top) or not tokens:
-        raise CellFailure("unsupported", "the server gives no log-probabilities")
+        raise CellFailure(
+            "unsupported",
+            "the server gives no log-probabilities as OpenAI's completions do (token_logprobs and top_logprobs)",
+        )
+    if not all(value is None or _is_logprob(value) for value in tokens) or not all(map(_is_ranking, top)):
+        raise CellFailure("unsupported", "the server gives log-probabilities that are none: no numbers, not finite or above 0")
     generated = usage.get("completion_tokens")
     if not isinstance(generated, int) or not 0 <= generated <= 1:
         raise CellFailure("unsupported", "the server does not say how many tokens it generated")
     return Scored(tokens, top, len(tokens) - generated)
+
+
+def _is_logprob(value: Any) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and math.isfinite(value) and value <= _ABOVE
+
+
+def _is_ranking(value: Any) -> bool:
+    return value is None or (isinstance(value, dict) and all(map(_is_logprob, value.values())))
 
 
 def offers_prompt_logprobs(url: str, model: str, key: Key | None, timeout_seconds: float) -> str:
@@ -65,8 +82,8 @@ def offers_prompt_logprobs(url: str, model: str, key: Key | None, timeout_second
 
 
 def _ask(url: str, model: str, text: str, echo: bool, key: Key | None, timeout_seconds: float) -> Scored:
-    body = {"model": model, "prompt": text, "max_tokens": 1, "temperature": 0, "logprobs": 1, "echo": echo}
-    answer = post(url, body, key, timeout_seconds)
+    body: dict[str, Any] = {"model": model, "prompt": text, "max_tokens": 1, "temperature": 0, "logprobs": 1, "echo": echo}
+    answer = ask(Server(url, key, timeout_seconds), body)
     choices = answer.get("choices")
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         raise CellFailure("unsupported", "the answer has no choices")

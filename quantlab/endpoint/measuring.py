@@ -7,10 +7,10 @@ import itertools
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from quantlab.endpoint.address import Address, Api, Path
-from quantlab.endpoint.discovery import Found, count_prompt, find_api, find_model, try_out
+from quantlab.endpoint.discovery import Found, count_prompt, describe, find_api, find_model, try_out
 from quantlab.endpoint.load import run_level
 from quantlab.endpoint.prompts import probe_words, prompt, words_for
 from quantlab.endpoint.protocols import Ask
@@ -18,7 +18,7 @@ from quantlab.endpoint.request import Client
 from quantlab.endpoint.secrets import Key
 from quantlab.environments.versions import installed
 from quantlab.progress import Progress
-from quantlab.records.endpoint import EndpointRecord, Fault, Level, Workload
+from quantlab.records.endpoint import EndpointRecord, Fault, Level, RequestRecord, Workload
 
 UNKNOWN = "unknown"
 _BUSY_CLIENT = 0.7
@@ -59,19 +59,25 @@ async def _measure(wanted: Wanted, progress: Progress, keep: Keep) -> EndpointRe
             return record.model_copy(update={"fault": found})
         client.path = wanted.address.path or _default_path(found.api)
         record = record.model_copy(update={"api": found.api, "server": found.server, "url": wanted.address.url(client.path)})
-        model = await find_model(client, found.api, wanted.model)
+        model = await find_model(client, found.api, wanted.model or wanted.address.deployment)
         if isinstance(model, Fault):
             return record.model_copy(update={"fault": model})
         few = probe_words(wanted.workload.prompt_tokens)[0]
         trial = await try_out(client, model, prompt(few, -1, wanted.seed, record.nonce), wanted.workload.decode_tokens)
         if isinstance(trial, Fault):
             return record.model_copy(update={"model": model, "fault": trial})
-        words = await _words(client, Ask(model, "", 1, trial.ignore_end), wanted, record.nonce)
+        words = await _words(client, trial.ask._replace(tokens=1), wanted, record.nonce)
         counted, words = words is not None, words or wanted.workload.prompt_tokens
-        known = {"url": wanted.address.url(client.path), "model": model, "prompt_words": words, "prompt_tokens_counted": counted}
-        record = record.model_copy(update=known | {"ignores_end": trial.ignore_end, "notes": trial.notes})
-        ask = Ask(model, "", wanted.workload.decode_tokens, trial.ignore_end)
-        return await _levels(client, ask, record, progress, keep)
+        known: dict[str, Any] = {
+            "url": wanted.address.url(client.path),
+            "model": model,
+            "prompt_words": words,
+            "prompt_tokens_counted": counted,
+        }
+        known |= {"ignores_end": trial.ask.ignore_end, "limit_field": trial.ask.limit_field, "notes": trial.notes}
+        known["server"] = found.server or (await describe(client) if found.api == "openai" else None)
+        record = record.model_copy(update=known)
+        return await _levels(client, trial.ask, record, progress, keep)
 
 
 def _default_path(api: Api) -> Path:
@@ -124,9 +130,18 @@ async def _levels(client: Client, ask: Ask, record: EndpointRecord, progress: Pr
 
 
 def _connections(client: Client) -> list[str]:
+    if client.closes:
+        return [
+            "The server ends connections that it promised to keep: every request makes its own, and that is in the time to first token."
+        ]
     if not client.gave_up_waiting:
         return []
     return ["The server leaves streams open after their last event: connections are made anew, and that is in the time to first token."]
+
+
+def _told_hidden(request: RequestRecord) -> bool:
+    """Whether more than the end of text came in no event."""
+    return (request.hidden_tokens or 0) > 1
 
 
 def _notes(levels: list[Level], load: Workload, counted: bool) -> list[str]:
@@ -136,8 +151,19 @@ def _notes(levels: list[Level], load: Workload, counted: bool) -> list[str]:
     notes = []
     if any(r.counted_by == "events" for r in good):
         notes.append("The server did not count output tokens: events were counted, and one may carry several tokens.")
-    elif any(r.output_tokens and len(r.event_seconds) < 0.9 * r.output_tokens for r in good):
+    elif any(len(r.event_seconds) < 0.9 * ((r.output_tokens or 0) - r.hidden_tokens) for r in good if r.hidden_tokens is not None):
         notes.append("Events carry more than one token: inter-token latency is the time between events, not between tokens.")
+    unknown, hidden = sum(r.hidden_tokens is None for r in good), [r for r in good if _told_hidden(r)]
+    if unknown:
+        notes.append(
+            f"{unknown} of {len(good)} answers have more tokens by the server's count than their events show "
+            "(hidden reasoning, or several tokens in an event): they have no time per output token."
+        )
+    if hidden:
+        notes.append(
+            f"{len(hidden)} of {len(good)} answers have tokens that came in no event with text: the time per output token "
+            "is without them, the throughput with them."
+        )
     if good and all(r.prompt_tokens is None for r in good):
         sized = f"about {load.prompt_tokens} tokens by its count of two others" if counted else f"{load.prompt_tokens} words"
         notes.append(f"The server's streams do not count prompt tokens: prompts have {sized}.")

@@ -1,31 +1,86 @@
-"""lm-eval's own API models over our requests: its prompts, payloads and parsing; our key, redirects and checks."""
+"""lm-eval's own API models over our requests: its prompts and payloads; our key, limits, retries and checks.
+
+An item that is not answered well is noted as lost and the others are kept; `Collected` gives their answers again, so
+that lm-eval scores those alone.
+"""
 
 from __future__ import annotations
 
+import collections
 import copy
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from quantlab.endpoint.echo import scored
-from quantlab.endpoint.posting import post
-from quantlab.endpoint.secrets import Key
+from quantlab.endpoint.answers import Answer, continuation, generated
+from quantlab.endpoint.asking import Job, Server, ask_all
+from quantlab.endpoint.protocols import LimitField
 from quantlab.errors import CellFailure
 
 _LONGEST_TOKENS = 10**6
 """No limit of ours: a prompt that is too long for the server is refused by it, and not cut without a word."""
+_MOST_STOPS = 4
+"""What OpenAI's protocol takes; the others are applied to the answer."""
 
 
-def chat_model(url: str, model: str, key: Key | None, timeout_seconds: float) -> Any:
+class Collected:
+    """The answers to a task's items: asked for once, then given again for the items that are kept."""
+
+    def __init__(self, server: Server, chosen: Sequence[int], advance: Callable[[], None]) -> None:
+        self.server, self.chosen, self._advance = server, list(chosen), advance
+        self.lost: dict[int, str] = {}
+        """Why an item has no answer, by its number in the task."""
+        self._answers: dict[tuple[int, int], list[Answer]] = {}
+        self._replays = False
+
+    def keep(self, kept: Sequence[int]) -> None:
+        """From now on give again what was answered to these items."""
+        self.chosen, self._replays = list(kept), True
+
+    def answers(self) -> list[Answer]:
+        """All answers to the items that are not lost."""
+        return [answer for (item, _), found in self._answers.items() if item not in self.lost for answer in found]
+
+    def of(self, requests: Sequence[Any], job: Callable[[Any], Job], placeholder: Any) -> list[Any]:
+        """The answer to each of lm-eval's requests; the placeholder where there is none."""
+        keys = [(self.chosen[request.doc_id], int(request.idx)) for request in requests]
+        if not self._replays:
+            self._ask(requests, keys, job, placeholder)
+        given, found = collections.Counter[tuple[int, int]](), []
+        for key in keys:  # a repeated request has an answer of its own
+            found.append(self._answers[key][given[key]].value)
+            given[key] += 1
+        return found
+
+    def _ask(self, requests: Sequence[Any], keys: Sequence[tuple[int, int]], job: Callable[[Any], Job], placeholder: Any) -> None:
+        made = [_made(job, request) for request in requests]
+        answered = iter(ask_all(self.server, [one for one in made if isinstance(one, Job)], self._advance))
+        for key, one in zip(keys, made, strict=True):
+            found = next(answered) if isinstance(one, Job) else one
+            if isinstance(found, CellFailure):
+                self.lost.setdefault(key[0], found.reason)
+                found = Answer(placeholder)
+            self._answers.setdefault(key, []).append(found)
+
+
+def _made(job: Callable[[Any], Job], request: Any) -> Job | CellFailure:
+    try:
+        return job(request)
+    except CellFailure as failure:
+        return failure
+
+
+def chat_model(collected: Collected, model: str, limit_field: LimitField) -> Any:
     """lm-eval's `local-chat-completions`: generative tasks through the server's own chat template."""
     from lm_eval.models.openai_completions import LocalChatCompletion
 
     class Chat(LocalChatCompletion):  # type: ignore[misc]  # lm-eval has no types
-        def model_call(self, messages: Any, *, generate: bool = True, gen_kwargs: Any = None, **kwargs: Any) -> dict[str, Any]:
-            return post(url, _payload(self, messages, generate, gen_kwargs, kwargs), key, timeout_seconds)
+        def generate_until(self, requests: Any, disable_tqdm: bool = False) -> list[str]:
+            return collected.of(requests, lambda request: _generation(self, request, limit_field, True), "")
 
-    return Chat(base_url=url, model=model, eos_string="", max_length=_LONGEST_TOKENS)
+    return Chat(base_url=collected.server.url, model=model, eos_string="", max_length=_LONGEST_TOKENS)
 
 
-def completions_model(url: str, model: str, key: Key | None, timeout_seconds: float, tokenizer: str | None) -> Any:
+def completions_model(collected: Collected, model: str, limit_field: LimitField, tokenizer: str | None) -> Any:
     """lm-eval's `local-completions`; with a tokenizer it can score continuations, too.
 
     Requests go as text, and the server's count of tokens is compared with the tokenizer's for every item.
@@ -33,54 +88,64 @@ def completions_model(url: str, model: str, key: Key | None, timeout_seconds: fl
     from lm_eval.models.openai_completions import LocalCompletionsAPI
 
     class Completions(LocalCompletionsAPI):  # type: ignore[misc]  # lm-eval has no types
-        def model_call(self, messages: Any, *, generate: bool = True, gen_kwargs: Any = None, **kwargs: Any) -> dict[str, Any]:
-            return post(url, _payload(self, messages, generate, gen_kwargs, kwargs), key, timeout_seconds)
+        def generate_until(self, requests: Any, disable_tqdm: bool = False) -> list[str]:
+            return collected.of(requests, lambda request: _generation(self, request, limit_field, False), "")
 
-        @staticmethod
-        def parse_logprobs(outputs: Any, tokens: Any = None, ctxlens: Any = None, **kwargs: Any) -> list[tuple[float, bool]]:
-            return continuations(outputs if isinstance(outputs, list) else [outputs], tokens, ctxlens)
+        def loglikelihood(self, requests: Any, disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+            return collected.of(requests, self._pair, (0.0, False))
 
-    backend = "huggingface" if tokenizer else "none"
+        def loglikelihood_rolling(self, requests: Any, disable_tqdm: bool = False) -> list[float]:
+            return collected.of(requests, self._text, 0.0)
+
+        def _loglikelihood_tokens(self, requests: Any, **kwargs: Any) -> Any:
+            return requests  # as lm-eval cuts context and continuation; they are sent by `_pair`
+
+        def _pair(self, request: Any) -> Job:
+            if not self.tok_encode(request.args[1], add_special_tokens=False):
+                raise CellFailure("unsupported", "a continuation has no token of its own, so no log-probability")
+            ((_, context, rest),) = super().loglikelihood([request], disable_tqdm=True)
+            return self._scoring(context, rest, pair=True)
+
+        def _text(self, request: Any) -> Job:
+            ids = self.tok_encode(request.args[0])
+            if not ids:
+                raise CellFailure("unsupported", "a text without a token has no log-probability")
+            return self._scoring([self.prefix_token_id], ids, pair=False)
+
+        def _scoring(self, context: list[int], rest: list[int], pair: bool) -> Job:
+            ids = [*context, *rest]
+
+            def read(answer: dict[str, Any]) -> Answer:
+                found = continuation(answer, ids, len(context))
+                return Answer(found if pair else found[0])
+
+            return Job(_payload(self, [ids], False, None), read)
+
     return Completions(
-        base_url=url,
+        base_url=collected.server.url,
         model=model,
         tokenizer=tokenizer,
-        tokenizer_backend=backend,
+        tokenizer_backend="huggingface" if tokenizer else "none",
         tokenized_requests=False,
         eos_string=None if tokenizer else "",
         max_length=_LONGEST_TOKENS,
     )
 
 
-def continuations(outputs: list[dict[str, Any]], tokens: list[list[int]], context_lengths: list[int]) -> list[tuple[float, bool]]:
-    """Log-probability of each continuation, and whether each of its tokens is the most likely one.
-
-    `tokens` are those of context and continuation by the tokenizer. Raises CellFailure where the server counts others: a
-    begin token before them is the one difference that is allowed. lm-eval's own parser takes the last entry for a
-    generated token without looking, and would drop a token of the continuation where the model ends at once.
-    """
-    choices = [(output, choice) for output in outputs for choice in sorted(output["choices"], key=lambda c: int(c["index"]))]
-    found = []
-    for (output, choice), ids, context in zip(choices, tokens, context_lengths, strict=True):
-        score = scored(output, choice)
-        added = score.prompt_tokens - len(ids)
-        if added not in (0, 1):
-            raise CellFailure(
-                "unsupported",
-                f"the server makes {score.prompt_tokens} tokens of a text that has {len(ids)} by the tokenizer that was named",
-            )
-        entries = range(context + added, score.prompt_tokens)
-        logprobs, best = [score.token_logprobs[i] for i in entries], [score.top_logprobs[i] for i in entries]
-        if any(value is None for value in logprobs) or any(not top for top in best):
-            raise CellFailure("unsupported", "the server leaves out the log-probability of a token")
-        greedy = all(value == max(top.values()) for value, top in zip(logprobs, best, strict=True) if top)
-        found.append((sum(value for value in logprobs if value is not None), greedy))
-    return found
+def _generation(lm: Any, request: Any, limit_field: LimitField, chat: bool) -> Job:
+    if len(request.args) != 2:
+        raise CellFailure("unsupported", "the item has images or sound, which are not sent")
+    prompt, settings = request.args
+    until = settings.get("until") or []
+    stops = [stop for stop in ([until] if isinstance(until, str) else until) if stop]
+    body = _payload(lm, [prompt], True, settings)
+    body[limit_field] = body.pop("max_tokens")
+    return Job(body | ({"stop": stops[:_MOST_STOPS]} if stops else {}), lambda answer: generated(answer, chat, stops))
 
 
-def _payload(lm: Any, messages: Any, generate: bool, gen_kwargs: Any, more: dict[str, Any]) -> dict[str, Any]:
+def _payload(lm: Any, messages: Any, generate: bool, gen_kwargs: Any) -> dict[str, Any]:
+    """lm-eval's own payload, without its stop strings."""
     payload: dict[str, Any] = lm._create_payload(
-        lm.create_message(messages), generate=generate, gen_kwargs=copy.deepcopy(gen_kwargs), seed=lm._seed, eos=lm.eos_string, **more
+        lm.create_message(messages), generate=generate, gen_kwargs=copy.deepcopy(gen_kwargs), seed=lm._seed, eos=lm.eos_string
     )
-    stops = [stop for stop in payload.get("stop") or [] if stop]
-    return {**payload, "stop": stops} if stops else {name: value for name, value in payload.items() if name != "stop"}
+    return {name: value for name, value in payload.items() if name != "stop"}

@@ -20,6 +20,8 @@ _TEXT = (
 WORDS = tuple(_TEXT.split())
 
 
+_FEWEST, _MOST = 0.5, 12.0
+"""Tokens a word, of any tokenizer: the words have 3 to 11 letters and a space."""
 _HEAD_WORDS = 4
 """1.6 × 10^9 beginnings, which two runs or two prompts have alike by chance alone."""
 
@@ -44,6 +46,6 @@ def words_for(tokens: int, counted: tuple[tuple[int, int], tuple[int, int]]) -> 
     """
     (words_a, tokens_a), (words_b, tokens_b) = counted
     slope = (tokens_b - tokens_a) / (words_b - words_a)
-    if slope <= 0:  # the server counts only what its cache did not have
+    if not _FEWEST <= slope <= _MOST:  # the server counts only what its cache did not have, or anything
         return tokens
     return max(1, round((tokens - (tokens_a - slope * words_a)) / slope))

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from quantlab.endpoint.address import Path
 from quantlab.endpoint.streams import DONE, JsonLines, Malformed, ServerSentEvents
 
+LimitField = Literal["max_tokens", "max_completion_tokens"]
+"""What OpenAI's protocol calls the most tokens of an answer: the first was withdrawn, and most servers know it alone."""
 _NANOSECOND = 1e-9
+_MOST_TOKENS = 10**9
+"""A count beyond it is none."""
 
 
 class Ask(NamedTuple):
@@ -24,6 +28,7 @@ class Ask(NamedTuple):
     tokens: int
     ignore_end: bool = False
     """Ask the server to go on past the end of text (vLLM, SGLang and llama-server know `ignore_eos`)."""
+    limit_field: LimitField = "max_tokens"
 
 
 class Event(NamedTuple):
@@ -31,11 +36,19 @@ class Event(NamedTuple):
 
     text: bool = False
     """Whether it carries generated text (of reasoning, too)."""
+    reasoning: bool = False
+    """Whether some of it is reasoning."""
+    words: int = 0
+    """Words in its text: of at least so many tokens it is made."""
     token: bool = False
     """Whether it stands for a token: text, or none yet because the token is a part of a character."""
     finish_reason: str | None = None
     prompt_tokens: int | None = None
     output_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    """How many of the output tokens are reasoning, seen or not."""
+    total: bool = False
+    """Whether it is OpenAI's last event, which counts the whole answer and comes only where that was not interrupted."""
     done: bool = False
     """Whether the server says that nothing follows."""
     error: str | None = None
@@ -49,7 +62,7 @@ def body(path: Path, ask: Ask) -> dict[str, Any]:
         text: dict[str, Any] = {"messages": [{"role": "user", "content": ask.prompt}]} if path == "api/chat" else {"prompt": ask.prompt}
         return {"model": ask.model, **text, "stream": True, "options": {"num_predict": ask.tokens, "temperature": 0}}
     text = {"messages": [{"role": "user", "content": ask.prompt}]} if path == "chat/completions" else {"prompt": ask.prompt}
-    wanted = {"model": ask.model, **text, "max_tokens": ask.tokens, "temperature": 0, "stream": True}
+    wanted = {"model": ask.model, **text, ask.limit_field: ask.tokens, "temperature": 0, "stream": True}
     return wanted | {"stream_options": {"include_usage": True}} | ({"ignore_eos": True} if ask.ignore_end else {})
 
 
@@ -92,6 +105,9 @@ def message_of(payload: Any) -> str:
     return " ".join(str(found).split())
 
 
+_REASONING = ("reasoning_content", "reasoning")
+
+
 def _openai(path: Path, payload: dict[str, Any]) -> Event:
     usage, choices = payload.get("usage") or {}, payload.get("choices") or []
     if not isinstance(usage, dict) or not isinstance(choices, list) or not all(isinstance(c, dict) for c in choices):
@@ -102,15 +118,21 @@ def _openai(path: Path, payload: dict[str, Any]) -> Event:
     said = choice.get("delta") or {} if path == "chat/completions" else choice
     if not isinstance(said, dict):
         raise Malformed("an event whose delta has another shape")
-    names = ("content", "reasoning_content", "reasoning") if path == "chat/completions" else ("text",)
-    text = any(said.get(name) for name in names)
-    pending = any(said.get(name) == "" for name in names) and "role" not in said and choice.get("finish_reason") is None
+    chat = path == "chat/completions"
+    texts = [said[name] for name in (("content", *_REASONING) if chat else ("text",)) if isinstance(said.get(name), str)]
+    text = any(texts)
+    pending = "" in texts and "role" not in said and not choice.get("finish_reason")
+    details = usage.get("completion_tokens_details")
     return Event(
         text=text,
+        reasoning=chat and any(said.get(name) for name in _REASONING),
+        words=sum(len(each.split()) for each in texts),
         token=text or pending,
         finish_reason=_text(choice.get("finish_reason")),
         prompt_tokens=_count(usage.get("prompt_tokens")),
         output_tokens=_count(usage.get("completion_tokens")),
+        reasoning_tokens=_count(details.get("reasoning_tokens")) if isinstance(details, dict) else None,
+        total=bool(usage) and not choices,
     )
 
 
@@ -121,23 +143,32 @@ def _ollama(path: Path, payload: dict[str, Any]) -> Event:
     if not isinstance(said, dict):
         raise Malformed("an object whose message has another shape")
     durations = {"prompt": "prompt_eval_duration", "decode": "eval_duration", "load": "load_duration"}
-    text = any(said.get(name) for name in ("content", "response", "thinking"))
+    texts = [said[name] for name in ("content", "response", "thinking") if isinstance(said.get(name), str)]
+    text = any(texts)
     return Event(
         text=text,
+        reasoning=bool(said.get("thinking")),
+        words=sum(len(each.split()) for each in texts),
         token=text,
         finish_reason=(_text(payload.get("done_reason")) or "stop") if payload["done"] else None,
         prompt_tokens=_count(payload.get("prompt_eval_count")),
         output_tokens=_count(payload.get("eval_count")),
         done=payload["done"],
-        seconds={name: _NANOSECOND * payload[key] for name, key in durations.items() if _count(payload.get(key)) is not None},
+        seconds={name: _NANOSECOND * payload[key] for name, key in durations.items() if _is_duration(payload.get(key))},
     )
 
 
 def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_TOKENS else None
+
+
+def _is_duration(value: Any) -> bool:
+    """Whether a value is nanoseconds of at most a day."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 86_400 * 10**9
 
 
 def _text(value: Any) -> str | None:
-    if not isinstance(value, str):
+    """A finish reason. An empty one is none: OpenAI has null until the end, and some servers '' in its place."""
+    if not isinstance(value, str) or not value:
         return None
     return value if re.fullmatch(r"[a-z_]{1,40}", value) else "other"

@@ -26,7 +26,7 @@ def markdown(record: EndpointRecord) -> str:
     if any(level.summary.faults for level in record.levels):
         parts.append(_table(("Concurrency", "Fault", "Requests", "The first one's message"), _faults(record)))
     if record.tasks:
-        parts.append(_table(("Task", "Metric", "Score", "Items"), _tasks(record)))
+        parts.append(_table(("Task", "Metric", "Score", "Items", "Cut answers"), _tasks(record)))
     parts += ["\n".join(f"- {_cell(note)}" for note in record.notes)] if record.notes else []
     return "\n\n".join(parts) + "\n"
 
@@ -113,10 +113,12 @@ def _tasks(record: EndpointRecord) -> list[tuple[str, ...]]:
         if outcome.result:
             score = outcome.result.score
             error = "" if score.standard_error is None else f" ± {fixed(100 * score.standard_error, 1)}"
-            rows.append((_cell(name), _cell(outcome.result.metric), f"{fixed(100 * score.value, 1)}{error} %", str(score.n)))
+            items = f"{score.n} of {score.n + len(outcome.lost)}" if outcome.lost else str(score.n)
+            cut = _NONE if outcome.truncated is None else f"{fixed(100 * outcome.truncated / score.n, 1)} %"
+            rows.append((_cell(name), _cell(outcome.result.metric), f"{fixed(100 * score.value, 1)}{error} %", items, cut))
         else:
             reason = outcome.failure.reason if outcome.failure else "not measured"
-            rows.append((_cell(name), _NONE, _cell(reason), _NONE))
+            rows.append((_cell(name), _NONE, _cell(reason), _NONE, _NONE))
     return rows
 
 

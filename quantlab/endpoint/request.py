@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from quantlab.endpoint import protocols
 from quantlab.endpoint.address import Address, Path
-from quantlab.endpoint.protocols import Ask, Event
+from quantlab.endpoint.protocols import Ask
 from quantlab.endpoint.reading import check_plain, said_in
 from quantlab.endpoint.secrets import Key, headers, redact
+from quantlab.endpoint.seen import Seen
 from quantlab.endpoint.streams import Malformed
 from quantlab.records.endpoint import Fault, FaultKind, RequestRecord
 
@@ -24,7 +25,13 @@ _WAITS = 3
 """In vain, one after the other, after which a server is not waited for any more."""
 _STREAM_BYTES, _BYTES_PER_TOKEN = 2**24, 2**12
 """The most that is read of a stream: events have 200 to 400 bytes, one token each."""
-_FINISHED = ("length", "stop")
+
+
+class Connection:
+    """What is known of the connection that a request went over."""
+
+    def __init__(self) -> None:
+        self.reused = self.answered = False
 
 
 class Client:
@@ -33,7 +40,11 @@ class Client:
     def __init__(self, address: Address, path: Path, key: Key | None, timeout_seconds: float) -> None:
         self.address, self.path, self.key, self.timeout_seconds = address, path, key, timeout_seconds
         self.session: aiohttp.ClientSession
+        self.closes = False
+        """Whether the server ended a connection that it had promised to keep, so that each request makes its own."""
+        self.server_header: str | None = None
         self._in_vain = 0
+        self._old: list[aiohttp.ClientSession] = []
 
     @property
     def gave_up_waiting(self) -> bool:
@@ -41,39 +52,70 @@ class Client:
         return self._in_vain >= _WAITS
 
     async def __aenter__(self) -> Client:
-        import aiohttp
-
-        self.session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0),
-            timeout=aiohttp.ClientTimeout(total=None),  # one clock for a whole request, in `send`
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers=headers(self.key),
-            auto_decompress=False,  # see reading.check_plain
-        )
+        self.session = self._open()
         return self
 
+    def _open(self) -> aiohttp.ClientSession:
+        import aiohttp
+
+        async def reused(session: Any, context: Any, params: Any) -> None:
+            if isinstance(context.trace_request_ctx, Connection):
+                context.trace_request_ctx.reused = True
+
+        trace = aiohttp.TraceConfig()
+        trace.on_connection_reuseconn.append(reused)
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, force_close=self.closes),
+            timeout=aiohttp.ClientTimeout(total=None),  # one clock for a whole request, in `send`
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers=headers(self.key, bool(self.address.query)),
+            auto_decompress=False,  # see reading.check_plain
+            trace_configs=[trace],
+        )
+
     async def __aexit__(self, *_: object) -> None:
-        await self.session.close()
+        for session in (*self._old, self.session):  # requests may be under way over an old one until then
+            await session.close()
 
     async def send(self, ask: Ask, began: float) -> RequestRecord:
         """Send a request and follow its stream; `began` is the perf_counter time that its record counts from."""
-        sent = time.perf_counter()
-        seen = _Seen(sent)
-        try:
-            async with asyncio.timeout(self.timeout_seconds) as clock:
-                fault = await self._follow(ask, seen, clock)
-        except TimeoutError:
-            fault = Fault(kind="timeout", message=f"not finished after {self.timeout_seconds:g} s, {seen.stage}")
-        except Malformed as error:
-            fault = self.fault("malformed", str(error))
-        except Exception as error:
-            fault = self.fault(*of_library(error, seen.stage))
-        return seen.record(sent - began, fault)
+        while True:
+            sent, connection = time.perf_counter(), Connection()
+            seen = Seen(sent)
+            try:
+                async with asyncio.timeout(self.timeout_seconds) as clock:
+                    fault = await self._follow(ask, seen, clock, connection)
+            except TimeoutError:
+                fault = Fault(kind="timeout", message=f"not finished after {self.timeout_seconds:g} s, {seen.stage}")
+            except Malformed as error:
+                fault = self.fault("malformed", str(error))
+            except Exception as error:
+                if self.ended_too_early(error, connection):
+                    continue
+                fault = self.fault(*of_library(error, seen.stage))
+            return seen.record(sent - began, fault, ask)
 
-    async def _follow(self, ask: Ask, seen: _Seen, clock: asyncio.Timeout) -> Fault | None:
-        body = protocols.body(self.path, ask)
-        async with self.session.post(self.address.url(self.path), json=body, allow_redirects=False) as response:
-            seen.stage = "answering"
+    def ended_too_early(self, error: Exception, connection: Connection) -> bool:
+        """Whether a request is to be sent again: it went over a kept connection, which ended before any answer.
+
+        HTTP lets a server close a kept connection at any time (RFC 9112, 9.3.1: such a request may be repeated), and
+        llama.cpp's does after every stream. From then on each request makes a connection of its own.
+        """
+        import aiohttp
+
+        ended = isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError | ConnectionError)
+        if not ended or not connection.reused or connection.answered:
+            return False
+        if not self.closes:
+            self.closes, old = True, self.session
+            self.session = self._open()
+            self._old.append(old)
+        return True
+
+    async def _follow(self, ask: Ask, seen: Seen, clock: asyncio.Timeout, connection: Connection) -> Fault | None:
+        body, url = protocols.body(self.path, ask), self.address.url(self.path)
+        async with self.session.post(url, json=body, allow_redirects=False, trace_request_ctx=connection) as response:
+            seen.stage, connection.answered = "answering", True
             if response.status != 200:
                 return await self.refusal(response)
             check_plain(response)
@@ -95,13 +137,13 @@ class Client:
                         seen.over = now
                         clock.reschedule(None)  # the answer is whole, whatever comes after it
                         await self._end(response)
-                        return seen.missing(ask.tokens)
+                        return seen.missing(ask)
             for payload in decoder.end():
                 event = protocols.read(self.path, payload)
                 if event.error:
                     return self.fault("error_in_stream", event.error, response.status)
                 seen.add(event, time.perf_counter())
-            return seen.missing(ask.tokens)
+            return seen.missing(ask)
 
     async def _end(self, response: aiohttp.ClientResponse) -> None:
         """Read to the end of the stream, so that the connection, whose set-up takes time, serves the next request."""
@@ -138,8 +180,12 @@ class Client:
 
     def fault(self, kind: FaultKind, message: str, status: int | None = None) -> Fault:
         """A fault with its message in one printable line, the key masked in it before it is cut."""
-        text = redact(" ".join("".join(c if c.isprintable() else " " for c in message).split()), self.key)[:LONGEST_MESSAGE]
-        return Fault(kind=kind, message=text, status=status)
+        return Fault(kind=kind, message=self.line(message)[:LONGEST_MESSAGE], status=status)
+
+    def line(self, text: str) -> str:
+        """Text of the server's in one printable line, the key masked in it."""
+        masked: str = redact(" ".join("".join(c if c.isprintable() else " " for c in text).split()), self.key)
+        return masked
 
 
 def of_library(error: Exception, stage: str) -> tuple[FaultKind, str]:
@@ -158,55 +204,3 @@ def of_library(error: Exception, stage: str) -> tuple[FaultKind, str]:
     if isinstance(error, aiohttp.ClientError):
         return "malformed", f"an answer that is no HTTP, or with a longer head than 8,190 bytes a line ({what})"
     raise error
-
-
-class _Seen:
-    """What has been seen of an answer so far."""
-
-    def __init__(self, sent: float) -> None:
-        self.sent, self.stage = sent, "no answer yet"
-        self.over: float | None = None
-        self.events: list[float] = []
-        self.tokens = self.payloads = 0
-        self._last = Event()
-        self._done = False
-
-    def add(self, event: Event, now: float) -> None:
-        self.payloads += 1
-        self.tokens += event.token
-        if event.text:
-            self.events.append(now - self.sent)
-            self.stage = f"after {len(self.events)} events with text"
-        before, self._done = self._last, self._done or event.done
-        self._last = Event(
-            finish_reason=event.finish_reason or before.finish_reason,
-            prompt_tokens=before.prompt_tokens if event.prompt_tokens is None else event.prompt_tokens,
-            output_tokens=before.output_tokens if event.output_tokens is None else event.output_tokens,
-            seconds={**before.seconds, **event.seconds},
-        )
-
-    def missing(self, asked: int) -> Fault | None:
-        """What a stream that has ended lacks: an end of the answer, or any text.
-
-        `[DONE]` alone is no end: llama-cpp-python sends it, too, to a request that it interrupts for another one.
-        """
-        if self._last.finish_reason is None and not (self._done and self.tokens >= asked):
-            how = "the server broke the answer off" if self._done else "the stream ended before the answer did"
-            return Fault(kind="dropped", message=f"{how}, {self.stage}")
-        return None if self.events else Fault(kind="empty", message="a complete answer without any text")
-
-    def record(self, sent_seconds: float, fault: Fault | None) -> RequestRecord:
-        last, counted = self._last, self._last.output_tokens is not None
-        return RequestRecord(
-            sent_seconds=round(sent_seconds, 6),
-            event_seconds=tuple(round(seconds, 6) for seconds in self.events),
-            end_seconds=round((self.over or time.perf_counter()) - self.sent, 6),
-            prompt_tokens=last.prompt_tokens,
-            output_tokens=last.output_tokens if counted else self.tokens,
-            counted_by="server" if counted else "events",
-            finish_reason=last.finish_reason,
-            server_prompt_seconds=last.seconds.get("prompt"),
-            server_decode_seconds=last.seconds.get("decode"),
-            server_load_seconds=last.seconds.get("load"),
-            fault=fault,
-        )

@@ -63,9 +63,10 @@ def is_loopback(host: str) -> bool:
         return host.lower() == "localhost"
 
 
-def headers(key: Key | None) -> dict[str, str]:
-    """What goes with every request."""
-    return {"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {key.value}"} if key else {})
+def headers(key: Key | None, versioned: bool = False) -> dict[str, str]:
+    """What goes with every request; `versioned`: the address has an api-version, and Azure takes the key as `api-key`."""
+    own = {"Authorization": f"Bearer {key.value}"} if key else {}
+    return {"Accept-Encoding": "identity"} | own | ({"api-key": key.value} if key and versioned else {})
 
 
 def redact(value: Any, key: Key | None) -> Any:

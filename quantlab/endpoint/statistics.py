@@ -40,8 +40,10 @@ def distribution(samples: Sequence[float], independent: bool = True) -> Distribu
 
 
 def time_per_output_token(request: RequestRecord) -> float | None:
-    """Seconds per token after the first; None for fewer than two tokens or events."""
-    tokens = request.output_tokens or 0
+    """Seconds per token after the first; None for fewer than two tokens or events, or where some may be hidden."""
+    if request.hidden_tokens is None:
+        return None
+    tokens = (request.output_tokens or 0) - request.hidden_tokens
     if tokens < 2 or len(request.event_seconds) < 2:
         return None
     return (request.event_seconds[-1] - request.event_seconds[0]) / (tokens - 1)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
+import traceback
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from quantlab.endpoint.address import Address
+from quantlab.endpoint.asking import Server
 from quantlab.endpoint.echo import OFFERED, offers_prompt_logprobs
+from quantlab.endpoint.request import LONGEST_MESSAGE
 from quantlab.endpoint.secrets import Key
 from quantlab.environments.versions import installed
 from quantlab.errors import CellFailure, QuantlabError
@@ -15,7 +20,12 @@ from quantlab.evaluation import tasksets
 from quantlab.evaluation.tasks import Asked
 from quantlab.progress import Progress
 from quantlab.records import Failure
-from quantlab.records.endpoint import EndpointRecord, TaskOutcome
+from quantlab.records.endpoint import EndpointRecord, LostItem, TaskOutcome
+
+if TYPE_CHECKING:
+    from quantlab.endpoint.models import Collected
+
+Keep = Callable[[EndpointRecord, list[dict[str, Any]]], object]
 
 
 class TasksWanted(NamedTuple):
@@ -42,27 +52,60 @@ def check(names: tuple[str, ...], task_set: str) -> None:
 
 
 def evaluate(
-    record: EndpointRecord, address: Address, key: Key | None, wanted: TasksWanted, progress: Progress
+    record: EndpointRecord,
+    address: Address,
+    key: Key | None,
+    wanted: TasksWanted,
+    progress: Progress,
+    keep: Keep = lambda record, rows: None,
 ) -> tuple[EndpointRecord, list[dict[str, Any]]]:
-    """The record with the tasks' outcomes, and the rows of samples.parquet."""
+    """The record with the tasks' outcomes, and the rows of samples.parquet.
+
+    A task that fails leaves the others: whatever lm-eval or the task's own code raises is that task's outcome. `keep`
+    gets what there is after each task, so that an interrupted run leaves what it had.
+    """
     outcomes: dict[str, TaskOutcome] = {}
     rows: list[dict[str, Any]] = []
-    logprobs: str | None = None
-    for task in _load(wanted):
-        if task.OUTPUT_TYPE != "generate_until" and logprobs is None:
-            logprobs = _prompt_logprobs(record, address, key, wanted)
+    update: dict[str, Any] = {"versions": record.versions | installed(("lm-eval",))}
+    for name, task in _load(wanted, outcomes):
+        if task.OUTPUT_TYPE != "generate_until" and "prompt_logprobs" not in update:
+            update["prompt_logprobs"] = _prompt_logprobs(record, address, key, wanted)
         try:
-            found = _run(task, record, address, key, wanted, logprobs, progress)
+            outcomes[name], more = _run(task, record, address, key, wanted, update.get("prompt_logprobs"), progress)
+            rows += more
         except CellFailure as failure:
-            outcomes[task.task_name] = TaskOutcome(failure=Failure.of(failure))
-            continue
-        outcomes[task.task_name], more = _outcome(task, found)
-        rows += more
-    update = {"tasks": outcomes, "prompt_logprobs": logprobs, "versions": record.versions | installed(("lm-eval",))}
-    return record.model_copy(update=update), rows
+            outcomes[name] = TaskOutcome(failure=Failure.of(failure))
+        except Exception as error:
+            outcomes[name] = _crash(error)
+        notes = (*record.notes, *(note for each, outcome in outcomes.items() for note in _notes(each, outcome)))
+        keep(record.model_copy(update=update | {"tasks": dict(outcomes), "notes": notes}), rows)
+    notes = (*record.notes, *(note for each, outcome in outcomes.items() for note in _notes(each, outcome)))
+    return record.model_copy(update=update | {"tasks": outcomes, "notes": notes}), rows
 
 
-def _load(wanted: TasksWanted) -> list[Any]:
+def _crash(error: Exception) -> TaskOutcome:
+    traceback.print_exception(error)  # into the log of the tasks
+    said = " ".join("".join(c if c.isprintable() else " " for c in f"{type(error).__name__}: {error}").split())
+    return TaskOutcome(failure=Failure(kind="crashed", reason=said[:LONGEST_MESSAGE]))
+
+
+def _notes(name: str, outcome: TaskOutcome) -> list[str]:
+    """What a reader of a task's score must know."""
+    notes = []
+    if outcome.lost:
+        listed = ", ".join(str(item.doc_id) for item in outcome.lost[:8]) + (", ..." if len(outcome.lost) > 8 else "")
+        first, count = outcome.lost[0], f"{len(outcome.lost)} item" + ("s" if len(outcome.lost) > 1 else "")
+        notes.append(f"{name}: {count} without an answer, in no figure ({listed}); {first.doc_id}: {first.reason}")
+    n = outcome.result.score.n if outcome.result else 0
+    if outcome.truncated:
+        notes.append(f"{name}: {outcome.truncated} of {n} answers were cut before their end, and scored as they were.")
+    if outcome.reasoning:
+        notes.append(f"{name}: {outcome.reasoning} of {n} answers came with reasoning text, which is not scored.")
+    return notes
+
+
+def _load(wanted: TasksWanted, outcomes: dict[str, TaskOutcome]) -> Iterator[tuple[str, Any]]:
+    """The tasks one after the other, by name; one that cannot be loaded becomes an outcome."""
     from lm_eval.tasks import TaskManager
 
     named = tuple(name for name in wanted.names if not name.endswith(".yaml"))
@@ -70,7 +113,13 @@ def _load(wanted: TasksWanted) -> list[Any]:
     with tempfile.TemporaryDirectory() as folder:
         specs = [*tasksets.load(wanted.task_set).specs(named, Path(folder)), *files] if named else files
         manager = TaskManager(include_defaults=any(not spec.endswith(".yaml") for spec in specs))
-        return list(manager.load(specs)["tasks"].values())
+        for spec in specs:
+            try:
+                loaded = list(manager.load([spec])["tasks"].values())
+            except Exception as error:
+                outcomes[Path(spec).stem if spec.endswith(".yaml") else spec] = _crash(error)
+                continue
+            yield from ((task.task_name, task) for task in loaded)
 
 
 def _prompt_logprobs(record: EndpointRecord, address: Address, key: Key | None, wanted: TasksWanted) -> str:
@@ -79,47 +128,112 @@ def _prompt_logprobs(record: EndpointRecord, address: Address, key: Key | None, 
     return offers_prompt_logprobs(address.url("completions"), record.model, key, record.workload.timeout_seconds)
 
 
+def _concurrency(record: EndpointRecord) -> int:
+    """The most requests at a time that were asked for and all answered well; 1 where no level was."""
+    return max((level.concurrency for level in record.levels if level.summary.good and not level.summary.faults), default=1)
+
+
 def _run(
     task: Any, record: EndpointRecord, address: Address, key: Key | None, wanted: TasksWanted, logprobs: str | None, progress: Progress
-) -> dict[str, Any]:
-    from lm_eval.evaluator import simple_evaluate
-    from lm_eval.tasks import TaskManager
-
-    from quantlab.endpoint.models import chat_model, completions_model
-    from quantlab.evaluation.tasks import choose_items, with_full_run_examples
+) -> tuple[TaskOutcome, list[dict[str, Any]]]:
+    from quantlab.endpoint.models import Collected, chat_model, completions_model
+    from quantlab.evaluation.tasks import choose_items
 
     generative = task.OUTPUT_TYPE == "generate_until"
+    if getattr(task, "UNSAFE_CODE", False):
+        raise CellFailure("unsupported", "the task runs the code that a model writes, on this machine: it is not run")
     if not generative and logprobs != OFFERED:
         raise CellFailure("unsupported", logprobs or "log-probabilities were not asked for")
     chat = generative and record.url != address.url("completions")
-    seconds = record.workload.timeout_seconds
-    if chat:
-        lm = chat_model(address.url("chat/completions"), record.model, key, seconds)
-    else:
-        lm = completions_model(address.url("completions"), record.model, key, seconds, None if generative else wanted.tokenizer)
     chosen = choose_items(len(task.eval_docs), wanted.items, wanted.seed)
-    with progress.step(f"{record.model}: {task.task_name} ({len(chosen)} items)"):
-        found: dict[str, Any] = simple_evaluate(
-            lm,
-            tasks=[with_full_run_examples(task, chosen)],
-            samples={task.task_name: chosen},
-            apply_chat_template=chat,
-            bootstrap_iters=0,
-            log_samples=True,
-            task_manager=TaskManager(include_defaults=False),
-            random_seed=wanted.seed,
-            numpy_random_seed=wanted.seed,
-            torch_random_seed=wanted.seed,
-            fewshot_random_seed=wanted.seed,
-        )
+    url = address.url("chat/completions" if chat else "completions")
+    with progress.step(f"{record.model}: {task.task_name} ({len(chosen)} items)") as step:
+        server = Server(url, key, record.workload.timeout_seconds, _concurrency(record))
+        collected = Collected(server, chosen, step.advance)
+        if chat:
+            lm = chat_model(collected, record.model, record.limit_field)
+        else:
+            lm = completions_model(collected, record.model, record.limit_field, None if generative else wanted.tokenizer)
+        found = _score(lm, task, chat, collected, wanted.seed)
+    return _outcome(task, found, collected)
+
+
+def _score(lm: Any, task: Any, chat: bool, collected: Collected, seed: int) -> dict[str, Any]:
+    """lm-eval's result over the items that were answered: where some were lost, it scores the others once more."""
+    sampler, chosen = getattr(task, "sampler", None), list(collected.chosen)
+    scoring, crash = task.process_results, None
+    _guard(task, collected)
+    try:
+        found = _simple_evaluate(lm, task, chat, chosen, seed)
+    except Exception as error:  # it may be a placeholder's: without a lost item it is raised again
+        crash = error
+    finally:
+        task.process_results = scoring
+    if not collected.lost:
+        if crash:
+            raise crash
+        return found
+    kept = [item for item in chosen if item not in collected.lost]
+    if not kept:
+        item, reason = next(iter(collected.lost.items()))
+        raise CellFailure("not_measured", f"no item was answered well; item {item}: {reason}")
+    collected.keep(kept)
+    if sampler is not None:
+        task.sampler = sampler
+    return _simple_evaluate(lm, task, chat, kept, seed)
+
+
+def _guard(task: Any, collected: Collected) -> None:
+    """Let an item that the task's own code cannot score be lost, and not the task with it."""
+    scoring, count = task.process_results, itertools.count()
+    items = list(collected.chosen)
+
+    def process_results(doc: Any, results: Any) -> Any:
+        item = items[next(count) % len(items)]  # lm-eval goes through all of them for each filter
+        try:
+            return scoring(doc, results)
+        except Exception as error:
+            said = " ".join(f"{type(error).__name__}: {error}".split())
+            collected.lost.setdefault(item, f"the task cannot score its answer: {said}"[:LONGEST_MESSAGE])
+            return {}
+
+    task.process_results = process_results
+
+
+def _simple_evaluate(lm: Any, task: Any, chat: bool, chosen: list[int], seed: int) -> dict[str, Any]:
+    from lm_eval.evaluator import simple_evaluate
+    from lm_eval.tasks import TaskManager
+
+    from quantlab.evaluation.tasks import with_full_run_examples
+
+    found: dict[str, Any] = simple_evaluate(
+        lm,
+        tasks=[with_full_run_examples(task, chosen)],
+        samples={task.task_name: chosen},
+        apply_chat_template=chat,
+        bootstrap_iters=0,
+        log_samples=True,
+        task_manager=TaskManager(include_defaults=False),
+        random_seed=seed,
+        numpy_random_seed=seed,
+        torch_random_seed=seed,
+        fewshot_random_seed=seed,
+    )
     return found
 
 
-def _outcome(task: Any, found: dict[str, Any]) -> tuple[TaskOutcome, list[dict[str, Any]]]:
+def _outcome(task: Any, found: dict[str, Any], collected: Collected) -> tuple[TaskOutcome, list[dict[str, Any]]]:
     """The result in the evaluate stage's shape, and its samples."""
     from quantlab.evaluation.answers import answers_of, result_of
     from quantlab.evaluation.samples import rows_of
 
     answers = answers_of(found, [Asked(task.task_name, (task,))])
     rows = [row for sample in answers.samples[task.task_name] for row in rows_of(task.task_name, sample, answers.configs[task.task_name])]
-    return TaskOutcome(result=result_of(task.task_name, answers)), rows
+    texts = collected.answers() if task.OUTPUT_TYPE == "generate_until" else None
+    outcome = TaskOutcome(
+        result=result_of(task.task_name, answers),
+        lost=tuple(LostItem(doc_id=item, reason=reason) for item, reason in sorted(collected.lost.items())),
+        truncated=None if texts is None else sum(text.truncated for text in texts),
+        reasoning=None if texts is None else sum(text.reasoning for text in texts),
+    )
+    return outcome, rows

@@ -17,6 +17,7 @@ from quantlab.engines._contract import (
     Served,
     ServeTarget,
     WorkerPlace,
+    with_float32_softmax,
 )
 from quantlab.errors import QuantlabError
 from quantlab.names import BASELINE
@@ -41,6 +42,7 @@ __all__ = [
     "names",
     "runs_dense",
     "sixteen_bit",
+    "with_float32_softmax",
     "with_sixteen_bit",
 ]
 

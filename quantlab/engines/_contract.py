@@ -70,6 +70,11 @@ class Served(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
+def with_float32_softmax(dtype: str) -> str:
+    """In words: a model that computes in this dtype, its log-probabilities taken in float32."""
+    return dtype if dtype.startswith("float32") else f"{dtype}, log-probabilities in float32"
+
+
 class OpenCheckpoint(ABC):
     """A checkpoint, loaded and ready to run on one device."""
 
@@ -79,6 +84,8 @@ class OpenCheckpoint(ABC):
     """The device in words."""
     dtype: str
     """The dtype that the model computes in."""
+    scored_in: str
+    """What its language model takes log-likelihoods in, in words."""
     kernel: str
     """What really multiplies the weights: it decides speed."""
     threads: int | None
@@ -184,8 +191,11 @@ class Engine(ABC):
         """Name the modules that running any checkpoint brings in: their memory is the empty engine's, not the model's."""
 
     @abstractmethod
-    def open_checkpoint(self, checkpoint: Checkpoint, device: str, dense: bool = False) -> OpenCheckpoint:
-        """Load the checkpoint. Raises CellFailure where it cannot run here."""
+    def open_checkpoint(self, checkpoint: Checkpoint, device: str, dense: bool = False, float32: bool = False) -> OpenCheckpoint:
+        """Load the checkpoint. `float32` asks for arithmetic in float32, where engine and format can do it.
+
+        Raises CellFailure where it cannot run here.
+        """
 
     def serve(self, target: ServeTarget) -> Served:
         """Give the command of its server."""

@@ -63,7 +63,7 @@ class LlamaCppEngine(OpenCheckpoint):
         self._decode_tokens = 0
         self.device = find(device).name
         self.threads = None if parse_places(device).gpus else cores()
-        self.dtype = _dtype(file, device, cache)
+        self.dtype = self.scored_in = _dtype(file, device, cache)
         self.kernel = _kernel(self._model)
         self.cache_dtype, self.context_tokens = cache, self._model.trained_context
 
@@ -204,8 +204,11 @@ class LlamaCpp(Engine):
         """numpy and the library."""
         return ("numpy", "llama_cpp")
 
-    def open_checkpoint(self, checkpoint: Checkpoint, device: str, dense: bool = False) -> LlamaCppEngine:
-        """Load a GGUF checkpoint; `dense` means nothing here. Raises CellFailure where it cannot run."""
+    def open_checkpoint(self, checkpoint: Checkpoint, device: str, dense: bool = False, float32: bool = False) -> LlamaCppEngine:
+        """Load a GGUF checkpoint; `dense` means nothing here, nor does `float32`: llama.cpp computes in it anyway.
+
+        Raises CellFailure where it cannot run.
+        """
         checkpoint.require_weights()
         manifest = checkpoint.manifest
         cache = manifest.settings.get("cache", "f16")

@@ -7,13 +7,15 @@ No GPU has run this file yet; the CUDA branches are the synchronisation and the 
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from quantlab import scratch
 from quantlab.architecture.roofline import WeightReads
-from quantlab.engines._contract import AllocatorPeaks, Engine, EngineMemory, OpenCheckpoint
+from quantlab.engines._contract import AllocatorPeaks, Engine, EngineMemory, OpenCheckpoint, with_float32_softmax
 from quantlab.engines._transformers.cache import cache_bytes, chunked_logits, new_cache
 from quantlab.engines._transformers.inside import kernel_of, reads_of
 from quantlab.engines._transformers.placement import bytes_by_place, check_disk, placement
@@ -26,6 +28,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from quantlab.workspace.checkpoint import Checkpoint
+
+
+def computes_in_float32(config: dict[str, Any], device: str) -> bool:
+    """Whether a checkpoint's kernels take float32: plain layers do and bitsandbytes', but for its 4-bit ones on a CPU.
+
+    GPTQ's, AWQ's and FP8's take 16 bits alone.
+    """
+    if config.get("quant_method") == "bitsandbytes":
+        return not config.get("load_in_4bit") or device.startswith("cuda")
+    return not config
 
 
 def quantization_config(folder: Path) -> dict[str, Any]:
@@ -55,7 +67,7 @@ class TransformersEngine(OpenCheckpoint):
         self._torch_device = torch.device(parse_places(device).first)
         self._gpus = [f"cuda:{n}" for n in parse_places(device).gpus]
         self.device = torch.cuda.get_device_name(self._torch_device) if device.startswith("cuda") else "cpu"
-        self._offloaded = tempfile.TemporaryDirectory(prefix="quantlab-offload-")
+        self._offloaded = tempfile.TemporaryDirectory(prefix="quantlab-offload-", dir=os.environ.get(scratch.FOLDER))
         self._tokenizer_folder = tokenizer
         self._trust = trust_remote_code
         config = quantization_config(weights)
@@ -63,13 +75,17 @@ class TransformersEngine(OpenCheckpoint):
         if dense and config:
             from quantlab.engines._transformers.dense import load_dense
 
-            self.model = load_dense(weights, config, device, trust_remote_code)
+            self.model = load_dense(weights, config, device, trust_remote_code, dtype)
         else:
             dtype = "float32" if dense else dtype
             self.model = _load(weights, config, device, dtype, trust_remote_code, self._offloaded.name)
         self.model.eval()
+        if dtype == "float32" and config.get("load_in_4bit"):
+            _multiply_in_float32(self.model)
         self.tokenizer = AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=trust_remote_code)
         self.dtype = str(self.model.dtype).removeprefix("torch.")
+        products = " (8-bit products)" if config.get("load_in_8bit") else ""
+        self.scored_in = with_float32_softmax(f"{self.dtype}{products}")
         self.threads = torch.get_num_threads() if self._torch_device.type == "cpu" else None
         self.kernel = kernel_of(self.model)
         self._quantized_cache = cache
@@ -94,9 +110,9 @@ class TransformersEngine(OpenCheckpoint):
         return out
 
     def language_model(self, batch_size: int) -> Any:
-        from lm_eval.models.huggingface import HFLM
+        from quantlab.engines._hf_lm import TransformersLM
 
-        return HFLM(pretrained=self.model, tokenizer=self.tokenizer, batch_size=batch_size, device=str(self._torch_device))
+        return TransformersLM(self.model, self.tokenizer, batch_size, str(self._torch_device))
 
     def prefill(self, token_ids: NDArray[np.int64]) -> None:
         import torch
@@ -122,6 +138,9 @@ class TransformersEngine(OpenCheckpoint):
         import torch
 
         lm = self.language_model(len(prompts))
+        if tokens >= lm.max_length:
+            asked = f"{tokens} tokens of an answer are asked for"
+            raise CellFailure("unsupported", f"{asked}, the model's context has {lm.max_length}")
         ids, mask = lm.tok_batch_encode(list(prompts), left_truncate_len=lm.max_length - tokens)
         pad = lm.tokenizer.pad_token_id
         with torch.inference_mode():
@@ -219,6 +238,15 @@ def _load(weights: Path, config: dict[str, Any], device: str, dtype: str, trust_
     return model
 
 
+def _multiply_in_float32(model: Any) -> None:
+    """Let bitsandbytes' 4-bit layers multiply in float32: a checkpoint's own setting is a 16-bit dtype."""
+    import torch
+
+    for module in model.modules():
+        if hasattr(module, "compute_dtype") and hasattr(module, "compute_type_is_set"):
+            module.compute_dtype, module.compute_type_is_set = torch.float32, True
+
+
 def _greedy(logits: Any) -> Any:
     """The next tokens (batch, 1); in float32, because torch finds the largest of 49,152 bfloat16 values twice as slowly on a CPU."""
     return logits[:, -1:].float().argmax(-1)
@@ -249,12 +277,14 @@ class Transformers(Engine):
         """torch and transformers' registry of models."""
         return ("torch", "transformers.models.auto.modeling_auto")
 
-    def open_checkpoint(self, checkpoint: Checkpoint, device: str, dense: bool = False) -> TransformersEngine:
+    def open_checkpoint(self, checkpoint: Checkpoint, device: str, dense: bool = False, float32: bool = False) -> TransformersEngine:
         """Load a checkpoint; `dense` takes the form that `_dense.form_of` names. Raises CellFailure where it cannot run."""
         checkpoint.require_weights()
         manifest = checkpoint.manifest
         cache = manifest.settings.get("cache")
-        return TransformersEngine(checkpoint.weights, checkpoint.tokenizer, device, dense, manifest.trust_remote_code, cache=cache)
+        in_float32 = float32 and (dense or computes_in_float32(quantization_config(checkpoint.weights), device))
+        dtype = "float32" if in_float32 else "auto"
+        return TransformersEngine(checkpoint.weights, checkpoint.tokenizer, device, dense, manifest.trust_remote_code, dtype, cache)
 
     def open_device(self, gpus: Sequence[str]) -> None:
         """Let CUDA make its context on each GPU."""

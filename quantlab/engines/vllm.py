@@ -23,9 +23,10 @@ from typing import TYPE_CHECKING, Any
 
 from quantlab.architecture.fields import experts_of
 from quantlab.architecture.roofline import WeightReads
-from quantlab.engines._contract import Engine, EngineMemory, OpenCheckpoint, Served, ServeTarget, WorkerPlace
+from quantlab.engines._contract import Engine, EngineMemory, OpenCheckpoint, Served, ServeTarget, WorkerPlace, with_float32_softmax
 from quantlab.engines._vllm import worker as _vllm_worker
-from quantlab.engines._vllm.load import INSTALL, gpus_only, load, require_vllm
+from quantlab.engines._vllm.load import INSTALL as INSTALL
+from quantlab.engines._vllm.load import gpus_only, load, require_vllm, watching_limits
 from quantlab.errors import CellFailure
 from quantlab.formats import SAFETENSORS
 from quantlab.hardware.device import parse_places, visible_to
@@ -46,16 +47,25 @@ class VllmEngine(OpenCheckpoint):
     dense = False
     threads = None
 
-    def __init__(self, weights: Path, tokenizer: Path, device: str, trust_remote_code: bool = False, cache: str | None = None) -> None:
+    def __init__(
+        self,
+        weights: Path,
+        tokenizer: Path,
+        device: str,
+        trust_remote_code: bool = False,
+        cache: str | None = None,
+        dtype: str = "auto",
+    ) -> None:
         places = gpus_only(device)
         self.parallel = len(places.gpus)
         """GPUs that read their part of the weights at the same time."""
         self.device = f"{len(places.gpus)} GPU of {device}" if len(places.gpus) > 1 else device
         self._weights, self._tokenizer, self._trust = weights, tokenizer, trust_remote_code
-        self._llm = load(weights, tokenizer, places, trust_remote_code, cache)
+        self._llm = load(weights, tokenizer, places, trust_remote_code, cache, dtype)
         config = self._llm.llm_engine.vllm_config
         self._cache = config.cache_config
         self.dtype = str(config.model_config.dtype).removeprefix("torch.")
+        self.scored_in = with_float32_softmax(self.dtype)
         self.cache_dtype = self.dtype if self._cache.cache_dtype == "auto" else str(self._cache.cache_dtype)
         self.context_tokens: int | None = int(config.model_config.max_model_len)
         self._vocabulary = int(config.model_config.get_vocab_size())
@@ -93,7 +103,7 @@ class VllmEngine(OpenCheckpoint):
         from lm_eval.models import vllm_causallms
 
         with mock.patch.object(vllm_causallms, "LLM", lambda **_: self._llm):
-            return vllm_causallms.VLLM(
+            return watching_limits(vllm_causallms.VLLM)(
                 pretrained=str(self._weights), tokenizer=str(self._tokenizer), trust_remote_code=self._trust, batch_size=batch_size
             )
 
@@ -200,12 +210,15 @@ class Vllm(Engine):
         require_vllm()
         return ("torch", "vllm")
 
-    def open_checkpoint(self, checkpoint: Checkpoint, device: str, dense: bool = False) -> VllmEngine:
-        """Load a checkpoint; `dense` means nothing here. Raises CellFailure where it cannot run."""
+    def open_checkpoint(self, checkpoint: Checkpoint, device: str, dense: bool = False, float32: bool = False) -> VllmEngine:
+        """Load a checkpoint; `dense` means nothing here, `float32` only to plain layers. Raises CellFailure where it cannot run."""
+        from quantlab.engines.transformers import quantization_config
+
         checkpoint.require_weights()
         manifest = checkpoint.manifest
         cache = manifest.settings.get("cache")
-        return VllmEngine(checkpoint.weights, checkpoint.tokenizer, device, manifest.trust_remote_code, cache)
+        dtype = "float32" if float32 and not quantization_config(checkpoint.weights) else "auto"
+        return VllmEngine(checkpoint.weights, checkpoint.tokenizer, device, manifest.trust_remote_code, cache, dtype)
 
     def place(self, device: str, environment: Mapping[str, str]) -> WorkerPlace:
         """vLLM takes the first GPUs that it sees, so it sees no others."""

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from quantlab.evaluation.samples import Sample, answer_tokens, choices_of, is_number, metric_of, of_filter
+from quantlab.evaluation.samples import Sample, answer_tokens, choices_of, is_number, is_tied, metric_of, of_filter
 from quantlab.evaluation.tasks import Asked
-from quantlab.records import Estimate, Look, TaskResult
+from quantlab.records import Estimate, Failure, Look, TaskResult
+
+_LARGEST = 1e100
+"""Of a figure of the whole set: a perplexity beyond it, or one that is no number, says nothing."""
 
 
 class Answers(NamedTuple):
@@ -22,6 +25,15 @@ class Answers(NamedTuple):
     available: dict[str, int]
     """Items that the task has."""
     notes: tuple[str, ...]
+    failed: dict[str, Failure] = {}
+    """Tasks without an answer."""
+
+
+def together(parts: Sequence[Answers], failed: Mapping[str, Failure], notes: Sequence[str] = ()) -> Answers:
+    """One value of the tasks that were asked one by one."""
+    fields = ("samples", "metrics", "configs", "versions", "fewshot", "available")
+    merged = {name: {task: value for part in parts for task, value in getattr(part, name).items()} for name in fields}
+    return Answers(**merged, notes=(*notes, *(note for part in parts for note in part.notes)), failed=dict(failed))
 
 
 def answers_of(
@@ -30,8 +42,12 @@ def answers_of(
     filters: Mapping[str, str] = {},
     count_tokens: Callable[[str], int] | None = None,
     notes: tuple[str, ...] = (),
+    truncated: Mapping[tuple[str, int], Sequence[bool]] = {},
 ) -> Answers:
-    """lm-eval's result by the recipe's tasks: a group's items are those of its members, its figures their means over items."""
+    """lm-eval's result by the recipe's tasks: a group's items are those of its members, its figures their means over items.
+
+    `truncated` says by task and item, where it is known, which of its generated answers the limit on tokens ended.
+    """
     result = Answers({}, {}, {}, {}, {}, {}, notes)
     for task in asked:
         leaves = [leaf.task_name for leaf in task.leaves if leaf.task_name in found["samples"]]
@@ -39,7 +55,10 @@ def answers_of(
         for leaf in leaves:
             config = found["configs"][leaf]
             kept = of_filter(found["samples"][leaf], task.name, filters.get(task.name))
-            samples += [{**s, "subtask": leaf, "answer_tokens": answer_tokens(s, count_tokens, config)} for s in kept]
+            for s in kept:
+                cut = truncated.get((leaf, int(s["doc_id"])))
+                more = {"answer_tokens": answer_tokens(s, count_tokens, config), "truncated": any(cut) if cut else None}
+                samples.append({**s, "subtask": leaf, **more})
         result.samples[task.name] = samples
         result.configs[task.name] = found["configs"][leaves[0]]
         result.versions[task.name] = str(found["versions"].get(leaves[0], ""))
@@ -59,19 +78,22 @@ def result_of(task: str, found: Answers, look: Look | None = None) -> TaskResult
     metric = metric_of(samples[0])
     multiple_choice = found.configs[task].get("output_type") == "multiple_choice"
     tokens = [s["answer_tokens"] for s in samples if s["answer_tokens"] is not None]
+    cut = [s["truncated"] for s in samples if s["truncated"] is not None]
     whole = next(iter(metrics), "")
     return TaskResult(
         metric=metric or whole.partition(",")[0],
         score=_score([float(s[metric]) for s in samples])
         if metric
         else Estimate(value=metrics[whole], standard_error=None, n=len(samples)),
-        metrics=metrics,
+        metrics={name: value for name, value in metrics.items() if abs(value) <= _LARGEST},
         filter=str(samples[0]["filter"]),
         task_version=found.versions[task],
         fewshot=found.fewshot[task],
         chance=sum(1 / choices_of(s) for s in samples) / len(samples) if multiple_choice else None,
         available=found.available[task],
         answer_tokens=_score(tokens) if tokens else None,
+        truncated_share=sum(cut) / len(cut) if cut else None,
+        ties=sum(is_tied(s, metric, found.configs[task]) for s in samples) if multiple_choice else None,
         look=look,
     )
 

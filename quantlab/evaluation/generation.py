@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,10 +10,13 @@ from quantlab import engines
 from quantlab.errors import QuantlabError
 from quantlab.hardware.device import Device
 from quantlab.hardware.target import require_memory
+from quantlab.parsing import parse_object, read_text, trouble_with_text
 from quantlab.progress import Progress
 from quantlab.workspace.cell import Cell
 
 BATCH = 4
+PROMPT_BYTES = 16 * 2**20
+"""No file of prompts that people read the answers of is larger."""
 
 
 class Answer(NamedTuple):
@@ -32,16 +34,25 @@ def read_prompts(path: Path | None) -> list[str]:
     if path is None:
         text = files("quantlab.evaluation").joinpath("prompts.txt").read_text(encoding="utf-8")
         return [line for line in text.splitlines() if line.strip()]
-    try:
-        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        prompts = [str(json.loads(line)["prompt"]) for line in lines] if path.suffix == ".jsonl" else lines
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise QuantlabError(
-            f"{path} has no prompts ({type(error).__name__}): one per line, or JSON lines with `prompt` in a .jsonl file"
-        ) from None
+    lines = [(number, line) for number, line in enumerate(read_text(path, PROMPT_BYTES).splitlines(), 1) if line.strip()]
+    read = _prompt if path.suffix == ".jsonl" else _plain_prompt
+    prompts = [read(line, f"{path}, line {number}") for number, line in lines]
     if not prompts:
         raise QuantlabError(f"{path} is empty: write one prompt per line")
     return prompts
+
+
+def _prompt(line: str, origin: str) -> str:
+    found = parse_object(line, origin).get("prompt")
+    if not isinstance(found, str) or not found.strip():
+        raise QuantlabError(f'{origin} has no prompt, but {found!r:.40}: write {{"prompt": "some text"}}')
+    return found
+
+
+def _plain_prompt(line: str, origin: str) -> str:
+    if trouble := trouble_with_text(line):
+        raise QuantlabError(f"{origin} holds {trouble}: take it out")
+    return line
 
 
 def generate(cell: Cell, device: Device, prompts: list[str], tokens: int, progress: Progress) -> list[Answer]:

@@ -14,7 +14,7 @@ from quantlab.evaluation.samples import metric_of
 from quantlab.names import BASELINE
 from quantlab.records import TaskRecord
 from quantlab.workspace.cell import Cell
-from quantlab.workspace.results import read_record, record_path
+from quantlab.workspace.results import is_stale, read_record, record_path
 
 _AGAIN = f"evaluate {BASELINE} with this recipe first, on all items"
 
@@ -51,6 +51,8 @@ def read_baseline(cell: Cell) -> Baseline:
     frame = pd.read_parquet(path) if path.is_file() else None
     if record is None or record.failure or frame is None or frame.empty or "prompt_hash" not in frame.columns:
         raise QuantlabError(f"{BASELINE} of {cell.model} was not evaluated: {_AGAIN}")
+    if is_stale(record, cell.recipe):
+        raise QuantlabError(f"{BASELINE} of {cell.model} was evaluated with other settings than the recipe has now: {_AGAIN}")
     if (record.seed, record.chat_template) != (cell.recipe.seed, spec.chat_template):
         raise QuantlabError(f"{BASELINE} of {cell.model} was evaluated with another seed or chat template: {_AGAIN}")
     for task, result in record.tasks.items():
@@ -78,6 +80,9 @@ def evaluate_in_looks(
     while True:
         found = evaluate(sizes)
         for task in [task for task in found.samples if task not in ended]:
+            if task not in baseline.values:  # it failed there: nothing to decide against, and all of its items are asked
+                ended[task] = None
+                continue
             total = baseline.total(task)
             at = _counts(found.samples[task], baseline.values[task])
             if at is None and sizes[task] < total:

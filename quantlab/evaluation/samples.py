@@ -5,10 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from quantlab.errors import unknown
 from quantlab.evaluation.clusters import cluster_of
+from quantlab.files import folder_beside
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 COLUMNS = {
     "task": "str",
@@ -23,6 +28,7 @@ COLUMNS = {
     "answer": "str",
     "cluster": "str",
     "answer_tokens": "Int64",
+    "truncated": "boolean",
 }
 LOG_LIKELIHOOD = "loglikelihood"
 """A document's log-likelihood in nats, of tasks whose own metrics are perplexities of the whole set."""
@@ -65,20 +71,28 @@ def choices_of(sample: Sample) -> int:
 
 
 def answer_of(sample: Sample, metric: str | None, config: Mapping[str, Any]) -> str:
-    """What the model answered: the index of the choice that the metric takes, else the filtered response.
-
-    `acc_norm` divides a choice's log-likelihood by its length in characters, as lm-eval does.
-    """
-    import numpy as np
-
+    """What the model answered: the index of the choice that the metric takes, else the filtered response."""
     responses = sample["filtered_resps"]
     if config.get("output_type") != "multiple_choice":
         return json.dumps(responses[0] if len(responses) == 1 else responses, default=str)
+    return str(int(_likelihoods(sample, metric, config).argmax()))
+
+
+def is_tied(sample: Sample, metric: str | None, config: Mapping[str, Any]) -> bool:
+    """Whether a multiple-choice item has more than one best choice by the metric; the first of them is taken."""
+    likelihoods = _likelihoods(sample, metric, config)
+    return int((likelihoods == likelihoods.max()).sum()) > 1
+
+
+def _likelihoods(sample: Sample, metric: str | None, config: Mapping[str, Any]) -> NDArray[np.float64]:
+    """Of each choice as the metric compares them: `acc_norm` divides by the length in characters, as lm-eval does."""
+    import numpy as np
+
     delimiter = str(config.get("target_delimiter", " "))
     asked = sample["arguments"][: choices_of(sample)]
     lengths = [max(1, len(str(arguments[1]).removeprefix(delimiter))) for arguments in asked]
-    likelihoods = np.array([float(response[0]) for response in responses[: len(lengths)]])
-    return str(int(np.argmax(likelihoods / np.array(lengths) if metric == "acc_norm" else likelihoods)))
+    likelihoods = np.array([float(response[0]) for response in sample["filtered_resps"][: len(lengths)]], dtype=np.float64)
+    return likelihoods / np.array(lengths) if metric == "acc_norm" else likelihoods
 
 
 def answer_tokens(sample: Sample, count: Callable[[str], int] | None, config: Mapping[str, Any]) -> int | None:
@@ -99,6 +113,7 @@ def rows_of(task: str, sample: Sample, config: Mapping[str, Any]) -> list[dict[s
         "response": json.dumps(sample["filtered_resps"], default=str),
         "cluster": cluster_of(sample),
         "answer_tokens": sample["answer_tokens"],
+        "truncated": sample.get("truncated"),
     }
     return [common | {"metric": m, "value": float(sample[m]), "answer": answer_of(sample, m, config)} for m in metrics]
 
@@ -108,7 +123,6 @@ def write_samples(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     import pandas as pd
 
     frame = pd.DataFrame(list(rows), columns=list(COLUMNS)).astype(COLUMNS)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    frame.to_parquet(partial, index=False)
-    partial.replace(path)
+    with folder_beside(path) as folder:
+        frame.to_parquet(folder / path.name, index=False)
+        (folder / path.name).replace(path)

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from quantlab.bad_items import failure_of, is_of_the_cell
 from quantlab.evaluation import tasksets
 from quantlab.recipe import TasksSpec
+from quantlab.records import Failure
 
 
 class Asked(NamedTuple):
@@ -16,6 +18,10 @@ class Asked(NamedTuple):
     name: str
     leaves: tuple[Any, ...]
     """lm-eval's task objects."""
+    failure: Failure | None = None
+    """Why it cannot be asked; it has no leaves then."""
+    runs_code: bool = False
+    """Whether its scoring runs code that the model wrote, which the recipe allows by name."""
 
     @property
     def available(self) -> int:
@@ -35,20 +41,42 @@ class Asked(NamedTuple):
 
 
 def load_asked(spec: TasksSpec, folder: Path) -> list[Asked]:
-    """The recipe's tasks in its order, each of a tag's members on its own. Raises QuantlabError for an unknown task."""
+    """The recipe's tasks in its order, each of a tag's members on its own; one that cannot be loaded says why.
+
+    Raises QuantlabError for an unknown task.
+    """
     from lm_eval.tasks import TaskManager
 
     tasksets.check_tasks(spec.set, spec.names)
+    task_set = tasksets.load(spec.set)
     found: dict[str, Asked] = {}
-    specs = tasksets.load(spec.set).specs(spec.names, folder)
+    specs = task_set.specs(spec.names, folder)
     manager = TaskManager(include_defaults=any(not s.endswith(".yaml") for s in specs))
-    for one in specs:
-        loaded = manager.load([one])
-        if one in loaded["groups"]:
-            found[one] = Asked(one, tuple(loaded["tasks"].values()))
-        else:
-            found |= {name: Asked(name, (task,)) for name, task in loaded["tasks"].items()}
+    unsafe = set(task_set.unsafe(spec.names)) - set(spec.unsafe)
+    for name, one in zip(spec.names, specs, strict=True):
+        try:
+            found |= _load(manager, name, one, spec.unsafe) if name not in unsafe else {name: _refused(name, [name])}
+        except Exception as error:
+            if is_of_the_cell(error) and not isinstance(error, OSError):
+                raise
+            found[name] = Asked(name, (), Failure.of(failure_of(error, f"{name} cannot be loaded")))
     return list(found.values())
+
+
+def _load(manager: Any, name: str, spec: str, allowed: Sequence[str]) -> dict[str, Asked]:
+    loaded = manager.load([spec])
+    code = [leaf for leaf, task in loaded["tasks"].items() if getattr(task, "UNSAFE_CODE", False)]
+    if spec in loaded["groups"]:
+        refused = [] if name in allowed else [leaf for leaf in code if leaf not in allowed]
+        return {name: _refused(name, refused) if refused else Asked(name, tuple(loaded["tasks"].values()), runs_code=bool(code))}
+    return {
+        leaf: _refused(leaf, [leaf]) if leaf in code and not {leaf, name} & set(allowed) else Asked(leaf, (task,), runs_code=leaf in code)
+        for leaf, task in loaded["tasks"].items()
+    }
+
+
+def _refused(name: str, members: Sequence[str]) -> Asked:
+    return Asked(name, (), Failure(kind="unsupported", reason=f"{name}: {tasksets.refusal(members)}"))
 
 
 def choose_items(available: int, wanted: int | None, seed: int) -> list[int]:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from quantlab import processes
 from quantlab.errors import CellFailure
 from quantlab.files import write_json
 from quantlab.hardware.device import Device, parse_places
@@ -36,7 +37,7 @@ def measured_bandwidth(root: Path, device: Device) -> Bandwidth:
     known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     if key not in known:
         command = [sys.executable, "-P", "-m", "quantlab.hardware.bandwidth", device.places.first]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = processes.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         if done.returncode:
             raise CellFailure("not_measured", f"the memory bandwidth was not measured: {done.stderr.strip().rpartition(chr(10))[2][:200]}")
         known[key] = json.loads(done.stdout)

@@ -22,3 +22,8 @@ def require_memory(device: Device, needed_bytes: int, what: str) -> None:
         raise CellFailure(
             "does_not_fit", f"{what} needs at least {needed_bytes / 2**30:.1f} GiB, {device.name} has {device.memory_bytes / 2**30:.1f} GiB"
         )
+
+
+def fits_in_float32(parameters: int, device: Device, more_bytes: int = 0) -> bool:
+    """Whether a model fits into the device's memory in float32, with three tenths for all else and so many bytes more."""
+    return parameters * 4 * 1.3 + more_bytes < device.memory_bytes

@@ -6,11 +6,9 @@ engine's own calls, so that no pipe is timed; what the process takes is seen fro
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import json
 import os
-import signal
 import sys
 import time
 import traceback
@@ -18,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from quantlab import engines, methods
-from quantlab.errors import QuantlabError, as_failure
+from quantlab.errors import QuantlabError
 from quantlab.hardware.device import parse_places, process_memory
+from quantlab.outside import as_failure
+from quantlab.processes import end_with_parent
 from quantlab.progress import noise_to
 from quantlab.workspace.cell import Cell
 
@@ -108,15 +108,9 @@ def _answer(subject: Subject, line: str) -> dict[str, Any]:
     return found
 
 
-def _die_with_parent() -> None:
-    """A parent that was killed in the middle of a command must not leave a process with a loaded model behind (Linux)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, int(signal.SIGKILL))  # PR_SET_PDEATHSIG of linux/prctl.h
-
-
 def main(job: dict[str, Any]) -> None:
     """Obey until the input ends."""
-    _die_with_parent()
+    end_with_parent()  # a parent that was killed in the middle of a command must not leave a loaded model behind
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     with noise_to(Path(job["log"]), quiet=True):
         subject = Subject(job)

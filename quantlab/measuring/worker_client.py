@@ -15,6 +15,7 @@ from quantlab import engines
 from quantlab.errors import CellFailure, FailureKind, QuantlabError
 from quantlab.hardware.device import parse_places
 from quantlab.measuring.sampler import Sampler
+from quantlab.outside import ended_from_outside, memory_kills, short_of_memory
 from quantlab.workspace.cell import Cell
 from quantlab.workspace.logs import log_path, said_out_of_memory, size_of
 
@@ -94,6 +95,7 @@ class Worker:
         self._loaded = self._broken = False
         self._log_began = size_of(self._log)
         command = [sys.executable, "-P", "-m", "quantlab.measuring.worker", self._job]
+        self._kills = memory_kills()
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=self._environment)
 
     @property
@@ -153,10 +155,12 @@ class Worker:
 
     def _death(self) -> WorkerDied:
         code = self._process.wait()
-        short = code == -signal.SIGKILL or said_out_of_memory(self._log, self._log_began)
-        kind: FailureKind = "out_of_memory" if short else "crashed"
-        if code == -signal.SIGKILL:
-            return WorkerDied(kind, "the process was killed by the operating system (signal 9), most likely for want of memory")
+        outside = ended_from_outside(code, self._kills, self.cell.root)
+        if outside and code == -signal.SIGKILL and self._loaded and short_of_memory(self._kills):
+            return WorkerDied("out_of_memory", outside.reason.rpartition(";")[0])  # a workload that is too large: no accident
+        if outside:
+            return WorkerDied(outside.kind, outside.reason)
+        kind: FailureKind = "out_of_memory" if said_out_of_memory(self._log, self._log_began) else "crashed"
         how = f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
         return WorkerDied(kind, f"the process {how}; its output is in {self._log.relative_to(self.cell.root)}")
 

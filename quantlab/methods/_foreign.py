@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from quantlab.workspace.checkpoint import FileEntry, list_files
 _WIDTHS = (2, 3, 4, 5, 6, 8, 16)
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "spiece.model")
 PASSAGES, _CHARACTERS = 300, 4000
+_LAYER = re.compile(r"(?:^|\.)(?:layers|layer|h|blocks|block|blk)\.(\d+)\.")
+_NOT_TEXT = re.compile(r"vision|visual|audio|mtp|projector")
 
 
 class Settings(Frozen):
@@ -117,6 +119,52 @@ def require_same_tokenizer(path: Path, tokenizer: Any, passages: Sequence[str], 
             "unsupported", f"its tokenizer {what} for {differing} of {len(passages)} passages: it is not a quantization of this model"
         )
     return ()
+
+
+def require_same_layers(path: Path, source: Path) -> None:
+    """Raise CellFailure where a checkpoint of the model in `source` would run with another number of layers, or lacks one.
+
+    An engine builds as many layers as the configuration says and takes no notice of tensors beyond them.
+    """
+    from quantlab.formats.stored import safetensors
+    from quantlab.models import read_config
+
+    config = read_config(source)
+    wanted = _layers(config)
+    if wanted is None:
+        return
+    if path.is_file():
+        from quantlab.formats.gguf import stored_tensors
+
+        names, said = [tensor.name for tensor in stored_tensors(path)], None
+    else:
+        names, said = [tensor.name for tensor in safetensors(path)], _layers(read_config(path))
+    stored = {int(found[1]): name for name in names if (found := _LAYER.search(name)) and not _NOT_TEXT.search(name)}
+    if said is not None and said != wanted:
+        beyond = [stored[n] for n in sorted(stored) if n >= said][:1]
+        more = f", and its weights hold {beyond[0]}" if beyond else ""
+        raise CellFailure(
+            "unsupported", f"its config.json says {said} layers, the model has {wanted}{more}: it is not a quantization of this model"
+        )
+    lacking = [n for n in range(wanted) if n not in stored] if stored else []
+    if lacking:
+        listed = ", ".join(map(str, lacking[:5])) + (", ..." if len(lacking) > 5 else "")
+        raise CellFailure("unsupported", f"its weights lack layer {listed} of the model's {wanted}, counted from 0")
+    if path.is_file() and not wanted <= len(stored) <= wanted + _predicting(config):
+        raise CellFailure("unsupported", f"it has {len(stored)} layers, the model has {wanted}: it is not a quantization of this model")
+
+
+def _layers(config: Mapping[str, Any]) -> int | None:
+    text = config.get("text_config") if isinstance(config.get("text_config"), dict) else config
+    found = next((text[key] for key in ("num_hidden_layers", "n_layer", "num_layers") if text and key in text), None)
+    return found if isinstance(found, int) else None
+
+
+def _predicting(config: Mapping[str, Any]) -> int:
+    """Layers beyond the model's own, which predict further tokens; llama.cpp numbers them on."""
+    text = config.get("text_config") if isinstance(config.get("text_config"), dict) else config
+    keys = ("mtp_num_hidden_layers", "num_nextn_predict_layers", "num_mtp_modules")
+    return max((int(text.get(key) or 0) for key in keys), default=0) if text else 0
 
 
 def _misread(path: Path, tokenizer: Any, passages: Sequence[str]) -> int | None:

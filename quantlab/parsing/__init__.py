@@ -12,7 +12,7 @@ text that no file or name can hold (NUL, halves of surrogate pairs).
 from __future__ import annotations
 
 from quantlab.parsing._json import parse_json, parse_object, read_json, read_object
-from quantlab.parsing._text import DEEPEST, LONGEST_NUMBER, decode, read_bytes, read_text
+from quantlab.parsing._text import DEEPEST, LONGEST_NUMBER, decode, read_bytes, read_text, trouble_with_text
 from quantlab.parsing._yaml import parse_yaml, read_yaml
 
 __all__ = [
@@ -27,4 +27,5 @@ __all__ = [
     "read_object",
     "read_text",
     "read_yaml",
+    "trouble_with_text",
 ]

@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,20 +21,18 @@ from typing import Any, NamedTuple
 from pydantic import computed_field
 
 from quantlab import engines
-from quantlab.analysis.medians import median
 from quantlab.architecture.cache_types import bytes_per_value
-from quantlab.architecture.counts import count
+from quantlab.architecture.counts import ParameterCount, count
 from quantlab.architecture.kvcache import cache_bytes
-from quantlab.architecture.parameters import ParameterCount
 from quantlab.architecture.shape import Architecture, read_architecture
 from quantlab.catalogue.gpu import GpuSet, GpuSpec, gpu_called
 from quantlab.errors import QuantlabError
 from quantlab.frozen import Frozen
-from quantlab.models.ingredients import ingredients
 from quantlab.names import parse_variant
 from quantlab.planning.calibration import calibration
 from quantlab.planning.files import TokenizerBytes, checkpoint_bytes, tokenizer_bytes
 from quantlab.planning.plan import Workload
+from quantlab.planning.resolve import ingredients
 from quantlab.planning.rig import Subject, place
 from quantlab.planning.weights import weight_bytes
 from quantlab.recipe import Recipe, read_recipe
@@ -90,6 +89,9 @@ def compare(folder: Path, only: str | None = None) -> Compared:
     Raises QuantlabError where there are no records.
     """
     found = [place for place in _with_records(folder) if only in (None, place.name)]
+    for report in _without_records(folder, found):
+        if only in (None, report.name):
+            raise QuantlabError(f"{report} is a report without a record to compare with: run its stages again, or remove it")
     if not found:
         raise QuantlabError(
             f"{folder} holds no records{f' of {only}' if only else ''}: name reports/ of a workspace, or one model's folder in it"
@@ -102,8 +104,10 @@ def compare(folder: Path, only: str | None = None) -> Compared:
         except QuantlabError as error:
             skipped.append(f"{path.name}: {error}")
             continue
-        for data in sorted((path / "data").iterdir()):
+        for data in sorted(inner for inner in (path / "data").iterdir() if inner.is_dir()):
             rows += _of_variant(model, data, skipped)
+    if not rows:
+        raise QuantlabError(f"nothing under {folder} can be compared: {'; '.join(dict.fromkeys(skipped)) or 'no record has a number'}")
     if any(row.quantity == "resident weights" and row.variant.startswith("gguf-") and row.error < -_ROUNDING for row in rows):
         skipped.append(f"resident weights: {_REPACKED}")
     if any(row.quantity == "peak" for row in rows):
@@ -123,6 +127,13 @@ def largest_errors(rows: Iterable[Comparison]) -> list[Comparison]:
 def _with_records(folder: Path) -> list[Path]:
     places = {path.parents[2] for path in folder.resolve().rglob("data/*/*.json") if path.stem in ("measure", "quantize")}
     return sorted(places)
+
+
+def _without_records(folder: Path, found: list[Path]) -> list[Path]:
+    """Folders that are reports, by their data/ or report.md, and have no record that a plan can be compared with."""
+    root = folder.resolve()
+    reports = {path.parent for name in ("data", "report.md") for path in (*root.glob(name), *root.glob(f"*/{name}"))}
+    return sorted(reports - set(found))
 
 
 def _model(folder: Path) -> _Model:
@@ -205,12 +216,7 @@ def _of_variant(model: _Model, data: Path, skipped: list[str]) -> Iterator[Compa
         skipped.append(f"the bandwidth of {measured.device} is not in the catalogue: no ceiling to compare decoding with")
     elif point:
         subject = Subject(variant.method, variant.bits, predicted, model.counted, model.architecture)
-        yield from row("decode", "tokens/s", _ceiling(subject, gpu, point, cache_type), _typical(point.decode_tokens_per_second))
-
-
-def _typical(rates: tuple[float, ...]) -> float | None:
-    found = median(rates)
-    return found.value if found else None
+        yield from row("decode", "tokens/s", _ceiling(subject, gpu, point, cache_type), statistics.median(point.decode_tokens_per_second))
 
 
 def _cache(model: _Model, engine: str | None, cache_type: str, point: SpeedPoint) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from quantlab.architecture.parameters import ParameterCount
+from quantlab.architecture.counts import ParameterCount
 from quantlab.catalogue.expectation import expectations
 from quantlab.catalogue.gpu import GpuSet
 from quantlab.catalogue.price import ApiPrice, Figure, GpuPrice, Hosting
@@ -19,7 +19,7 @@ from quantlab.numbers import significant
 from quantlab.planning.plan import RigPlan, Workload
 from quantlab.planning.roofline import peak_operations_per_second
 from quantlab.recommend.cost import Comparison, Hire, Hosted, Purchase, Rate, TokenPrices, Traffic, compare
-from quantlab.recommend.measurements import Measured
+from quantlab.recommend.evidence import Measured
 
 GIVEN = "as given"
 MOST_AT_ONCE = 256

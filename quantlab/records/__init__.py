@@ -5,8 +5,11 @@ A quantity that was not measured is None, and `failure` (or a note) says why; th
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
+from pydantic import model_validator
+
+from quantlab.bounds import impossible
 from quantlab.errors import CellFailure, FailureKind
 from quantlab.frozen import Frozen as Frozen
 from quantlab.records.measured import Bandwidth, Conditions, Median, SampledMemory
@@ -56,6 +59,8 @@ class Record(Frozen):
     variant: str
     checkpoint_sha256: str | None = None
     """Hash of the checkpoint's manifest; None where there is no checkpoint."""
+    settings_sha256: str | None = None
+    """Of the stage's part of the recipe as it was when the stage began; None where the record is older than the field."""
     engine: str | None = None
     device: str | None = None
     """The device in words, such as `AMD EPYC (2 cores)` or `NVIDIA H100 80GB HBM3`."""
@@ -63,6 +68,12 @@ class Record(Frozen):
     failure: Failure | None = None
     notes: tuple[str, ...] = ()
     """What a reader of the number must know, one sentence each."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if why := impossible(self):
+            raise ValueError(why)
+        return self
 
 
 class QuantizeRecord(Record):
@@ -325,6 +336,12 @@ class TaskResult(Frozen):
     """Items that the task has, of which `score.n` were asked."""
     answer_tokens: Estimate | None = None
     """Mean tokens of a generated answer's text; None where nothing is generated."""
+    truncated_share: float | None = None
+    """Share of the items of which the limit on tokens ended a generated answer, before a stop string or an end token; None
+    where nothing is generated, or where it is not known."""
+    ties: int | None = None
+    """Items with more than one best choice, of which lm-eval takes the first; None where there are no choices, or the
+    record is older than the field."""
     look: Look | None = None
     """None where all items of the recipe were asked at once."""
 
@@ -333,6 +350,10 @@ class TaskRecord(Record):
     """The evaluate stage's result; per-sample results lie beside it in samples.parquet."""
 
     tasks: dict[str, TaskResult] = {}
+    failed: dict[str, Failure] = {}
+    """Tasks that have no result, though others of the cell do."""
+    scored_in: str | None = None
+    """What log-likelihoods were computed in, in words; None where the record is older than the field."""
     seed: int | None = None
     chat_template: bool = False
     dense: bool = False

@@ -3,7 +3,7 @@
 | figure | definition | the field's name |
 |---|---|---|
 | time to first token | from sending the request to its first event with text | TTFT (vLLM's benchmark, GuideLLM) |
-| time per output token | (last event - first event) / (output tokens - 1), one figure per request | TPOT (vLLM), ITL (GuideLLM) |
+| time per output token | (last event - first event) / (output tokens - 1), one per request, without hidden tokens | TPOT (vLLM) |
 | inter-token latency | time between one event with text and the next, all requests together | ITL (vLLM) |
 | latency | from sending the request to its last event with text | E2EL (vLLM) |
 | request throughput | good requests / duration | |
@@ -35,6 +35,7 @@ FaultKind = Literal[
     "malformed",  # what came is not the protocol
     "error_in_stream",  # the server began to answer and then sent an error
     "empty",  # a complete answer without any text
+    "implausible",  # the server counts more tokens than were asked for or seen
 ]
 
 
@@ -61,6 +62,9 @@ class RequestRecord(Frozen):
     output_tokens: int | None = None
     """By the server's own count, else the number of events that stand for a token (see `counted_by`)."""
     counted_by: Literal["server", "events"] = "events"
+    hidden_tokens: int | None = 0
+    """Output tokens by the server's count that came in no event, such as reasoning that it keeps to itself; None where it
+    cannot be told whether there are any, and then there is no time per output token."""
     finish_reason: str | None = None
     server_prompt_seconds: float | None = None
     """Ollama: what it says the prompt took (prompt_eval_duration)."""
@@ -130,11 +134,24 @@ class Level(Frozen):
     """Why not all requests were sent."""
 
 
+class LostItem(Frozen):
+    """An item of a task that has no answer, and is in no figure of the task."""
+
+    doc_id: int
+    reason: str
+
+
 class TaskOutcome(Frozen):
     """One lm-eval task through the endpoint."""
 
     result: TaskResult | None = None
     failure: Failure | None = None
+    lost: tuple[LostItem, ...] = ()
+    """Items that were asked and not answered well; the others are in `result`."""
+    truncated: int | None = None
+    """Answers in `result` that were cut at their greatest length, or within reasoning; None where nothing is generated."""
+    reasoning: int | None = None
+    """Answers in `result` with reasoning text, which is not scored; None where nothing is generated."""
 
 
 class Workload(Frozen):
@@ -172,6 +189,8 @@ class EndpointRecord(Frozen):
     """Words per prompt, chosen so that the server counts about the tokens asked for."""
     prompt_tokens_counted: bool = False
     """Whether the server counted the tokens of two prompts that the words were chosen by."""
+    limit_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    """What the server takes the length of an answer by."""
     ignores_end: bool = False
     """Whether the server was asked to go on past the model's end of text, so that all answers have the same length."""
     levels: tuple[Level, ...] = ()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from quantlab.analysis.evidence import Evidence
-from quantlab.comparison.drops import Drop, task_drop, task_names, tasks_in_points, variant_mean_drop
-from quantlab.comparison.load import ModelRecords, VariantRecords
+from quantlab.comparison.drops import Drop, failed_everywhere, task_drop, task_names, tasks_in_points, variant_mean_drop
+from quantlab.comparison.load import ModelRecords, VariantRecords, why_no_task
 from quantlab.comparison.status import status_of
 from quantlab.comparison.verdicts import Judged, interval_text, judge_all, judge_tasks
 from quantlab.numbers import fixed, percent, points, significant
@@ -22,11 +22,11 @@ def accuracy_table(records: ModelRecords) -> Table:
     """
     tasks, in_points = task_names(records), tasks_in_points(records)
     means = [_mean_row(records, variant, in_points) for variant in records.variants.values()] if len(in_points) != 1 else []
-    each = [_task_row(records, variant, task) for task in tasks for variant in records.variants.values()]
+    each = [_task_row(records, variant, task) for task in (*tasks, *failed_everywhere(records)) for variant in records.variants.values()]
     off_scale = any(row.values["difference"] is not None for row in each)
     generated = any(row.values["answer_tokens"] is not None for row in each)
     columns = _COLUMNS if not off_scale else (*_COLUMNS[:4], _DIFFERENCE, *_COLUMNS[4:])
-    return Table("accuracy", (*means, *each), (*columns, _TOKENS) if generated else columns)
+    return Table("accuracy", (*means, *each), (*columns, _TOKENS, _TRUNCATED) if generated else columns)
 
 
 def _mean_row(records: ModelRecords, variant: VariantRecords, tasks: tuple[str, ...]) -> Row:
@@ -47,6 +47,8 @@ def _mean_row(records: ModelRecords, variant: VariantRecords, tasks: tuple[str, 
     row.put("chance", None)
     row.put("answer_tokens", None)
     row.put("answer_tokens_standard_error", None)
+    row.put("truncated_share", None)
+    row.put("ties", None)
     row.fail(status_of(variant).failed)
     return row
 
@@ -54,7 +56,7 @@ def _mean_row(records: ModelRecords, variant: VariantRecords, tasks: tuple[str, 
 def _task_row(records: ModelRecords, variant: VariantRecords, task: str) -> Row:
     result = variant.tasks.tasks.get(task) if variant.tasks and not variant.tasks.failure else None
     row = Row({"task": task, "variant": variant.slug, "metric": result.metric if result else None}, notes=variant.notes("tasks"))
-    row.put("score", result.score.value if result else None, variant.why_not("tasks"))
+    row.put("score", result.score.value if result else None, why_no_task(variant, task))
     row.put("score_standard_error", result.score.standard_error if result else None)
     outcome = task_drop(records, variant, task)
     row.put("score_is_share", task in tasks_in_points(records))
@@ -68,6 +70,8 @@ def _task_row(records: ModelRecords, variant: VariantRecords, task: str) -> Row:
     tokens = result.answer_tokens if result else None
     row.put("answer_tokens", tokens.value if tokens else None, "nothing is generated" if result else None)
     row.put("answer_tokens_standard_error", tokens.standard_error if tokens else None)
+    row.put("truncated_share", result.truncated_share if result else None, "not known" if result else None)
+    row.put("ties", result.ties if result else None)
     row.fail(status_of(variant).failed)
     return row
 
@@ -116,6 +120,7 @@ def _difference(value: float, lower: float | None, upper: float | None) -> str:
 
 
 _TOKENS = Column("tokens per answer", ("answer_tokens", "answer_tokens_standard_error"), points)
+_TRUNCATED = Column("answers cut at the limit", ("truncated_share",), percent)
 _COLUMNS = (
     Column("task", ("task",), str),
     Column("variant", ("variant",), str),

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from itertools import pairwise
 
 from quantlab.comparison.drops import items_of
-from quantlab.comparison.load import BASELINE, ModelRecords, VariantRecords
+from quantlab.comparison.load import BASELINE, ModelRecords, VariantRecords, failure_text
 from quantlab.comparison.noise import distinguishable, interval, noise_floor
 from quantlab.comparison.references import against_another
 from quantlab.comparison.verdicts import DETECTABLE, interval_text, judge_all, judge_tasks
@@ -27,11 +27,28 @@ _SCORE_TOLERANCE = 1e-6
 
 def cautions(records: ModelRecords) -> list[str]:
     """One sentence each; none where nothing was found."""
-    found = [*_devices(records), *_references(records)]
+    found = [*_stale(records), *_devices(records), *_references(records)]
     for variant in records.variants.values():
         found += [*_far(variant), *_eight_bit(records, variant), *_better(records, variant), *_hidden(records, variant)]
         found += [*_checkpoints(variant), *_scores(variant)]
-    return [*found, *_order(records), *_undecided(records)]
+    return [*found, *_failed_tasks(records), *_order(records), *_undecided(records)]
+
+
+def _failed_tasks(records: ModelRecords) -> Iterable[str]:
+    for variant in records.variants.values():
+        for task, failure in variant.tasks.failed.items() if variant.tasks else ():
+            yield f"{variant.slug} has no result of {task}: {failure_text(failure)}."
+
+
+def _stale(records: ModelRecords) -> Iterable[str]:
+    """What is shown as failed because the recipe has other settings now."""
+    stages = {
+        variant.slug: [stage for stage, record in variant.records.items() if record.failure and record.failure.kind == "stale"]
+        for variant in records.variants.values()
+    }
+    old = [f"{slug} ({', '.join(found)})" for slug, found in stages.items() if found]
+    if old:
+        yield f"Made with other settings than the recipe has now, and left out: {listing(old)}. Run these variants again."
 
 
 def _references(records: ModelRecords) -> Iterable[str]:

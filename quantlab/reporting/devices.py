@@ -18,13 +18,15 @@ from quantlab.reporting.table import Column, Row, Table
 from quantlab.workspace.merge import Import, imports, of_another_checkpoint
 
 
-def other_devices(root: Path, records: ModelRecords) -> tuple[ModelRecords, ...]:
+def other_devices(root: Path, records: ModelRecords, left_out: list[str] | None = None) -> tuple[ModelRecords, ...]:
     """The model's records of each other device, on the same checkpoints; compared among themselves alone.
+
+    What cannot be read is named in `left_out`, one sentence each; without such a list it raises QuantlabError.
 
     What was made here once for all devices (the checkpoint and its size) stands in for what was not brought along. A
     record of a checkpoint that is no longer this workspace's stays out: a failure that says so stands in its place.
     """
-    return tuple(_records_of(root, found, records) for found in imports(root, records.model))
+    return tuple(_records_of(root, found, records) for found in imports(root, records.model, left_out))
 
 
 def _records_of(root: Path, found: Import, records: ModelRecords) -> ModelRecords:

@@ -26,8 +26,15 @@ from quantlab.reporting.table import Table
 TEMPLATE = "report.md.j2"
 
 
-def render(records: ModelRecords, tables: Mapping[str, Table], plots: Collection[str], others: Sequence[ModelRecords] = ()) -> str:
-    """The report in GitHub's markdown; `plots` are the names of the files that there are, `others` the records of other devices."""
+def render(
+    records: ModelRecords,
+    tables: Mapping[str, Table],
+    plots: Collection[str],
+    others: Sequence[ModelRecords] = (),
+    left_out: Sequence[str] = (),
+) -> str:
+    """The report in GitHub's markdown; `plots` are the names of the files that there are, `others` the records of other
+    devices, `left_out` says what of them could not be read."""
     text = files("quantlab.reporting").joinpath("templates", TEMPLATE).read_text(encoding="utf-8")
     environment = jinja2.Environment(
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined, finalize=_inert
@@ -37,7 +44,7 @@ def render(records: ModelRecords, tables: Mapping[str, Table], plots: Collection
         description=" ".join(records.recipe.description.split()),
         caveat=" ".join(records.recipe.caveat.split()),
         findings=findings(records, tables["summary"]),
-        cautions=cautions(records),
+        cautions=[*cautions(records), *left_out],
         expected=expectation_findings(tables["expectations"]),
         quoted_source=expectations().quoted_bands.source,
         tables={name: table.markdown() for name, table in tables.items()},

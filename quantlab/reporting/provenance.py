@@ -135,7 +135,13 @@ def _tasks(records: ModelRecords) -> str:
     )
     spec = records.recipe.tasks
     template = "with the chat template" if spec.chat_template else "without a chat template"
-    return f"lm-eval, set {spec.set}, {template}: {', '.join(used) or 'none was run'}"
+    return f"lm-eval, set {spec.set}, {template}: {', '.join(used) or 'none was run'}{_scored_in(records)}"
+
+
+def _scored_in(records: ModelRecords) -> str:
+    """What log-likelihoods were computed in, where the records say it."""
+    used = _by_value((v.tasks.scored_in, v.slug) for v in records.variants.values() if v.tasks and v.tasks.scored_in)
+    return f". Scored in {'; '.join(f'{dtype}: {listing(slugs)}' for dtype, slugs in used.items())}" if used else ""
 
 
 def _speed(records: ModelRecords) -> str:

@@ -11,18 +11,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from quantlab import engines, methods
-from quantlab.architecture.counts import count
+from quantlab.architecture.counts import ParameterCount, count
 from quantlab.architecture.estimate import estimate
 from quantlab.architecture.kvcache import cache_bytes
-from quantlab.architecture.parameters import ParameterCount
 from quantlab.architecture.shape import read_architecture
 from quantlab.errors import CellFailure, QuantlabError
 from quantlab.hardware.device import Device
 from quantlab.measuring.grid import workloads
-from quantlab.models.ingredients import ingredients
 from quantlab.names import Variant, parse_variant
 from quantlab.planning.calibration import calibration
 from quantlab.planning.files import checkpoint_bytes, tokenizer_bytes
+from quantlab.planning.resolve import ingredients
 from quantlab.planning.rig import overhead_bytes
 from quantlab.planning.weights import weight_bytes
 from quantlab.recipe import Recipe
@@ -69,9 +68,14 @@ def forecast(model: str, recipe: Recipe, variants: Iterable[str], device: Device
     too_large = {slug: _failure(slug, size, device) for slug, (_, size) in needed.items() if size > device.memory_bytes}
     asked = [slug for slug in needed if not slug.endswith("-16")] or list(needed)
     if asked and all(slug in too_large for slug in asked):
-        raise too_large[min(asked, key=lambda slug: needed[slug][1])]
+        raise min((too_large[slug] for slug in asked), key=lambda failure: needed_of(failure))
     disk = sum(size for slug, (size, _) in needed.items() if methods.load(parse_variant(slug).method).changes_weights)
     return Forecast(too_large, disk, _seconds(own, counted.total, device, here))
+
+
+def needed_of(failure: CellFailure) -> float:
+    """The GiB that a failure names, for finding the smallest."""
+    return float(failure.reason.split(" GiB", 1)[0].rsplit(" ", 1)[1])
 
 
 def _counted(config: Mapping[str, Any], device: Device) -> ParameterCount:

@@ -95,11 +95,14 @@ def build(
     check_possible([parse_variant(slug) for slug in chosen])
     chosen = _with_sixteen_bit(chosen)
     base["variants"] = {slug: settings.get(slug, {}) for slug in chosen}
-    base["tasks"] = (base.get("tasks") or {}) | overrides
+    if not isinstance(base.setdefault("tasks", {}), dict):
+        raise QuantlabError(f"{recipe_file or 'the recipe'}: tasks: must be a mapping such as {{names: [piqa]}}, not {base['tasks']!r}")
+    base["tasks"] |= overrides
     base |= {"engine": engine} if engine else {}
     origin = str(recipe_file or "the default recipe")
     recipe = methods.check_variants(parse_recipe(base, origin), origin)
     tasksets.check_tasks(recipe.tasks.set, recipe.tasks.names)
+    tasksets.check_safe(recipe.tasks.set, recipe.tasks.names, recipe.tasks.unsafe)
     if recipe.engine:
         engines.load(recipe.engine)
     expected = forecast(model, recipe, chosen, device, Path.cwd()) if device else None

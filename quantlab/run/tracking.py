@@ -14,6 +14,12 @@ from quantlab.parsing import read_yaml
 from quantlab.recipe import Recipe
 
 
+def models(root: Path) -> list[str]:
+    """The models of params.yaml; none where there is no such file."""
+    path = root / "params.yaml"
+    return list((read_yaml(path) or {}).get("models") or []) if path.is_file() else []
+
+
 def check_recipes(root: Path) -> None:
     """Raise QuantlabError where the recipe of a model in params.yaml lacks a key that dvc.yaml tracks. No pipeline, no check."""
     if not ((root / "dvc.yaml").is_file() and (root / "params.yaml").is_file()):

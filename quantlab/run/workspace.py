@@ -9,22 +9,28 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock, Timeout
 
-from quantlab import engines, methods
+from quantlab import engines, methods, processes
 from quantlab.errors import QuantlabError
 from quantlab.files import write_text
 from quantlab.formats import GGUF
 from quantlab.names import BASELINE, cell_name, parse_variant
 from quantlab.parsing import read_yaml
+from quantlab.progress import Progress
 from quantlab.recipe import Recipe
-from quantlab.run import tracking
+from quantlab.run import leftovers, tracking
+from quantlab.run.mending import discard_damaged
 
 _SHIPPED = Path(__file__).with_name("dvc.yaml")
+LOCK = ".quantlab.lock"
+"""Held by a run from before it writes the recipe until DVC has ended."""
 CELL_STAGES = ("quantize", "measure", "diverge", "evaluate")
 
 
@@ -45,13 +51,30 @@ class Workspace:
         found = read_yaml(path) if path.exists() else {}
         return {"device": "auto", "models": [], "gguf_models": [], "cells": {}} | (found or {})
 
+    @contextmanager
+    def held(self, say: Callable[[str], None]) -> Iterator[None]:
+        """Keep other runs out of the workspace, its recipe and cells until the block ends; wait for one that works there."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.root / LOCK)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            say(f"another `quantlab run` works in {self.root}: waiting until it ends (or name another folder with --workspace)")
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
     def add(self, recipe: Recipe, variants: Sequence[str], device: str) -> None:
         """Write the shipped pipeline, the recipe and the cells; cells that are there already stay.
 
         Another model's recipe that lacks what the pipeline tracks gets its defaults written out.
 
-        Raises QuantlabError where a variant is there with other settings.
+        Raises QuantlabError where a variant is there with other settings, or the folder cannot be written.
         """
+        leftovers.require_writable(self.root)
+        leftovers.tidy(self.root)
         there = self.recipe(recipe.model)
         merged = recipe if there is None else _merge(there, recipe)
         params = self.params()
@@ -92,6 +115,8 @@ class Workspace:
 
     def reproduce(self, model: str, variants: Sequence[str], quiet: bool) -> int:
         """Run the stages of the cells, then the report; DVC's output goes to standard error. Returns DVC's exit code."""
+        for damaged in discard_damaged(self.root, model, variants):
+            Progress().say(f"quantlab: {damaged} was changed after it was made: it is made again")
         targets = [f"{stage}@{cell_name(model, slug)}" for slug in variants for stage in CELL_STAGES]
         code = self._repro(["--keep-going", *targets], quiet)
         if not (self.root / "reports" / model / "data").is_dir():
@@ -102,7 +127,10 @@ class Workspace:
     def _repro(self, arguments: Sequence[str], quiet: bool) -> int:
         command = [sys.executable, "-P", "-m", "dvc", "repro", *(["--quiet"] if quiet else []), *arguments]
         chosen = environment() | ({"QUANTLAB_QUIET": "1"} if quiet else {})
-        return subprocess.run(command, cwd=self.root, env=chosen, stdout=sys.stderr.fileno(), check=False).returncode
+        try:
+            return processes.run(command, cwd=self.root, env=chosen, stdout=sys.stderr.fileno()).returncode
+        finally:
+            leftovers.tidy(self.root)
 
 
 def environment() -> dict[str, str]:

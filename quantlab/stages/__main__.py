@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import sys
@@ -9,13 +10,14 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from quantlab.errors import CellFailure, QuantlabError, as_failure
+from quantlab.errors import CellFailure, QuantlabError
 from quantlab.hardware.device import find
+from quantlab.outside import as_failure
 from quantlab.progress import noise_to
 from quantlab.records import Failure
-from quantlab.stages.isolation import record_failure
+from quantlab.stages.isolation import UNWRITABLE, CellStage, record_failure
 from quantlab.workspace.cell import Cell
-from quantlab.workspace.results import write_record
+from quantlab.workspace.results import made_with, write_record
 
 
 def main(job: dict[str, Any]) -> int:
@@ -24,9 +26,12 @@ def main(job: dict[str, Any]) -> int:
     with noise_to(Path(job["log"]), job["quiet"]) as progress:
         try:
             device = find(job["device"])
-            write_record(
-                cell.root, importlib.import_module(f"quantlab.stages.{job['stage']}").run(cell, device, progress, **job.get("options", {}))
-            )
+            recipe = cell.recipe  # read once, before the stage begins
+            stage = importlib.import_module(f"quantlab.stages.{job['stage']}")
+            record = stage.run(cell, device, progress, **job.get("options", {}))
+            if job["stage"] != "quantize":
+                cell.checkpoint()  # nor did its files change while they were measured
+            write_record(cell.root, made_with(record, recipe))
         except QuantlabError as error:
             _say(job, "usage", str(error))
             return 2
@@ -36,12 +41,22 @@ def main(job: dict[str, Any]) -> int:
             if failure is None:
                 _say(job, "bug", f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
                 return 1
-            record_failure(cell, job["stage"], Failure.of(failure))
+            return _record(cell, job["stage"], failure)
+    return 0
+
+
+def _record(cell: Cell, stage: CellStage, failure: CellFailure) -> int:
+    try:
+        record_failure(cell, stage, Failure.of(failure))
+    except OSError:  # where the disk is full there may be no room for the record of it either
+        traceback.print_exc()
+        return UNWRITABLE
     return 0
 
 
 def _say(job: dict[str, Any], kind: str, message: str) -> None:
-    Path(job["error"]).write_text(json.dumps({"kind": kind, "message": message}), encoding="utf-8")
+    with contextlib.suppress(OSError):  # on a full disk the log and the exit code say it
+        Path(job["error"]).write_text(json.dumps({"kind": kind, "message": message}), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -11,19 +11,29 @@ from quantlab.environments.install import bring
 from quantlab.environments.versions import installed
 from quantlab.errors import CellFailure
 from quantlab.files import new_folder, write_text
+from quantlab.outside import as_failure
 from quantlab.progress import Progress
 from quantlab.records import Failure
+from quantlab.workspace.checkpoint import list_files
 from quantlab.workspace.prepared import Gguf, Prepared
 
 
 def run(root: Path, model: str, log: Path, progress: Progress) -> Gguf:
-    """Convert one model. What llama.cpp cannot do with it is recorded, so that its other variants go on."""
+    """Convert one model. What llama.cpp cannot do with it is recorded, so that its other variants go on.
+
+    Raises QuantlabError where the weights are not those prepared.
+    """
     prepared = Prepared(root, model)
+    prepared.require_unchanged()
     with new_folder(prepared.gguf_folder) as folder:
         try:
             made = _make(prepared, folder, log, progress)
-        except CellFailure as failure:
+        except Exception as error:  # a library may raise anything; what is not expected goes on its way
+            failure = as_failure(error)
+            if failure is None:
+                raise
             made = Gguf(failure=Failure.of(failure))
+        prepared.require_unchanged()  # nor did they change while they were read
         write_text(folder / "gguf.json", made.model_dump_json(indent=2) + "\n")
     return made
 
@@ -38,4 +48,4 @@ def _make(prepared: Prepared, folder: Path, log: Path, progress: Progress) -> Gg
         trust = prepared.source().trust_remote_code
         converter.convert(prepared.weights, folder / "f16.gguf", log, trust_remote_code=trust)
     compute_apart(folder / "f16.gguf", prepared.text_folder / "calibration.npy", folder / "imatrix.gguf", log, progress)
-    return Gguf(imatrix_tokens=int(prepared.token_ids("calibration").size))
+    return Gguf(imatrix_tokens=int(prepared.token_ids("calibration").size), files=list_files(folder))

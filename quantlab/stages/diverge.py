@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 def run(cell: Cell, device: Device, progress: Progress) -> DivergenceRecord:
     """Compare the cell's checkpoint with the reference. Raises CellFailure where it cannot run here."""
     checkpoint = cell.checkpoint()
+    cell.prepared.require_unchanged(weights=False)  # its tokenizer counts the text's bytes
     reference = Reference(folder_of(cell.root, cell.model), device)
     reference.require_current(cell)
     require_same_vocabulary(checkpoint, cell.prepared.source().vocabulary, reference.info.vocabulary)

@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from quantlab import engines
 from quantlab.analysis.stopping import Stop
 from quantlab.analysis.verdict import Z05
+from quantlab.bad_items import failure_of, is_of_the_cell
 from quantlab.environments.versions import installed
 from quantlab.errors import CellFailure
-from quantlab.evaluation.answers import Answers, answers_of, result_of
+from quantlab.evaluation.answers import Answers, answers_of, result_of, together
 from quantlab.evaluation.looks import evaluate_in_looks, read_baseline
 from quantlab.evaluation.samples import rows_of, write_samples
-from quantlab.evaluation.tasks import load_asked, with_full_run_examples
+from quantlab.evaluation.tasks import Asked, load_asked, with_full_run_examples
 from quantlab.hardware.device import Device
-from quantlab.hardware.target import require_memory
+from quantlab.hardware.target import fits_in_float32, require_memory
 from quantlab.names import BASELINE
 from quantlab.progress import Progress
-from quantlab.records import Look, TaskRecord
+from quantlab.records import Failure, Look, TaskRecord, TaskResult
 from quantlab.stages.probe import STAGE_VERSIONS
 from quantlab.workspace.cell import Cell
 from quantlab.workspace.checkpoint import Checkpoint
 from quantlab.workspace.items import Items, key_of
+
+_TOKENS_OF_AN_ITEM = 512
+"""Of a long question; logits are one row of the vocabulary for each, and again as log-probabilities."""
 
 
 def run(cell: Cell, device: Device, progress: Progress, until_decided: bool = False) -> TaskRecord:
@@ -35,16 +39,17 @@ def run(cell: Cell, device: Device, progress: Progress, until_decided: bool = Fa
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     spec, checkpoint = cell.recipe.tasks, cell.checkpoint()
+    cell.prepared.require_unchanged(weights=False)  # its tokenizer reads every question
     early = (until_decided or spec.until_decided) and cell.variant.slug != BASELINE
     baseline = read_baseline(cell) if early else None
     require_memory(device, checkpoint.disk_bytes, "the checkpoint")
     began = time.monotonic()
     name = engines.engine_or_usual(checkpoint.manifest.format, cell.recipe.engine)
     dense = engines.runs_dense(checkpoint, device)
-    engine = engines.load(name).open_checkpoint(checkpoint, device.device, dense)
+    engine = engines.load(name).open_checkpoint(checkpoint, device.device, dense, _in_float32(cell, device))
     versions = installed(("lm-eval", *engines.load(name).requires))
     lm = engine.language_model(spec.batch_size)
-    settings = key_of(STAGE_VERSIONS["evaluate"], versions, name, engine.dtype, dense, device.name, spec.chat_template, spec.batch_size)
+    settings = key_of(STAGE_VERSIONS["evaluate"], versions, name, engine.scored_in, dense, device.name, spec.chat_template, spec.batch_size)
     ended: dict[str, Stop | None] = {}
     if baseline:
         found, ended = evaluate_in_looks(
@@ -52,6 +57,8 @@ def run(cell: Cell, device: Device, progress: Progress, until_decided: bool = Fa
         )
     else:
         found = _evaluate(lm, cell, checkpoint.sha256, settings, progress, {})
+    if not found.samples:
+        raise _nothing(found.failed)
     results = {task: result_of(task, found, _look(ended[task], found, task) if baseline else None) for task in found.samples}
     engine.close()
     write_samples(
@@ -66,12 +73,15 @@ def run(cell: Cell, device: Device, progress: Progress, until_decided: bool = Fa
         device=device.name,
         versions=versions,
         tasks=results,
+        failed=found.failed,
+        scored_in=engine.scored_in,
         seed=cell.recipe.seed,
         chat_template=spec.chat_template,
         dense=dense,
         seconds=time.monotonic() - began,
         notes=(
             *found.notes,
+            *(note for task, result in results.items() for note in _doubts(task, result)),
             *(f"{task}: {r.look.verdict}, {r.look.reason}." for task, r in results.items() if r.look),
             *_without_cache(checkpoint, name),
         ),
@@ -85,28 +95,64 @@ def _without_cache(checkpoint: Checkpoint, engine: str) -> tuple[str, ...]:
     return (f"Scored without the {cache} cache: see the divergence for its loss.",) if scored_without else ()
 
 
+def _in_float32(cell: Cell, device: Device) -> bool:
+    """Whether the model fits in float32, with the logits of a batch: rounding in 16 bits makes ties and noise in every drop."""
+    source = cell.prepared.source()
+    logits = 2 * 4 * source.vocabulary * cell.recipe.tasks.batch_size * _TOKENS_OF_AN_ITEM
+    return fits_in_float32(source.parameters, device, logits)
+
+
+def _doubts(task: str, result: TaskResult) -> Iterator[str]:
+    """What a reader of a score must know of how it came about."""
+    if result.ties:
+        yield f"{result.ties:,} of {result.score.n:,} items of {task} have more than one best choice: the first counts, as in lm-eval."
+    if result.truncated_share:
+        cut = round(result.truncated_share * result.score.n)
+        yield f"{cut:,} of {result.score.n:,} answers of {task} were cut at the limit of tokens, before a stop string."
+
+
+def _nothing(failed: Mapping[str, Failure]) -> CellFailure:
+    """The failure of a cell whose every task failed."""
+    first = next(iter(failed.values()))
+    return CellFailure(first.kind, "; ".join(dict.fromkeys(failure.reason for failure in failed.values())))
+
+
 def _evaluate(lm: Any, cell: Cell, checkpoint: str, settings: str, progress: Progress, sizes: Mapping[str, int]) -> Answers:
-    """All tasks in one call of lm-eval; `sizes` says how many items of a task, else the recipe does."""
+    """All tasks, one after the other, so that one that fails costs no other its answers; `sizes` says how many items of a
+    task, else the recipe does."""
+    every = load_asked(cell.recipe.tasks, cell.root / ".quantlab" / "tasks" / cell.model)
+    failed = {task.name: task.failure for task in every if task.failure}
+    empty = [task.name for task in every if not task.available and not task.failure]
+    parts: list[Answers] = []
+    for task in every:
+        if not task.available:
+            continue
+        try:
+            parts.append(_evaluate_task(lm, cell, checkpoint, settings, progress, task, sizes.get(task.name)))
+        except Exception as error:
+            if is_of_the_cell(error):
+                raise
+            failed[task.name] = Failure.of(failure_of(error, task.name))
+    if not parts and not failed:
+        raise CellFailure("not_measured", f"no item in {', '.join(empty)}")
+    return together(parts, failed, [f"{name} has no items." for name in empty])
+
+
+def _evaluate_task(lm: Any, cell: Cell, checkpoint: str, settings: str, progress: Progress, task: Asked, wanted: int | None) -> Answers:
+    """One task in one call of lm-eval, on `wanted` items, else on the recipe's."""
     from lm_eval.evaluator import simple_evaluate
     from lm_eval.tasks import TaskManager
 
     from quantlab.evaluation.resuming import ResumingLM
 
     spec, seed = cell.recipe.tasks, cell.recipe.seed
-    every = load_asked(spec, cell.root / ".quantlab" / "tasks" / cell.model)
-    asked = [task for task in every if task.available]
-    empty = [task.name for task in every if not task.available]
-    if not asked:
-        raise CellFailure("not_measured", f"no item in {', '.join(empty)}")
-    chosen = {leaf: own for task in asked for leaf, own in task.choose(sizes.get(task.name, spec.items), seed).items()}
-    leaves = [with_full_run_examples(leaf, chosen[leaf.task_name]) for task in asked for leaf in task.leaves if leaf.task_name in chosen]
+    chosen = task.choose(wanted or spec.items, seed)
     items = {leaf: Items(cell.root, checkpoint, leaf) for leaf in chosen}
-    what = ", ".join(f"{task.name} ({sum(len(chosen.get(leaf.task_name, ())) for leaf in task.leaves)} items)" for task in asked)
-    with progress.step(f"{cell.variant.slug}: {what}") as step:
+    with progress.step(f"{cell.variant.slug}: {task.name} ({sum(map(len, chosen.values()))} items)") as step:
         resuming = ResumingLM(lm, items, chosen, settings, step)
         found: dict[str, Any] = simple_evaluate(
             resuming,
-            tasks=leaves,
+            tasks=[with_full_run_examples(leaf, chosen[leaf.task_name]) for leaf in task.leaves if leaf.task_name in chosen],
             samples=chosen,
             num_fewshot=spec.fewshot,
             apply_chat_template=spec.chat_template,
@@ -117,12 +163,14 @@ def _evaluate(lm: Any, cell: Cell, checkpoint: str, settings: str, progress: Pro
             numpy_random_seed=seed,
             torch_random_seed=seed,
             fewshot_random_seed=seed,
+            confirm_run_unsafe_code=task.runs_code,
         )
-    cut = [
-        f"{count} items of {task} are longer than the model's context and were cut from the left." for task, count in resuming.cut.items()
-    ]
-    notes = (*(f"{name} has no items." for name in empty), *cut)
-    return answers_of(found, asked, spec.filters, lambda text: len(lm.tok_encode(text, add_special_tokens=False)), notes)
+    cut = (
+        f"{count} items of {leaf} are longer than the model's context and were cut from the left." for leaf, count in resuming.cut.items()
+    )
+    return answers_of(
+        found, [task], spec.filters, lambda text: len(lm.tok_encode(text, add_special_tokens=False)), tuple(cut), resuming.truncated
+    )
 
 
 def _look(stop: Stop | None, found: Answers, task: str) -> Look:

@@ -9,21 +9,26 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any, Literal
 
-from quantlab import methods
-from quantlab.errors import FailureKind, QuantlabError
+from quantlab import methods, processes
+from quantlab.errors import CellFailure, FailureKind, QuantlabError
 from quantlab.hardware.device import parse_places
 from quantlab.measuring.sampler import read_samples, sample_file
+from quantlab.outside import ended_from_outside, memory_kills
 from quantlab.processors import cores
+from quantlab.recipe import read_recipe
 from quantlab.records import RECORDS, Failure, Record, StageName
+from quantlab.scratch import scratch
+from quantlab.tracked import changed_meanwhile
 from quantlab.workspace.cell import Cell
 from quantlab.workspace.logs import log_path, said_out_of_memory, size_of
-from quantlab.workspace.results import read_record, record_path, write_record
+from quantlab.workspace.results import is_stale, made_with, read_record, record_path, write_record
+
+UNWRITABLE = 74
+"""Exit code of a child that could not write its record (EX_IOERR of sysexits.h)."""
 
 CellStage = Literal["quantize", "measure", "diverge", "evaluate", "sensitivity"]
 RECORD_OF: dict[CellStage, StageName] = {
@@ -38,25 +43,32 @@ RECORD_OF: dict[CellStage, StageName] = {
 def run_isolated(cell: Cell, stage: CellStage, device: str, quiet: bool, **options: Any) -> Record:
     """Run the stage in a child, with options of its own, and return the record that it left.
 
-    What the cell could not do is in the record's `failure`. Raises QuantlabError for a mistake of the user's.
+    What the cell could not do is in the record's `failure`. Raises QuantlabError for a mistake of the user's, and where the
+    recipe was changed meanwhile: the record stays, and is stale.
     """
     log, log_began = log_path(cell, stage), size_of(log_path(cell, stage))
     record_path(cell.root, cell.model, cell.variant.slug, RECORD_OF[stage]).unlink(missing_ok=True)
     sample_file(cell.root, cell.model, cell.variant.slug).unlink(missing_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
-        said = Path(folder) / "error.json"
+    with scratch(cell.root) as folder:
+        said, kills = folder / "error.json", memory_kills()
         job: dict[str, Any] = {"root": str(cell.root), "model": cell.model, "variant": cell.variant.slug, "stage": stage, "device": device}
         job |= {"quiet": quiet, "log": str(log), "error": str(said), "options": options}
-        code = subprocess.run(
-            [sys.executable, "-P", "-m", "quantlab.stages", json.dumps(job)], env=environment_of(cell, stage, device), check=False
-        ).returncode
+        command = [sys.executable, "-P", "-m", "quantlab.stages", json.dumps(job)]
+        code = processes.run(command, env=environment_of(cell, stage, device)).returncode
         error = json.loads(said.read_text()) if said.exists() else None
+    if code == UNWRITABLE:
+        raise CellFailure("disk_full", f"the disk was full: the record of {stage} could not be written; the next run tries it again")
     if error and error["kind"] == "usage":
         raise QuantlabError(error["message"])
     record = read_record(record_path(cell.root, cell.model, cell.variant.slug, RECORD_OF[stage]), RECORDS[RECORD_OF[stage]])
-    if code == 0 and record is not None:
-        return record
-    return record_failure(cell, stage, _death(code, error, log.relative_to(cell.root), said_out_of_memory(log, log_began)))
+    if code != 0 or record is None:
+        outside = ended_from_outside(code, kills, cell.root)
+        death = outside or _death(code, error, log.relative_to(cell.root), said_out_of_memory(log, log_began))
+        record = record_failure(cell, stage, Failure.of(death) if isinstance(death, CellFailure) else death)
+    now = read_recipe(cell.root / "recipes" / f"{cell.model}.yaml")
+    if is_stale(record, now):
+        raise changed_meanwhile(now, stage, cell.variant.slug)
+    return record
 
 
 def record_failure(cell: Cell, stage: CellStage, failure: Failure) -> Record:
@@ -68,9 +80,9 @@ def record_failure(cell: Cell, stage: CellStage, failure: Failure) -> Record:
         quantize.record_failure(cell, failure)
     if stage == "evaluate":
         _samples.write_samples(cell.data_folder / "samples.parquet", [])
-    record = RECORDS[RECORD_OF[stage]](model=cell.model, variant=cell.variant.slug, failure=failure)
+    record = made_with(RECORDS[RECORD_OF[stage]](model=cell.model, variant=cell.variant.slug, failure=failure), cell.recipe)
     seen = read_samples(sample_file(cell.root, cell.model, cell.variant.slug)) if stage == "measure" else None
-    if seen and failure.kind in ("out_of_memory", "crashed"):
+    if seen and failure.kind in ("out_of_memory", "crashed", "killed"):
         last = {"failure": failure.model_copy(update={"reason": f"{failure.reason}; {seen.last_words}"})}
         record = record.model_copy(update=last | {"sampled": seen, "died_in": seen.last.step})
     write_record(cell.root, record)
@@ -78,10 +90,6 @@ def record_failure(cell: Cell, stage: CellStage, failure: Failure) -> Record:
 
 
 def _death(code: int, error: dict[str, Any] | None, log: Path, short_of_memory: bool = False) -> Failure:
-    if code == -signal.SIGKILL:
-        return Failure(
-            kind="out_of_memory", reason="the process was killed by the operating system (signal 9), most likely for want of memory"
-        )
     if code < 0:
         kind: FailureKind = "out_of_memory" if short_of_memory else "crashed"
         return Failure(kind=kind, reason=f"the process died of {signal.Signals(-code).name}; its output is in {log}")

@@ -7,13 +7,15 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from quantlab.contents import content_sha256
 from quantlab.errors import QuantlabError
-from quantlab.files import new_folder, sha256, write_json, write_text
+from quantlab.files import new_folder, write_json, write_text
 from quantlab.formats import GGUF
 from quantlab.methods import checked_recipe
 from quantlab.progress import Progress
 from quantlab.recipe import Recipe, SourceSpec
-from quantlab.workspace.checkpoint import FileEntry, list_files
+from quantlab.tracked import require_same_settings
+from quantlab.workspace.checkpoint import model_files
 from quantlab.workspace.prepared import Prepared, Source, Text
 
 
@@ -35,6 +37,7 @@ def run(root: Path, model: str, progress: Progress) -> Source:
         write_text(folder / "source.json", source.model_dump_json(indent=2) + "\n")
     with progress.step(f"{model}: calibration and evaluation text"):
         _write_text(prepared, recipe, root)
+    require_same_settings(root, recipe, "prepare")
     return source
 
 
@@ -75,7 +78,7 @@ def _dense(kind: str, name: str, gguf: Path, folder: Path, progress: Progress) -
         notes.append("Its tokenizer was not compared with llama.cpp's: llama-cpp-python is not installed.")
     elif differing:
         notes.append(f"Its converted tokenizer differs from llama.cpp's on {differing} of {len(passages)} passages.")
-    return _Weights(kind, name, sha256(gguf), folder, tuple(notes))
+    return _Weights(kind, name, content_sha256(gguf), folder, tuple(notes))
 
 
 def _describe(model: str, found: _Weights, folder: Path, final: Path, recipe: Recipe) -> Source:
@@ -86,24 +89,19 @@ def _describe(model: str, found: _Weights, folder: Path, final: Path, recipe: Re
     config: Any = AutoConfig.from_pretrained(found.folder, trust_remote_code=recipe.source.trust_remote_code)
     text = config.get_text_config()
     inside = found.folder == folder
-    files: dict[str, FileEntry] = {name: f for name, f in list_files(found.folder).items() if _is_model_file(name)}
     return Source(
         model=model,
         kind=found.kind,
         name=found.name,
         revision=found.revision,
         weights="." if inside else os.path.relpath(found.folder, final) if found.folder.is_relative_to(final.parent) else str(found.folder),
-        files=files,
+        files=model_files(found.folder),
         parameters=source.parameters(found.folder),
         dtype=str(config.dtype or "float32").removeprefix("torch."),
         vocabulary=int(text.vocab_size),
         trust_remote_code=recipe.source.trust_remote_code,
         notes=found.notes,
     )
-
-
-def _is_model_file(name: str) -> bool:
-    return "/" not in name and name.endswith((".safetensors", ".json", ".model", ".txt", ".jinja", ".py"))
 
 
 def _write_text(prepared: Prepared, recipe: Recipe, root: Path) -> None:

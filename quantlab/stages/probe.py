@@ -1,12 +1,14 @@
-"""probe: what this machine is, what is installed, which version each metric has.
+"""probe: what this machine is, what is installed, which version each metric has, what each model's source holds.
 
-It always runs and takes a second: it imports no torch. Every later stage depends on the file of `env/` that could
+It always runs and takes a second: it imports no torch, and reads a source's large files only where they are not those
+that it read before. Every later stage depends on the file of `env/` that could
 change its outcome, so nothing measured elsewhere or under other versions passes for a result of this run.
 """
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +16,29 @@ from quantlab import engines, methods
 from quantlab.environments.versions import installed
 from quantlab.files import write_json, write_text
 from quantlab.hardware.device import Device, find
+from quantlab.recipe import read_recipe
 from quantlab.records import SCHEMA_VERSION
+from quantlab.stages._identity import identity
 
-STAGE_VERSIONS = {"quantize": 1, "measure": 3, "diverge": 3, "evaluate": 3, "sensitivity": 2}
+STAGE_VERSIONS = {"quantize": 1, "measure": 3, "diverge": 3, "evaluate": 4, "sensitivity": 2}
 """Raised when a stage's numbers get another meaning."""
 
 
-def run(root: Path, device: str = "auto") -> Device:
-    """Write env/device.json, env/methods/*.json and env/stages/*.json. Raises QuantlabError for a device that is not there."""
+def run(root: Path, device: str = "auto", models: Iterable[str] = ()) -> Device:
+    """Write env/device.json, env/methods/*.json, env/stages/*.json and env/models/*.json.
+
+    Raises QuantlabError for a device that is not there, a recipe that is none, and a source that cannot be read.
+    """
     found = find(device)
+    sources = {model: identity(root, read_recipe(root / "recipes" / f"{model}.yaml")) for model in models}
     folder = root / "env"
     write_text(folder / "device.json", found.model_dump_json(indent=2) + "\n")
     for name in methods.names():
         write_json(folder / "methods" / f"{name}.json", method_versions(name))
     for stage, version in stage_versions().items():
         write_json(folder / "stages" / f"{stage}.json", version)
+    for model, source in sources.items():
+        write_json(folder / "models" / f"{model}.json", source)
     return found
 
 

@@ -40,6 +40,7 @@ def run(cell: Cell, device: Device, progress: Progress) -> QuantizeRecord:
     began = time.monotonic()
     with new_folder(cell.checkpoint_folder) as folder:
         made, check, seconds = _make(cell, method, manifest, folder, device, progress, began)
+        cell.prepared.require_unchanged()  # nor did they change while they were read
     return _record(cell, made, check, seconds, device)
 
 
@@ -100,6 +101,8 @@ def _make(
     start = prepared.source_folder if method.starts_from == "source" else prepared.gguf_folder
     if method.starts_from == GGUF and not cell.variant.external and (failure := prepared.gguf().failure):
         raise CellFailure("not_measured", f"no GGUF of the unquantized model: {failure.reason}")
+    if method.starts_from == GGUF and not cell.variant.external:
+        prepared.require_gguf()
     if method.starts_from == "source":
         start = prepared.weights
         require_memory(device, method.memory(prepared.source().parameters, cell.variant.bits).device_bytes, "quantizing")
@@ -115,6 +118,8 @@ def _make(
         trust_remote_code=manifest.trust_remote_code,
         check_tokens=check_tokens(cell),
     )
+    if cell.variant.external:
+        foreign.require_same_layers(_external_path(cell), prepared.weights)
     notes = _require_same_words(cell) if cell.variant.external else ()
     in_memory = InMemory(None, None) if cell.variant.external else method.quantize(job)
     seconds = time.monotonic() - began

@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from quantlab import scratch
 from quantlab.analysis.divergence import scored, window_values
 from quantlab.engines._transformers.placement import placement
 from quantlab.environments.versions import installed
 from quantlab.errors import QuantlabError
 from quantlab.files import new_folder, write_text
 from quantlab.hardware.device import Device
+from quantlab.hardware.target import fits_in_float32
 from quantlab.methods import checked_recipe
 from quantlab.progress import Progress
 from quantlab.reference.head import Head, spec_of
 from quantlab.reference.store import HEAD, HIDDEN, INFO, Reference, ReferenceInfo, folder_of, packed, require_sound, unpacked
+from quantlab.tracked import require_same_settings
 from quantlab.workspace.prepared import Prepared
 
 if TYPE_CHECKING:
@@ -40,13 +44,14 @@ def run(root: Path, model: str, device: Device, progress: Progress) -> Reference
     import torch
     from transformers import AutoModelForCausalLM
 
-    prepared, asked = Prepared(root, model), checked_recipe(root / "recipes" / f"{model}.yaml").reference.dtype
+    prepared, recipe = Prepared(root, model), checked_recipe(root / "recipes" / f"{model}.yaml")
+    asked = recipe.reference.dtype
     prepared.require_unchanged()
     source = prepared.source()
     dtype = asked
     if dtype == "auto":
-        dtype = "float32" if source.parameters * 4 * 1.3 < device.memory_bytes else source.dtype
-    offload = root / ".quantlab" / "offload"
+        dtype = "float32" if fits_in_float32(source.parameters, device) else source.dtype
+    offload = Path(os.environ.get(scratch.FOLDER, root / ".quantlab" / "tmp")) / "offload"
     with progress.step(f"{model}: loading the reference in {dtype}"):
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             prepared.weights,
@@ -72,8 +77,10 @@ def run(root: Path, model: str, device: Device, progress: Progress) -> Reference
             bytes_per_scored_token=computed.hidden_bytes / (windows * (rows.stop - rows.start)),
             **computed.about,
         )
+        prepared.require_unchanged()  # nor did they change while they were read
         write_text(folder / INFO, info.model_dump_json(indent=2) + "\n")
     shutil.rmtree(offload, ignore_errors=True)
+    require_same_settings(root, recipe, "reference")
     return info
 
 

@@ -36,16 +36,20 @@ OPTIONAL = ("caches", "devices")
 """Tables that only some reports have."""
 
 
-def run(root: Path, model: str) -> Path:
-    """Write the report and return the path of report.md. Raises QuantlabError where there is nothing to report."""
+def run(root: Path, model: str, left_out: list[str] | None = None) -> Path:
+    """Write the report and return the path of report.md. Raises QuantlabError where there is nothing to report.
+
+    What was merged and cannot be read stands as a warning in the report, and in `left_out` for whoever asked.
+    """
+    left_out = [] if left_out is None else left_out
     records = load_model(root, check_model_name(model))
-    others = other_devices(root, records)
+    others = other_devices(root, records, left_out)
     made = [*(make(records) for make in MAKERS), *(make(records, *others) for make in DEVICE_MAKERS)]
     tables = {table.name: table for table in made if table.rows or table.name not in OPTIONAL}
     plots = draw_plots(tables["summary"], tables["accuracy"], tables["speed"], tables.get("devices"))
     heat = heat_map_svg(tables["sensitivity"])
     plots |= {"sensitivity.svg": heat} if heat else {}
-    text = render(records, tables, plots, others)
+    text = render(records, tables, plots, others, left_out)
 
     folder = root / "reports" / model
     _write_folder(folder / "tables", {f"{n}.{kind}": getattr(t, kind)() for n, t in tables.items() for kind in ("csv", "json")})

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
+from quantlab.contents import content_sha256
 from quantlab.errors import CellFailure, QuantlabError
 from quantlab.files import sha256, write_text
 from quantlab.frozen import Frozen
 from quantlab.records import Failure
 
 MANIFEST = "manifest.json"
+_OF_A_MODEL = (".safetensors", ".json", ".model", ".txt", ".jinja", ".py")
 
 
 class FileEntry(Frozen):
@@ -65,6 +68,8 @@ class Checkpoint(NamedTuple):
 
     folder: Path
     manifest: Manifest
+    digest: str | None = None
+    """sha256 of the file that the manifest was read from; None for one that is not that of the file."""
 
     @property
     def weights(self) -> Path:
@@ -76,8 +81,8 @@ class Checkpoint(NamedTuple):
 
     @property
     def sha256(self) -> str:
-        """Hash of the manifest's file: identifies weights, settings and versions together."""
-        return hashlib.sha256((self.folder / MANIFEST).read_bytes()).hexdigest()
+        """Hash of the manifest as it was read: identifies weights, settings and versions together."""
+        return self.digest or hashlib.sha256((self.folder / MANIFEST).read_bytes()).hexdigest()
 
     @property
     def disk_bytes(self) -> int:
@@ -88,51 +93,59 @@ class Checkpoint(NamedTuple):
         return self.weights / next(name for name in self.manifest.files if name.endswith(".gguf"))
 
     def require_weights(self) -> None:
-        """Raise CellFailure where the quantization failed or a file is not the one that the manifest names.
+        """Raise CellFailure where the quantization failed or a file's contents are not what the manifest says.
 
-        Sizes are checked at every opening, and the contents of a file that was written after the manifest was.
+        A file is read again only where it was put in place or written since it was last read.
         """
+        self._require(content_sha256)
+
+    def verify_files(self) -> None:
+        """The same, with every byte read from the disk."""
+        self._require(sha256)
+
+    def _require(self, digest: Callable[[Path], str]) -> None:
         if self.manifest.failure:
             raise CellFailure("not_measured", f"not quantized: {self.manifest.failure.reason}")
-        written = (self.folder / MANIFEST).stat().st_mtime_ns
         for name, entry in self.manifest.files.items():
             path = self.weights / name
             if not path.is_file():
                 raise CellFailure("broken_checkpoint", f"{name} is missing")
             if path.stat().st_size != entry.bytes:
                 raise CellFailure("broken_checkpoint", f"{name} has {path.stat().st_size} bytes, the manifest says {entry.bytes}")
-            if path.stat().st_mtime_ns > written:
-                _require_content(path, entry)
-
-    def verify_files(self) -> None:
-        """Raise CellFailure where a file's contents are not what the manifest says."""
-        self.require_weights()
-        for name, entry in self.manifest.files.items():
-            _require_content(self.weights / name, entry)
+            if digest(path) != entry.sha256:
+                raise CellFailure("broken_checkpoint", f"{name} was changed after it was made: its sha256 is not the manifest's")
 
 
-def _require_content(path: Path, entry: FileEntry) -> None:
-    if sha256(path) != entry.sha256:
-        raise CellFailure("broken_checkpoint", f"{path.name} was changed after it was made: its sha256 is not the manifest's")
+def entry_of(path: Path) -> FileEntry:
+    """A file's size and hash."""
+    return FileEntry(bytes=path.stat().st_size, sha256=content_sha256(path))
 
 
 def list_files(folder: Path) -> dict[str, FileEntry]:
     """Every file below a folder but the manifest, with size and hash, sorted by name."""
     paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
-    return {p.relative_to(folder).as_posix(): FileEntry(bytes=p.stat().st_size, sha256=sha256(p)) for p in paths}
+    return {p.relative_to(folder).as_posix(): entry_of(p) for p in paths}
+
+
+def model_files(folder: Path) -> dict[str, FileEntry]:
+    """The files right in a folder that make a model what it is: weights, configuration, tokenizer, code."""
+    paths = sorted(p for p in folder.iterdir() if p.is_file() and p.name != MANIFEST and p.name.endswith(_OF_A_MODEL))
+    return {p.name: entry_of(p) for p in paths}
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> Checkpoint:
     """Write manifest.json into a checkpoint's folder."""
-    write_text(folder / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
-    return Checkpoint(folder, manifest)
+    content = manifest.model_dump_json(indent=2) + "\n"
+    write_text(folder / MANIFEST, content)
+    return Checkpoint(folder, manifest, hashlib.sha256(content.encode()).hexdigest())
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:
     """Read a checkpoint's manifest. Raises QuantlabError where there is none or it is not one."""
     path = folder / MANIFEST
     try:
-        return Checkpoint(folder, Manifest.model_validate_json(path.read_text(encoding="utf-8")))
+        content = path.read_bytes()
+        return Checkpoint(folder, Manifest.model_validate_json(content), hashlib.sha256(content).hexdigest())
     except FileNotFoundError:
         raise QuantlabError(f"{folder} is no checkpoint: it has no {MANIFEST}; run the quantize stage first") from None
     except ValidationError as error:

@@ -9,18 +9,19 @@ that are records of this version are written, from their parsed values, so nothi
 
 from __future__ import annotations
 
-import json
-import math
 import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pydantic import ValidationError
+
 from quantlab.errors import QuantlabError, unknown
 from quantlab.files import new_folder, write_json, write_text
 from quantlab.frozen import Frozen
 from quantlab.names import check_model_name, parse_variant
+from quantlab.parsing import read_object
 from quantlab.recipe import read_recipe
 from quantlab.records import RECORDS, SCHEMA_VERSION, DivergenceRecord, MeasureRecord, Record, StageName, TaskRecord
 from quantlab.workspace.checkpoint import read_checkpoint
@@ -64,17 +65,31 @@ class Merged(NamedTuple):
     """Stages by variant."""
 
 
-def imports(root: Path, model: str) -> tuple[Import, ...]:
-    """All that was merged into a workspace for a model, by device. Raises QuantlabError for what is not readable."""
-    folders = sorted(path.parent for path in (root / "imported").glob(f"*/{check_model_name(model)}/device.json"))
-    return tuple(Import(_about(folder).name, _brought(folder / "data")) for folder in folders)
+def imports(root: Path, model: str, left_out: list[str] | None = None) -> tuple[Import, ...]:
+    """All that was merged into a workspace for a model, by device.
+
+    A folder that is not readable is left out, and a sentence that names it is added to `left_out`; without such a list it
+    raises QuantlabError.
+    """
+    found = []
+    for folder in sorted(path.parent for path in (root / "imported").glob(f"*/{check_model_name(model)}/device.json")):
+        try:
+            found.append(Import(_about(folder).name, _brought(folder / "data")))
+        except QuantlabError as error:
+            if left_out is None:
+                raise
+            where = folder.relative_to(root).as_posix()
+            left_out.append(f"What was merged into {where} is left out: {str(error).replace(f'{root}/', '')}. Remove it and merge again.")
+    return tuple(found)
 
 
 def _about(folder: Path) -> About:
+    path = folder / "device.json"
+    data = read_object(path)
     try:
-        return About.model_validate_json((folder / "device.json").read_text(encoding="utf-8"))
-    except ValueError:
-        raise QuantlabError(f"{folder / 'device.json'} is damaged: remove {folder} and merge again") from None
+        return About.model_validate(data)
+    except ValidationError:
+        raise QuantlabError(f"{path} is damaged: remove {folder} and merge again") from None
 
 
 def _brought(data: Path) -> dict[str, Brought]:
@@ -139,7 +154,7 @@ def _records_below(data: Path, model: str) -> Iterator[Record]:
     for folder in sorted(path for path in data.iterdir() if path.is_dir()):
         for stage in STAGES:
             path = folder / f"{stage}.json"
-            if path.is_file():
+            if path.exists():
                 yield _read(path, stage, model)
 
 
@@ -168,24 +183,7 @@ def _check_stage_version(path: Path, stage: StageName, record: Record) -> None:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    if path.stat().st_size > _MOST_BYTES:
-        raise QuantlabError(f"{path} has {path.stat().st_size:,} bytes: it is no record")
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number, parse_float=_finite)
-    except ValueError as error:
-        raise QuantlabError(f"{path} is no record: {' '.join(str(error).split())}") from None
-    if not isinstance(found, dict):
-        raise QuantlabError(f"{path} is no record: it is no JSON object")
-    return found
-
-
-def _no_number(text: str) -> float:
-    raise ValueError(f"{text} is no number")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    return value if math.isfinite(value) else _no_number(text)
+    return read_object(path, _MOST_BYTES)
 
 
 def _check_variants(root: Path, model: str, slugs: set[str]) -> None:

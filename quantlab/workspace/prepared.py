@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
+from quantlab.contents import content_sha256
 from quantlab.errors import QuantlabError
-from quantlab.files import sha256
 from quantlab.formats import GGUF
 from quantlab.frozen import Frozen
 from quantlab.records import Failure
@@ -62,6 +62,8 @@ class Gguf(Frozen):
 
     failure: Failure | None = None
     imatrix_tokens: int = 0
+    files: dict[str, FileEntry] = {}
+    """f16.gguf and imatrix.gguf; empty where it is older than the field."""
     notes: tuple[str, ...] = ()
 
 
@@ -107,20 +109,30 @@ class Prepared(NamedTuple):
         """Hash of source.json, which names every weight file with its own."""
         return hashlib.sha256((self.source_folder / "source.json").read_bytes()).hexdigest()
 
-    def require_unchanged(self) -> None:
-        """Raise QuantlabError where a weight file is no longer what `prepare` hashed.
+    def require_unchanged(self, weights: bool = True) -> None:
+        """Raise QuantlabError where a file is no longer what `prepare` hashed; without `weights` those files are left out.
 
-        Sizes are checked always, contents where a file was written or put in place after source.json.
+        A file is read again only where it was put in place or written since it was last read.
         """
-        source, written = self.source(), (self.source_folder / "source.json").stat().st_mtime_ns
-        for name, entry in source.files.items():
-            path = self.weights / name
-            found = path.stat() if path.is_file() else None
-            same = found is not None and found.st_size == entry.bytes
-            if same and found is not None and max(found.st_mtime_ns, found.st_ctime_ns) > written:
-                same = sha256(path) == entry.sha256
-            if not same:
+        folder = self.weights
+        for name, entry in self.source().files.items():
+            path = folder / name
+            if not weights and name.endswith(".safetensors"):
+                continue
+            if not (path.is_file() and path.stat().st_size == entry.bytes and content_sha256(path) == entry.sha256):
                 raise QuantlabError(f"{path} is not what it was when {self.model} was prepared: run `quantlab prepare` again")
+
+    def require_sound(self) -> None:
+        """Raise QuantlabError where source.json cannot be read, or a file that `prepare` made is no longer what it was."""
+        if self.source().weights == ".":
+            self.require_unchanged()
+
+    def require_gguf(self) -> None:
+        """Raise QuantlabError where the F16 GGUF or its importance matrix is not what `convert` wrote."""
+        for name, entry in self.gguf().files.items():
+            path = self.gguf_folder / name
+            if not path.is_file() or content_sha256(path) != entry.sha256:
+                raise QuantlabError(f"{path} is not what was converted: run `quantlab convert` again")
 
     def token_ids(self, purpose: str) -> NDArray[np.int64]:
         """The windows of `calibration` or `evaluation`, shape (windows, length)."""

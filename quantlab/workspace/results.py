@@ -10,7 +10,10 @@ from pydantic import ValidationError
 from quantlab.errors import QuantlabError
 from quantlab.files import write_text
 from quantlab.names import BASELINE, parse_variant
-from quantlab.records import RECORDS, Record, StageName
+from quantlab.parsing import read_object
+from quantlab.recipe import Recipe
+from quantlab.records import RECORDS, SCHEMA_VERSION, Failure, Record, StageName
+from quantlab.tracked import STAGE_OF, TRACKED, settings_sha256
 
 R = TypeVar("R", bound=Record)
 
@@ -22,7 +25,7 @@ def record_path(root: Path, model: str, variant: str, stage: StageName) -> Path:
 
 def write_record(root: Path, record: Record) -> Path:
     """Write a record to its place, with its stage's present version; both follow from its type."""
-    stage = next(name for name, kind in RECORDS.items() if type(record) is kind)
+    stage = _stage_of(record)
     path = record_path(root, record.model, record.variant, stage)
     write_text(path, record.model_copy(update={"stage_version": stage_version(stage)}).model_dump_json(indent=2) + "\n")
     return path
@@ -32,17 +35,58 @@ def stage_version(stage: StageName) -> int:
     """The present version of the stage that leaves this record."""
     from quantlab.stages.probe import STAGE_VERSIONS
 
-    return STAGE_VERSIONS[{"divergence": "diverge", "tasks": "evaluate"}.get(stage, stage)]
+    return STAGE_VERSIONS[STAGE_OF.get(stage, stage)]
+
+
+def made_with(record: R, recipe: Recipe) -> R:
+    """The record with the hash of its stage's part of the recipe that the stage read."""
+    return record.model_copy(update={"settings_sha256": _settings(record, recipe)})
+
+
+def is_stale(record: Record, recipe: Recipe) -> bool:
+    """Whether a record was made with other settings than the recipe has; one that does not say with which is not."""
+    return record.settings_sha256 is not None and record.settings_sha256 != _settings(record, recipe)
+
+
+def as_stale(record: R) -> R:
+    """What is left of a record that was made with other settings: who left it, and why it has no number."""
+    stage = STAGE_OF.get(name := _stage_of(record), name)
+    keys = ", ".join(key.partition(".")[0] for key in TRACKED.get(stage, ()))
+    reason = f"made with other settings ({keys}) than the recipe has now: run {stage} again"
+    return type(record)(model=record.model, variant=record.variant, failure=Failure(kind="stale", reason=reason))
+
+
+def _settings(record: Record, recipe: Recipe) -> str | None:
+    name = _stage_of(record)
+    return settings_sha256(recipe, STAGE_OF.get(name, name), record.variant)
+
+
+def _stage_of(record: Record) -> StageName:
+    return next(name for name, kind in RECORDS.items() if type(record) is kind)
 
 
 def read_record(path: Path, kind: type[R]) -> R | None:
     """Read a record; None where there is no file. Raises QuantlabError for a file that is not such a record."""
-    try:
-        return kind.model_validate_json(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not path.exists():
         return None
+    data = read_object(path)
+    if data.get("schema_version", SCHEMA_VERSION) != SCHEMA_VERSION:
+        raise QuantlabError(
+            f"{path} has schema version {str(data['schema_version'])[:40]}, this quantlab reads {SCHEMA_VERSION}: run its stage again"
+        )
+    try:
+        record = kind.model_validate(data)
     except ValidationError as error:
-        raise QuantlabError(f"{path} is no {kind.__name__} of this version: {error.errors()[0]['msg']}; run its stage again") from None
+        raise QuantlabError(f"{path} is no {kind.__name__} of this version: {_first(error)}; run its stage again") from None
+    if record.variant != path.parent.name:
+        raise QuantlabError(f"{path} is a record of {record.variant[:80]!r}, though its folder is {path.parent.name}: run its stage again")
+    return record
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(map(str, first["loc"]))[:200]
+    return f"{where}: {first['msg']}" if where else first["msg"].removeprefix("Value error, ")
 
 
 def variants_with_records(root: Path, model: str) -> list[str]:

@@ -88,6 +88,20 @@ def test_removing_all_keeps_recipes_reports_and_what_is_not_quantlabs(full: Path
     assert cleaned(quantlab)["folders"] == []
 
 
+@pytest.mark.parametrize("options", [("--all",), ("--cache",), ("--checkpoints",), ("--all", "--cache", "--checkpoints")])
+def test_no_option_removes_a_record_of_this_or_another_machine(
+    full: Path, quantlab: Callable[..., Result], options: tuple[str, ...]
+) -> None:
+    merged = [place / "imported" / "gpu" / "tiny" / "data" / "gptq-4" / "measure.json" for place in (full, full / "runs" / "one")]
+    own = [full / "reports" / "tiny" / "data" / "gptq-4" / "measure.json", full / "runs" / "one" / "reports" / "tiny" / "data" / "x.json"]
+    for path in (*merged, *own):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{}")
+    found = cleaned(quantlab, *options, "--yes")
+    assert all(path.read_text() == "{}" for path in (*merged, *own))
+    assert not [name for name in found["removed"] if "imported" in name or "reports" in name]
+
+
 def test_folders_of_the_same_names_outside_a_workspace_are_not_ours(here: Path, quantlab: Callable[..., Result]) -> None:
     for name in ("checkpoints", "models"):
         (here / name).mkdir()

@@ -56,7 +56,7 @@ def test_the_json_is_what_the_help_says(checkpoints: Path, quantlab: Callable[..
     [
         (("tiny", "gguf-16", "gguf-3"), "gguf-3"),
         (("tiny", "gguf-16", "gguf-2", "--prompts", "empty.txt"), "is empty"),
-        (("tiny", "gguf-16", "gguf-2", "--prompts", "broken.jsonl"), "has no prompts"),
+        (("tiny", "gguf-16", "gguf-2", "--prompts", "broken.jsonl"), "broken.jsonl, line 1, line 1: it is not JSON"),
         (("tinny", "gguf-16", "gguf-2"), "tinny"),
     ],
 )
@@ -64,3 +64,27 @@ def test_misuse_is_one_line(arguments: tuple[str, ...], reason: str, checkpoints
     (checkpoints / "empty.txt").write_text("\n")
     (checkpoints / "broken.jsonl").write_text("why?\n")
     assert reason in refused("diff", *arguments, "--device", "cpu")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("deep.jsonl", b"[" * 100_000 + b"]" * 100_000, "more than 64 deep"),
+        ("deep.jsonl", b'{"prompt": ' + b'{"a":' * 100_000 + b"1" + b"}" * 100_001, "more than 64 deep"),
+        ("list.jsonl", b'["why?"]', "is no JSON object"),
+        ("number.jsonl", b'{"prompt": "why?"}\n{"prompt": 5}', "line 2 has no prompt, but 5"),
+        ("null.jsonl", b'{"prompt": null}', "has no prompt, but None"),
+        ("none.jsonl", b'{"text": "why?"}', "has no prompt"),
+        ("blank.jsonl", b'{"prompt": " "}', "has no prompt"),
+        ("digits.jsonl", b'{"prompt": ' + b"9" * 5000 + b"}", "is too large"),
+        ("half.jsonl", b'{"prompt": "\\ud800"}', "half of a surrogate pair"),
+        ("binary.txt", b"\xff\xfe\x00", "is not UTF-8"),
+        ("nul.txt", b"why\x00?", "NUL"),
+        ("large.txt", b"why?\n" * (4 * 2**20), "is too large"),
+    ],
+)
+def test_a_file_of_prompts_that_is_none_is_one_line(
+    name: str, content: bytes, reason: str, checkpoints: Path, refused: Callable[..., str]
+) -> None:
+    (checkpoints / name).write_bytes(content)
+    assert reason in refused("diff", "tiny", "gguf-16", "gguf-2", "--prompts", name, "--device", "cpu")

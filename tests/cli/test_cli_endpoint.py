@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "endpoint"))
 from servers import MODELS, Request, Server, answer, begin, chat_event, good_chat, openai, piece
 
 KEY = "sk-test-0123456789abcdef"
-SHORT = ("--requests", "4", "--concurrency", "1,2", "--prompt-tokens", "20", "--decode-tokens", "4", "--timeout", "5")
+SHORT = ("--requests", "4", "--concurrency", "1,2", "--prompt-tokens", "20", "--decode-tokens", "4", "--timeout", "20")
 
 
 @pytest.fixture

@@ -149,6 +149,60 @@ def test_a_record_of_another_version_of_its_stage_is_refused(
     assert "of its stage, this quantlab reads" in untouched(measured, lambda: refused("merge", str(report)))
 
 
+MEMORY = {"disk_bytes": 1, "weights_bytes": 1, "kv_cache_bytes": 1} | dict.fromkeys(
+    ("empty_process_rss_bytes", "loaded_process_rss_bytes", "peak_process_rss_bytes"), 1
+)
+POINT = {"batch": 1, "context_tokens": 0, "prompt_tokens": 8, "decode_tokens": 8}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"memory": MEMORY | {"disk_bytes": 10**39}}, "memory.disk_bytes is a number of 40 digits, which cannot be"),
+        ({"memory": MEMORY | {"disk_bytes": 10**400}}, "digits"),
+        ({"memory": MEMORY | {"weights_bytes": -1}}, "memory.weights_bytes is -1, which cannot be"),
+        ({"speed": {"load_seconds": 1e308, "points": []}}, "speed.load_seconds is 1e+308, which cannot be"),
+        ({"speed": {"load_seconds": 1, "points": [POINT | {"decode_seconds": [1e-300]}]}}, "decode_seconds.0 is 1e-300, which cannot be"),
+        ({"speed": {"load_seconds": 1, "points": [POINT | {"decode_seconds": [0]}]}}, "decode_seconds.0 is 0, which cannot be"),
+        ({"speed": {"load_seconds": 1, "points": [POINT | {"decode_tokens": 10**12}]}}, "decode_tokens is 1e+12, which cannot be"),
+        ({"device": "x" * 200_000}, "device has 200,000 characters"),
+    ],
+)
+def test_what_no_machine_can_have_measured_does_not_come_in(
+    measured: Path, report: Path, refused: Refused, change: dict[str, Any], said: str
+) -> None:
+    path = report / "data" / "bitsandbytes-4" / "measure.json"
+    if "speed" in change:
+        change["speed"] |= {"kernel": "k", "dtype": "d", "threads": 2}
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    line = untouched(measured, lambda: refused("merge", str(report), "--model", "tiny"))
+    assert said in line and len(line) < 600
+
+
+@pytest.mark.parametrize("raw", [b"", b"\xff\xfe", b"[" * 100_000, b'{"model": "tiny", "model": "tiny"}', None])
+def test_a_damaged_record_does_not_come_in(measured: Path, report: Path, refused: Refused, raw: bytes | None) -> None:
+    path = report / "data" / "bitsandbytes-4" / "divergence.json"
+    path.unlink()
+    path.mkdir() if raw is None else path.write_bytes(raw)
+    assert "divergence.json" in untouched(measured, lambda: refused("merge", str(report), "--model", "tiny"))
+
+
+@pytest.mark.parametrize("text", ["{", "[" * 100_000, '{"schema_version": 1, "x": 1e999}', '{"a": 1, "a": 2}', None])
+@pytest.mark.parametrize("name", ["device.json", "data/bitsandbytes-4/measure.json"])
+def test_what_is_merged_and_damaged_is_named_and_left_out(measured: Path, report: Path, name: str, text: str | None) -> None:
+    merge(measured, report, "tiny")
+    merge(measured, report, "tiny", "another device")
+    path = measured / "imported" / "test-gpu-80gb" / "tiny" / name
+    path.unlink()
+    path.mkdir() if text is None else path.write_text(text)
+    left_out: list[str] = []
+    assert [found.name for found in imports(measured, "tiny", left_out)] == ["another device"]
+    (sentence,) = left_out
+    assert sentence.startswith("What was merged into imported/test-gpu-80gb/tiny is left out: ") and "\n" not in sentence
+    with pytest.raises(QuantlabError):
+        imports(measured, "tiny")
+
+
 @pytest.mark.parametrize("text", ["{", "[]", '{"schema_version": 1, "nonsense": true}', '{"schema_version": 1, "x": NaN}', '{"x": 1e999}'])
 def test_what_is_no_record_is_refused(measured: Path, report: Path, refused: Refused, text: str) -> None:
     (report / "data" / "bitsandbytes-4" / "measure.json").write_text(text)

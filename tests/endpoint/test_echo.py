@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from servers import Play, Request, Server, answer
 
+from quantlab.endpoint.answers import continuation
 from quantlab.endpoint.echo import OFFERED, offers_prompt_logprobs
-from quantlab.endpoint.models import continuations
 from quantlab.endpoint.posting import post
 from quantlab.endpoint.secrets import Key
 from quantlab.errors import CellFailure
@@ -59,6 +59,19 @@ def test_a_server_without_log_probabilities(body: str, serve: Serve) -> None:
     assert offers_prompt_logprobs(serve(plain).url, "m", None, 5).startswith("not offered by this server: ")
 
 
+def test_a_refusal_that_passes_does_not_decide_what_a_server_offers(serve: Serve) -> None:
+    refused, good = list[int](), _server(True, 0)
+
+    async def limited(request: Request, writer: asyncio.StreamWriter) -> None:
+        if len(refused) < 2:
+            refused.append(1)
+            await answer(writer, '{"error": "slow down"}', 429, more="Retry-After: 0\r\n")
+        else:
+            await good(request, writer)
+
+    assert offers_prompt_logprobs(serve(limited).url, "m", None, 20) == OFFERED and len(refused) == 2
+
+
 def _answer(logprobs: list[float | None], generated: int) -> dict[str, Any]:
     top = [None if value is None else {"a": value if n % 2 == 0 else value + 1} for n, value in enumerate(logprobs)]
     choice = {"index": 0, "logprobs": {"token_logprobs": logprobs, "top_logprobs": top}}
@@ -67,19 +80,25 @@ def _answer(logprobs: list[float | None], generated: int) -> dict[str, Any]:
 
 def test_a_continuation_is_found_by_the_counts_of_tokens() -> None:
     """Context of 2 tokens, continuation of 2; the entries at even places are greedy."""
-    ids = [[5, 6, 7, 8]]
-    assert continuations([_answer([None, -1.0, -2.0, -4.0, -9.0], 1)], ids, [2]) == [(-6.0, False)]
-    assert continuations([_answer([None, -1.0, -2.0, -4.0], 0)], ids, [2]) == [(-6.0, False)]  # it ended at once
-    assert continuations([_answer([None, -0.5, -1.0, -2.0, -4.0, -9.0], 1)], ids, [2]) == [(-6.0, False)]  # a begin token
-    assert continuations([_answer([None, -1.0, -2.0, -9.0], 1)], [[5, 6, 7]], [2]) == [(-2.0, True)]
+    ids = [5, 6, 7, 8]
+    assert continuation(_answer([None, -1.0, -2.0, -4.0, -9.0], 1), ids, 2) == (-6.0, False)
+    assert continuation(_answer([None, -1.0, -2.0, -4.0], 0), ids, 2) == (-6.0, False)  # it ended at once
+    assert continuation(_answer([None, -1.5, -1.0, -2.0, -4.0, -9.0], 1), ids, 2) == (-6.0, False)  # a begin token
+    assert continuation(_answer([None, -1.0, -2.0, -9.0], 1), [5, 6, 7], 2) == (-2.0, True)
 
 
 @pytest.mark.parametrize(
-    ("logprobs", "said"), [([None, -1.0, -2.0, -9.0], "3 tokens of a text that has 4"), ([None, -1.0, None, -4.0, -9.0], "leaves out")]
+    ("logprobs", "said"),
+    [
+        ([None, -1.0, -2.0, -9.0], "3 tokens of a text that has 4"),
+        ([None, -1.0, None, -4.0, -9.0], "leaves out"),
+        ([None, -1.0, float("nan"), -4.0, -9.0], "not finite"),
+        ([None, -1.0, -2.0, 4.0, -9.0], "above 0"),
+    ],
 )
 def test_other_counts_are_no_score(logprobs: list[float | None], said: str) -> None:
     with pytest.raises(CellFailure, match=said):
-        continuations([_answer(logprobs, 1)], [[5, 6, 7, 8]], [2])
+        continuation(_answer(logprobs, 1), [5, 6, 7, 8], 2)
 
 
 @pytest.mark.parametrize("status", [200, 302, 401, 500])
@@ -95,3 +114,9 @@ def test_a_post_follows_nothing_and_shows_no_key(status: int, serve: Serve, monk
         post(serve(echo).url, {}, Key("sk-0123456789abcdef"), 5)
     assert f"answered {status}" in failure.value.reason and "sk-01" not in failure.value.reason
     assert other.seen == []
+
+
+def test_a_continuation_without_a_token_of_its_own_has_no_score() -> None:
+    """It would win with a log-probability of 0."""
+    with pytest.raises(CellFailure, match="no token of its own"):
+        continuation(_answer([None, -1.0, -9.0], 1), [5, 6], 2)

@@ -121,7 +121,7 @@ def test_connections_are_used_again(measured: Measured) -> None:
     record = measured(server.url + "/v1", model="tiny", concurrency=(1, 2), requests=6)
     server.close()
     assert [level.summary.good for level in record.levels] == [6, 6]
-    assert len(server.seen) > 15 and server.connections == 2
+    assert len(server.seen) > 15 and server.connections == 2 + 2  # its two refusals to say what it is end theirs
     assert not any("connections are made anew" in note for note in record.notes)
 
 

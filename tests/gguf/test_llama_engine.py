@@ -14,6 +14,7 @@ from tiny_llama import TEXT
 
 from quantlab import engines
 from quantlab.analysis.divergence import scored, window_values
+from quantlab.engines._hf_lm import TransformersLM
 from quantlab.engines._llama.library import Model, assign
 from quantlab.errors import CellFailure
 from quantlab.formats.llama_log import llama
@@ -186,7 +187,11 @@ def test_generations_are_those_of_hflm(prepared: Path, hflm: Any, open_engine: A
         {"until": [], "max_gen_toks": 1},
     ]
     asked = instances("generate_until", [(context, s) for s in settings for context in contexts])
-    assert open_engine(prepared / "f16.gguf").language_model(3).generate_until(asked) == hflm.generate_until(asked)
+    ours = open_engine(prepared / "f16.gguf").language_model(3)
+    assert ours.generate_until(asked) == hflm.generate_until(asked)
+    theirs = TransformersLM(hflm.model, hflm.tokenizer, 4, "cpu")
+    theirs.generate_until(asked)
+    assert ours.truncated == theirs.truncated and any(ours.truncated)
 
 
 def test_tokens_are_those_of_hflm(prepared: Path, hflm: Any, open_engine: Any) -> None:

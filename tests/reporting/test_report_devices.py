@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from madeup import DEVICE, MODEL, NUMBERS, write_cell
 from madeup_hardware import CACHE_PER_TOKEN, FASTER_ON_GPU, GPU, change, measured, point, write_elsewhere, write_grid
 
+from quantlab.cli import main
 from quantlab.comparison.load import ModelRecords, load_model
 from quantlab.records import DivergenceRecord, Estimate
 from quantlab.reporting.cachetypes import cache_table
@@ -103,6 +105,18 @@ def test_a_record_of_a_checkpoint_that_was_made_anew_since_the_merge_is_left_out
     assert found["gguf-4", DEVICE].values["decode_tokens_per_second"] is not None
     text = run(two, MODEL).read_text(encoding="utf-8")
     assert "the measure record of gguf-4 is of another checkpoint" in text and "(efefefefefef): measure the same files" in text
+
+
+def test_a_damaged_import_is_a_warning_and_the_report_is_written(two: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    merge(two, write_elsewhere(two.parent / "third", "gguf-4", device="Third GPU"), MODEL)
+    damaged = two / "imported" / "third-gpu" / MODEL / "data" / "gguf-4" / "measure.json"
+    damaged.write_text('{"memory": {"disk_bytes": 1' + "0" * 400 + "}}")
+    monkeypatch.chdir(two)
+    done = CliRunner().invoke(main, ["report", "--model", MODEL])
+    said = f"What was merged into imported/third-gpu/{MODEL} is left out: "
+    assert done.exit_code == 0 and done.stderr.startswith(f"quantlab: {said}") and done.stderr.count("\n") == 1
+    text = (two / "reports" / MODEL / "report.md").read_text(encoding="utf-8")
+    assert f"- {said}" in text and f"### Speed on {GPU}" in text and "Third GPU" not in text
 
 
 def test_one_device_has_no_such_section(tmp_path: Path) -> None:

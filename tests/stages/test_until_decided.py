@@ -15,7 +15,7 @@ from quantlab.errors import QuantlabError
 from quantlab.evaluation.looks import Baseline, evaluate_in_looks, read_baseline
 from quantlab.records import Estimate, TaskRecord, TaskResult
 from quantlab.workspace.cell import Cell
-from quantlab.workspace.results import write_record
+from quantlab.workspace.results import made_with, read_record, record_path, write_record
 
 N = 1000
 
@@ -104,6 +104,20 @@ def test_the_baselines_answers_are_read(tmp_path: Path) -> None:
 def test_a_baseline_that_was_asked_otherwise_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(QuantlabError, match=message):
         read_baseline(_baseline(tmp_path, **changes))
+
+
+def test_a_baseline_of_other_settings_is_refused(tmp_path: Path) -> None:
+    """Whichever they are: here the margin, which the record itself does not hold."""
+    cell = _baseline(tmp_path)
+    path = record_path(tmp_path, "small", "baseline-16", "tasks")
+    record = read_record(path, TaskRecord)
+    assert record is not None
+    write_record(tmp_path, made_with(record, cell.recipe))
+    read_baseline(cell)
+    recipe = tmp_path / "recipes" / "small.yaml"
+    recipe.write_text(recipe.read_text() + "comparison: {margin_points: 2.0}\n")
+    with pytest.raises(QuantlabError, match="evaluated with other settings than the recipe has now"):
+        read_baseline(Cell(tmp_path, "small", "gptq-4"))
 
 
 def test_without_the_baseline_it_is_refused(tmp_path: Path) -> None:

@@ -39,6 +39,8 @@ class LlamaLM(TemplateLM):  # type: ignore[misc]
         self._model, self._rules = model, read_rules(folder, tokenizer.eos_token_id)
         self._context: Context | None = None
         self._scorer: Scorer | None = None
+        self.truncated: list[bool] = []
+        """Of the last `generate_until`, by request: whether the limit on tokens ended the answer."""
 
     @property
     def eot_token_id(self) -> int:
@@ -111,7 +113,7 @@ class LlamaLM(TemplateLM):  # type: ignore[misc]
         return totals
 
     def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
-        texts = [""] * len(requests)
+        texts, self.truncated = [""] * len(requests), [False] * len(requests)
         order = sorted(range(len(requests)), key=lambda i: (repr(requests[i].args[1]), -len(requests[i].args[0])))
         groups: list[list[int]] = []
         for i in order:
@@ -119,9 +121,9 @@ class LlamaLM(TemplateLM):  # type: ignore[misc]
             groups[-1].append(i) if same else groups.append([i])
         for group in groups:
             settings = requests[group[0]].args[1]
-            for i, text in zip(group, self._generate([requests[i].args[0] for i in group], settings), strict=True):
-                texts[i] = text
-                self.cache_hook.add_partial("generate_until", (requests[i].args[0], settings), text)
+            for i, made in zip(group, self._generate([requests[i].args[0] for i in group], settings), strict=True):
+                texts[i], self.truncated[i] = made
+                self.cache_hook.add_partial("generate_until", (requests[i].args[0], settings), texts[i])
         return texts
 
     @property
@@ -133,7 +135,8 @@ class LlamaLM(TemplateLM):  # type: ignore[misc]
         """Greedy token ids after each prompt, at most so many, an end token included. Raises CellFailure."""
         return self._continue(prompts, limit, lambda tokens: False)
 
-    def _generate(self, contexts: list[str], settings: dict[str, Any]) -> list[str]:
+    def _generate(self, contexts: list[str], settings: dict[str, Any]) -> list[tuple[str, bool]]:
+        """Each answer, and whether the limit on tokens ended it."""
         known = normalize_gen_kwargs(settings, self.max_gen_toks)
         if known.get("do_sample"):
             raise CellFailure("unsupported", "the llama_cpp engine generates greedily: the task asks for sampling")
@@ -145,8 +148,13 @@ class LlamaLM(TemplateLM):  # type: ignore[misc]
             tail = self.tokenizer.decode(tokens[-longest:])
             return any(term in tail for term in until if term)
 
+        def truncated(tokens: list[int]) -> bool:
+            whole = self.tokenizer.decode(tokens)
+            return len(tokens) >= limit and tokens[-1] not in self.end_ids and not any(term in whole for term in until if term)
+
         made = self._continue(contexts, limit, stopped)
-        return [postprocess_generated_text(self.tokenizer.decode(t, skip_special_tokens=True), until, None) for t in made]
+        texts = [self.tokenizer.decode(tokens, skip_special_tokens=True) for tokens in made]
+        return [(postprocess_generated_text(text, until, None), truncated(tokens)) for text, tokens in zip(texts, made, strict=True)]
 
     def _continue(self, texts: list[str], limit: int, stopped: Callable[[list[int]], bool]) -> list[list[int]]:
         if limit >= self.max_length:

@@ -47,15 +47,16 @@ def _packing(config: dict[str, Any]) -> str | None:
     return "awq" if method == "awq" and bits == 4 and str(config.get("version", "gemm")).lower() == "gemm" else None
 
 
-def load_dense(weights: Path, config: dict[str, Any], device: str, trust_remote_code: bool) -> Any:
-    """A transformers model with dense layers. Raises CellFailure for a format that this file does not read."""
+def load_dense(weights: Path, config: dict[str, Any], device: str, trust_remote_code: bool, wanted: str = "auto") -> Any:
+    """A transformers model with dense layers, in float32 where that is wanted. Raises CellFailure for a format that this file
+    does not read."""
     import torch
     from safetensors import safe_open
     from transformers import AutoConfig, AutoModelForCausalLM
 
     if not form_of(weights):
         raise CellFailure("unsupported", f"{config.get('quant_method')} checkpoints are not read as dense layers")
-    dtype = None if quick_bfloat16() else torch.float32
+    dtype = None if quick_bfloat16() and wanted != "float32" else torch.float32
     if config.get("load_in_4bit") or config.get("load_in_8bit"):
         model: Any = AutoModelForCausalLM.from_pretrained(
             weights, dtype=dtype or torch.bfloat16, device_map={"": device}, trust_remote_code=trust_remote_code, use_safetensors=True

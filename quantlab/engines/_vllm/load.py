@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from quantlab.engines._limits import Limits
 from quantlab.errors import CellFailure
 from quantlab.hardware.device import Places, parse_places, visible_to
 
@@ -32,7 +33,7 @@ def gpus_only(device: str) -> Places:
     return places
 
 
-def load(weights: Path, tokenizer: Path, places: Places, trust_remote_code: bool, cache: str | None = None) -> Any:
+def load(weights: Path, tokenizer: Path, places: Places, trust_remote_code: bool, cache: str | None = None, dtype: str = "auto") -> Any:
     """vLLM's LLM: one sequence never helps another (no prefix cache), safetensors only, everything in this process."""
     if cache not in (None, "fp8"):
         raise CellFailure("unsupported", f"vLLM has no {cache} cache here: use fp8, leave it out, or use the transformers engine")
@@ -51,7 +52,7 @@ def load(weights: Path, tokenizer: Path, places: Places, trust_remote_code: bool
             tokenizer=str(tokenizer),
             trust_remote_code=trust_remote_code,
             tensor_parallel_size=len(places.gpus),
-            dtype="auto",
+            dtype=dtype,
             load_format="safetensors",
             seed=0,
             max_logprobs=-1,
@@ -69,3 +70,26 @@ def show_only(gpus: tuple[int, ...]) -> None:
     visible = [entry for entry in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if entry]
     if gpus != tuple(range(len(gpus))) or visible[len(gpus) :]:
         os.environ["CUDA_VISIBLE_DEVICES"] = visible_to(gpus, os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def watching_limits(base: Any) -> Any:
+    """lm-eval's VLLM class, which then says in `truncated` which answers of its last `generate_until` the limit ended."""
+
+    class Watching(base):  # type: ignore[misc]
+        def __init__(self, **given: Any) -> None:
+            super().__init__(**given)
+            self.truncated: list[bool] = []
+            self._limits = Limits()
+
+        def _model_generate(self, requests: Any, generate: bool = False, sampling_params: Any = None) -> Any:
+            made = super()._model_generate(requests, generate, sampling_params)
+            if generate:
+                self._limits.made += [output.outputs[0].finish_reason == "length" for output in made]
+            return made
+
+        def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
+            ask = super().generate_until
+            texts, self.truncated = self._limits.generate(self, lambda: ask(requests, disable_tqdm), requests)
+            return texts
+
+    return Watching

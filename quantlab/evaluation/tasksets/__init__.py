@@ -1,17 +1,19 @@
 """Task sets: one file each, the file's name is the set's name. A set says where lm-eval's own tasks get their data.
 
-A set is a module with `SUMMARY`, `names()` (its tasks, for listing and for refusing unknown ones) and
-`specs(names, folder)`: what lm-eval's TaskManager loads, a task's name or the path of a YAML file written in `folder`.
+A set is a module with `SUMMARY`, `names()` (its tasks, for listing and for refusing unknown ones), `unsafe(names)` (those
+whose scoring runs code that the model wrote) and `specs(names, folder)`: what lm-eval's TaskManager loads, a task's name or
+the path of a YAML file written in `folder`.
 Prompts and metrics are always lm-eval's.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, cast
 
 from quantlab import registry
-from quantlab.errors import unknown
+from quantlab.errors import QuantlabError, unknown
 
 
 class TaskSet(Protocol):
@@ -20,6 +22,8 @@ class TaskSet(Protocol):
     SUMMARY: str
 
     def names(self) -> list[str]: ...
+
+    def unsafe(self, names: tuple[str, ...]) -> list[str]: ...
 
     def specs(self, names: tuple[str, ...], folder: Path) -> list[str]: ...
 
@@ -40,3 +44,15 @@ def check_tasks(task_set: str, tasks: tuple[str, ...]) -> None:
     for task in tasks:
         if task not in known:
             raise unknown("task", task, known, f"of the task set {task_set!r}; `quantlab list tasks` shows all")
+
+
+def check_safe(task_set: str, tasks: tuple[str, ...], allowed: tuple[str, ...]) -> None:
+    """Raise QuantlabError for a task that runs code which the model wrote, unless it is allowed by name."""
+    if refused := [name for name in load(task_set).unsafe(tasks) if name not in allowed]:
+        raise QuantlabError(f"tasks.names: {refusal(refused)}")
+
+
+def refusal(tasks: Sequence[str]) -> str:
+    """Why such tasks do not run."""
+    named = ", ".join(tasks)
+    return f"scoring {named} runs code that the model wrote: allow it in the recipe, `tasks: {{unsafe: [{named}]}}`, or leave it out"

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
+from typing import Any
 
 SUMMARY = "every lm-eval task, data from the Hugging Face hub"
 
 
 @functools.cache
-def _names() -> tuple[str, ...]:
+def _manager() -> Any:
     from lm_eval.tasks import TaskManager
 
-    return tuple(TaskManager().all_tasks)
+    return TaskManager()
 
 
 def names() -> list[str]:
     """lm-eval's tasks and groups (takes seconds: lm-eval reads its whole folder)."""
-    return list(_names())
+    return list(_manager().all_tasks)
+
+
+def unsafe(names: tuple[str, ...]) -> list[str]:
+    """By their files alone: nothing of theirs is imported or downloaded. A group's members are looked at when it is loaded."""
+    from lm_eval.tasks._yaml_loader import load_yaml
+
+    files = {name: entry.yaml_path for name in names if (entry := _manager().task_index.get(name)) and entry.yaml_path}
+    return [name for name, path in files.items() if load_yaml(path, resolve_func=False).get("unsafe_code")]
 
 
 def specs(names: tuple[str, ...], folder: Path) -> list[str]:

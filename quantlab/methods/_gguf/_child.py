@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from quantlab.errors import CellFailure, FailureKind
+from quantlab.outside import ended_from_outside, memory_kills
+from quantlab.processes import child_begins
 
 _LAST_WORDS_BYTES = 2**16
 
@@ -29,10 +32,18 @@ def run_child(
 
     Raises CellFailure where a signal ended it or it did not end in so many seconds; it never outlives this call.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a+b") as file:
+    with _open(log) as file:
         began = file.seek(0, os.SEEK_END)
-        child = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, pass_fds=files)
+        kills = memory_kills()
+        child = subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            pass_fds=files,
+            preexec_fn=child_begins(),
+        )
         try:
             code = child.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -43,13 +54,19 @@ def run_child(
         file.seek(max(began, file.seek(0, os.SEEK_END) - _LAST_WORDS_BYTES))
         said = file.read().decode("utf-8", errors="replace")
     if code < 0:
-        raise _killed(what, -code, log, said)
+        raise ended_from_outside(code, kills, Path.cwd(), what) or _died(what, -code, log, said)
     return Ended(code, said)
 
 
-def _killed(what: str, number: int, log: Path, said: str) -> CellFailure:
-    if number == signal.SIGKILL:
-        reason = f"{what} was killed by the operating system (signal 9), most likely for want of memory"
-        return CellFailure("out_of_memory", reason)
+def _open(log: Path) -> IO[bytes]:
+    """The log, or where it cannot be written a file without a name, for the last words."""
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        return log.open("a+b")
+    except OSError:
+        return tempfile.TemporaryFile("a+b")
+
+
+def _died(what: str, number: int, log: Path, said: str) -> CellFailure:
     kind: FailureKind = "out_of_memory" if "out of memory" in said.lower() else "crashed"
     return CellFailure(kind, f"{what} died of {signal.Signals(number).name} (its output is in {log.name})")

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from pathlib import Path
 
 from quantlab.errors import CellFailure, QuantlabError
+from quantlab.files import folder_beside
 from quantlab.methods._gguf._child import Ended, run_child
 from quantlab.methods._gguf.clean_copy import clean_copy
+from quantlab.outside import nearly_full
 
 REQUIREMENT = "llama-cpp-python==0.3.36"
 SHA256 = "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e"
@@ -41,13 +42,14 @@ def convert(source: Path, target: Path, log: Path, outtype: str = "f16", trust_r
     not end, and leaves no partial file.
     """
     scripts = llama_cpp_source()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".partial-{target.name}-") as folder:
-        partial = Path(folder) / target.name
-        given = source if trust_remote_code else clean_copy(source, Path(folder) / "model")
+    with folder_beside(target) as folder:
+        partial = folder / target.name
+        given = source if trust_remote_code else clean_copy(source, folder / "model")
         code, said = _run(scripts, given, partial, log, outtype, ["--no-mtp"])
         if code and "not supported for" in said:
             code, said = _run(scripts, given, partial, log, outtype, [])
+        if code and nearly_full(folder):
+            raise CellFailure("disk_full", f"the disk was full: {_reason(said)}; the next run tries it again")
         if code or not partial.is_file():
             raise CellFailure("unsupported", f"llama.cpp cannot convert this model: {_reason(said)}")
         partial.replace(target)

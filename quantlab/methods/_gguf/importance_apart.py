@@ -11,6 +11,7 @@ from typing import Any
 
 from quantlab.errors import CellFailure
 from quantlab.methods._gguf._child import run_child
+from quantlab.outside import disk_full
 from quantlab.progress import Progress
 
 SECONDS_ALLOWED = 24 * 3600.0
@@ -45,7 +46,10 @@ def main(job: dict[str, Any]) -> None:
         windows = np.load(job["token_ids"], allow_pickle=False)
         made = importance.compute(Path(job["model"]), windows, Progress(console is None, console))
         importance.save(made, Path(job["target"]))
-    except CellFailure as failure:
+    except (CellFailure, OSError) as error:
+        failure = disk_full(error) or error
+        if not isinstance(failure, CellFailure):
+            raise
         Path(job["said"]).write_text(json.dumps({"kind": failure.kind, "reason": failure.reason}), encoding="utf-8")
 
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import ctypes
 import os
 import re
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quantlab.engines._llama.library import assign
 from quantlab.errors import CellFailure
+from quantlab.files import folder_beside
 from quantlab.formats.gguf import StoredTensor, constant, stored_tensors, tensor_types
 from quantlab.formats.gguf_types import file_type, is_plain
 from quantlab.formats.llama_log import llama, messages
+from quantlab.outside import nearly_full
 
 if TYPE_CHECKING:
     from quantlab.methods._gguf.importance import Importance
@@ -40,10 +41,12 @@ def quantize_file(source: Path, target: Path, type_name: str, importance: Import
     rows = _imatrix(importance) if importance else None
     if rows is not None:
         assign(parameters, imatrix=rows)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".partial-{target.name}-") as folder, messages() as said:
-        partial = Path(folder) / target.name
+    with folder_beside(target) as folder, messages() as said:
+        partial = folder / target.name
         code = api.llama_model_quantize(os.fsencode(source), os.fsencode(partial), ctypes.byref(parameters))
+        if code and nearly_full(folder):
+            why = said.reason(f"code {code}", last=True)
+            raise CellFailure("disk_full", f"the disk was full: llama.cpp: {why}; the next run tries it again")
         if code or not partial.is_file():
             raise CellFailure("unsupported", f"llama.cpp cannot quantize to {type_name}: {said.reason(f'code {code}', last=True)}")
         partial.replace(target)

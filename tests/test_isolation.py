@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from quantlab.errors import QuantlabError, as_failure
+from quantlab import outside
+from quantlab.errors import CellFailure, QuantlabError
 from quantlab.measuring.sampler import sample_file
+from quantlab.outside import as_failure
+from quantlab.recipe import read_recipe
 from quantlab.records import RECORDS, MeasureRecord
 from quantlab.records.measured import Sample, SampledMemory
 from quantlab.stages.isolation import CellStage, run_isolated
 from quantlab.workspace.cell import Cell
 from quantlab.workspace.logs import log_path
-from quantlab.workspace.results import read_record, record_path
+from quantlab.workspace.results import is_stale, read_record, record_path
 
 
 @pytest.fixture
@@ -36,7 +40,8 @@ def _child(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
 @pytest.mark.parametrize(
     ("script", "kind", "said"),
     [
-        ("kill -KILL $$", "out_of_memory", "killed by the operating system"),
+        ("kill -KILL $$", "killed", "killed from outside (signal 9"),
+        ("kill -TERM $$", "killed", "ended from outside (SIGTERM); the next run tries it again"),
         ("kill -SEGV $$", "crashed", "died of SIGSEGV"),
         ("exit 3", "crashed", "ended with code 3"),
     ],
@@ -45,11 +50,12 @@ def _child(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
 def test_a_death_is_recorded(
     cell: Cell, stage: CellStage, script: str, kind: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(outside, "memory_kills", lambda: 0)
     _child(tmp_path, monkeypatch, script)
     record = run_isolated(cell, stage, "cpu", quiet=True)
     assert record.failure and record.failure.kind == kind and said in record.failure.reason
     if stage == "quantize":
-        with pytest.raises(Exception, match=said):
+        with pytest.raises(Exception, match=re.escape(said)):
             cell.checkpoint()
     if stage == "evaluate":
         assert (cell.data_folder / "samples.parquet").exists()
@@ -77,6 +83,21 @@ def test_an_earlier_record_does_not_stand_for_a_death(cell: Cell, tmp_path: Path
     assert again and again.failure and again.failure.kind == "crashed"
 
 
+def test_a_recipe_that_is_changed_meanwhile_leaves_a_stale_record_and_says_so(
+    cell: Cell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DVC would note the new settings beside a record of the old ones."""
+    recipe = tmp_path / "recipes" / "m.yaml"
+    _child(tmp_path, monkeypatch, f"echo 'measure: {{repeats: 7}}' >> {recipe}; exit 3")
+    said = r"recipes/m.yaml was changed while measure of m--gptq-4 ran \(one of engine, measure\).*run it again"
+    with pytest.raises(QuantlabError, match=said):
+        run_isolated(cell, "measure", "cpu", quiet=True)
+    record = read_record(record_path(cell.root, "m", "gptq-4", "measure"), MeasureRecord)
+    assert record is not None and is_stale(record, read_recipe(recipe)) and not is_stale(record, cell.recipe)
+    _child(tmp_path, monkeypatch, f"echo 'evaluation: {{windows: 3, length: 64}}' >> {recipe}; exit 3")
+    assert run_isolated(Cell(tmp_path, "m", "gptq-4"), "diverge", "cpu", quiet=True).failure  # no setting of its own
+
+
 def test_a_mistake_of_the_users_is_no_record(cell: Cell) -> None:
     with pytest.raises(QuantlabError, match="is no checkpoint: it has no"):
         run_isolated(cell, "measure", "cpu", quiet=True)
@@ -98,8 +119,22 @@ def test_a_death_of_the_measuring_process_tells_what_was_last_seen(cell: Cell, t
     _child(tmp_path, monkeypatch, f"mkdir -p {file.parent}; cp {tmp_path}/seen.json {file}; kill -KILL $$")
     record = run_isolated(cell, "measure", "cpu", quiet=True)
     assert isinstance(record, MeasureRecord) and record.sampled == seen and record.died_in == "decode b8 c4096"
-    assert record.failure and record.failure.kind == "out_of_memory"
+    assert record.failure and record.failure.kind == "killed"
     assert record.failure.reason.endswith("it last held 4.50 GB of memory, in step `decode b8 c4096`")
     _child(tmp_path, monkeypatch, "kill -KILL $$")
     again = run_isolated(cell, "measure", "cpu", quiet=True)
     assert isinstance(again, MeasureRecord) and again.sampled is None  # what an earlier run saw does not stand for this one
+
+
+def test_a_record_that_a_full_disk_does_not_take_is_no_crash(cell: Cell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _child(tmp_path, monkeypatch, "exit 74")
+    with pytest.raises(CellFailure, match="the record of measure could not be written; the next run tries it again"):
+        run_isolated(cell, "measure", "cpu", quiet=True)
+    assert not record_path(cell.root, "m", "gptq-4", "measure").exists()
+
+
+def test_the_childs_temporary_files_lie_in_the_workspace(cell: Cell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _child(tmp_path, monkeypatch, f'echo "$QUANTLAB_TMP" > {tmp_path}/said; touch "$QUANTLAB_TMP/left"')
+    run_isolated(cell, "diverge", "cpu", quiet=True)
+    folder = Path((tmp_path / "said").read_text().strip())
+    assert folder.parent == cell.root / ".quantlab" / "tmp" and not folder.exists()

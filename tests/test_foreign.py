@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from quantlab.errors import CellFailure, QuantlabError
-from quantlab.methods._foreign import identify, require_same_tokenizer, sample
+from quantlab.methods._foreign import identify, require_same_layers, require_same_tokenizer, sample
 
 
 def _checkpoint(folder: Path, config: dict[str, Any] | None, value: float = 0.0) -> Path:
@@ -55,6 +55,35 @@ def test_the_name_is_of_the_contents(tmp_path: Path) -> None:
 def test_what_is_no_checkpoint_of_ours_is_refused(config: dict[str, Any] | None, said: str, tmp_path: Path) -> None:
     with pytest.raises(QuantlabError, match=said):
         identify(_checkpoint(tmp_path / "c", config))
+
+
+def _layered(folder: Path, says: int, stored: range, prefix: str = "model.layers") -> Path:
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama", "num_hidden_layers": says}))
+    save_file({f"{prefix}.{n}.mlp.up_proj.weight": torch.zeros(2, 2) for n in stored}, folder / "model.safetensors")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("says", "stored", "said"),
+    [
+        (1, range(2), r"says 1 layers, the model has 2, and its weights hold model.layers.1.mlp.up_proj.weight"),
+        (1, range(1), r"says 1 layers, the model has 2: it is not"),
+        (3, range(3), r"says 3 layers, the model has 2: it is not"),
+        (2, range(1), r"its weights lack layer 1 of the model's 2"),
+    ],
+)
+def test_a_checkpoint_that_would_run_with_other_layers_is_refused(says: int, stored: range, said: str, tmp_path: Path) -> None:
+    source = _layered(tmp_path / "source", 2, range(2))
+    with pytest.raises(CellFailure, match=said):
+        require_same_layers(_layered(tmp_path / "theirs", says, stored), source)
+
+
+def test_the_models_own_layers_and_those_beyond_that_predict_are_taken(tmp_path: Path) -> None:
+    source = _layered(tmp_path / "source", 2, range(2))
+    for number, prefix in enumerate(("model.layers", "model.language_model.layers", "transformer.h")):
+        require_same_layers(_layered(tmp_path / str(number), 2, range(2), prefix), source)
+    require_same_layers(_layered(tmp_path / "mtp", 2, range(3)), source)
 
 
 WORDS = ("a", "cat", "sat", "on", "the", "mat")

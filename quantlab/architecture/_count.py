@@ -1,8 +1,8 @@
 """The side process: build an architecture on torch's meta device, and count what it is made of.
 
-`python -m quantlab.architecture._meta_count < config.json` prints one line of JSON: {"count": {...}}, or {"unknown": reason} for an
+`python -m quantlab.architecture._count < config.json` prints one line of JSON: {"count": {...}}, or {"unknown": reason} for an
 architecture that transformers does not have, or {"refused": reason} for a config that it refuses.
-`python -m quantlab.architecture._meta_count --catalogue` counts every model of the catalogue anew and writes what ships.
+`python -m quantlab.architecture._count --catalogue` counts every model of the catalogue anew and writes what ships.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from quantlab.architecture.counts import Matrix, ParameterCount, Role
 from quantlab.architecture.fields import EXPERT_COUNTS, KNOWN_AS, experts_of
-from quantlab.architecture.parameters import Matrix, ParameterCount, Role
 
 _IRRELEVANT = ("quantization_config", "auto_map", "dtype", "torch_dtype", "_name_or_path", "transformers_version", "architectures")
 _NOT_TEXT = re.compile(r"(^|\.)(vision|visual|audio|image|multi_modal|multimodal|mm_|embed_vision|embed_audio|sam_|siglip|patch_merg)")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from quantlab import contents
 from quantlab.errors import CellFailure, QuantlabError
 from quantlab.records import Failure
 from quantlab.workspace.checkpoint import Checkpoint, Manifest, list_files, read_checkpoint, write_manifest
@@ -33,14 +34,36 @@ def test_a_changed_byte_is_noticed(checkpoint: Checkpoint) -> None:
             check()
 
 
-def test_a_byte_that_changed_behind_the_files_time_is_found_by_a_whole_check(checkpoint: Checkpoint) -> None:
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize("how", ["in place", "mv", "through another link"])
+@pytest.mark.parametrize("older_seconds", [0, 3600])
+def test_weights_of_the_same_size_and_an_equal_or_older_time_are_not_measured(
+    checkpoint: Checkpoint, large: bool, how: str, older_seconds: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `mv`, `cp -p` and `rsync -t` leave them, and damage in DVC's cache, which has another link to the same file."""
+    monkeypatch.setenv("QUANTLAB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(contents, "SETTLED_NS", -(10**12))
+    monkeypatch.setattr(contents, "SMALL_BYTES", 0 if large else 2**20)
     path = checkpoint.folder / "model.safetensors"
-    before = path.stat()
-    path.write_bytes(b"W" + path.read_bytes()[1:])
-    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    other = checkpoint.folder.parent / f"{checkpoint.folder.name}-other"
+    if how == "through another link":
+        other.hardlink_to(path)
     checkpoint.require_weights()
-    with pytest.raises(CellFailure, match="changed after it was made"):
-        checkpoint.verify_files()
+    before = path.stat()
+    written = path if how == "in place" else other
+    written.write_bytes(b"W" + path.read_bytes()[1:])
+    os.utime(written, ns=(before.st_atime_ns, before.st_mtime_ns - older_seconds * 10**9))
+    if how == "mv":
+        other.replace(path)
+    for check in (checkpoint.require_weights, checkpoint.verify_files):
+        with pytest.raises(CellFailure, match=r"model.safetensors was changed after it was made"):
+            check()
+
+
+def test_the_hash_is_that_of_the_manifest_that_was_checked(checkpoint: Checkpoint) -> None:
+    seen = read_checkpoint(checkpoint.folder)
+    write_manifest(checkpoint.folder, checkpoint.manifest.model_copy(update={"seed": 2}))
+    assert seen.sha256 == checkpoint.sha256 != read_checkpoint(checkpoint.folder).sha256
 
 
 def test_a_file_that_was_copied_again_is_the_same(checkpoint: Checkpoint) -> None:

@@ -1,0 +1,49 @@
+"""Hashes of large files, computed once per state of the file: what is asked again of an unchanged file takes no time.
+
+A state is device, inode, size, modification time and change time. A file that takes another's place has another inode,
+and whatever is written in place has another change time, which no program can set: `mv`, `cp -p` and `rsync -t` keep
+size and modification time alone. Small files are always read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from pathlib import Path
+
+from quantlab.files import cache_folder, sha256, write_json
+
+SMALL_BYTES = 2**20
+"""Below it reading the file is as quick as looking its hash up."""
+SETTLED_NS = 2 * 10**9
+"""A change within the clock's step of the last one leaves the change time as it is; no file system's step is longer."""
+
+
+def content_sha256(path: Path) -> str:
+    """Hex digest of a file's bytes as they are now."""
+    before = _state(path)
+    if before[2] < SMALL_BYTES:
+        return sha256(path)
+    # by inode, so that neither a folder's new name nor another link to the file makes it be read again
+    kept = cache_folder() / "hashes" / f"{before[0]}-{before[1]}.json"
+    if (known := _read(kept, before)) is not None:
+        return known
+    began, found = time.time_ns(), sha256(path)
+    if _state(path) == before and began - max(before[3:]) > SETTLED_NS:
+        with contextlib.suppress(OSError):  # a cache that cannot be written costs time and nothing else
+            write_json(kept, {"state": before, "sha256": found})
+    return found
+
+
+def _state(path: Path) -> list[int]:
+    seen = path.stat()
+    return [seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns]
+
+
+def _read(kept: Path, state: list[int]) -> str | None:
+    try:
+        found = json.loads(kept.read_text(encoding="utf-8"))
+        return str(found["sha256"]) if found["state"] == state else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,100 @@
+"""Failures that passed: the next run, of `quantlab run` or of plain `dvc repro`, tries these stages again.
+
+A stage that could not be done leaves a record and ends well, so that the other cells go on; DVC then takes the stage for
+done. `probe`, which always runs and before every stage of a cell, makes such a record other than DVC remembers it (a
+line's end more: nothing of it is lost where its stage is not asked for), and takes DVC's copy of it out of its cache, from
+where the failure would come back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from quantlab.errors import TRANSIENT
+from quantlab.files import write_text
+from quantlab.formats import GGUF
+from quantlab.parsing import read_yaml
+
+STAGES = {"quantize": "quantize", "measure": "measure", "divergence": "diverge", "tasks": "evaluate"}
+"""By record: the stage that leaves it."""
+LOG = ".quantlab/retried.jsonl"
+
+
+class Retry(NamedTuple):
+    """A stage that is tried again."""
+
+    stage: str
+    """As DVC names it, such as `measure@m--gptq-4`."""
+    file: Path
+    failure: dict[str, Any]
+
+    def __str__(self) -> str:
+        return f"{self.stage} is tried again: {self.failure['kind']}: {self.failure['reason']}"
+
+
+def retry_transient(root: Path) -> list[Retry]:
+    """Make DVC run again what failed for a reason that passes, and note it in .quantlab/retried.jsonl."""
+    found = list(transient(root))
+    if not found:
+        return []
+    _forget(root, [hashlib.md5(retry.file.read_bytes(), usedforsecurity=False).hexdigest() for retry in found])
+    for retry in found:
+        text = retry.file.read_text(encoding="utf-8")
+        write_text(retry.file, text if text.endswith("\n\n") else text + "\n")
+    _note(root, found)
+    return found
+
+
+def transient(root: Path) -> Iterator[Retry]:
+    """Records of the cells of params.yaml, and GGUF conversions, that hold a transient failure anywhere."""
+    params = (read_yaml(root / "params.yaml") if (root / "params.yaml").is_file() else None) or {}
+    places = [
+        (f"{stage}@{name}", root / "reports" / cell["model"] / "data" / cell["variant"] / f"{record}.json")
+        for name, cell in (params.get("cells") or {}).items()
+        for record, stage in STAGES.items()
+    ]
+    places += [(f"convert@{model}", root / "models" / model / GGUF / "gguf.json") for model in params.get("gguf_models") or []]
+    for stage, file in places:
+        failure = _failure_in(file)
+        if failure:
+            yield Retry(stage, file, failure)
+
+
+def _failure_in(file: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None  # not there, or no record: its own reader says so
+    return next(_failures(content), None)
+
+
+def _failures(value: Any) -> Iterator[dict[str, Any]]:
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    if isinstance(value, dict) and value.get("kind") in TRANSIENT and "reason" in value:
+        yield value
+    for one in inside:
+        yield from _failures(one)
+
+
+def _forget(root: Path, digests: list[str]) -> None:
+    """Take files out of DVC's cache by the MD5 of their content; without DVC there is none."""
+    if not (root / ".dvc").is_dir():
+        return
+    from dvc.repo import Repo
+
+    with Repo(str(root)) as repo:
+        for digest in digests:
+            Path(repo.cache.local.oid_to_path(digest)).unlink(missing_ok=True)
+
+
+def _note(root: Path, found: list[Retry]) -> None:
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    lines = [json.dumps({"at": now, "stage": one.stage, **one.failure}, ensure_ascii=False) for one in found]
+    (root / LOG).parent.mkdir(parents=True, exist_ok=True)
+    with (root / LOG).open("a", encoding="utf-8") as file:
+        file.write("".join(f"{line}\n" for line in lines))

@@ -1,0 +1,56 @@
+"""What a model is made from, by content: `env/models/<model>.json`, on which `prepare` and so everything after it depends.
+
+A model saved into the same folder, a GGUF file or a text under the same name are then another source.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from quantlab.errors import QuantlabError
+from quantlab.formats import GGUF
+from quantlab.recipe import Recipe, SourceSpec, TextSpec
+from quantlab.workspace.checkpoint import entry_of, model_files
+from quantlab.workspace.prepared import Prepared
+
+
+def identity(root: Path, recipe: Recipe) -> dict[str, Any]:
+    """The source's and the texts' files with their hashes. Raises QuantlabError where a file cannot be read."""
+    texts = {"calibration": recipe.calibration, "evaluation": recipe.evaluation}
+    try:
+        source = _source(root, recipe.model, recipe.source)
+        return {"source": source, **{purpose: _text(root, spec, purpose) for purpose, spec in texts.items()}}
+    except OSError as error:
+        raise QuantlabError(f"the source of {recipe.model} cannot be read: {error}") from None
+
+
+def _source(root: Path, model: str, spec: SourceSpec) -> dict[str, Any]:
+    """What is pinned by a commit or an archive's hash is named by it: its content cannot be another."""
+    if spec.path is None:
+        return spec.model_dump(include={"hub", "revision", "pypi", "file", "sha256"}, exclude_none=True)
+    path = (root / Path(spec.path).expanduser()).resolve()
+    if path.is_dir():
+        return {"files": {name: entry.model_dump() for name, entry in model_files(path).items()}}
+    if path.is_file():
+        return {"sha256": entry_of(path).sha256}
+    return _as_prepared(Prepared(root, model))
+
+
+def _as_prepared(prepared: Prepared) -> dict[str, Any]:
+    """Of a source that is not there now: as it was when it was prepared, so that nothing made from it is thrown away."""
+    if not (prepared.source_folder / "source.json").is_file():
+        return {}  # prepare says what is missing
+    found = prepared.source()
+    if found.kind == GGUF:
+        return {"sha256": found.revision}
+    return {"files": {name: entry.model_dump() for name, entry in found.files.items()}}
+
+
+def _text(root: Path, spec: TextSpec, purpose: str) -> dict[str, Any]:
+    if spec.text == "embedded":
+        return {}
+    path = root / spec.text
+    if not path.is_file():
+        raise QuantlabError(f"the {purpose} text {path} is not there: name a UTF-8 text file or 'embedded'")
+    return entry_of(path).model_dump()

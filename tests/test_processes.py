@@ -1,0 +1,79 @@
+"""A process that is asked to end, or killed, takes all that it started with it."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from quantlab.processes import Ended, ended_by_signals
+
+PARENT = """
+import sys
+from quantlab.processes import Ended, ended_by_signals, run
+try:
+    with ended_by_signals():
+        run(["sh", "-c", "{script}"])
+except Ended as error:
+    sys.exit(error.exit_code)
+"""
+TREE = "sleep 300 & sleep 300 & echo $! $$ > pids; wait"
+
+
+@pytest.fixture
+def parent(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that runs a shell that runs two others."""
+    process = subprocess.Popen([sys.executable, "-c", PARENT.format(script=TREE)], cwd=tmp_path)
+    _until(lambda: (tmp_path / "pids").exists() and (tmp_path / "pids").read_text().endswith("\n"))
+    yield process
+    process.kill()
+    process.wait()
+
+
+def _until(true: object, seconds: float = 10) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if true():  # type: ignore[operator]
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def _living(folder: Path) -> list[int]:
+    pids = [int(word) for word in (folder / "pids").read_text().split()]
+    return [pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_ends_children_and_grandchildren(parent: subprocess.Popen[bytes], name: str, tmp_path: Path) -> None:
+    assert len(_living(tmp_path)) == 2
+    parent.send_signal(signal.Signals[name])
+    assert parent.wait(timeout=10) == 128 + signal.Signals[name]
+    assert _living(tmp_path) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone tells a child of its parent's death")
+def test_the_death_of_the_parent_ends_its_child(parent: subprocess.Popen[bytes], tmp_path: Path) -> None:
+    shell = int((tmp_path / "pids").read_text().split()[1])
+    parent.kill()
+    assert _until(lambda: shell not in _living(tmp_path), 5)
+    for pid in _living(tmp_path):
+        psutil.Process(pid).kill()
+
+
+def test_a_signal_that_is_ignored_stays_ignored_and_handlers_come_back() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with ended_by_signals():
+            signal.raise_signal(signal.SIGHUP)
+            with pytest.raises(Ended, match="interrupted by SIGTERM"):
+                signal.raise_signal(signal.SIGTERM)
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGHUP, before)
