@@ -14,9 +14,9 @@ from quantlab.errors import CellFailure, QuantlabError
 from quantlab.measuring.sampler import sample_file
 from quantlab.outside import as_failure
 from quantlab.recipe import read_recipe
-from quantlab.records import RECORDS, MeasureRecord
+from quantlab.records import STAGES, MeasureRecord, StageName
 from quantlab.records.measured import Sample, SampledMemory
-from quantlab.stages.isolation import CellStage, run_isolated
+from quantlab.stages.isolation import run_isolated
 from quantlab.workspace.cell import Cell
 from quantlab.workspace.logs import log_path
 from quantlab.workspace.results import is_stale, read_record, record_path
@@ -48,7 +48,7 @@ def _child(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
 )
 @pytest.mark.parametrize("stage", ["quantize", "measure", "diverge", "evaluate"])
 def test_a_death_is_recorded(
-    cell: Cell, stage: CellStage, script: str, kind: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cell: Cell, stage: StageName, script: str, kind: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outside, "memory_kills", lambda: 0)
     _child(tmp_path, monkeypatch, script)
@@ -79,7 +79,7 @@ def test_an_earlier_record_does_not_stand_for_a_death(cell: Cell, tmp_path: Path
     path.write_text(MeasureRecord(model="m", variant="gptq-4").model_dump_json())
     _child(tmp_path, monkeypatch, "exit 0")
     assert run_isolated(cell, "measure", "cpu", quiet=True).failure
-    again = read_record(path, RECORDS["measure"])
+    again = read_record(path, STAGES["measure"].record)
     assert again and again.failure and again.failure.kind == "crashed"
 
 

@@ -13,7 +13,7 @@ from quantlab.cli._common import Context, say
 
 if TYPE_CHECKING:
     from quantlab.progress import Progress
-    from quantlab.stages.isolation import CellStage
+    from quantlab.records import StageName
 
 Function = Callable[..., Any]
 
@@ -49,7 +49,7 @@ def run_stage(ctx: Context, stage: str, model: str, variant: str, device: str | 
         known = ", ".join(sorted(p.stem for p in (root / "recipes").glob("*.yaml"))) or "none"
         raise QuantlabError(f"there is no recipes/{model}.yaml in this workspace: known are {known}; `quantlab run` writes one")
     end_with_dvc()
-    record = run_isolated(cell, cast("CellStage", stage), target_device(root, device).device, ctx.quiet, **options)
+    record = run_isolated(cell, cast("StageName", stage), target_device(root, device).device, ctx.quiet, **options)
     if not ctx.quiet and not ctx.json:
         where = f"{model}--{variant}: {stage}"
         say(f"{where}: {record.failure.kind}: {record.failure.reason}" if record.failure else f"{where}: done", err=True)

@@ -82,13 +82,13 @@ def _nothing_here(root: Path) -> str:
 
 
 def _known_of(root: Path, model: str, variant: str) -> dict[str, Any]:
-    from quantlab.records import RECORDS
+    from quantlab.records import STAGES
     from quantlab.workspace.checkpoint import MANIFEST, read_checkpoint
     from quantlab.workspace.results import read_record, record_path
 
     folder = root / "checkpoints" / model / variant
     checkpoint = read_checkpoint(folder) if (folder / MANIFEST).is_file() else None
-    records = {stage: read_record(record_path(root, model, variant, stage), kind) for stage, kind in RECORDS.items()}
+    records = {name: read_record(record_path(root, model, variant, name), stage.record) for name, stage in STAGES.items()}
     return {
         "model": model,
         "settings": _settings(root, model, variant),

@@ -116,7 +116,7 @@ def variant_mean_drop(records: ModelRecords, variant: VariantRecords, tasks: tup
     in_points = set(tasks_in_points(records))
     tasks = tuple(task for task in tasks if task in in_points)
     if not tasks:
-        return MeanOutcome(None, variant.why_not("tasks") if not task_names(records) else "no task has a metric between 0 and 1")
+        return MeanOutcome(None, variant.why_not("evaluate") if not task_names(records) else "no task has a metric between 0 and 1")
     outcomes = [task_drop(records, variant, task) for task in tasks]
     drops = [outcome.drop for outcome in outcomes if outcome.drop]
     if len(drops) < len(tasks):

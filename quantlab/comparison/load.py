@@ -5,7 +5,7 @@ Every table and plot is made from this value alone. Nothing is computed here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +17,17 @@ from quantlab.names import BASELINE as BASELINE
 from quantlab.names import Variant, parse_variant
 from quantlab.parsing import read_object
 from quantlab.recipe import Recipe
-from quantlab.records import DivergenceRecord, Failure, MeasureRecord, QuantizeRecord, Record, SensitivityRecord, StageName, TaskRecord
+from quantlab.records import (
+    STAGES,
+    DivergenceRecord,
+    Failure,
+    MeasureRecord,
+    QuantizeRecord,
+    Record,
+    SensitivityRecord,
+    StageName,
+    TaskRecord,
+)
 from quantlab.workspace.prepared import Prepared, Source, Text
 from quantlab.workspace.results import as_stale, is_stale, read_record, variants_in
 
@@ -25,13 +35,6 @@ RECIPE = "recipe.yaml"
 """The recipe's copy beside a report, so that the folder can be judged wherever it is."""
 _MOST_ROWS = 50_000_000
 SAMPLE_COLUMNS = ("task", "doc_id", "doc_hash", "metric", "value")
-_COMMANDS: Mapping[StageName, str] = {
-    "quantize": "quantize",
-    "measure": "measure",
-    "divergence": "diverge",
-    "tasks": "evaluate",
-    "sensitivity": "sensitivity",
-}
 
 
 class VariantRecords(NamedTuple):
@@ -56,8 +59,8 @@ class VariantRecords(NamedTuple):
         stages: dict[StageName, Record | None] = {
             "quantize": self.quantize,
             "measure": self.measure,
-            "divergence": self.divergence,
-            "tasks": self.tasks,
+            "diverge": self.divergence,
+            "evaluate": self.tasks,
             "sensitivity": self.sensitivity,
         }
         return {stage: record for stage, record in stages.items() if record is not None}
@@ -77,14 +80,13 @@ class VariantRecords(NamedTuple):
         failure = self.failure or (record.failure if record else None)
         if failure:
             return failure_text(failure)
-        command = _COMMANDS[stage]
-        return f"the {command} stage left no such number" if record else f"the {command} stage has left no record"
+        return f"the {stage} stage left no such number" if record else f"the {stage} stage has left no record"
 
 
 def why_no_task(variant: VariantRecords, task: str) -> str:
     """Why a variant has no result of a task, in words."""
     failed = variant.tasks.failed.get(task) if variant.tasks and not variant.failure else None
-    return failure_text(failed) if failed else variant.why_not("tasks")
+    return failure_text(failed) if failed else variant.why_not("evaluate")
 
 
 class ModelRecords(NamedTuple):
@@ -178,19 +180,23 @@ def _load_variant(folder: Path, slug: str) -> VariantRecords:
     samples = folder / "samples.parquet"
     return VariantRecords(
         variant=parse_variant(slug),
-        quantize=read_record(folder / "quantize.json", QuantizeRecord),
-        measure=read_record(folder / "measure.json", MeasureRecord),
-        divergence=read_record(folder / "divergence.json", DivergenceRecord),
-        tasks=read_record(folder / "tasks.json", TaskRecord),
-        sensitivity=read_record(folder / "sensitivity.json", SensitivityRecord),
+        quantize=read_record(folder / STAGES["quantize"].file, QuantizeRecord),
+        measure=read_record(folder / STAGES["measure"].file, MeasureRecord),
+        divergence=read_record(folder / STAGES["diverge"].file, DivergenceRecord),
+        tasks=read_record(folder / STAGES["evaluate"].file, TaskRecord),
+        sensitivity=read_record(folder / STAGES["sensitivity"].file, SensitivityRecord),
         samples=_read_samples(samples) if samples.exists() else None,
     )
 
 
 def without_stale(variant: VariantRecords, recipe: Recipe) -> VariantRecords:
     """The variant with every record that was made with other settings than the recipe's replaced by a failure that says so."""
-    stale: dict[str, Any] = {stage: as_stale(record) for stage, record in variant.records.items() if is_stale(record, recipe)}
-    return variant._replace(**stale | ({"samples": None} if "tasks" in stale else {}))
+    kept = variant._asdict()
+    stale: dict[str, Any] = {
+        field: as_stale(record) for field, record in kept.items() if isinstance(record, Record) and is_stale(record, recipe)
+    }
+    samples = None if variant.tasks and is_stale(variant.tasks, recipe) else variant.samples
+    return variant._replace(**stale | {"samples": samples})
 
 
 def _read_samples(path: Path) -> pd.DataFrame:

@@ -34,7 +34,7 @@ def noise_floor(records: ModelRecords, variant: VariantRecords) -> Floor:
     """The floor under a variant's divergence."""
     ours = variant.divergence
     if ours is None or ours.kl_divergence_nats is None:
-        return Floor(None, None, variant.why_not("divergence"))
+        return Floor(None, None, variant.why_not("diverge"))
     base = records.sixteen_bit(ours.engine)
     slug = engines.sixteen_bit(ours.engine) or "a 16-bit variant"
     theirs = base.divergence if base else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from quantlab.comparison.load import VariantRecords, failure_text, kind_words
+from quantlab.records import STAGES
 from quantlab.reporting.table import Failed
 
 COLLAPSED = "collapsed: its perplexity on the check text is above the vocabulary's size, worse than guessing"
@@ -31,5 +32,5 @@ def status_of(variant: VariantRecords) -> Status:
         return Status("partly measured", None, "; ".join(dict.fromkeys(map(failure_text, failures))))
     if variant.quantize and variant.quantize.collapsed:
         return Status("collapsed", None, COLLAPSED)
-    lacking = [stage for stage in ("measure", "divergence", "tasks") if stage not in variant.records]
+    lacking = [stage.name for stage in STAGES.values() if stage.merged and stage.name not in variant.records]
     return Status("partly measured", None, f"no record of {', '.join(lacking)}") if lacking else Status("measured", None, None)

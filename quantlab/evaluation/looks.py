@@ -46,7 +46,7 @@ def read_baseline(cell: Cell) -> Baseline:
     import pandas as pd
 
     spec = cell.recipe.tasks
-    record = read_record(record_path(cell.root, cell.model, BASELINE, "tasks"), TaskRecord)
+    record = read_record(record_path(cell.root, cell.model, BASELINE, "evaluate"), TaskRecord)
     path = cell.data_folder.parent / BASELINE / "samples.parquet"
     frame = pd.read_parquet(path) if path.is_file() else None
     if record is None or record.failure or frame is None or frame.empty or "prompt_hash" not in frame.columns:

@@ -18,7 +18,8 @@ from __future__ import annotations
 from typing import Literal
 
 from quantlab.frozen import Frozen
-from quantlab.records import Failure, TaskResult
+from quantlab.records.base import Failure
+from quantlab.records.evaluate import TaskResult
 from quantlab.records.measured import Median
 
 SCHEMA_VERSION = 1

@@ -34,7 +34,7 @@ def _mean_row(records: ModelRecords, variant: VariantRecords, tasks: tuple[str, 
     found = variant.tasks
     complete = found is not None and not found.failure and bool(tasks) and all(task in found.tasks for task in tasks)
     score = sum(found.tasks[task].score.value for task in tasks) / len(tasks) if found and complete else None
-    row.put("score", score, variant.why_not("tasks"))
+    row.put("score", score, variant.why_not("evaluate"))
     row.put("score_standard_error", None)
     row.put("score_is_share", True)
     _put_difference(row, None, "the mean is over the tasks in points")
@@ -55,7 +55,7 @@ def _mean_row(records: ModelRecords, variant: VariantRecords, tasks: tuple[str, 
 
 def _task_row(records: ModelRecords, variant: VariantRecords, task: str) -> Row:
     result = variant.tasks.tasks.get(task) if variant.tasks and not variant.tasks.failure else None
-    row = Row({"task": task, "variant": variant.slug, "metric": result.metric if result else None}, notes=variant.notes("tasks"))
+    row = Row({"task": task, "variant": variant.slug, "metric": result.metric if result else None}, notes=variant.notes("evaluate"))
     row.put("score", result.score.value if result else None, why_no_task(variant, task))
     row.put("score_standard_error", result.score.standard_error if result else None)
     outcome = task_drop(records, variant, task)

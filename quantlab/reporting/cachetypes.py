@@ -51,7 +51,7 @@ def _row(records: ModelRecords, variant: VariantRecords) -> Row:
     _put_speed(row, variant, usual, usual.why_not("measure") if usual else lone, why)
     for key, record in (("", variant), ("usual_", usual)):
         kl = _divergence(record)
-        reason = record.why_not("divergence") if record else lone
+        reason = record.why_not("diverge") if record else lone
         row.put(f"{key}kl_divergence_nats", kl.value if kl else None, reason)
         row.put(f"{key}kl_divergence_standard_error", kl.standard_error if kl else None)
     row.fail(status_of(variant).failed)

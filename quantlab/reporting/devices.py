@@ -88,7 +88,7 @@ def _row(records: ModelRecords, variant: VariantRecords) -> Row:
     row.put("peak_memory_kind", kind)
     row.put("dollars_per_million_tokens", point.dollars_per_million_tokens if point else None, "no price per device hour in that recipe")
     kl = variant.divergence.kl_divergence_nats if variant.divergence else None
-    row.put("kl_divergence_nats", kl.value if kl else None, variant.why_not("divergence"))
+    row.put("kl_divergence_nats", kl.value if kl else None, variant.why_not("diverge"))
     row.put("kl_divergence_standard_error", kl.standard_error if kl else None)
     row.fail(status_of(variant).failed)
     return row

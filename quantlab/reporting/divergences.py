@@ -52,7 +52,7 @@ def _edges(quarter: SureTokens) -> tuple[float, float]:
 
 def _row(variant: VariantRecords, odd: str | None) -> Row:
     found, why = variant.divergence, _why(variant)
-    row = Row({"variant": variant.slug}, notes=(*([f"not compared with the others: {odd}"] if odd else []), *variant.notes("divergence")))
+    row = Row({"variant": variant.slug}, notes=(*([f"not compared with the others: {odd}"] if odd else []), *variant.notes("diverge")))
     for name in _ESTIMATES:
         _put(row, name, getattr(found, name) if found else None, why)
     row.put("kl_divergence_token_standard_error", found.kl_divergence_token_standard_error if found else None)
@@ -78,7 +78,7 @@ def _put(row: Row, name: str, estimate: Estimate | None, why: str) -> None:
 def _why(variant: VariantRecords) -> str:
     if variant.divergence and not variant.divergence.failure:
         return "the record is of an earlier version that did not measure it: run diverge again"
-    return variant.why_not("divergence")
+    return variant.why_not("diverge")
 
 
 def _share(value: float, standard_error: float | None = None) -> str:

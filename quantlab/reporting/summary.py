@@ -50,7 +50,7 @@ def _row(records: ModelRecords, variant: VariantRecords, tasks: tuple[str, ...])
     row.put("mean_drop_upper_points", judged.ninety_five.upper if judged else None)
     row.put("verdict", judged.verdict if judged else None, why or "a metric is not right or wrong")
     _put_speed(row, records, variant)
-    row.notes = (*([status.reason] if status.name == "collapsed" and status.reason else []), *variant.notes("quantize", "divergence"))
+    row.notes = (*([status.reason] if status.name == "collapsed" and status.reason else []), *variant.notes("quantize", "diverge"))
     row.fail(status.failed)
     return row
 
@@ -71,7 +71,7 @@ def _put_size(row: Row, records: ModelRecords, variant: VariantRecords) -> None:
 
 
 def _put_divergence(row: Row, records: ModelRecords, variant: VariantRecords) -> None:
-    found, why = variant.divergence, variant.why_not("divergence")
+    found, why = variant.divergence, variant.why_not("diverge")
     ppl = found.perplexity if found else None
     kl = found.kl_divergence_nats if found else None
     row.put("perplexity", ppl.value if ppl else None, why)

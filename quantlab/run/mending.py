@@ -17,11 +17,11 @@ from quantlab.errors import CellFailure, QuantlabError
 from quantlab.names import cell_name
 from quantlab.parsing import read_yaml
 from quantlab.recipe import parse_recipe
-from quantlab.records import RECORDS, Record, StageName
-from quantlab.tracked import STAGE_OF, TRACKED, VARIANT
+from quantlab.records import BY_DVC, VARIANT, Record, StageName
 from quantlab.workspace.checkpoint import read_checkpoint
 from quantlab.workspace.prepared import Prepared
 from quantlab.workspace.results import is_stale, read_record, record_path
+from quantlab.workspace.tracked import TRACKED
 
 CACHE = Path(".dvc") / "cache"
 ASIDE = Path(".quantlab") / "stale"
@@ -41,11 +41,10 @@ def set_aside_stale(root: Path) -> list[str]:
         stale = [(variant, name) for variant, name, record in _records(root, params, model) if is_stale(record, recipe)]
         noted = _noted(root) if stale else {}
         for variant, name in stale:
-            stage = STAGE_OF.get(name, name)
-            entry = (noted.get(f"{stage}@{cell_name(model, variant)}") or {}).get("params") or {}
-            if entry.get(f"recipes/{model}.yaml") == _part(raw, stage, variant):
+            entry = (noted.get(f"{name}@{cell_name(model, variant)}") or {}).get("params") or {}
+            if entry.get(f"recipes/{model}.yaml") == _part(raw, name, variant):
                 _move(record_path(root, model, variant, name), root / ASIDE / model / variant)
-                found.append(f"{stage} of {cell_name(model, variant)}")
+                found.append(f"{name} of {cell_name(model, variant)}")
     if found:
         shutil.rmtree(root / CACHE / "runs", ignore_errors=True)
     return found
@@ -60,13 +59,13 @@ def _noted(root: Path) -> dict[str, Any]:
 
 def _records(root: Path, params: Any, model: str) -> Iterator[tuple[str, StageName, Record]]:
     for cell in ((params or {}).get("cells") or {}).values():
-        for name, kind in RECORDS.items() if cell["model"] == model else ():
+        for stage in BY_DVC if cell["model"] == model else ():
             try:
-                record = read_record(record_path(root, model, cell["variant"], name), kind)
+                record = read_record(record_path(root, model, cell["variant"], stage.name), stage.record)
             except QuantlabError:
                 continue  # of another version: the report says so
             if record is not None:
-                yield cell["variant"], name, record
+                yield cell["variant"], stage.name, record
 
 
 def _part(raw: Any, stage: str, variant: str) -> dict[str, Any]:

@@ -19,9 +19,9 @@ from quantlab.errors import TRANSIENT
 from quantlab.files import write_text
 from quantlab.formats import GGUF
 from quantlab.parsing import read_yaml
+from quantlab.records import BY_DVC
+from quantlab.workspace.results import record_path
 
-STAGES = {"quantize": "quantize", "measure": "measure", "divergence": "diverge", "tasks": "evaluate"}
-"""By record: the stage that leaves it."""
 LOG = ".quantlab/retried.jsonl"
 
 
@@ -54,9 +54,9 @@ def transient(root: Path) -> Iterator[Retry]:
     """Records of the cells of params.yaml, and GGUF conversions, that hold a transient failure anywhere."""
     params = (read_yaml(root / "params.yaml") if (root / "params.yaml").is_file() else None) or {}
     places = [
-        (f"{stage}@{name}", root / "reports" / cell["model"] / "data" / cell["variant"] / f"{record}.json")
+        (f"{stage.name}@{name}", record_path(root, cell["model"], cell["variant"], stage.name))
         for name, cell in (params.get("cells") or {}).items()
-        for record, stage in STAGES.items()
+        for stage in BY_DVC
     ]
     places += [(f"convert@{model}", root / "models" / model / GGUF / "gguf.json") for model in params.get("gguf_models") or []]
     for stage, file in places:

@@ -25,13 +25,13 @@ from quantlab.names import BASELINE, cell_name, parse_variant
 from quantlab.parsing import read_yaml
 from quantlab.progress import Progress
 from quantlab.recipe import Recipe
+from quantlab.records import BY_DVC
 from quantlab.run import leftovers, tracking
 from quantlab.run.mending import discard_damaged
 
 _SHIPPED = Path(__file__).with_name("dvc.yaml")
 LOCK = ".quantlab.lock"
 """Held by a run from before it writes the recipe until DVC has ended."""
-CELL_STAGES = ("quantize", "measure", "diverge", "evaluate")
 
 
 class Workspace:
@@ -117,7 +117,7 @@ class Workspace:
         """Run the stages of the cells, then the report; DVC's output goes to standard error. Returns DVC's exit code."""
         for damaged in discard_damaged(self.root, model, variants):
             Progress().say(f"quantlab: {damaged} was changed after it was made: it is made again")
-        targets = [f"{stage}@{cell_name(model, slug)}" for slug in variants for stage in CELL_STAGES]
+        targets = [f"{stage.name}@{cell_name(model, slug)}" for slug in variants for stage in BY_DVC]
         code = self._repro(["--keep-going", *targets], quiet)
         if not (self.root / "reports" / model / "data").is_dir():
             return code or 1

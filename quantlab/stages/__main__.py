@@ -14,8 +14,8 @@ from quantlab.errors import CellFailure, QuantlabError
 from quantlab.hardware.device import find
 from quantlab.outside import as_failure
 from quantlab.progress import noise_to
-from quantlab.records import Failure
-from quantlab.stages.isolation import UNWRITABLE, CellStage, record_failure
+from quantlab.records import Failure, StageName
+from quantlab.stages.isolation import UNWRITABLE, record_failure
 from quantlab.workspace.cell import Cell
 from quantlab.workspace.results import made_with, write_record
 
@@ -45,7 +45,7 @@ def main(job: dict[str, Any]) -> int:
     return 0
 
 
-def _record(cell: Cell, stage: CellStage, failure: CellFailure) -> int:
+def _record(cell: Cell, stage: StageName, failure: CellFailure) -> int:
     try:
         record_failure(cell, stage, Failure.of(failure))
     except OSError:  # where the disk is full there may be no room for the record of it either

@@ -13,10 +13,9 @@ from quantlab.errors import CellFailure
 from quantlab.hardware.device import Device
 from quantlab.hardware.target import require_memory
 from quantlab.progress import Progress, Step
-from quantlab.records import DivergenceRecord
+from quantlab.records import STAGES, DivergenceRecord
 from quantlab.reference.comparable import other_vocabulary, require_finite, require_same_vocabulary
 from quantlab.reference.store import Reference, folder_of, require_sound
-from quantlab.stages.probe import STAGE_VERSIONS
 from quantlab.workspace.cell import Cell
 from quantlab.workspace.checkpoint import Checkpoint
 from quantlab.workspace.columns import Columns, Shape
@@ -40,7 +39,7 @@ def run(cell: Cell, device: Device, progress: Progress) -> DivergenceRecord:
     name = engines.engine_or_usual(checkpoint.manifest.format, cell.recipe.engine)
     engine = engines.load(name).open_checkpoint(checkpoint, device.device, dense)
     settings = key_of(
-        *(STAGE_VERSIONS["diverge"], METRICS_VERSION, engine.name, engine.dtype, dense, device.name, reference.sha256),
+        *(STAGES["diverge"].version, METRICS_VERSION, engine.name, engine.dtype, dense, device.name, reference.sha256),
         *(reference.notes, installed(_libraries(engine.name))),
     )
     rows = scored(token_ids.shape[1])

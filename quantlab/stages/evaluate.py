@@ -21,8 +21,7 @@ from quantlab.hardware.device import Device
 from quantlab.hardware.target import fits_in_float32, require_memory
 from quantlab.names import BASELINE
 from quantlab.progress import Progress
-from quantlab.records import Failure, Look, TaskRecord, TaskResult
-from quantlab.stages.probe import STAGE_VERSIONS
+from quantlab.records import STAGES, Failure, Look, TaskRecord, TaskResult
 from quantlab.workspace.cell import Cell
 from quantlab.workspace.checkpoint import Checkpoint
 from quantlab.workspace.items import Items, key_of
@@ -49,7 +48,7 @@ def run(cell: Cell, device: Device, progress: Progress, until_decided: bool = Fa
     engine = engines.load(name).open_checkpoint(checkpoint, device.device, dense, _in_float32(cell, device))
     versions = installed(("lm-eval", *engines.load(name).requires))
     lm = engine.language_model(spec.batch_size)
-    settings = key_of(STAGE_VERSIONS["evaluate"], versions, name, engine.scored_in, dense, device.name, spec.chat_template, spec.batch_size)
+    settings = key_of(STAGES["evaluate"].version, versions, name, engine.scored_in, dense, device.name, spec.chat_template, spec.batch_size)
     ended: dict[str, Stop | None] = {}
     if baseline:
         found, ended = evaluate_in_looks(

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from quantlab import methods, processes
 from quantlab.errors import CellFailure, FailureKind, QuantlabError
@@ -20,34 +20,25 @@ from quantlab.measuring.sampler import read_samples, sample_file
 from quantlab.outside import ended_from_outside, memory_kills
 from quantlab.processors import cores
 from quantlab.recipe import read_recipe
-from quantlab.records import RECORDS, Failure, Record, StageName
+from quantlab.records import STAGES, Failure, Record, StageName
 from quantlab.scratch import scratch
-from quantlab.tracked import changed_meanwhile
 from quantlab.workspace.cell import Cell
 from quantlab.workspace.logs import log_path, said_out_of_memory, size_of
 from quantlab.workspace.results import is_stale, made_with, read_record, record_path, write_record
+from quantlab.workspace.tracked import changed_meanwhile
 
 UNWRITABLE = 74
 """Exit code of a child that could not write its record (EX_IOERR of sysexits.h)."""
 
-CellStage = Literal["quantize", "measure", "diverge", "evaluate", "sensitivity"]
-RECORD_OF: dict[CellStage, StageName] = {
-    "quantize": "quantize",
-    "measure": "measure",
-    "diverge": "divergence",
-    "evaluate": "tasks",
-    "sensitivity": "sensitivity",
-}
 
-
-def run_isolated(cell: Cell, stage: CellStage, device: str, quiet: bool, **options: Any) -> Record:
+def run_isolated(cell: Cell, stage: StageName, device: str, quiet: bool, **options: Any) -> Record:
     """Run the stage in a child, with options of its own, and return the record that it left.
 
     What the cell could not do is in the record's `failure`. Raises QuantlabError for a mistake of the user's, and where the
     recipe was changed meanwhile: the record stays, and is stale.
     """
     log, log_began = log_path(cell, stage), size_of(log_path(cell, stage))
-    record_path(cell.root, cell.model, cell.variant.slug, RECORD_OF[stage]).unlink(missing_ok=True)
+    record_path(cell.root, cell.model, cell.variant.slug, stage).unlink(missing_ok=True)
     sample_file(cell.root, cell.model, cell.variant.slug).unlink(missing_ok=True)
     with scratch(cell.root) as folder:
         said, kills = folder / "error.json", memory_kills()
@@ -60,7 +51,7 @@ def run_isolated(cell: Cell, stage: CellStage, device: str, quiet: bool, **optio
         raise CellFailure("disk_full", f"the disk was full: the record of {stage} could not be written; the next run tries it again")
     if error and error["kind"] == "usage":
         raise QuantlabError(error["message"])
-    record = read_record(record_path(cell.root, cell.model, cell.variant.slug, RECORD_OF[stage]), RECORDS[RECORD_OF[stage]])
+    record = read_record(record_path(cell.root, cell.model, cell.variant.slug, stage), STAGES[stage].record)
     if code != 0 or record is None:
         outside = ended_from_outside(code, kills, cell.root)
         death = outside or _death(code, error, log.relative_to(cell.root), said_out_of_memory(log, log_began))
@@ -71,7 +62,7 @@ def run_isolated(cell: Cell, stage: CellStage, device: str, quiet: bool, **optio
     return record
 
 
-def record_failure(cell: Cell, stage: CellStage, failure: Failure) -> Record:
+def record_failure(cell: Cell, stage: StageName, failure: Failure) -> Record:
     """Write the record of a stage that has no numbers, and whatever else later stages read."""
     from quantlab.evaluation import samples as _samples
     from quantlab.stages import quantize
@@ -80,7 +71,7 @@ def record_failure(cell: Cell, stage: CellStage, failure: Failure) -> Record:
         quantize.record_failure(cell, failure)
     if stage == "evaluate":
         _samples.write_samples(cell.data_folder / "samples.parquet", [])
-    record = made_with(RECORDS[RECORD_OF[stage]](model=cell.model, variant=cell.variant.slug, failure=failure), cell.recipe)
+    record = made_with(STAGES[stage].record(model=cell.model, variant=cell.variant.slug, failure=failure), cell.recipe)
     seen = read_samples(sample_file(cell.root, cell.model, cell.variant.slug)) if stage == "measure" else None
     if seen and failure.kind in ("out_of_memory", "crashed", "killed"):
         last = {"failure": failure.model_copy(update={"reason": f"{failure.reason}; {seen.last_words}"})}
@@ -97,7 +88,7 @@ def _death(code: int, error: dict[str, Any] | None, log: Path, short_of_memory: 
     return Failure(kind="crashed", reason=f"{what} (traceback in {log})")
 
 
-def environment_of(cell: Cell, stage: CellStage, device: str) -> dict[str, str]:
+def environment_of(cell: Cell, stage: StageName, device: str) -> dict[str, str]:
     """The child's environment: what the user set comes first, but for the order of the GPUs, by which they are named."""
     chosen: dict[str, str] = {"TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
     if not parse_places(device).gpus:

@@ -14,9 +14,9 @@ from quantlab.formats import GGUF
 from quantlab.methods import checked_recipe
 from quantlab.progress import Progress
 from quantlab.recipe import Recipe, SourceSpec
-from quantlab.tracked import require_same_settings
 from quantlab.workspace.checkpoint import model_files
 from quantlab.workspace.prepared import Prepared, Source, Text
+from quantlab.workspace.tracked import require_same_settings
 
 
 class _Weights(NamedTuple):

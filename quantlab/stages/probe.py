@@ -17,11 +17,8 @@ from quantlab.environments.versions import installed
 from quantlab.files import write_json, write_text
 from quantlab.hardware.device import Device, find
 from quantlab.recipe import read_recipe
-from quantlab.records import SCHEMA_VERSION
+from quantlab.records import SCHEMA_VERSION, STAGES
 from quantlab.stages._identity import identity
-
-STAGE_VERSIONS = {"quantize": 1, "measure": 3, "diverge": 3, "evaluate": 4, "sensitivity": 2}
-"""Raised when a stage's numbers get another meaning."""
 
 
 def run(root: Path, device: str = "auto", models: Iterable[str] = ()) -> Device:
@@ -46,7 +43,7 @@ def method_versions(name: str) -> dict[str, Any]:
     """What decides a method's checkpoints: its libraries' versions, None for one that is not installed."""
     required = methods.load(name).requires
     have = installed(required)
-    return {"method": name, "quantize": STAGE_VERSIONS["quantize"], "versions": {r: have.get(r) for r in required}}
+    return {"method": name, "quantize": STAGES["quantize"].version, "versions": {r: have.get(r) for r in required}}
 
 
 def stage_versions() -> dict[str, dict[str, Any]]:
@@ -54,7 +51,7 @@ def stage_versions() -> dict[str, dict[str, Any]]:
     running = installed(sorted({r for name in engines.names() for r in engines.load(name).requires}))
     divergence = importlib.import_module("quantlab.analysis.divergence").METRICS_VERSION
     return {
-        "measure": {"schema": SCHEMA_VERSION, "version": STAGE_VERSIONS["measure"], "versions": running},
-        "diverge": {"schema": SCHEMA_VERSION, "version": STAGE_VERSIONS["diverge"], "metrics": divergence, "versions": running},
-        "evaluate": {"schema": SCHEMA_VERSION, "version": STAGE_VERSIONS["evaluate"], "versions": running | installed(["lm-eval"])},
+        "measure": {"schema": SCHEMA_VERSION, "version": STAGES["measure"].version, "versions": running},
+        "diverge": {"schema": SCHEMA_VERSION, "version": STAGES["diverge"].version, "metrics": divergence, "versions": running},
+        "evaluate": {"schema": SCHEMA_VERSION, "version": STAGES["evaluate"].version, "versions": running | installed(["lm-eval"])},
     }

@@ -25,8 +25,8 @@ from quantlab.methods import checked_recipe
 from quantlab.progress import Progress
 from quantlab.reference.head import Head, spec_of
 from quantlab.reference.store import HEAD, HIDDEN, INFO, Reference, ReferenceInfo, folder_of, packed, require_sound, unpacked
-from quantlab.tracked import require_same_settings
 from quantlab.workspace.prepared import Prepared
+from quantlab.workspace.tracked import require_same_settings
 
 if TYPE_CHECKING:
     import numpy as np

@@ -22,10 +22,9 @@ from quantlab.hardware.device import Device
 from quantlab.hardware.target import require_memory
 from quantlab.optimize.swap import NOTHING, REST, WHOLE, Swap
 from quantlab.progress import Progress
-from quantlab.records import PartLoss, SensitivityRecord
+from quantlab.records import STAGES, PartLoss, SensitivityRecord
 from quantlab.reference.comparable import require_finite, require_same_vocabulary
 from quantlab.reference.store import Reference, folder_of, require_sound
-from quantlab.stages.probe import STAGE_VERSIONS
 from quantlab.workspace.cell import Cell
 from quantlab.workspace.checkpoint import Checkpoint
 from quantlab.workspace.items import Items, key_of
@@ -53,7 +52,7 @@ def run(cell: Cell, device: Device, progress: Progress, linears: bool = False, w
         swap = Swap(plain, dense_model(checkpoint, dtype, device.places.first), linears)
     done = Items(cell.root, checkpoint.sha256, "sensitivity")
     settings = key_of(
-        *(STAGE_VERSIONS["sensitivity"], METRICS_VERSION, reference.sha256, reference.notes, linears, device.name),
+        *(STAGES["sensitivity"].version, METRICS_VERSION, reference.sha256, reference.notes, linears, device.name),
         installed(("torch", "transformers")),
     )
     found: list[dict[str, float]] = []

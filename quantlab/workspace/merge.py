@@ -23,11 +23,11 @@ from quantlab.frozen import Frozen
 from quantlab.names import check_model_name, parse_variant
 from quantlab.parsing import read_object
 from quantlab.recipe import read_recipe
-from quantlab.records import RECORDS, SCHEMA_VERSION, DivergenceRecord, MeasureRecord, Record, StageName, TaskRecord
+from quantlab.records import SCHEMA_VERSION, STAGES, DivergenceRecord, MeasureRecord, Record, StageName, TaskRecord
 from quantlab.workspace.checkpoint import read_checkpoint
-from quantlab.workspace.results import read_record, record_path, stage_version, variants_with_records
+from quantlab.workspace.results import read_record, record_path, variants_with_records
 
-STAGES: tuple[StageName, ...] = ("measure", "divergence", "tasks")
+MERGED: tuple[StageName, ...] = tuple(stage.name for stage in STAGES.values() if stage.merged)
 _MOST_BYTES = 64 * 2**20
 """No record comes near it; a larger file is none."""
 
@@ -129,14 +129,14 @@ def merge(root: Path, source: Path, model: str, device_name: str | None = None) 
 def data_folder(source: Path) -> Path:
     """The folder with one folder per variant. Raises QuantlabError where there is none."""
     for data in (source / "data", source):
-        if data.is_dir() and any(path.is_file() for stage in STAGES for path in data.glob(f"*/{stage}.json")):
+        if data.is_dir() and any(path.is_file() for stage in MERGED for path in data.glob(f"*/{STAGES[stage].file}")):
             return data
     raise QuantlabError(f"{source} holds no records: name the other machine's reports/MODEL folder, its data folder, or a copy of one")
 
 
 def model_of(data: Path) -> str:
     """The model that the records of a data folder name. Raises QuantlabError where they name none or several."""
-    named = {str(_json(path).get("model")) for stage in STAGES for path in sorted(data.glob(f"*/{stage}.json"))}
+    named = {str(_json(path).get("model")) for stage in MERGED for path in sorted(data.glob(f"*/{STAGES[stage].file}"))}
     if len(named) != 1:
         raise QuantlabError(f"{data} holds records of several models ({', '.join(sorted(named))}): name one with --model")
     return check_model_name(named.pop())
@@ -152,8 +152,8 @@ def device_slug(name: str) -> str:
 
 def _records_below(data: Path, model: str) -> Iterator[Record]:
     for folder in sorted(path for path in data.iterdir() if path.is_dir()):
-        for stage in STAGES:
-            path = folder / f"{stage}.json"
+        for stage in MERGED:
+            path = folder / f"{STAGES[stage].file}"
             if path.exists():
                 yield _read(path, stage, model)
 
@@ -164,7 +164,7 @@ def _read(path: Path, stage: StageName, model: str) -> Record:
         raise QuantlabError(
             f"{path} has schema version {data.get('schema_version')!r}, this quantlab reads {SCHEMA_VERSION}: use the same version on both"
         )
-    record = read_record(path, RECORDS[stage])
+    record = read_record(path, STAGES[stage].record)
     assert record is not None
     _check_stage_version(path, stage, record)
     if record.model != model:
@@ -176,7 +176,7 @@ def _read(path: Path, stage: StageName, model: str) -> Record:
 
 def _check_stage_version(path: Path, stage: StageName, record: Record) -> None:
     """A measurement that says no version is of an older one; the other stages' records had none for long, and may say none."""
-    here, theirs = stage_version(stage), record.stage_version
+    here, theirs = STAGES[stage].version, record.stage_version
     if theirs != here and (theirs is not None or stage == "measure"):
         said = "says no version of its stage" if theirs is None else f"has version {theirs} of its stage"
         raise QuantlabError(f"{path} {said}, this quantlab reads {here}: use the same version on both, and measure again there")
@@ -238,8 +238,8 @@ def _checkpoint_here(root: Path, model: str, slug: str) -> str | None:
     folder = root / "checkpoints" / model / slug
     if (folder / "manifest.json").is_file():
         return read_checkpoint(folder).sha256
-    for stage in STAGES:
-        record = read_record(record_path(root, model, slug, stage), RECORDS[stage])
+    for stage in MERGED:
+        record = read_record(record_path(root, model, slug, stage), STAGES[stage].record)
         if record and record.checkpoint_sha256:
             return record.checkpoint_sha256
     return None
@@ -274,7 +274,7 @@ def _plain(name: str) -> str:
 
 
 def _stage(record: Record) -> StageName:
-    return next(stage for stage in STAGES if isinstance(record, RECORDS[stage]))
+    return next(stage for stage in MERGED if isinstance(record, STAGES[stage].record))
 
 
 def _write(folder: Path, about: About, found: list[Record]) -> None:

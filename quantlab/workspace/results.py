@@ -12,30 +12,23 @@ from quantlab.files import write_text
 from quantlab.names import BASELINE, parse_variant
 from quantlab.parsing import read_object
 from quantlab.recipe import Recipe
-from quantlab.records import RECORDS, SCHEMA_VERSION, Failure, Record, StageName
-from quantlab.tracked import STAGE_OF, TRACKED, settings_sha256
+from quantlab.records import SCHEMA_VERSION, STAGES, Failure, Record, StageName, stage_of
+from quantlab.workspace.tracked import settings_sha256
 
 R = TypeVar("R", bound=Record)
 
 
 def record_path(root: Path, model: str, variant: str, stage: StageName) -> Path:
     """Where the record of a cell and stage lies in a workspace."""
-    return root / "reports" / model / "data" / variant / f"{stage}.json"
+    return root / "reports" / model / "data" / variant / STAGES[stage].file
 
 
 def write_record(root: Path, record: Record) -> Path:
     """Write a record to its place, with its stage's present version; both follow from its type."""
-    stage = _stage_of(record)
-    path = record_path(root, record.model, record.variant, stage)
-    write_text(path, record.model_copy(update={"stage_version": stage_version(stage)}).model_dump_json(indent=2) + "\n")
+    stage = stage_of(record)
+    path = record_path(root, record.model, record.variant, stage.name)
+    write_text(path, record.model_copy(update={"stage_version": stage.version}).model_dump_json(indent=2) + "\n")
     return path
-
-
-def stage_version(stage: StageName) -> int:
-    """The present version of the stage that leaves this record."""
-    from quantlab.stages.probe import STAGE_VERSIONS
-
-    return STAGE_VERSIONS[STAGE_OF.get(stage, stage)]
 
 
 def made_with(record: R, recipe: Recipe) -> R:
@@ -50,19 +43,14 @@ def is_stale(record: Record, recipe: Recipe) -> bool:
 
 def as_stale(record: R) -> R:
     """What is left of a record that was made with other settings: who left it, and why it has no number."""
-    stage = STAGE_OF.get(name := _stage_of(record), name)
-    keys = ", ".join(key.partition(".")[0] for key in TRACKED.get(stage, ()))
-    reason = f"made with other settings ({keys}) than the recipe has now: run {stage} again"
+    stage = stage_of(record)
+    keys = ", ".join(key.partition(".")[0] for key in stage.tracked or ())
+    reason = f"made with other settings ({keys}) than the recipe has now: run {stage.name} again"
     return type(record)(model=record.model, variant=record.variant, failure=Failure(kind="stale", reason=reason))
 
 
 def _settings(record: Record, recipe: Recipe) -> str | None:
-    name = _stage_of(record)
-    return settings_sha256(recipe, STAGE_OF.get(name, name), record.variant)
-
-
-def _stage_of(record: Record) -> StageName:
-    return next(name for name, kind in RECORDS.items() if type(record) is kind)
+    return settings_sha256(recipe, stage_of(record).name, record.variant)
 
 
 def read_record(path: Path, kind: type[R]) -> R | None:

@@ -11,9 +11,9 @@ import pytest
 from click.testing import Result
 
 from quantlab.errors import QuantlabError
-from quantlab.records import BaselineRun, DivergenceRecord, Failure, MeasureRecord, SpeedRecord, TaskRecord
+from quantlab.records import STAGES, BaselineRun, DivergenceRecord, Failure, MeasureRecord, SpeedRecord, TaskRecord
 from quantlab.workspace.merge import device_slug, imports, merge
-from quantlab.workspace.results import stage_version, write_record
+from quantlab.workspace.results import write_record
 
 HERE, THERE, SHA = "TEST CPU", "TEST GPU 80GB", "ab" * 32
 Refused = Callable[..., str]
@@ -58,14 +58,14 @@ def untouched(workspace: Path, refuse: Callable[[], str]) -> str:
 def test_records_come_in_under_the_devices_slug(measured: Path, report: Path, quantlab: Callable[..., Result]) -> None:
     said = json.loads(quantlab("merge", str(report), "--json").stdout)
     assert said["device"] == THERE
-    assert said["records"] == {"bitsandbytes-4": ["measure", "divergence", "tasks"]}
+    assert said["records"] == {"bitsandbytes-4": ["measure", "diverge", "evaluate"]}
     assert set(files(measured / "imported")) == {
         "test-gpu-80gb/tiny/device.json",
         *(f"test-gpu-80gb/tiny/data/bitsandbytes-4/{stage}.json" for stage in ("measure", "divergence", "tasks")),
     }
     (found,) = imports(measured, "tiny")
     brought = found.variants["bitsandbytes-4"].measure
-    assert (found.name, brought) == (THERE, record(stage_version=stage_version("measure")))
+    assert (found.name, brought) == (THERE, record(stage_version=STAGES["measure"].version))
 
 
 @pytest.mark.parametrize("what", ["report", "data"])

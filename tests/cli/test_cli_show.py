@@ -39,7 +39,7 @@ def test_the_same_is_one_json_object(measured: Path, quantlab: Callable[..., Res
     (model,) = found["models"]
     assert model["settings"]["type"] == "fp4"
     assert model["manifest"]["files"]["model.safetensors"]["bytes"] == 2_500_000
-    assert set(model["records"]) == {"measure", "divergence"}
+    assert set(model["records"]) == {"measure", "diverge"}
 
 
 def test_a_variant_that_was_not_run_shows_its_settings(workspace: Path, quantlab: Callable[..., Result]) -> None:

@@ -40,7 +40,7 @@ def test_sixteen_and_eight_bits_that_are_far_point_at_the_harness(
 
 def test_a_far_variant_that_answers_better_is_doubted(tmp_path: Path) -> None:
     write_workspace(tmp_path)
-    path = record_path(tmp_path, MODEL, "gptq-3", "tasks").with_name("samples.parquet")
+    path = record_path(tmp_path, MODEL, "gptq-3", "evaluate").with_name("samples.parquet")
     samples = pd.read_parquet(path)
     samples.loc[samples["metric"] == "acc_norm", "value"] = 1.0
     samples.to_parquet(path)
@@ -51,7 +51,7 @@ def test_a_far_variant_that_answers_better_is_doubted(tmp_path: Path) -> None:
 def test_another_reference_is_named_and_not_ranked(tmp_path: Path) -> None:
     write_workspace(tmp_path)
     for slug in NUMBERS:
-        record = read_record(record_path(tmp_path, MODEL, slug, "divergence"), DivergenceRecord)
+        record = read_record(record_path(tmp_path, MODEL, slug, "diverge"), DivergenceRecord)
         assert record is not None
         sha256, dtype = ("b" * 64, "bfloat16") if slug == "gguf-4" else ("a" * 64, "float32")
         write_record(tmp_path, record.model_copy(update={"reference_sha256": sha256, "reference_dtype": dtype}))
@@ -83,7 +83,7 @@ def test_different_devices_are_named(tmp_path: Path) -> None:
 
 def test_items_that_are_not_the_scores_are_named(tmp_path: Path) -> None:
     write_workspace(tmp_path)
-    path = record_path(tmp_path, MODEL, "gguf-4", "tasks").with_name("samples.parquet")
+    path = record_path(tmp_path, MODEL, "gguf-4", "evaluate").with_name("samples.parquet")
     samples = pd.read_parquet(path)
     first = samples.index[samples["metric"] == "acc_norm"][0]
     samples.loc[first, "value"] = 1.0 - samples.loc[first, "value"]

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from madeup import MODEL, write_cell, write_recipe
 
 from quantlab.cli import main
-from quantlab.records import RECORDS
+from quantlab.records import STAGES, StageName
 
 Damage = Callable[[Path], None]
 
@@ -87,17 +87,17 @@ def _said(root: Path, monkeypatch: pytest.MonkeyPatch, line: str) -> str:
 
 
 @pytest.mark.parametrize("name", RECORD_DAMAGE)
-@pytest.mark.parametrize("stage", ["quantize", "tasks"])
-def test_a_damaged_record_is_one_line(root: Path, monkeypatch: pytest.MonkeyPatch, stage: str, name: str) -> None:
-    path = root / "reports" / MODEL / "data" / "gguf-8" / f"{stage}.json"
+@pytest.mark.parametrize("stage", ["quantize", "evaluate"])
+def test_a_damaged_record_is_one_line(root: Path, monkeypatch: pytest.MonkeyPatch, stage: StageName, name: str) -> None:
+    path = root / "reports" / MODEL / "data" / "gguf-8" / STAGES[stage].file
     RECORD_DAMAGE[name](path)
     for line in (f"check reports/{MODEL} --max-drop 5", f"report --model {MODEL}", "show gguf-8"):
-        assert f"{stage}.json" in _said(root, monkeypatch, line)
+        assert STAGES[stage].file in _said(root, monkeypatch, line)
 
 
-@pytest.mark.parametrize("stage", RECORDS)
-def test_every_kind_of_record_is_read_by_the_same_reader(root: Path, monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
-    path = root / "reports" / MODEL / "data" / "gguf-8" / f"{stage}.json"
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_kind_of_record_is_read_by_the_same_reader(root: Path, monkeypatch: pytest.MonkeyPatch, stage: StageName) -> None:
+    path = root / "reports" / MODEL / "data" / "gguf-8" / STAGES[stage].file
     path.write_text("[" * 100_000)
     assert "more than 64 deep" in _said(root, monkeypatch, f"check reports/{MODEL} --max-drop 5")
 

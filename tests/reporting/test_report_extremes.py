@@ -13,7 +13,7 @@ from hostile import hostile
 from madeup import MODEL, write_cell, write_recipe
 
 from quantlab.errors import QuantlabError
-from quantlab.records import RECORDS, SensitivityRecord
+from quantlab.records import STAGES, SensitivityRecord
 from quantlab.stages.report import run
 from quantlab.workspace.results import read_record, record_path, write_record
 
@@ -29,9 +29,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for slug in SLUGS:
         write_cell(root, slug)
         write_record(root, SensitivityRecord(model=MODEL, variant=slug))
-        for stage, kind in RECORDS.items():
+        for stage, (_, kind, *_rest) in STAGES.items():
             record = read_record(record_path(root, MODEL, slug, stage), kind)
-            if stage != "tasks" and record:
+            if stage != "evaluate" and record:
                 write_record(root, hostile(record))
     return root
 
@@ -58,7 +58,7 @@ def _taken(path: Path, stage: str, text: str, number: float) -> Any:
         old = _put(alone, place, number)
         path.write_text(json.dumps(alone))
         try:
-            read_record(path, RECORDS[stage])  # type: ignore[index]
+            read_record(path, STAGES[stage].record)  # type: ignore[index]
             _put(data, place, number)
         except QuantlabError:
             pass
@@ -68,7 +68,7 @@ def _taken(path: Path, stage: str, text: str, number: float) -> Any:
 
 @pytest.mark.parametrize("number", EXTREMES)
 def test_a_report_is_written_of_it(root: Path, number: float) -> None:
-    paths = [(stage, record_path(root, MODEL, slug, stage)) for slug in SLUGS for stage in RECORDS]
+    paths = [(stage, record_path(root, MODEL, slug, stage)) for slug in SLUGS for stage in STAGES]
     before = {path: path.read_text() for _, path in paths}
     try:
         for stage, path in paths:

@@ -19,7 +19,7 @@ from markdown_it.token import Token
 
 from quantlab.cli import main
 from quantlab.inert import plain
-from quantlab.records import RECORDS, SensitivityRecord
+from quantlab.records import STAGES, SensitivityRecord
 from quantlab.stages.report import run
 from quantlab.workspace.results import read_record, record_path, write_record
 
@@ -35,19 +35,19 @@ def attacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for slug in SLUGS:
         write_cell(root, slug)
         write_record(root, SensitivityRecord(model=MODEL, variant=slug))
-        for stage, kind in RECORDS.items():
+        for stage, (_, kind, *_rest) in STAGES.items():
             record = read_record(record_path(root, MODEL, slug, stage), kind)
             assert record is not None
             write_record(root, hostile(record))
-        samples = record_path(root, MODEL, slug, "tasks").with_name("samples.parquet")
+        samples = record_path(root, MODEL, slug, "evaluate").with_name("samples.parquet")
         pd.read_parquet(samples).replace({"metric": {"acc_norm": ATTACK}}).to_parquet(samples)
     write_failure(root, CRASHED, ATTACK, "crashed")
     there = root / "imported" / "gpu" / MODEL
     for slug in SLUGS:
         folder = there / "data" / slug
         folder.mkdir(parents=True)
-        for stage in ("measure", "divergence", "tasks"):
-            folder.joinpath(f"{stage}.json").write_bytes(record_path(root, MODEL, slug, stage).read_bytes())
+        for stage in (stage for stage in STAGES.values() if stage.merged):
+            folder.joinpath(stage.file).write_bytes(record_path(root, MODEL, slug, stage.name).read_bytes())
     (there / "device.json").write_text(json.dumps({"name": ATTACK, "device": ATTACK}))
     recipe = yaml.safe_load((root / "recipes" / f"{MODEL}.yaml").read_text())
     recipe |= {"description": ATTACK, "caveat": ATTACK, "source": {"hub": ATTACK, "revision": ATTACK}}

@@ -13,7 +13,7 @@ from quantlab.comparison.load import VariantRecords, load_model, load_report
 from quantlab.comparison.status import status_of
 from quantlab.names import parse_variant
 from quantlab.recipe import read_recipe
-from quantlab.records import RECORDS, Record
+from quantlab.records import STAGES, Record
 from quantlab.reporting.cautions import cautions
 from quantlab.stages import report
 from quantlab.workspace.results import made_with, read_record, record_path, write_record
@@ -27,7 +27,7 @@ def workspace(tmp_path: Path) -> Path:
     write_workspace(tmp_path)
     recipe = read_recipe(tmp_path / "recipes" / f"{MODEL}.yaml")
     for folder in (tmp_path / "reports" / MODEL / "data").iterdir():
-        for stage, kind in RECORDS.items():
+        for stage, (_, kind, *_rest) in STAGES.items():
             record: Record | None = read_record(record_path(tmp_path, MODEL, folder.name, stage), kind)
             if record:
                 write_record(tmp_path, made_with(record, recipe))
@@ -57,7 +57,7 @@ def test_another_variant_in_the_recipe_makes_nothing_stale(workspace: Path) -> N
 @pytest.mark.parametrize(
     ("section", "values", "stages"),
     [
-        ("tasks", {"items": 6}, {"tasks"}),
+        ("tasks", {"items": 6}, {"evaluate"}),
         ("measure", {"repeats": 9}, {"measure"}),
         ("variants", {SLUG: {"group_size": 32}}, {"quantize"}),
     ],
@@ -68,7 +68,7 @@ def test_what_was_made_with_other_settings_is_named_and_its_numbers_are_left_out
     change(workspace, section, **values)
     records = load_model(workspace, MODEL)
     variant = records.variants[SLUG]
-    assert stale(variant) == stages and (variant.samples is None) == (stages == {"tasks"})
+    assert stale(variant) == stages and (variant.samples is None) == (stages == {"evaluate"})
     reason = status_of(variant).reason
     assert reason is not None and reason.startswith("stale: made with other settings (") and "than the recipe has now: run" in reason
     assert f"{SLUG} ({', '.join(stages)})" in cautions(records)[0]
@@ -81,7 +81,7 @@ def test_one_variant_asked_anew_is_not_compared_with_answers_of_other_settings(w
     report.run(workspace, MODEL)
     change(workspace, "tasks", items=6)
     recipe = read_recipe(workspace / "recipes" / f"{MODEL}.yaml")
-    fresh = read_record(record_path(workspace, MODEL, SLUG, "tasks"), RECORDS["tasks"])
+    fresh = read_record(record_path(workspace, MODEL, SLUG, "evaluate"), STAGES["evaluate"].record)
     assert fresh is not None
     write_record(workspace, made_with(fresh, recipe))
     records = load_report(workspace / "reports" / MODEL)

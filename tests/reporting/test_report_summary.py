@@ -101,7 +101,7 @@ def test_ratio_needs_the_same_device(tmp_path: Path) -> None:
 
 def test_floor_of_another_dtype_is_no_floor(tmp_path: Path) -> None:
     write_workspace(tmp_path)
-    record = read_record(record_path(tmp_path, MODEL, "gptq-8", "divergence"), DivergenceRecord)
+    record = read_record(record_path(tmp_path, MODEL, "gptq-8", "diverge"), DivergenceRecord)
     assert record is not None
     write_record(tmp_path, record.model_copy(update={"dtype": "float16"}))
     row = rows(tmp_path)["gptq-8"]
@@ -111,7 +111,7 @@ def test_floor_of_another_dtype_is_no_floor(tmp_path: Path) -> None:
 
 def test_other_settings_of_the_task_are_not_compared(tmp_path: Path) -> None:
     write_workspace(tmp_path)
-    record = read_record(record_path(tmp_path, MODEL, "gptq-4", "tasks"), TaskRecord)
+    record = read_record(record_path(tmp_path, MODEL, "gptq-4", "evaluate"), TaskRecord)
     assert record is not None
     tasks = {name: result.model_copy(update={"fewshot": 5}) for name, result in record.tasks.items()}
     write_record(tmp_path, record.model_copy(update={"tasks": tasks}))

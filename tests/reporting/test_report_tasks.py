@@ -26,7 +26,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def _change(root: Path, slug: str, task: str | None = None, **update: object) -> None:
-    record = read_record(record_path(root, MODEL, slug, "tasks"), TaskRecord)
+    record = read_record(record_path(root, MODEL, slug, "evaluate"), TaskRecord)
     assert record
     if task:
         update = {"tasks": record.tasks | {task: record.tasks[task].model_copy(update=update)}}
@@ -34,7 +34,7 @@ def _change(root: Path, slug: str, task: str | None = None, **update: object) ->
 
 
 def _fail(root: Path, slug: str, task: str) -> None:
-    record = read_record(record_path(root, MODEL, slug, "tasks"), TaskRecord)
+    record = read_record(record_path(root, MODEL, slug, "evaluate"), TaskRecord)
     assert record
     kept = {name: result for name, result in record.tasks.items() if name != task}
     _change(root, slug, tasks=kept, failed={task: Failure(kind="unsupported", reason=f"{task}: item 7 of {task}: too long")})
@@ -62,7 +62,7 @@ def test_a_task_that_failed_everywhere_is_still_shown(root: Path) -> None:
 def test_the_share_of_cut_answers_is_a_column_where_answers_are_generated(root: Path) -> None:
     shown = {column.header for column in accuracy_table(load_model(root, MODEL)).columns}
     assert "answers cut at the limit" not in shown
-    tokens = read_record(record_path(root, MODEL, "gptq-4", "tasks"), TaskRecord).tasks["piqa"].score  # type: ignore[union-attr]
+    tokens = read_record(record_path(root, MODEL, "gptq-4", "evaluate"), TaskRecord).tasks["piqa"].score  # type: ignore[union-attr]
     _change(root, "gptq-4", "piqa", answer_tokens=tokens, truncated_share=0.25)
     table = accuracy_table(load_model(root, MODEL))
     row = next(row for row in table.rows if (row.values["task"], row.values["variant"]) == ("piqa", "gptq-4"))

@@ -57,7 +57,7 @@ def test_the_table_says_what_the_items_can_decide(workspace: Path) -> None:
 
 
 def _ended_early(root: Path, slug: str, kept: int) -> None:
-    path = record_path(root, MODEL, slug, "tasks")
+    path = record_path(root, MODEL, slug, "evaluate")
     record = read_record(path, TaskRecord)
     assert record is not None
     look = Look(number=3, of=5, items=kept, available=100, quantile=2.3, verdict="worse", reason="settled at look 3 of 5")
@@ -81,7 +81,7 @@ def test_recovery_is_of_the_items_that_both_were_asked(tmp_path: Path) -> None:
 def test_log_likelihoods_have_a_difference_and_no_points(tmp_path: Path) -> None:
     write_workspace(tmp_path)
     for slug in NUMBERS:
-        path = record_path(tmp_path, MODEL, slug, "tasks").with_name("samples.parquet")
+        path = record_path(tmp_path, MODEL, slug, "evaluate").with_name("samples.parquet")
         samples = pd.read_parquet(path)
         chosen = (samples["task"] == "arc_easy") & (samples["metric"] == "acc_norm")
         worse = 0.0 if slug == "baseline-16" else 2.0

@@ -109,7 +109,7 @@ def test_a_baseline_that_was_asked_otherwise_is_refused(tmp_path: Path, changes:
 def test_a_baseline_of_other_settings_is_refused(tmp_path: Path) -> None:
     """Whichever they are: here the margin, which the record itself does not hold."""
     cell = _baseline(tmp_path)
-    path = record_path(tmp_path, "small", "baseline-16", "tasks")
+    path = record_path(tmp_path, "small", "baseline-16", "evaluate")
     record = read_record(path, TaskRecord)
     assert record is not None
     write_record(tmp_path, made_with(record, cell.recipe))

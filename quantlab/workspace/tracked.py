@@ -14,19 +14,14 @@ from typing import Any
 
 from quantlab.errors import QuantlabError
 from quantlab.recipe import Recipe, read_recipe
+from quantlab.records import BY_DVC, VARIANT
 
-VARIANT = "variants.${item.variant}"
 TRACKED: Mapping[str, tuple[str, ...]] = {
     "prepare": ("source", "calibration", "evaluation"),
     "reference": ("reference",),
-    "quantize": ("seed", VARIANT),
-    "measure": ("engine", "measure"),
-    "diverge": ("engine",),
-    "evaluate": ("seed", "engine", "tasks", "comparison"),
+    **{stage.name: stage.tracked for stage in BY_DVC if stage.tracked},
 }
 """By stage, the keys as dvc.yaml writes them (a test compares the two)."""
-STAGE_OF = {"divergence": "diverge", "tasks": "evaluate"}
-"""By a record's file, the stage that leaves it, where they are named differently."""
 
 
 def settings_of(recipe: Recipe, stage: str, variant: str | None = None) -> dict[str, Any]:

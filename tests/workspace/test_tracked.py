@@ -12,9 +12,9 @@ from quantlab.errors import QuantlabError
 from quantlab.files import write_text
 from quantlab.recipe import Recipe, parse_recipe, read_recipe
 from quantlab.run.workspace import Workspace
-from quantlab.tracked import TRACKED, require_same_settings, settings_sha256
+from quantlab.workspace.tracked import TRACKED, require_same_settings, settings_sha256
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 STAGES = ("prepare", "reference", "quantize", "measure", "diverge", "evaluate")
 BASE: dict[str, Any] = {"model": "m", "source": {"path": "p"}, "variants": {"gptq-4": {}}, "tasks": {"names": ["piqa"], "items": 5}}
 
