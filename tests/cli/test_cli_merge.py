@@ -61,7 +61,7 @@ def test_records_come_in_under_the_devices_slug(measured: Path, report: Path, qu
     assert said["records"] == {"bitsandbytes-4": ["measure", "diverge", "evaluate"]}
     assert set(files(measured / "imported")) == {
         "test-gpu-80gb/tiny/device.json",
-        *(f"test-gpu-80gb/tiny/data/bitsandbytes-4/{stage}.json" for stage in ("measure", "divergence", "tasks")),
+        *(f"test-gpu-80gb/tiny/data/bitsandbytes-4/{name}.json" for name in ("measure", "divergence", "tasks")),
     }
     (found,) = imports(measured, "tiny")
     brought = found.variants["bitsandbytes-4"].measure
@@ -115,7 +115,7 @@ def test_a_ratio_against_another_16_bit_variant_is_refused(
 
 def test_one_record_of_another_checkpoint_keeps_all_out(measured: Path, report: Path, refused: Refused) -> None:
     write_record(report.parents[1], TaskRecord(model="tiny", variant="bitsandbytes-4", checkpoint_sha256="cd" * 32))
-    assert "tasks record" in untouched(measured, lambda: refused("merge", str(report)))
+    assert "evaluate record" in untouched(measured, lambda: refused("merge", str(report)))
 
 
 def test_a_checkpoint_that_is_not_here_cannot_be_compared(measured: Path, report: Path, refused: Refused) -> None:
