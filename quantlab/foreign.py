@@ -69,7 +69,8 @@ def _safetensors(path: Path, trust_remote_code: bool) -> tuple[str, int]:
     from quantlab.source import check_folder, read_config
 
     check_folder(path, trust_remote_code)
-    config: dict[str, Any] = read_config(path).get("quantization_config") or {}
+    said = read_config(path).get("quantization_config")
+    config: dict[str, Any] = said if isinstance(said, dict) else {}
     name = str(config.get("quant_method", ""))
     if not name:
         raise QuantlabError(f"{path} is not quantized: its config.json has no quantization_config; give it as MODEL instead")
@@ -77,9 +78,9 @@ def _safetensors(path: Path, trust_remote_code: bool) -> tuple[str, int]:
         raise unknown("quantization format", name, _METHODS, f"in {path}/config.json")
     method = _METHODS[name]
     bits = config.get("bits") or (8 if config.get("load_in_8bit") or method == "fp8" else 4)
-    if int(bits) not in methods.load(method).BITS and method != "awq":
+    if not isinstance(bits, int) or (bits not in methods.load(method).BITS and method != "awq"):
         raise QuantlabError(f"{path} says {bits} bits of {method}: known are {', '.join(map(str, methods.load(method).BITS))}")
-    return method, int(bits)
+    return method, bits
 
 
 def sample(passages: Iterable[str]) -> list[str]:
@@ -189,10 +190,10 @@ def _encoded(tokenizer: Any, passages: Sequence[str]) -> list[list[int]]:
 
 
 def _folder_differences(path: Path, tokenizer: Any, passages: Sequence[str], trust_remote_code: bool) -> int:
-    from transformers import AutoTokenizer
+    from quantlab.loading import load_tokenizer
 
     try:
-        other: Any = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
-    except Exception as error:  # transformers raises whatever the files lead it to
-        raise CellFailure("unsupported", f"its tokenizer cannot be read: {' '.join(str(error).split())[:200]}") from error
+        other = load_tokenizer(path, trust_remote_code)
+    except QuantlabError as error:
+        raise CellFailure("unsupported", str(error)) from error
     return sum(theirs != ours for theirs, ours in zip(_encoded(other, passages), _encoded(tokenizer, passages), strict=True))

@@ -15,6 +15,7 @@ from quantlab.progress import Progress, Step
 from quantlab.recipe import SourceSpec
 from quantlab.source.config import check_config
 from quantlab.source.disk import require_disk
+from quantlab.source.tokenizer import check_tokenizer
 from quantlab.source.weights import read_index, weight_names
 
 SMALL_FILES = ("*.json", "*.model", "*.txt", "*.jinja", "*.tiktoken", "tokenizer*")
@@ -106,6 +107,7 @@ def _find(spec: SourceSpec, repository: str) -> Found:
     huggingface_hub.utils.disable_progress_bars()  # type: ignore[attr-defined]  # documented, re-exported implicitly
     if "config.json" not in sizes:
         raise QuantlabError(f"{repository} on the hub has no config.json: it is no transformers model; name the original repository")
+    check_tokenizer(small, f"{repository} on the hub")
     folder = _get(repository, small, spec.revision)
     check_config(folder, spec.trust_remote_code, repository)
     weights = weight_names([name for name in sizes if "/" not in name], read_index(folder), f"{repository} on the hub")
