@@ -54,11 +54,16 @@ def build_model(config: Any, trust_remote_code: bool, error: Callable[[str], Exc
 
 
 def load_model(
-    folder: Path, trust_remote_code: bool, error: Callable[[str], Exception] = QuantlabError, safetensors: bool = True, **options: Any
+    folder: Path,
+    trust_remote_code: bool,
+    error: Callable[[str], Exception] = QuantlabError,
+    safetensors: bool = True,
+    left_over: bool = False,
+    **options: Any,
 ) -> Any:
     """A causal language model with all its weights; `options` are those of `from_pretrained`.
 
-    Raises what `error` makes of a text where tensors are missing, unexpected, or of another shape.
+    Raises what `error` makes of a text where tensors are missing, of another shape, or, unless `left_over`, belong to nothing.
     """
     from transformers import AutoModelForCausalLM
 
@@ -72,7 +77,7 @@ def load_model(
             raise
         raise error(f"the tensors of {folder} cannot be put together to the layers of its config.json: see the log") from raised
     model, info = loaded
-    if wrong := wrong_tensors(info):
+    if wrong := wrong_tensors(info | ({"unexpected_keys": set()} if left_over else {})):
         raise error(f"the weights of {folder} are not those of its config.json: {wrong}")
     return model
 

@@ -193,7 +193,10 @@ def _load(weights: Path, config: dict[str, Any], device: str, dtype: str, trust_
     try:
         if config.get("quant_method") == "fp8" and "weight_scale_method" in config:
             return _load_gptqmodel(weights, device, trust_remote_code)
-        model = load_model(weights, trust_remote_code, broken_checkpoint, dtype=dtype, **placement(device, offload))
+        # what packed formats store beside their layers is their libraries' affair; a missing part is refused all the same
+        packed = config.get("quant_method") not in (None, "bitsandbytes")
+        places = placement(device, offload)
+        model = load_model(weights, trust_remote_code, broken_checkpoint, left_over=packed, dtype=dtype, **places)
     except ImportError as error:
         raise CellFailure("not_installed", f"{' '.join(str(error).split())[:200]} (install quantlab[all])") from error
     except ValueError as error:
