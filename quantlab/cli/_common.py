@@ -30,7 +30,7 @@ import click
 from quantlab.errors import CellFailure, QuantlabError
 from quantlab.inert import one_line, plain, plain_json
 from quantlab.outside import disk_full
-from quantlab.processes import Ended, ended_by_signals
+from quantlab.processes import Ended, end_with_dvc, ended_by_signals
 
 QUIET = "QUANTLAB_QUIET"
 """Set in the environment of the stages that a quiet command runs."""
@@ -61,6 +61,7 @@ def common(function: Callable[..., Any]) -> Callable[..., None]:
     @functools.wraps(function)
     def command(*args: Any, as_json: bool, quiet: bool, **options: Any) -> None:
         ctx = Context(as_json, quiet or bool(os.environ.get(QUIET)))
+        end_with_dvc()
         with ending(as_json), ended_by_signals(), _clean_stdout(as_json) as stdout:
             result = function(ctx, *args, **options)
             value, code = result if isinstance(result, Ending) else (result, 0)

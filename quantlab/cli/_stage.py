@@ -38,7 +38,6 @@ def run_stage(ctx: Context, stage: str, model: str, variant: str, device: str | 
     """Run a cell's stage in its own process; what the cell cannot do is recorded and shown, exit code 0."""
     from quantlab.cell import Cell, target_device
     from quantlab.isolation import run_isolated
-    from quantlab.processes import end_with_dvc
 
     root = Path.cwd()
     cell = Cell(root, model, variant)
@@ -47,7 +46,6 @@ def run_stage(ctx: Context, stage: str, model: str, variant: str, device: str | 
 
         known = ", ".join(sorted(p.stem for p in (root / "recipes").glob("*.yaml"))) or "none"
         raise QuantlabError(f"there is no recipes/{model}.yaml in this workspace: known are {known}; `quantlab run` writes one")
-    end_with_dvc()
     record = run_isolated(cell, cast("CellStage", stage), target_device(root, device).device, ctx.quiet, **options)
     if not ctx.quiet and not ctx.json:
         where = f"{model}--{variant}: {stage}"
@@ -58,11 +56,9 @@ def run_stage(ctx: Context, stage: str, model: str, variant: str, device: str | 
 @contextmanager
 def stage_of(root: Path, model: str, stage: str, quiet: bool) -> Iterator[Progress]:
     """What a model's stage does around its work: it ends with DVC, has its temporary folder here, and its noise in a log."""
-    from quantlab.processes import end_with_dvc
     from quantlab.progress import noise_to
     from quantlab.scratch import scratch
 
-    end_with_dvc()
     with scratch(root), noise_to(root / "logs" / model / f"{stage}.log", quiet) as progress:
         yield progress
 

@@ -23,12 +23,10 @@ def command(ctx: Context, device: str) -> Any:
     from quantlab.pipeline.mending import set_aside_stale
     from quantlab.pipeline.retries import retry_transient
     from quantlab.pipeline.tracking import check_recipes, models
-    from quantlab.processes import end_with_dvc
     from quantlab.stages import probe
 
     root = Path.cwd()
     check_recipes(root)
-    end_with_dvc()
     found = probe.run(root, device, models(root))
     for retry in retry_transient(root):
         say(f"quantlab: {retry}", err=True)
