@@ -61,8 +61,8 @@ def common(function: Callable[..., Any]) -> Callable[..., None]:
     @functools.wraps(function)
     def command(*args: Any, as_json: bool, quiet: bool, **options: Any) -> None:
         ctx = Context(as_json, quiet or bool(os.environ.get(QUIET)))
-        end_with_dvc()
         with ending(as_json), ended_by_signals(), _clean_stdout(as_json) as stdout:
+            end_with_dvc()
             result = function(ctx, *args, **options)
             value, code = result if isinstance(result, Ending) else (result, 0)
             if as_json:

@@ -20,6 +20,7 @@ import pytest
 import yaml
 from trained import RECIPE, tokenizer
 
+pytestmark = pytest.mark.faults
 STAGE_SECONDS = 300.0
 """Until the next stage begins, on a machine that is busy with others."""
 LEFT_SECONDS = 15.0
