@@ -50,7 +50,7 @@ def parent(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     process.wait()
 
 
-def _until(true: object, seconds: float = 10) -> bool:
+def _until(true: object, seconds: float = 60) -> bool:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if true():  # type: ignore[operator]
@@ -68,7 +68,7 @@ def _living(folder: Path) -> list[int]:
 def test_a_signal_ends_children_and_grandchildren(parent: subprocess.Popen[bytes], name: str, tmp_path: Path) -> None:
     assert len(_living(tmp_path)) == 2
     parent.send_signal(signal.Signals[name])
-    assert parent.wait(timeout=10) == 128 + signal.Signals[name]
+    assert parent.wait(timeout=60) == 128 + signal.Signals[name]
     assert _living(tmp_path) == []
 
 
@@ -76,7 +76,7 @@ def test_a_signal_ends_children_and_grandchildren(parent: subprocess.Popen[bytes
 def test_the_death_of_the_parent_ends_its_child(parent: subprocess.Popen[bytes], tmp_path: Path) -> None:
     shell = int((tmp_path / "pids").read_text().split()[1])
     parent.kill()
-    assert _until(lambda: shell not in _living(tmp_path), 5)
+    assert _until(lambda: shell not in _living(tmp_path))
     for pid in _living(tmp_path):
         psutil.Process(pid).kill()
 
@@ -91,7 +91,7 @@ def test_a_stage_ends_with_its_dvc_and_a_command_does_not_end_with_its_shell(by_
     assert _until(lambda: (tmp_path / "pids").exists() and (tmp_path / "pids").read_text().endswith("\n"))
     parent.kill()
     parent.wait()
-    assert _until(lambda: not _living(tmp_path), 5 if by_dvc else 0.5) == by_dvc
+    assert _until(lambda: not _living(tmp_path), 60 if by_dvc else 0.5) == by_dvc
     assert not by_dvc or (tmp_path / "said").read_text() == "interrupted by SIGTERM"
     for pid in _living(tmp_path):
         psutil.Process(pid).kill()
