@@ -67,6 +67,19 @@ def end_with_dvc() -> None:
     if "DVC_STAGE" in os.environ and "QUANTLAB_STAGE" not in os.environ:
         os.environ["QUANTLAB_STAGE"] = os.environ["DVC_STAGE"]  # a quantlab that a stage runs has another parent
         end_with_parent(signal.SIGTERM)
+        if _is_orphan():  # it ended while this process began, too early for the system to tell
+            raise Ended(signal.SIGTERM)
+
+
+def _is_orphan() -> bool:
+    """Whether the process that looks after orphans is the parent now, and is not DVC itself (the first one of a container)."""
+    import psutil
+
+    try:
+        parent = psutil.Process(os.getppid())
+        return (parent.pid == 1 or parent.name() == "systemd") and "dvc" not in " ".join(parent.cmdline())
+    except psutil.Error:
+        return False
 
 
 def run(command: Sequence[str], **options: Any) -> subprocess.CompletedProcess[str]:

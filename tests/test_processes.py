@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from quantlab import processes
 from quantlab.processes import Ended, ended_by_signals
 
 PARENT = """
@@ -22,6 +24,18 @@ try:
         run(["sh", "-c", "{script}"])
 except Ended as error:
     sys.exit(error.exit_code)
+"""
+STAGE = """
+import os, time
+from pathlib import Path
+from quantlab.processes import Ended, end_with_dvc, ended_by_signals
+end_with_dvc()
+try:
+    with ended_by_signals():
+        Path("pids").write_text(f"{os.getpid()}\\n")
+        time.sleep(60)
+except Ended as error:
+    Path("said").write_text(str(error))
 """
 TREE = "sleep 300 & sleep 300 & echo $! $$ > pids; wait"
 
@@ -36,7 +50,7 @@ def parent(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     process.wait()
 
 
-def _until(true: object, seconds: float = 10) -> bool:
+def _until(true: object, seconds: float = 60) -> bool:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if true():  # type: ignore[operator]
@@ -54,7 +68,7 @@ def _living(folder: Path) -> list[int]:
 def test_a_signal_ends_children_and_grandchildren(parent: subprocess.Popen[bytes], name: str, tmp_path: Path) -> None:
     assert len(_living(tmp_path)) == 2
     parent.send_signal(signal.Signals[name])
-    assert parent.wait(timeout=10) == 128 + signal.Signals[name]
+    assert parent.wait(timeout=60) == 128 + signal.Signals[name]
     assert _living(tmp_path) == []
 
 
@@ -62,9 +76,35 @@ def test_a_signal_ends_children_and_grandchildren(parent: subprocess.Popen[bytes
 def test_the_death_of_the_parent_ends_its_child(parent: subprocess.Popen[bytes], tmp_path: Path) -> None:
     shell = int((tmp_path / "pids").read_text().split()[1])
     parent.kill()
-    assert _until(lambda: shell not in _living(tmp_path), 5)
+    assert _until(lambda: shell not in _living(tmp_path))
     for pid in _living(tmp_path):
         psutil.Process(pid).kill()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone tells a child of its parent's death")
+@pytest.mark.parametrize("by_dvc", [True, False])
+def test_a_stage_ends_with_its_dvc_and_a_command_does_not_end_with_its_shell(by_dvc: bool, tmp_path: Path) -> None:
+    (tmp_path / "stage.py").write_text(STAGE)
+    pipeline = "import subprocess, sys; subprocess.run([sys.executable, 'stage.py'])"
+    environment = os.environ | ({"DVC_STAGE": "measure@m--gguf-8"} if by_dvc else {})
+    parent = subprocess.Popen([sys.executable, "-c", pipeline], cwd=tmp_path, env=environment)
+    assert _until(lambda: (tmp_path / "pids").exists() and (tmp_path / "pids").read_text().endswith("\n"))
+    parent.kill()
+    parent.wait()
+    assert _until(lambda: not _living(tmp_path), 60 if by_dvc else 0.5) == by_dvc
+    assert not by_dvc or (tmp_path / "said").read_text() == "interrupted by SIGTERM"
+    for pid in _living(tmp_path):
+        psutil.Process(pid).kill()
+
+
+def test_a_stage_whose_dvc_ended_before_it_could_ask_ends_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DVC_STAGE", "measure@m--gguf-8")
+    monkeypatch.setenv("QUANTLAB_STAGE", "")
+    monkeypatch.delenv("QUANTLAB_STAGE")
+    monkeypatch.setattr(processes, "end_with_parent", lambda number: None)
+    monkeypatch.setattr(processes, "_is_orphan", lambda: True)
+    with pytest.raises(Ended, match="interrupted by SIGTERM"):
+        processes.end_with_dvc()
 
 
 def test_a_signal_that_is_ignored_stays_ignored_and_handlers_come_back() -> None:

@@ -30,7 +30,7 @@ import click
 from quantlab.errors import CellFailure, QuantlabError
 from quantlab.inert import one_line, plain, plain_json
 from quantlab.outside import disk_full
-from quantlab.processes import Ended, ended_by_signals
+from quantlab.processes import Ended, end_with_dvc, ended_by_signals
 
 QUIET = "QUANTLAB_QUIET"
 """Set in the environment of the stages that a quiet command runs."""
@@ -62,6 +62,7 @@ def common(function: Callable[..., Any]) -> Callable[..., None]:
     def command(*args: Any, as_json: bool, quiet: bool, **options: Any) -> None:
         ctx = Context(as_json, quiet or bool(os.environ.get(QUIET)))
         with ending(as_json), ended_by_signals(), _clean_stdout(as_json) as stdout:
+            end_with_dvc()
             result = function(ctx, *args, **options)
             value, code = result if isinstance(result, Ending) else (result, 0)
             if as_json:

@@ -37,7 +37,6 @@ def device_option(function: Function) -> Function:
 def run_stage(ctx: Context, stage: str, model: str, variant: str, device: str | None, **options: Any) -> Any:
     """Run a cell's stage in its own process; what the cell cannot do is recorded and shown, exit code 0."""
     from quantlab.hardware.target import target_device
-    from quantlab.processes import end_with_dvc
     from quantlab.stages.isolation import run_isolated
     from quantlab.workspace.cell import Cell
 
@@ -48,7 +47,6 @@ def run_stage(ctx: Context, stage: str, model: str, variant: str, device: str | 
 
         known = ", ".join(sorted(p.stem for p in (root / "recipes").glob("*.yaml"))) or "none"
         raise QuantlabError(f"there is no recipes/{model}.yaml in this workspace: known are {known}; `quantlab run` writes one")
-    end_with_dvc()
     record = run_isolated(cell, cast("StageName", stage), target_device(root, device).device, ctx.quiet, **options)
     if not ctx.quiet and not ctx.json:
         where = f"{model}--{variant}: {stage}"
@@ -59,11 +57,9 @@ def run_stage(ctx: Context, stage: str, model: str, variant: str, device: str | 
 @contextmanager
 def stage_of(root: Path, model: str, stage: str, quiet: bool) -> Iterator[Progress]:
     """What a model's stage does around its work: it ends with DVC, has its temporary folder here, and its noise in a log."""
-    from quantlab.processes import end_with_dvc
     from quantlab.progress import noise_to
     from quantlab.scratch import scratch
 
-    end_with_dvc()
     with scratch(root), noise_to(root / "logs" / model / f"{stage}.log", quiet) as progress:
         yield progress
 

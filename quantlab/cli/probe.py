@@ -20,7 +20,6 @@ from quantlab.cli._common import Context, common, say
 @click.option("--device", default="auto", help="auto (the first GPU, else the CPU), cpu, cuda:N, or several places such as cuda:0,1.")
 @common
 def command(ctx: Context, device: str) -> Any:
-    from quantlab.processes import end_with_dvc
     from quantlab.run.mending import set_aside_stale
     from quantlab.run.retries import retry_transient
     from quantlab.run.tracking import check_recipes, models
@@ -28,7 +27,6 @@ def command(ctx: Context, device: str) -> Any:
 
     root = Path.cwd()
     check_recipes(root)
-    end_with_dvc()
     found = probe.run(root, device, models(root))
     for retry in retry_transient(root):
         say(f"quantlab: {retry}", err=True)

@@ -75,12 +75,11 @@ class LlamaCppEngine(OpenCheckpoint):
         return context.run(Batch(token_ids, range(n), [(0,)] * n, [row >= first for row in range(n)])).copy()
 
     def language_model(self, batch_size: int) -> Any:
-        from transformers import AutoTokenizer
-
         from quantlab.engines._llama.lm import LlamaLM
+        from quantlab.loading import load_tokenizer
 
         self._close_contexts()
-        tokenizer = AutoTokenizer.from_pretrained(self._tokenizer, trust_remote_code=self._trust)
+        tokenizer = load_tokenizer(self._tokenizer, self._trust)
         self._lm = LlamaLM(self._model, tokenizer, self._tokenizer, batch_size)
         return self._lm
 

@@ -62,7 +62,8 @@ class TransformersEngine(OpenCheckpoint):
         cache: str | None = None,
     ) -> None:
         import torch
-        from transformers import AutoTokenizer
+
+        from quantlab.loading import load_tokenizer
 
         self._torch_device = torch.device(parse_places(device).first)
         self._gpus = [f"cuda:{n}" for n in parse_places(device).gpus]
@@ -82,7 +83,7 @@ class TransformersEngine(OpenCheckpoint):
         self.model.eval()
         if dtype == "float32" and config.get("load_in_4bit"):
             _multiply_in_float32(self.model)
-        self.tokenizer = AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=trust_remote_code)
+        self.tokenizer = load_tokenizer(tokenizer, trust_remote_code)
         self.dtype = str(self.model.dtype).removeprefix("torch.")
         products = " (8-bit products)" if config.get("load_in_8bit") else ""
         self.scored_in = with_float32_softmax(f"{self.dtype}{products}")
@@ -209,32 +210,23 @@ class TransformersEngine(OpenCheckpoint):
 
 
 def _load(weights: Path, config: dict[str, Any], device: str, dtype: str, trust_remote_code: bool, offload: str = "") -> Any:
-    from transformers import AutoModelForCausalLM
+    from quantlab.loading import broken_checkpoint, load_model
 
     try:
         if config.get("quant_method") == "fp8" and "weight_scale_method" in config:
             return _load_gptqmodel(weights, device, trust_remote_code)
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            weights,
-            dtype=dtype,
-            **placement(device, offload),
-            trust_remote_code=trust_remote_code,
-            use_safetensors=True,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # named below, in one line
-        )
+        # what packed formats store beside their layers is their libraries' affair; a missing part is refused all the same
+        packed = config.get("quant_method") not in (None, "bitsandbytes")
+        places = placement(device, offload)
+        model = load_model(weights, trust_remote_code, broken_checkpoint, left_over=packed, dtype=dtype, **places)
     except ImportError as error:
         raise CellFailure("not_installed", f"{' '.join(str(error).split())[:200]} (install quantlab[all])") from error
     except ValueError as error:
         if not parse_places(device).several:
             raise
         raise CellFailure("unsupported", f"it cannot be spread over {device}: {' '.join(str(error).split())[:300]}") from error
-    model, info = loaded
     if not check_disk(model, device):
         raise CellFailure("does_not_fit", f"the model does not fit into {device}: name more places, such as --device {device},disk")
-    wrong = sorted(info["missing_keys"]) + sorted(key[0] for key in info["mismatched_keys"])
-    if wrong:  # transformers only warns, and goes on with whatever the memory held
-        raise CellFailure("broken_checkpoint", f"{len(wrong)} tensors of the architecture are missing or have another shape: {wrong[0]}")
     return model
 
 
@@ -258,7 +250,10 @@ def _load_gptqmodel(weights: Path, device: str, trust_remote_code: bool) -> Any:
         raise CellFailure("unsupported", f"GPTQModel loads its FP8 checkpoints on one device, not over {device}")
     from gptqmodel import GPTQModel
 
-    return GPTQModel.load(str(weights), device=device, trust_remote_code=trust_remote_code).model
+    from quantlab.loading import only_trusted_code
+
+    with only_trusted_code(trust_remote_code):
+        return GPTQModel.load(str(weights), device=device, trust_remote_code=trust_remote_code).model
 
 
 class Transformers(Engine):

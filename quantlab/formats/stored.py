@@ -7,11 +7,12 @@ unquantized model. Read from the files' headers; no weights are loaded.
 from __future__ import annotations
 
 import collections
-import json
-import struct
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
+
+from quantlab.models.weights import header, weight_files
 
 _PLAIN = {"F64", "F32", "F16", "BF16"}
 _NOT_WEIGHTS = ("bias",)
@@ -37,18 +38,12 @@ class Stored(NamedTuple):
 
 
 def safetensors(folder: Path) -> list[Tensor]:
-    """Every tensor of the safetensors files in a folder, from their headers."""
+    """Every tensor of the model in a folder, from the headers of its files. Raises QuantlabError where one is damaged."""
     found = []
-    for path in sorted(folder.glob("*.safetensors")):
-        with path.open("rb") as file:
-            header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
-        for name, entry in header.items():
-            if name != "__metadata__":
-                elements = 1
-                for size in entry["shape"]:
-                    elements *= size
-                begin, end = entry["data_offsets"]
-                found.append(Tensor(name, entry["dtype"], end - begin, elements))
+    for path in weight_files(folder):
+        for name, entry in header(path).items():
+            begin, end = entry["data_offsets"]
+            found.append(Tensor(name, entry["dtype"], end - begin, math.prod(entry["shape"])))
     return found
 
 

@@ -74,7 +74,8 @@ def _safetensors(path: Path, trust_remote_code: bool) -> tuple[str, int]:
     from quantlab.models import check_folder, read_config
 
     check_folder(path, trust_remote_code)
-    config: dict[str, Any] = read_config(path).get("quantization_config") or {}
+    said = read_config(path).get("quantization_config")
+    config: dict[str, Any] = said if isinstance(said, dict) else {}
     name = str(config.get("quant_method", ""))
     if not name:
         raise QuantlabError(f"{path} is not quantized: its config.json has no quantization_config; give it as MODEL instead")
@@ -195,10 +196,10 @@ def _encoded(tokenizer: Any, passages: Sequence[str]) -> list[list[int]]:
 
 
 def _folder_differences(path: Path, tokenizer: Any, passages: Sequence[str], trust_remote_code: bool) -> int:
-    from transformers import AutoTokenizer
+    from quantlab.loading import load_tokenizer
 
     try:
-        other: Any = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
-    except Exception as error:  # transformers raises whatever the files lead it to
-        raise CellFailure("unsupported", f"its tokenizer cannot be read: {' '.join(str(error).split())[:200]}") from error
+        other = load_tokenizer(path, trust_remote_code)
+    except QuantlabError as error:
+        raise CellFailure("unsupported", str(error)) from error
     return sum(theirs != ours for theirs, ours in zip(_encoded(other, passages), _encoded(tokenizer, passages), strict=True))

@@ -57,6 +57,7 @@ def quantize(job: Job, config: Any, float32: bool = False) -> InMemory:
     import torch
     from gptqmodel import GPTQModel
 
+    from quantlab.loading import only_trusted_code
     from quantlab.methods._loss import model_loss, quantizable_linears
 
     torch.manual_seed(job.seed)
@@ -66,10 +67,12 @@ def quantize(job: Job, config: Any, float32: bool = False) -> InMemory:
         # on a CPU without bfloat16 instructions the calibration passes take four times as long in bfloat16
         dtype = torch.float32 if float32 and job.device == "cpu" and not quick_bfloat16() else torch.bfloat16
         config.offload_to_disk = False  # it leaves meta tensors behind, and the model in memory could not be checked
-        model: Any = GPTQModel.load(str(job.source), config, device=job.device, dtype=dtype, trust_remote_code=job.trust_remote_code)
-        with job.progress.step(f"quantizing {linears} layers to {job.bits} bits, {len(windows)} calibration windows"):
-            model.quantize(windows, batch_size=min(BATCH_WINDOWS, len(windows)))
-        model.save(str(job.destination))
+        trust, step = job.trust_remote_code, f"quantizing {linears} layers to {job.bits} bits, {len(windows)} calibration windows"
+        with only_trusted_code(trust):
+            model: Any = GPTQModel.load(str(job.source), config, device=job.device, dtype=dtype, trust_remote_code=trust)
+            with job.progress.step(step):
+                model.quantize(windows, batch_size=min(BATCH_WINDOWS, len(windows)))
+            model.save(str(job.destination))
         _undo_saving(model.model)
         if dtype is torch.float32:
             restore_dtypes(job.source, job.destination)

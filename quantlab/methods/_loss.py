@@ -36,12 +36,10 @@ def model_loss(model: Any) -> Callable[[NDArray[np.int64]], float]:
 
 def quantizable_linears(source: Path, trust_remote_code: bool = False) -> int:
     """How many linear layers the model has, its output head not counted; no weights are loaded."""
-    import torch
     from torch import nn
-    from transformers import AutoConfig, AutoModelForCausalLM
 
-    config = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+    from quantlab.loading import build_on_meta, load_config
+
+    model = build_on_meta(load_config(source, trust_remote_code), trust_remote_code)
     head = model.get_output_embeddings()
     return sum(isinstance(m, nn.Linear) and m is not head for m in model.modules())

@@ -45,17 +45,15 @@ class AutoRound(Method):
         """Learn the rounding of each block on the calibration windows."""
         import torch
         from auto_round import AutoRound as Rounder
-        from transformers import AutoModelForCausalLM, AutoTokenizer
 
+        from quantlab.loading import load_model, load_tokenizer, only_trusted_code
         from quantlab.methods._loss import model_loss, quantizable_linears
 
         settings: Settings = job.settings
         windows = [torch.from_numpy(ids)[None] for ids in job.calibration[: settings.samples]]
         expected = quantizable_linears(job.source, job.trust_remote_code)
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            job.source, dtype="auto", trust_remote_code=job.trust_remote_code, use_safetensors=True
-        )
-        tokenizer = AutoTokenizer.from_pretrained(job.source, trust_remote_code=job.trust_remote_code)
+        model = load_model(job.source, job.trust_remote_code, dtype="auto")
+        tokenizer = load_tokenizer(job.source, job.trust_remote_code)
         rounding: Any = Rounder(
             model,
             tokenizer,
@@ -70,7 +68,8 @@ class AutoRound(Method):
             low_cpu_mem_usage=False,
             seed=job.seed,
         )
-        with job.progress.step(f"auto-round: {expected} layers to {job.bits} bits, {settings.iterations} steps per block"):
+        step = job.progress.step(f"auto-round: {expected} layers to {job.bits} bits, {settings.iterations} steps per block")
+        with step, only_trusted_code(job.trust_remote_code):
             quantized, _ = rounding.quantize()
             # saving packs the layers in place and frees them: the model in memory is asked before
             loss = None if job.check_tokens is None else model_loss(quantized)(job.check_tokens)

@@ -51,8 +51,9 @@ class BitsAndBytes(Method):
     def quantize(self, job: Job) -> InMemory:
         """Quantize while loading, save, and keep the model for the check."""
         import torch
-        from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+        from transformers import BitsAndBytesConfig
 
+        from quantlab.loading import load_model
         from quantlab.methods._loss import model_loss, quantizable_linears
 
         settings: Settings = job.settings
@@ -67,13 +68,8 @@ class BitsAndBytes(Method):
                 bnb_4bit_compute_dtype=torch.bfloat16,
             )
         with job.progress.step(f"bitsandbytes {job.bits} bits: quantizing {expected} layers"):
-            model: Any = AutoModelForCausalLM.from_pretrained(
-                job.source,
-                quantization_config=config,
-                dtype=torch.bfloat16,
-                device_map={"": job.device},
-                trust_remote_code=job.trust_remote_code,
-            )
+            how: dict[str, Any] = {"quantization_config": config, "dtype": torch.bfloat16, "device_map": {"": job.device}}
+            model = load_model(job.source, job.trust_remote_code, **how)
             model.save_pretrained(job.destination)
         return InMemory(model_loss(model), expected)
 

@@ -6,11 +6,13 @@ Every check raises QuantlabError in one line that says what, why and what to do.
 from pathlib import Path
 
 from quantlab.errors import QuantlabError
-from quantlab.models.config import check_config, read_config
+from quantlab.models.config import check_config, check_stored, read_config
 from quantlab.models.disk import disk_needed_bytes, require_disk
 from quantlab.models.gguf_file import check_gguf
 from quantlab.models.hub import Download, download
 from quantlab.models.hub import check as check_hub
+from quantlab.models.positions import check_windows, positions_of
+from quantlab.models.tokenizer import check_tokenizer
 from quantlab.models.weights import check_weights, parameters, weight_files
 
 __all__ = [
@@ -19,10 +21,13 @@ __all__ = [
     "check_folder",
     "check_gguf",
     "check_hub",
+    "check_tokenizer",
     "check_weights",
+    "check_windows",
     "disk_needed_bytes",
     "download",
     "parameters",
+    "positions_of",
     "read_config",
     "require_disk",
     "weight_files",
@@ -33,6 +38,7 @@ def check_folder(folder: Path, trust_remote_code: bool = False) -> None:
     """Raise QuantlabError where a folder is no model that can be loaded safely: its config, its weights, its code."""
     if not folder.is_dir():
         raise QuantlabError(f"there is no folder {folder}: name a folder with config.json and safetensors, or a GGUF file")
-    read_config(folder)
+    config = read_config(folder)
     check_weights(folder)
     check_config(folder, trust_remote_code)
+    check_stored(config, folder)

@@ -9,7 +9,10 @@ from typing import Any
 from quantlab.errors import QuantlabError, unknown
 from quantlab.models.code import check_code
 from quantlab.models.json_file import read_object
+from quantlab.models.weights import header, weight_files
 
+FLOATS = ("auto", "float32", "bfloat16", "float16", "float64")
+PLAIN = ("F64", "F32", "F16", "BF16")
 _NAME = re.compile(r"[\w./-]{1,120}")
 """What a message repeats of a name that the folder gives itself."""
 
@@ -59,6 +62,23 @@ def _check_model_type(config: dict[str, Any], where: str) -> None:
     raise unknown(
         "model type", str(kind), MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, f"the installed transformers cannot run {where}; try a newer one"
     )
+
+
+def check_stored(config: dict[str, Any], folder: Path) -> None:
+    """Raise QuantlabError where config.json and the tensors' types do not describe one model."""
+    for key in ("dtype", "torch_dtype"):
+        said = config.get(key)
+        if said is not None and str(said).removeprefix("torch.") not in FLOATS:
+            raise QuantlabError(
+                f"{folder / 'config.json'} says {key} {str(said)!r:.60}, which no model runs in: use one of {', '.join(FLOATS)}"
+            )
+    method = config.get("quantization_config")
+    if method and all(entry["dtype"] in PLAIN for path in weight_files(folder) for entry in header(path).values()):
+        name = method.get("quant_method") if isinstance(method, dict) else method
+        raise QuantlabError(
+            f"{folder / 'config.json'} says that the weights are quantized ({str(name)!r:.40}) and they are plain: take "
+            "quantization_config out of it, or save the model again"
+        )
 
 
 def _check_tokenizer(folder: Path, where: str) -> None:

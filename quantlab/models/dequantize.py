@@ -15,16 +15,18 @@ from typing import Any
 def dequantize(gguf: Path, destination: Path) -> None:
     """Write config, tokenizer and bfloat16 safetensors of a GGUF file into a folder.
 
-    Raises what transformers raises for an architecture that it cannot read.
+    Raises QuantlabError where tensors are missing or left over, and what transformers raises for an architecture that it
+    cannot read.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    from transformers import GgufConfig
 
-    model = AutoModelForCausalLM.from_pretrained(
-        gguf.parent, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16
-    )
+    from quantlab.loading import load_model, load_tokenizer
+
+    how: dict[str, Any] = {"gguf_file": gguf.name, "quantization_config": GgufConfig(dequantize=True), "dtype": torch.bfloat16}
+    model = load_model(gguf.parent, False, safetensors=False, **how)
     model.save_pretrained(destination)
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    tokenizer = load_tokenizer(gguf.parent, False, gguf_file=gguf.name)
     _set_pre_tokenizer(tokenizer, pre_tokenizer_name(gguf))
     tokenizer.save_pretrained(destination)
 

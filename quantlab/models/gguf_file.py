@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from quantlab.environments.install import bring
 from quantlab.errors import QuantlabError
@@ -28,14 +29,28 @@ def check_gguf(path: Path) -> None:
         raise QuantlabError(f"reading a GGUF file needs the package gguf: {bring('gguf')}") from None
     size = path.stat().st_size
     try:
-        tensors = GGUFReader(path).tensors
-    except (ValueError, IndexError, KeyError, OverflowError) as error:
+        tensors = _bounded(GGUFReader)(path).tensors
+    except (ValueError, IndexError, KeyError, OverflowError, RecursionError) as error:
         raise _damaged(path, f"its {size} bytes do not hold what its header describes ({' '.join(str(error).split())})") from None
     end = max((int(t.data_offset) + int(t.n_bytes) for t in tensors), default=0)
     if end > size:
         raise _damaged(path, f"its tensors end at byte {end} and it has {size}")
     if not tensors:
         raise _damaged(path, "it has no tensors")
+
+
+def _bounded(reader: Any) -> Any:
+    """The gguf package's reader, which else goes on for 2**60 elements of an array behind the end of its file."""
+
+    class Bounded(reader):  # type: ignore[misc]
+        def _get(self, offset: int, dtype: Any, count: int = 1, *rest: Any, **named: Any) -> Any:
+            import numpy as np
+
+            if int(offset) + np.dtype(dtype).itemsize * int(count) > len(self.data):
+                raise ValueError("a field ends behind the end of the file")
+            return super()._get(offset, dtype, count, *rest, **named)
+
+    return Bounded
 
 
 def _damaged(path: Path, why: str) -> QuantlabError:

@@ -13,6 +13,7 @@ from typing import NamedTuple, TypeVar
 from quantlab.errors import QuantlabError
 from quantlab.models.config import check_config
 from quantlab.models.disk import require_disk
+from quantlab.models.tokenizer import check_tokenizer
 from quantlab.models.weights import read_index, weight_names
 from quantlab.progress import Progress, Step
 from quantlab.recipe import SourceSpec
@@ -106,6 +107,7 @@ def _find(spec: SourceSpec, repository: str) -> Found:
     huggingface_hub.utils.disable_progress_bars()  # type: ignore[attr-defined]  # documented, re-exported implicitly
     if "config.json" not in sizes:
         raise QuantlabError(f"{repository} on the hub has no config.json: it is no transformers model; name the original repository")
+    check_tokenizer(small, f"{repository} on the hub")
     folder = _get(repository, small, spec.revision)
     check_config(folder, spec.trust_remote_code, repository)
     weights = weight_names([name for name in sizes if "/" not in name], read_index(folder), f"{repository} on the hub")

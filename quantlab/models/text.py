@@ -68,6 +68,8 @@ def passages_of(spec: TextSpec, purpose: Purpose, base: Path) -> tuple[list[str]
         text = read_text(path, TEXT_BYTES)
     except QuantlabError as error:
         raise QuantlabError(f"the {purpose} text: {error}; name a UTF-8 text file or 'embedded'") from None
+    if not text.strip():
+        raise QuantlabError(f"the {purpose} text {path} is empty: name a UTF-8 text file with enough words, or 'embedded'")
     return [text], f"{path.name}, sha256 {_digest(text).hex()}"
 
 

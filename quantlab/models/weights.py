@@ -5,13 +5,13 @@ A file is an unsigned 64-bit header length, a JSON header with each tensor's dty
 
 from __future__ import annotations
 
-import json
 import math
 import struct
 from pathlib import Path
 from typing import Any
 
 from quantlab.errors import QuantlabError
+from quantlab.models.json_file import parse_json, read_object
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -39,6 +39,11 @@ def weight_names(names: list[str], index: dict[str, str], where: str) -> tuple[s
         listed = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
         raise QuantlabError(f"{where} is incomplete: {INDEX} names {listed}, which is not there; download the model again")
     if index:
+        if SINGLE in names and SINGLE not in index.values():
+            raise QuantlabError(
+                f"{where} has {SINGLE} beside {INDEX}, which does not name it: libraries would load one or the other; remove the one "
+                "that is not the model"
+            )
         return tuple(sorted(set(index.values())))
     if SINGLE in names:
         return (SINGLE,)
@@ -64,11 +69,9 @@ def read_index(folder: Path) -> dict[str, str]:
     path = folder / INDEX
     if not path.is_file():
         return {}
-    try:
-        found: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
-        set(found.values())
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise QuantlabError(f"{path} is damaged: it holds no weight_map; download the model again") from None
+    found = read_object(path).get("weight_map")
+    if not isinstance(found, dict) or not found or not all(isinstance(name, str) for name in found.values()):
+        raise QuantlabError(f"{path} is damaged: it holds no weight_map; download the model again")
     if outside := [name for name in found.values() if Path(name).name != name]:
         raise QuantlabError(f"{path} names {outside[0]}, which is not a file beside it: not opened")
     return found
@@ -84,22 +87,35 @@ def header(path: Path) -> dict[str, Any]:
             raise _damaged(path, f"its {size} bytes do not hold the header that it announces")
         raw = file.read(length)
     try:
-        tensors = json.loads(raw)
+        tensors = parse_json(raw)
         tensors.pop("__metadata__", None)
-        end = max((_end(name, entry) for name, entry in tensors.items()), default=0)
+        end = _end_of_all(tensors)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _damaged(path, f"its header does not make sense: {' '.join(str(error).split())[:80]}") from None
+        raise _damaged(path, f"its header does not make sense: {' '.join(str(error).split())[:120]}") from None
     if 8 + length + end != size:
         raise _damaged(path, f"it has {size} bytes and its header describes {8 + length + end}")
     return dict(tensors)
 
 
-def _end(name: str, entry: dict[str, Any]) -> int:
+def _end_of_all(tensors: dict[str, Any]) -> int:
+    """The byte after the last tensor. Raises ValueError where ranges overlap or leave bytes between them."""
+    end, before = 0, ""
+    for begin, after, name in sorted((*_range(name, entry), name) for name, entry in tensors.items()):
+        if begin != end:
+            raise ValueError(f"{name:.60} begins at byte {begin}, and {before or 'the data'} ends at {end}")
+        end, before = after, f"{name:.60}"
+    return end
+
+
+def _range(name: str, entry: dict[str, Any]) -> tuple[int, int]:
+    """First byte of a tensor and the one after its last. Raises ValueError where its shape has another size."""
     begin, end = entry["data_offsets"]
-    bits = _BITS.get(entry["dtype"])
-    if not 0 <= begin <= end or (bits is not None and math.prod(entry["shape"]) * bits != 8 * (end - begin)):
-        raise ValueError(f"{name} has {end - begin} bytes for shape {entry['shape']} of {entry['dtype']}")
-    return int(end)
+    shape, bits = entry["shape"], _BITS.get(entry["dtype"])
+    if not all(type(number) is int and number >= 0 for number in (begin, end, *shape)) or begin > end:
+        raise ValueError(f"{name:.60} has a shape or a range of bytes that no tensor has")
+    if bits is not None and math.prod(shape) * bits != 8 * (end - begin):
+        raise ValueError(f"{name:.60} has {end - begin} bytes for shape {shape} of {entry['dtype']}")
+    return begin, end
 
 
 def _damaged(path: Path, why: str) -> QuantlabError:
@@ -109,8 +125,16 @@ def _damaged(path: Path, why: str) -> QuantlabError:
 def check_weights(folder: Path) -> None:
     """Raise QuantlabError where a weight file is missing, truncated, malformed, or lacks a tensor that the index names."""
     index = read_index(folder)
+    if index and not isinstance(read_object(folder / INDEX).get("metadata"), dict):
+        raise QuantlabError(
+            f"{folder / INDEX} is damaged: it holds no metadata, without which transformers does not load it; save it again"
+        )
+    places: dict[str, str] = {}
     for path in weight_files(folder):
         there = header(path)
+        if twice := next((name for name in there if name in places), None):
+            raise QuantlabError(f"{folder} holds the tensor {twice} twice, in {places[twice]} and {path.name}: save the model again")
+        places |= dict.fromkeys(there, path.name)
         lacking = [name for name, file in index.items() if file == path.name and name not in there]
         if lacking:
             raise _damaged(path, f"{INDEX} places {lacking[0]} in it, which it lacks")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from quantlab.analysis.divergence import is_finite
 from quantlab.errors import CellFailure
@@ -33,9 +33,9 @@ def require_same_vocabulary(checkpoint: Checkpoint, configured: int, stored: int
         if rows and rows[0] != stored:
             raise other_vocabulary(rows[0], stored)
         return
-    from transformers import AutoConfig
+    from quantlab.loading import broken_checkpoint, load_config
 
-    config: Any = AutoConfig.from_pretrained(checkpoint.weights, trust_remote_code=checkpoint.manifest.trust_remote_code)
+    config = load_config(checkpoint.weights, checkpoint.manifest.trust_remote_code, broken_checkpoint)
     found = int(config.get_text_config().vocab_size)
     if found != configured:
         raise other_vocabulary(found, configured)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pydantic import ValidationError
 
 from quantlab.analysis.divergence import is_finite
 from quantlab.errors import QuantlabError
+from quantlab.files import sha256
 from quantlab.frozen import Frozen
 from quantlab.hardware.device import Device, find
 from quantlab.reference.head import HeadSpec, load_head
@@ -39,6 +40,9 @@ class ReferenceInfo(Frozen):
     source_sha256: str
     """Of source.json, which names every weight file with its hash."""
     hidden_sha256: str
+    """Of the states alone, without the file's header."""
+    head_sha256: str | None = None
+    """Of the head's file; None in references of earlier versions."""
     vocabulary: int
     revision: str | None
     """Of the source."""
@@ -69,6 +73,7 @@ class Reference:
             raise QuantlabError(f"{path} is of another version of quantlab: run `quantlab reference` again") from None
         self.sha256 = hashlib.sha256(content).hexdigest()
         self._hidden = folder / HIDDEN
+        _require_stored(folder, self.info)
         used = device if device is not None and device.name == self.info.device else find("cpu")
         self._head = load_head(folder / HEAD, self.info.head, used.places.first)
         self.notes: tuple[str, ...] = ()
@@ -98,6 +103,35 @@ class Reference:
         for reason, found in reasons.items():
             if found:
                 raise QuantlabError(f"the reference of {cell.model} {reason}: run `quantlab reference` again")
+
+
+def _require_stored(folder: Path, info: ReferenceInfo) -> None:
+    """Raise QuantlabError where the hidden states or the head are not what was stored; read in pieces."""
+    import numpy as np
+
+    shape, kind = (info.windows, info.length, info.hidden_size), "int16" if info.dtype == "bfloat16" else info.dtype
+    try:
+        with (folder / HIDDEN).open("rb") as file:
+            version = np.lib.format.read_magic(file)
+            found = (np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0)(file)
+            same = found == (shape, False, np.dtype(kind)) and _rest_sha256(file) == info.hidden_sha256
+        name = HIDDEN
+        if same and info.head_sha256 is not None:
+            name, same = HEAD, sha256(folder / HEAD) == info.head_sha256
+    except (OSError, ValueError):
+        name, same = HIDDEN if not (folder / HIDDEN).is_file() or (folder / HEAD).is_file() else HEAD, False
+    if not same:
+        raise QuantlabError(
+            f"{folder / name} is not what `quantlab reference` stored (truncated, changed or gone): run `quantlab reference` again"
+        )
+
+
+def _rest_sha256(file: BinaryIO) -> str:
+    """Hash of what is left of an open file."""
+    digest = hashlib.sha256()
+    while piece := file.read(2**22):
+        digest.update(piece)
+    return digest.hexdigest()
 
 
 def require_sound(logits: NDArray[np.float32], window: int) -> None:

@@ -137,6 +137,8 @@ def _check_source(recipe: Recipe, resolved: ResolvedModel) -> None:
         path = Path(spec.path).expanduser()
         if path.is_dir():
             source.check_folder(path, spec.trust_remote_code)
+            source.check_tokenizer([file.name for file in path.iterdir()], str(path))
+            source.check_windows(recipe, source.positions_of(source.read_config(path)))
             parameters = source.parameters(path)
         else:
             source.check_gguf(path)

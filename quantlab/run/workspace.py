@@ -53,8 +53,11 @@ class Workspace:
 
     @contextmanager
     def held(self, say: Callable[[str], None]) -> Iterator[None]:
-        """Keep other runs out of the workspace, its recipe and cells until the block ends; wait for one that works there."""
-        self.root.mkdir(parents=True, exist_ok=True)
+        """Keep other runs out of the workspace, its recipe and cells until the block ends; wait for one that works there.
+
+        Raises QuantlabError where the folder cannot be written.
+        """
+        leftovers.require_writable(self.root)
         lock = FileLock(self.root / LOCK)
         try:
             lock.acquire(blocking=False)
@@ -71,9 +74,8 @@ class Workspace:
 
         Another model's recipe that lacks what the pipeline tracks gets its defaults written out.
 
-        Raises QuantlabError where a variant is there with other settings, or the folder cannot be written.
+        Raises QuantlabError where a variant is there with other settings.
         """
-        leftovers.require_writable(self.root)
         leftovers.tidy(self.root)
         there = self.recipe(recipe.model)
         merged = recipe if there is None else _merge(there, recipe)

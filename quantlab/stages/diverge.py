@@ -128,8 +128,8 @@ def _record(
 
 def _scored_bytes(cell: Cell, checkpoint: Checkpoint, token_ids: NDArray[np.int64]) -> int:
     """UTF-8 bytes of the scored tokens."""
-    from transformers import AutoTokenizer
+    from quantlab.loading import load_tokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(cell.prepared.weights, trust_remote_code=checkpoint.manifest.trust_remote_code)
+    tokenizer = load_tokenizer(cell.prepared.weights, checkpoint.manifest.trust_remote_code)
     rows = scored(token_ids.shape[1])
     return sum(len(str(tokenizer.decode(ids[1:][rows])).encode()) for ids in token_ids)

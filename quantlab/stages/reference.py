@@ -18,7 +18,7 @@ from quantlab.analysis.divergence import scored, window_values
 from quantlab.engines._transformers.placement import placement
 from quantlab.environments.versions import installed
 from quantlab.errors import QuantlabError
-from quantlab.files import new_folder, write_text
+from quantlab.files import new_folder, sha256, write_text
 from quantlab.hardware.device import Device
 from quantlab.hardware.target import fits_in_float32
 from quantlab.methods import checked_recipe
@@ -42,7 +42,8 @@ def run(root: Path, model: str, device: Device, progress: Progress) -> Reference
     model's logits back.
     """
     import torch
-    from transformers import AutoModelForCausalLM
+
+    from quantlab.loading import load_model
 
     prepared, recipe = Prepared(root, model), checked_recipe(root / "recipes" / f"{model}.yaml")
     asked = recipe.reference.dtype
@@ -53,13 +54,8 @@ def run(root: Path, model: str, device: Device, progress: Progress) -> Reference
         dtype = "float32" if fits_in_float32(source.parameters, device) else source.dtype
     offload = Path(os.environ.get(scratch.FOLDER, root / ".quantlab" / "tmp")) / "offload"
     with progress.step(f"{model}: loading the reference in {dtype}"):
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            prepared.weights,
-            dtype=getattr(torch, dtype),
-            **placement(device.device, str(offload)),
-            trust_remote_code=source.trust_remote_code,
-            use_safetensors=True,
-        )
+        places = placement(device.device, str(offload))
+        loaded = load_model(prepared.weights, source.trust_remote_code, dtype=getattr(torch, dtype), **places)
     token_ids = prepared.token_ids("evaluation")
     with new_folder(folder_of(root, model)) as folder:
         computed = _compute(loaded.eval(), token_ids, folder, device, progress)
@@ -122,6 +118,7 @@ def _compute(model: Any, token_ids: NDArray[np.int64], folder: Path, device: Dev
     head.save(folder / HEAD)
     about = {"dtype": dtype, "head": head.spec, "hidden_size": shape[2], "vocabulary": weight.shape[0]}
     about |= {"hidden_sha256": digest.hexdigest(), "head_max_difference": difference, "head_divergence_nats": nats}
+    about["head_sha256"] = sha256(folder / HEAD)
     return _Computed(about, kept.itemsize * math.prod(shape))
 
 

@@ -104,36 +104,30 @@ def _floor(nats: float) -> tuple[str, ...]:
 
 def dense_model(checkpoint: Checkpoint, dtype: torch.dtype, device: str) -> Any:
     """The checkpoint as a transformers model of dense layers. Raises CellFailure for a format that has no such form."""
-    from transformers import AutoModelForCausalLM
-
     from quantlab.engines._transformers.dense import _packing, load_dense
     from quantlab.engines.transformers import quantization_config
+    from quantlab.loading import broken_checkpoint, load_model
 
     trust = checkpoint.manifest.trust_remote_code
     if checkpoint.manifest.format == GGUF:
         file = checkpoint.gguf()
         try:
-            model: Any = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=dtype)
+            model = load_model(file.parent, False, broken_checkpoint, safetensors=False, gguf_file=file.name, dtype=dtype)
             return model.to(device).eval()
         except ValueError as error:
             raise CellFailure("unsupported", f"transformers does not read this GGUF file: {' '.join(str(error).split())[:200]}") from error
     config = quantization_config(checkpoint.weights)
     if not config:
-        return _load(checkpoint.weights, dtype, device, trust).eval()
+        return load_model(checkpoint.weights, trust, broken_checkpoint, dtype=dtype, device_map={"": device}).eval()
     if config.get("load_in_4bit") or config.get("load_in_8bit"):
-        return _load(checkpoint.weights, dtype, device, trust).dequantize().to(dtype).eval()
+        packed = load_model(checkpoint.weights, trust, broken_checkpoint, dtype=dtype, device_map={"": device})
+        return packed.dequantize().to(dtype).eval()
     if not _packing(config):
         raise CellFailure("unsupported", f"{config.get('quant_method')} at {config.get('bits')} bits is not read as dense layers")
     return load_dense(checkpoint.weights, config, device, trust).to(dtype).eval()
 
 
-def _load(weights: Path, dtype: torch.dtype, device: str, trust_remote_code: bool) -> Any:
-    from transformers import AutoModelForCausalLM
-
-    return AutoModelForCausalLM.from_pretrained(
-        weights, dtype=dtype, device_map={"": device}, trust_remote_code=trust_remote_code, use_safetensors=True
-    )
-
-
 def _plain(weights: Path, dtype: torch.dtype, device: Device, trust_remote_code: bool) -> Any:
-    return _load(weights, dtype, device.places.first, trust_remote_code).eval()
+    from quantlab.loading import load_model
+
+    return load_model(weights, trust_remote_code, dtype=dtype, device_map={"": device.places.first}).eval()

@@ -135,10 +135,17 @@ class Prepared(NamedTuple):
                 raise QuantlabError(f"{path} is not what was converted: run `quantlab convert` again")
 
     def token_ids(self, purpose: str) -> NDArray[np.int64]:
-        """The windows of `calibration` or `evaluation`, shape (windows, length)."""
+        """The windows of `calibration` or `evaluation`, shape (windows, length). Raises QuantlabError where they were changed."""
         import numpy as np
 
-        ids: NDArray[np.int64] = np.load(self.text_folder / f"{purpose}.npy", allow_pickle=False)
+        path = self.text_folder / f"{purpose}.npy"
+        try:
+            ids: NDArray[np.int64] = np.load(path, allow_pickle=False)
+            same = hashlib.sha256(ids.tobytes()).hexdigest() == getattr(self.text(), f"{purpose}_sha256")
+        except (OSError, ValueError, EOFError):
+            same = False
+        if not same:
+            raise QuantlabError(f"{path} is not what `quantlab prepare` wrote (truncated, changed or gone): run `quantlab prepare` again")
         return ids
 
 

@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 
 from quantlab.cli._common import Context, common, to_json
 from quantlab.errors import CellFailure, QuantlabError
+from quantlab.processes import Ended
 from quantlab.records import Estimate
 
 
@@ -103,3 +104,21 @@ run(["--json"])
     assert json.loads(done.stdout) == {"a": 1}
     for part in ("child", "raw", "python"):
         assert part in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(28, "No space left on device"), "the disk was full: [Errno 28] No space left on device; the next run tries it again"),
+        (OSError(30, "Read-only file system", "env"), "env cannot be used: Read-only file system; work in a folder that you may write to"),
+    ],
+)
+def test_a_disk_that_takes_nothing_is_one_line(error: OSError, said: str) -> None:
+    result = invoke(command(raises=error))
+    assert result.exit_code == 2 and result.stderr == f"quantlab: {said}\n"
+
+
+def test_a_signal_has_its_exit_code() -> None:
+    result = invoke(command(raises=Ended(15)), "--json")
+    assert result.exit_code == 143
+    assert json.loads(result.stdout) == {"error": {"kind": "interrupted", "message": "interrupted by SIGTERM"}}

@@ -29,7 +29,7 @@ def sharded(model: Path) -> Path:
     save_file({"a": np.zeros((2, 4), np.float32)}, model / "model-00001-of-00002.safetensors")
     save_file({"b": np.zeros((3, 4), np.float16), "c": np.zeros(4, np.float32)}, model / "model-00002-of-00002.safetensors")
     places = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors", "c": "model-00002-of-00002.safetensors"}
-    (model / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+    (model / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
     return model
 
 

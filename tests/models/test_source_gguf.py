@@ -57,3 +57,23 @@ def test_a_truncated_file_is_refused(gguf: Path, keep: float) -> None:
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     refused(tmp_path / "none.gguf", "there is no file")
+
+
+@pytest.mark.parametrize("depth", [2, 5000])
+def test_arrays_of_arrays_are_no_crash(tmp_path: Path, depth: int) -> None:
+    """An array's type, its elements' type and their number, one in the other."""
+    import struct
+
+    key, array, number = b"x", 9, 4
+    nested = struct.pack("<I", array) + struct.pack("<IQ", array, 1) * (depth - 1) + struct.pack("<IQI", number, 1, 7)
+    field = struct.pack("<Q", len(key)) + key + nested
+    (tmp_path / "m.gguf").write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + field)
+    refused(tmp_path / "m.gguf", "truncated or damaged")
+
+
+def test_an_array_that_announces_more_than_the_file_is_refused(tmp_path: Path) -> None:
+    import struct
+
+    field = struct.pack("<Q", 1) + b"x" + struct.pack("<IIQ", 9, 4, 2**60)
+    (tmp_path / "m.gguf").write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + field + b"\0" * 64)
+    refused(tmp_path / "m.gguf", "truncated or damaged")

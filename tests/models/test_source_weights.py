@@ -7,7 +7,9 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from quantlab.errors import QuantlabError
 from quantlab.models import check_folder, check_weights, parameters, weight_files
@@ -63,8 +65,22 @@ def test_bytes_after_the_data_are_refused(model: Path) -> None:
         b'{"a": 3}',
         b'{"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}',
         b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 0]}}',
+        b'{"a": {"dtype": "F32", "shape": [-1, -1], "data_offsets": [0, 4]}}',
+        b'{"a": {"dtype": "F32", "shape": [1.0], "data_offsets": [0, 4]}}',
+        b'{"a": {"dtype": "F32", "shape": [true], "data_offsets": [0, 4]}}',
+        b'{"a": {"dtype": "X9", "shape": [-1], "data_offsets": [0, 4]}}',
+        b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}, "b": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}',
+        b'{"a": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}, "b": {"dtype": "U8", "shape": [2], "data_offsets": [2, 4]}}',
+        b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}}',
+        b'{"a": {"dtype": "F32", "shape": [' + b"9" * 5000 + b'], "data_offsets": [0, 4]}}',
+        b'{"a": {"dtype": "F32", "shape": [' + b"9" * 4000 + b'], "data_offsets": [0, 4]}}',
+        b'{"a":' * 100_000,
+        b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
     ],
-    ids=["no JSON", "a list", "no tensor", "wrong size", "backwards"],
+    ids=[
+        *("no JSON", "a list", "no tensor", "wrong size", "backwards", "negative", "a fraction", "a boolean", "negative of no type"),
+        *("overlapping", "a hole", "out of range", "too many digits", "astronomic", "deep objects", "deep lists"),
+    ],
 )
 def test_a_malformed_header_is_refused(model: Path, header: bytes) -> None:
     (model / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + b"\0" * 4)
@@ -94,10 +110,19 @@ def test_an_index_that_leads_out_of_the_folder_is_refused(sharded: Path) -> None
     refused(sharded, "not a file beside it")
 
 
-@pytest.mark.parametrize("text", ["{}", "[]", "no", '{"weight_map": 3}'])
-def test_a_damaged_index_is_refused(sharded: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("{}", "damaged"),
+        ("[]", "no JSON object"),
+        ("no", "is not JSON"),
+        ('{"weight_map": 3}', "damaged"),
+        ('{"weight_map": {"a": 3}}', "damaged"),
+    ],
+)
+def test_a_damaged_index_is_refused(sharded: Path, text: str, match: str) -> None:
     (sharded / "model.safetensors.index.json").write_text(text)
-    refused(sharded, "damaged")
+    refused(sharded, match)
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "consolidated.00.pth"])
@@ -138,3 +163,18 @@ def test_a_folder_without_a_config_is_refused(model: Path) -> None:
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(QuantlabError, match="there is no folder"):
         check_folder(tmp_path / "nothing")
+
+
+def test_a_tensor_in_two_files_is_refused(sharded: Path) -> None:
+    save_file({"b": np.zeros((3, 4), np.float16), "c": np.zeros(4), "a": np.zeros(2)}, sharded / "model-00002-of-00002.safetensors")
+    refused(sharded, "holds the tensor a twice, in model-00001-of-00002.safetensors and model-00002-of-00002.safetensors")
+
+
+def test_a_stray_file_beside_an_index_is_refused(sharded: Path) -> None:
+    save_file({"a": np.zeros(2)}, sharded / "model.safetensors")
+    refused(sharded, "has model.safetensors beside model.safetensors.index.json, which does not name it")
+
+
+def test_an_index_that_is_nested_too_deeply_is_refused(sharded: Path) -> None:
+    (sharded / "model.safetensors.index.json").write_text('{"weight_map":' * 100_000)
+    refused(sharded, "nested too deeply")

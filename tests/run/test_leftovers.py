@@ -13,6 +13,7 @@ import pytest
 
 from quantlab.errors import QuantlabError
 from quantlab.run.leftovers import require_writable, tidy
+from quantlab.run.workspace import Workspace
 
 
 @pytest.fixture
@@ -59,6 +60,8 @@ def test_a_dvc_lock_that_was_cut_is_removed(root: Path, text: str, stays: bool) 
 def test_a_workspace_that_cannot_be_written_is_one_line() -> None:
     with pytest.raises(QuantlabError, match=r"^cannot write in /proc/nowhere: .*; name another folder with --workspace$"):
         require_writable(Path("/proc/nowhere"))
+    with pytest.raises(QuantlabError, match=r"^cannot write in /proc/nowhere: "), Workspace(Path("/proc/nowhere")).held(print):
+        pass
 
 
 def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

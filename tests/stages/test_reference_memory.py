@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 from pathlib import Path
@@ -29,10 +30,12 @@ print(process_memory().peak_rss_bytes)
 
 def _peak_bytes(folder: Path, windows: int) -> int:
     folder.mkdir()
-    np.save(folder / "hidden.npy", np.ones((windows, LENGTH, HIDDEN), np.float32))
+    hidden = np.ones((windows, LENGTH, HIDDEN), np.float32)
+    np.save(folder / "hidden.npy", hidden)
     Head(torch.ones(VOCABULARY, HIDDEN), None, HeadSpec()).save(folder / "head.safetensors")
     sizes = {"windows": windows, "length": LENGTH, "hidden_size": HIDDEN, "vocabulary": VOCABULARY}
-    same = dict.fromkeys(("evaluation_sha256", "source_sha256", "hidden_sha256"), "0" * 64)
+    same = dict.fromkeys(("evaluation_sha256", "source_sha256"), "0" * 64)
+    same["hidden_sha256"] = hashlib.sha256(hidden.tobytes()).hexdigest()
     numbers = dict.fromkeys(("head_max_difference", "head_divergence_nats", "bytes_per_scored_token"), 0.0)
     about = {
         "dtype": "float32",

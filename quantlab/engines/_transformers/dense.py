@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from quantlab.errors import CellFailure
 from quantlab.hardware.device import quick_bfloat16
+from quantlab.models.weights import weight_files
 
 if TYPE_CHECKING:
     import torch
@@ -52,20 +53,20 @@ def load_dense(weights: Path, config: dict[str, Any], device: str, trust_remote_
     does not read."""
     import torch
     from safetensors import safe_open
-    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from quantlab.loading import broken_checkpoint, build_model, load_config, load_model
 
     if not form_of(weights):
         raise CellFailure("unsupported", f"{config.get('quant_method')} checkpoints are not read as dense layers")
     dtype = None if quick_bfloat16() and wanted != "float32" else torch.float32
     if config.get("load_in_4bit") or config.get("load_in_8bit"):
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            weights, dtype=dtype or torch.bfloat16, device_map={"": device}, trust_remote_code=trust_remote_code, use_safetensors=True
-        )
+        places = {"": device}
+        model = load_model(weights, trust_remote_code, broken_checkpoint, dtype=dtype or torch.bfloat16, device_map=places)
         return model.dequantize().to(dtype or torch.bfloat16) if config.get("load_in_4bit") else model
-    plain = AutoConfig.from_pretrained(weights, trust_remote_code=trust_remote_code)
+    plain = load_config(weights, trust_remote_code, broken_checkpoint)
     del plain.quantization_config
     state: dict[str, torch.Tensor] = {}
-    for path in sorted(weights.glob("*.safetensors")):
+    for path in weight_files(weights):
         with safe_open(path, framework="pt") as file:
             state |= {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open is no mapping
     dtype = dtype or plain.dtype
@@ -76,7 +77,7 @@ def load_dense(weights: Path, config: dict[str, Any], device: str, trust_remote_
         else:
             weight = dequantize(parts, int(config["bits"]), 0 if config.get("checkpoint_format") == "gptq_v2" else 1)
         state[f"{layer}.weight"] = weight.to(dtype)
-    dense: Any = AutoModelForCausalLM.from_config(plain, dtype=dtype, trust_remote_code=trust_remote_code)
+    dense = build_model(plain, trust_remote_code, broken_checkpoint, dtype=dtype)
     missing, unexpected = dense.load_state_dict(state, strict=False)
     dense.tie_weights()
     if unexpected or [name for name in missing if name not in _tied(dense)]:

@@ -1,0 +1,146 @@
+"""Every configuration, tokenizer and model that transformers loads here: trust is said each time, and weights are whole.
+
+transformers only warns where tensors are missing, have another shape or belong to nothing, and goes on with what it
+initialised at random. Here that is refused with the tensors' names. Tied weights are not missing, and what a model's
+class says may be absent or ignored (`_keys_to_ignore_on_load_*`, rotary frequencies) is not counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from quantlab.errors import CellFailure, QuantlabError
+
+NAMED = 3
+"""Tensors that a message names."""
+
+
+def broken_checkpoint(why: str) -> CellFailure:
+    """The failure of a cell whose checkpoint is not whole; the `error` of `load_model` there."""
+    return CellFailure("broken_checkpoint", why)
+
+
+def load_config(folder: Path, trust_remote_code: bool, error: Callable[[str], Exception] = QuantlabError) -> Any:
+    """The configuration of a model's folder. Raises what `error` makes of a text where transformers cannot read it."""
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    except Exception as raised:  # transformers raises whatever the file leads it to
+        raise error(f"transformers cannot read {folder / 'config.json'}: {_said(raised)}; mend it or save it again") from raised
+
+
+def load_tokenizer(folder: Path, trust_remote_code: bool, **options: Any) -> Any:
+    """The tokenizer of a model's folder. Raises QuantlabError where transformers cannot read it."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code, **options)
+    except Exception as error:  # transformers raises whatever the files lead it to
+        raise QuantlabError(f"the tokenizer in {folder} cannot be read: {_said(error)}; download or save it again") from error
+
+
+def build_model(config: Any, trust_remote_code: bool, error: Callable[[str], Exception] = QuantlabError, **options: Any) -> Any:
+    """A model of a configuration without weights. Raises what `error` makes of a text where transformers cannot build it."""
+    from transformers import AutoModelForCausalLM
+
+    try:
+        return AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code, **options)
+    except Exception as raised:  # an activation that does not exist, heads that do not divide a size: each in its own words
+        raise error(f"transformers cannot build the model that its config.json describes: {_said(raised)}") from raised
+
+
+def load_model(
+    folder: Path,
+    trust_remote_code: bool,
+    error: Callable[[str], Exception] = QuantlabError,
+    safetensors: bool = True,
+    left_over: bool = False,
+    **options: Any,
+) -> Any:
+    """A causal language model with all its weights; `options` are those of `from_pretrained`.
+
+    Raises what `error` makes of a text where tensors are missing, of another shape, or, unless `left_over`, belong to nothing.
+    """
+    from transformers import AutoModelForCausalLM
+
+    options |= {"use_safetensors": True} if safetensors else {}
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder, trust_remote_code=trust_remote_code, output_loading_info=True, ignore_mismatched_sizes=True, **options
+        )
+    except RuntimeError as raised:
+        if "conversion of the weights" not in str(raised):
+            raise
+        raise error(f"the tensors of {folder} cannot be put together to the layers of its config.json: see the log") from raised
+    model, info = loaded
+    if wrong := wrong_tensors(info | ({"unexpected_keys": set()} if left_over else {})):
+        raise error(f"the weights of {folder} are not those of its config.json: {wrong}")
+    return model
+
+
+def wrong_tensors(info: Mapping[str, Any]) -> str:
+    """What is wrong with the weights by transformers' account of the loading, in words; empty where nothing is."""
+    shapes = [
+        f"{name} is {_shape(stored)} in the files and {_shape(expected)} by config.json"
+        for name, stored, expected in info["mismatched_keys"]
+    ]
+    found = (("missing", info["missing_keys"]), ("left over", info["unexpected_keys"]), ("of another shape", shapes))
+    return "; ".join(f"{len(names)} tensors are {how}: {_listed(names)}" for how, names in found if names)
+
+
+def require_whole(folder: Path, trust_remote_code: bool) -> None:
+    """Raise QuantlabError where a folder's weights are not those of its config.json; nothing stays in memory.
+
+    transformers itself loads them onto its device without memory ("meta"), so that its renaming and merging of tensors counts.
+    """
+    build_on_meta(load_config(folder, trust_remote_code), trust_remote_code)
+    load_model(folder, trust_remote_code, device_map={"": "meta"})
+
+
+def build_on_meta(config: Any, trust_remote_code: bool) -> Any:
+    """The model without memory for its weights. Raises QuantlabError where transformers cannot build it."""
+    import torch
+
+    with torch.device("meta"):
+        return build_model(config, trust_remote_code)
+
+
+@contextmanager
+def only_trusted_code(trust_remote_code: bool) -> Iterator[None]:
+    """Refuse a folder's code during the block, whatever a library in it asks transformers for.
+
+    GPTQModel and auto-round trust every folder in some of their model families.
+    """
+    from transformers import dynamic_module_utils
+
+    before = dynamic_module_utils.get_class_in_module
+    if not trust_remote_code:
+        dynamic_module_utils.get_class_in_module = _refuse_code
+    try:
+        yield
+    finally:
+        dynamic_module_utils.get_class_in_module = before
+
+
+def _refuse_code(class_name: str, module_path: Any, **_: Any) -> Any:
+    raise CellFailure(
+        "unsupported", f"a library would run {class_name} of the model's own code ({Path(module_path).name}), which is not trusted"
+    )
+
+
+def _listed(names: Iterable[str]) -> str:
+    found = sorted(names)
+    return ", ".join(found[:NAMED]) + (f" and {len(found) - NAMED} more" if len(found) > NAMED else "")
+
+
+def _shape(sizes: Iterable[int]) -> str:
+    return " × ".join(map(str, sizes)) or "a number"
+
+
+def _said(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}"[:300]
