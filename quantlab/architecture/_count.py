@@ -14,8 +14,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from quantlab.architecture.counts import Matrix, ParameterCount, Role
 from quantlab.architecture.fields import EXPERT_COUNTS, KNOWN_AS, experts_of
+from quantlab.architecture.parameters import Matrix, ParameterCount, Role
 
 _IRRELEVANT = ("quantization_config", "auto_map", "dtype", "torch_dtype", "_name_or_path", "transformers_version", "architectures")
 _NOT_TEXT = re.compile(r"(^|\.)(vision|visual|audio|image|multi_modal|multimodal|mm_|embed_vision|embed_audio|sam_|siglip|patch_merg)")

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from quantlab.architecture.counts import LAYERS_LIMIT, Matrix, ParameterCount, Role
 from quantlab.architecture.fields import EXPERT_COUNTS, EXPERTS_PER_TOKEN, NESTED, keys_of
+from quantlab.architecture.parameters import LAYERS_LIMIT, Matrix, ParameterCount, Role
 from quantlab.errors import QuantlabError
 
 TOTAL_WITHIN = 0.15

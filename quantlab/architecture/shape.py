@@ -8,9 +8,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from quantlab.architecture.counts import LAYERS_LIMIT
 from quantlab.architecture.fields import Fields, families
 from quantlab.architecture.layers import Layer, kv_heads, layers_of
+from quantlab.architecture.parameters import LAYERS_LIMIT
 from quantlab.architecture.release import Stored, read_stored
 from quantlab.errors import QuantlabError
 from quantlab.frozen import Frozen

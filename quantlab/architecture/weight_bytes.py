@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from quantlab.architecture.counts import Matrix, ParameterCount
+from quantlab.architecture.parameters import Matrix, ParameterCount
 from quantlab.frozen import Frozen
 
 PLAIN_BYTES = 2

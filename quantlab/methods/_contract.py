@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pydantic import BaseModel
 
-from quantlab.architecture.counts import Matrix, ParameterCount
+from quantlab.architecture.parameters import Matrix, ParameterCount
 from quantlab.architecture.weight_bytes import WeightBytes, packed_bytes
 from quantlab.formats import SAFETENSORS, Format
 from quantlab.frozen import Frozen

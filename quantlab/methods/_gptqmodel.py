@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from quantlab.architecture.counts import Matrix, ParameterCount
+from quantlab.architecture.parameters import Matrix, ParameterCount
 from quantlab.errors import CellFailure
 from quantlab.files import write_json, write_text
 from quantlab.hardware.device import quick_bfloat16

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from math import ceil
 
-from quantlab.architecture.counts import Matrix
+from quantlab.architecture.parameters import Matrix
 
 WORD_BITS = 32
 

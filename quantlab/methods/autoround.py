@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from quantlab.architecture.counts import Matrix, ParameterCount
+from quantlab.architecture.parameters import Matrix, ParameterCount
 from quantlab.frozen import Frozen
 from quantlab.methods._contract import InMemory, Job, Method, Serving
 from quantlab.methods._grouped import grouped_bytes

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import Field
 
-from quantlab.architecture.counts import Matrix, ParameterCount
+from quantlab.architecture.parameters import Matrix, ParameterCount
 from quantlab.frozen import Frozen
 from quantlab.methods import _gptqmodel
 from quantlab.methods._contract import InMemory, Job, Method, Serving

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from quantlab.architecture.counts import Matrix, ParameterCount
+from quantlab.architecture.parameters import Matrix, ParameterCount
 from quantlab.architecture.weight_bytes import WeightBytes, plain_bytes
 from quantlab.methods._contract import InMemory, Job, Method, Serving
 

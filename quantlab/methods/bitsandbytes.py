@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from math import ceil
 from typing import Any, Literal
 
-from quantlab.architecture.counts import Matrix, ParameterCount
+from quantlab.architecture.parameters import Matrix, ParameterCount
 from quantlab.frozen import Frozen
 from quantlab.methods._contract import Arithmetic, InMemory, Job, Method, Serving
 

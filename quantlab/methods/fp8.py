@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from quantlab.architecture.counts import Matrix, ParameterCount
+from quantlab.architecture.parameters import Matrix, ParameterCount
 from quantlab.methods import _gptqmodel
 from quantlab.methods._contract import Arithmetic, InMemory, Job, Method, Serving
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import field_validator, model_validator
 
-from quantlab.architecture.counts import Matrix, ParameterCount
+from quantlab.architecture.parameters import Matrix, ParameterCount
 from quantlab.architecture.weight_bytes import WeightBytes, sum_up
 from quantlab.errors import QuantlabError
 from quantlab.formats import GGUF, ggml

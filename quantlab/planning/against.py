@@ -13,7 +13,6 @@
 from __future__ import annotations
 
 import json
-import statistics
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,9 +20,11 @@ from typing import Any, NamedTuple
 from pydantic import computed_field
 
 from quantlab import engines
+from quantlab.analysis.medians import median
 from quantlab.architecture.cache_types import bytes_per_value
-from quantlab.architecture.counts import ParameterCount, count
+from quantlab.architecture.counts import count
 from quantlab.architecture.kvcache import cache_bytes
+from quantlab.architecture.parameters import ParameterCount
 from quantlab.architecture.shape import Architecture, read_architecture
 from quantlab.catalogue.gpu import GpuSet, GpuSpec, gpu_called
 from quantlab.errors import QuantlabError
@@ -216,7 +217,12 @@ def _of_variant(model: _Model, data: Path, skipped: list[str]) -> Iterator[Compa
         skipped.append(f"the bandwidth of {measured.device} is not in the catalogue: no ceiling to compare decoding with")
     elif point:
         subject = Subject(variant.method, variant.bits, predicted, model.counted, model.architecture)
-        yield from row("decode", "tokens/s", _ceiling(subject, gpu, point, cache_type), statistics.median(point.decode_tokens_per_second))
+        yield from row("decode", "tokens/s", _ceiling(subject, gpu, point, cache_type), _typical(point.decode_tokens_per_second))
+
+
+def _typical(rates: tuple[float, ...]) -> float | None:
+    found = median(rates)
+    return found.value if found else None
 
 
 def _cache(model: _Model, engine: str | None, cache_type: str, point: SpeedPoint) -> int:

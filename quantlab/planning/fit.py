@@ -12,8 +12,9 @@ from typing import Any
 
 from quantlab import methods as packages
 from quantlab.architecture.cache_types import cache_type_name
-from quantlab.architecture.counts import ParameterCount, count
+from quantlab.architecture.counts import count
 from quantlab.architecture.kvcache import POLICIES, cache_bytes
+from quantlab.architecture.parameters import ParameterCount
 from quantlab.architecture.release import Stored
 from quantlab.architecture.shape import Architecture, read_architecture
 from quantlab.catalogue.gpu import GpuSet, gpus

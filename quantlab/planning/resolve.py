@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from quantlab.architecture.counts import ParameterCount, stated
+from quantlab.architecture.counts import stated
 from quantlab.architecture.gguf_config import is_gguf, read_gguf
+from quantlab.architecture.parameters import ParameterCount
 from quantlab.errors import QuantlabError
 from quantlab.names import model_slug
 from quantlab.planning.sizes import named_size

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from quantlab import engines, methods
-from quantlab.architecture.counts import ParameterCount
 from quantlab.architecture.kvcache import cache_bytes_per_gpu, cache_bytes_read
+from quantlab.architecture.parameters import ParameterCount
 from quantlab.architecture.shape import Architecture
 from quantlab.architecture.weight_bytes import WeightBytes
 from quantlab.catalogue.gpu import GpuSet, GpuSpec

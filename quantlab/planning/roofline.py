@@ -6,7 +6,7 @@ Rows of the input embedding are not counted. Engines reach about 0.8 of the band
 from __future__ import annotations
 
 from quantlab import methods
-from quantlab.architecture.counts import ParameterCount
+from quantlab.architecture.parameters import ParameterCount
 from quantlab.architecture.roofline import WeightReads, tokens_per_second
 from quantlab.architecture.weight_bytes import WeightBytes
 from quantlab.catalogue.gpu import GpuSpec

@@ -14,7 +14,7 @@ from fnmatch import translate
 from typing import NamedTuple
 
 from quantlab import methods
-from quantlab.architecture.counts import Matrix, ParameterCount
+from quantlab.architecture.parameters import Matrix, ParameterCount
 from quantlab.architecture.release import Stored
 from quantlab.architecture.weight_bytes import WeightBytes
 

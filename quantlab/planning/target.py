@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from quantlab.architecture.counts import ParameterCount, count, stated
+from quantlab.architecture.counts import count, stated
+from quantlab.architecture.parameters import ParameterCount
 from quantlab.catalogue import Entry, entries
 from quantlab.catalogue.config import known_config
 from quantlab.errors import QuantlabError

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from quantlab import methods
-from quantlab.architecture.counts import ParameterCount
 from quantlab.architecture.counts import count as count_config
+from quantlab.architecture.parameters import ParameterCount
 from quantlab.architecture.weight_bytes import WeightBytes
 from quantlab.catalogue.config import known_config
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from quantlab.architecture.counts import ParameterCount
+from quantlab.architecture.parameters import ParameterCount
 from quantlab.catalogue.expectation import expectations
 from quantlab.catalogue.gpu import GpuSet
 from quantlab.catalogue.price import ApiPrice, Figure, GpuPrice, Hosting

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from quantlab import engines, methods
-from quantlab.architecture.counts import ParameterCount, count
+from quantlab.architecture.counts import count
 from quantlab.architecture.estimate import estimate
 from quantlab.architecture.kvcache import cache_bytes
+from quantlab.architecture.parameters import ParameterCount
 from quantlab.architecture.shape import read_architecture
 from quantlab.errors import CellFailure, QuantlabError
 from quantlab.hardware.device import Device
@@ -68,14 +69,9 @@ def forecast(model: str, recipe: Recipe, variants: Iterable[str], device: Device
     too_large = {slug: _failure(slug, size, device) for slug, (_, size) in needed.items() if size > device.memory_bytes}
     asked = [slug for slug in needed if not slug.endswith("-16")] or list(needed)
     if asked and all(slug in too_large for slug in asked):
-        raise min((too_large[slug] for slug in asked), key=lambda failure: needed_of(failure))
+        raise too_large[min(asked, key=lambda slug: needed[slug][1])]
     disk = sum(size for slug, (size, _) in needed.items() if methods.load(parse_variant(slug).method).changes_weights)
     return Forecast(too_large, disk, _seconds(own, counted.total, device, here))
-
-
-def needed_of(failure: CellFailure) -> float:
-    """The GiB that a failure names, for finding the smallest."""
-    return float(failure.reason.split(" GiB", 1)[0].rsplit(" ", 1)[1])
 
 
 def _counted(config: Mapping[str, Any], device: Device) -> ParameterCount:

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from quantlab.architecture import _count, counts
-from quantlab.architecture.counts import ParameterCount, count, stated
+from quantlab.architecture.counts import count, stated
 from quantlab.architecture.estimate import ACTIVE_WITHIN, TOTAL_WITHIN, estimate
+from quantlab.architecture.parameters import ParameterCount
 from quantlab.catalogue.config import known_config, known_configs
 from quantlab.errors import QuantlabError
 

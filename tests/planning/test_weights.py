@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from quantlab import methods
-from quantlab.architecture.counts import ParameterCount, count, stated
+from quantlab.architecture.counts import count, stated
+from quantlab.architecture.parameters import ParameterCount
 from quantlab.architecture.weight_bytes import WeightBytes
 from quantlab.catalogue.config import known_config, known_configs
 from quantlab.errors import QuantlabError

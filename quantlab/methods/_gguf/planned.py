@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from quantlab.architecture.counts import Matrix, ParameterCount
+from quantlab.architecture.parameters import Matrix, ParameterCount
 from quantlab.formats import ggml
 
 _CATEGORIES = (
