@@ -54,11 +54,11 @@ _ABSENT = {
 
 def disk(records: ModelRecords, variant: VariantRecords) -> Bytes:
     """Bytes of all files of the checkpoint."""
-    ours = _disk_bytes(variant)
+    ours = disk_bytes(variant)
     if ours is None:
         return Bytes(None, None, variant.why_not("quantize"))
     baseline = records.variants.get(BASELINE)
-    theirs = _disk_bytes(baseline) if baseline else None
+    theirs = disk_bytes(baseline) if baseline else None
     if not theirs:
         return Bytes(ours, None, f"the saving is not measured: there is no size of {BASELINE} to compare with")
     return Bytes(ours, 1 - ours / theirs, None)
@@ -128,7 +128,8 @@ def of_kind(record: MeasureRecord, kind: str) -> int | None:
     return None if peak is None or empty is None else peak - empty
 
 
-def _disk_bytes(variant: VariantRecords) -> int | None:
+def disk_bytes(variant: VariantRecords) -> int | None:
+    """Bytes of all files of the checkpoint; None where neither making nor measuring it left them."""
     if variant.quantize and variant.quantize.disk_bytes is not None:
         return variant.quantize.disk_bytes
     return variant.measure.memory.disk_bytes if variant.measure and variant.measure.memory and not variant.failure else None

@@ -166,7 +166,7 @@ def load_report(folder: Path) -> ModelRecords:
 
 
 def _variants(data: Path, model: str, recipe: Recipe) -> dict[str, VariantRecords]:
-    found = {slug: without_stale(_load_variant(data / slug, slug), recipe) for slug in variants_in(data)}
+    found = {slug: without_stale(load_variant(data / slug, slug), recipe) for slug in variants_in(data)}
     if not found:
         raise QuantlabError(f"there are no records of {model} under {data}: run a stage such as measure first")
     return found
@@ -176,7 +176,8 @@ def _json(path: Path) -> dict[str, Any]:
     return read_object(path) if path.exists() else {}
 
 
-def _load_variant(folder: Path, slug: str) -> VariantRecords:
+def load_variant(folder: Path, slug: str, with_samples: bool = True) -> VariantRecords:
+    """The records in a variant's folder. Raises QuantlabError where one is not readable."""
     samples = folder / "samples.parquet"
     return VariantRecords(
         variant=parse_variant(slug),
@@ -185,7 +186,7 @@ def _load_variant(folder: Path, slug: str) -> VariantRecords:
         divergence=read_record(folder / STAGES["diverge"].file, DivergenceRecord),
         tasks=read_record(folder / STAGES["evaluate"].file, TaskRecord),
         sensitivity=read_record(folder / STAGES["sensitivity"].file, SensitivityRecord),
-        samples=_read_samples(samples) if samples.exists() else None,
+        samples=_read_samples(samples) if with_samples and samples.exists() else None,
     )
 
 

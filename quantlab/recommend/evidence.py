@@ -1,25 +1,27 @@
-"""What was measured here: the figures of the reports in and below a folder, by model, variant and device.
+"""What was measured here: the figures of the records in and below a folder, by model, variant and device.
 
-Read from each report's tables/summary.json, which the report stage makes from the records; a report without one is left
-out, and a variant that failed has no figures.
+Read from the records under each report's data/; the mean drop alone from its tables/summary.json, which the report stage
+computes from every item. A variant that failed has no figures.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from statistics import median
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 
+from quantlab.comparison.footprint import disk_bytes
+from quantlab.comparison.load import VariantRecords, load_variant
+from quantlab.comparison.rates import first_point, rate
+from quantlab.comparison.status import status_of
 from quantlab.errors import QuantlabError
-from quantlab.names import parse_variant
 from quantlab.recommend.choice import Quantity, exact
-from quantlab.records import MeasureRecord, SpeedPoint
+from quantlab.records import MeasureRecord
+from quantlab.workspace.results import variants_in
 
-PATTERNS = ("reports/*/tables/summary.json", "runs/*/reports/*/tables/summary.json", "reports/examples/*/tables/summary.json")
+PATTERNS = ("reports/*/data", "runs/*/reports/*/data", "reports/examples/*/data")
 _T975 = 1.96
 """For the interval of a divergence, whose standard error is of 30 windows or more."""
 
@@ -55,8 +57,8 @@ class Measured(NamedTuple):
 
 def local_evidence(root: Path) -> tuple[Measured, ...]:
     """Every measured variant of the reports of a folder and of the runs in it."""
-    paths = sorted({path for pattern in PATTERNS for path in root.glob(pattern)})
-    return tuple(found for path in paths for row in _rows(path) if (found := _measured(row, path.parents[1], root)))
+    folders = sorted({path for pattern in PATTERNS for path in root.glob(pattern)})
+    return tuple(found for data in folders for found in _of_report(data, root))
 
 
 def measured_at(evidence: Iterable[Measured], model: str, variant: str) -> list[Measured]:
@@ -64,81 +66,86 @@ def measured_at(evidence: Iterable[Measured], model: str, variant: str) -> list[
     return [each for each in evidence if (each.model, each.variant) == (model, variant)]
 
 
-def _rows(path: Path) -> Sequence[dict[str, Any]]:
+class _MeanDrop(BaseModel):
+    """What the report made of the items of all tasks; its bootstrap takes seconds, so it is not made anew."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+    variant: str
+    mean_drop_points: float | None = None
+    mean_drop_lower_points: float | None = None
+    mean_drop_upper_points: float | None = None
+
+
+_MEAN_DROPS = TypeAdapter(list[_MeanDrop])
+
+
+def _of_report(data: Path, root: Path) -> Iterator[Measured]:
+    report = data.parent
+    drops = _mean_drops(report / "tables" / "summary.json")
+    for slug in _variants(data):
+        try:
+            found = load_variant(data / slug, slug, with_samples=False)
+        except QuantlabError:  # of another version
+            continue
+        if not status_of(found).failed:
+            yield _measured(found, drops.get(slug), report.name, report.relative_to(root).as_posix())
+
+
+def _variants(data: Path) -> list[str]:
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return variants_in(data)
+    except QuantlabError:  # a folder that is named like no variant
         return []
-    return [row for row in rows if isinstance(row, dict) and _is_variant(row.get("variant"))] if isinstance(rows, list) else []
 
 
-def _is_variant(slug: object) -> bool:
+def _mean_drops(path: Path) -> dict[str, _MeanDrop]:
+    """By variant; none where the report was not made, or was made by another version."""
     try:
-        parse_variant(str(slug))
-    except QuantlabError:
-        return False
-    return True
+        return {row.variant: row for row in _MEAN_DROPS.validate_json(path.read_text(encoding="utf-8"))}
+    except (OSError, ValueError):
+        return {}
 
 
-def _measured(row: dict[str, Any], report: Path, root: Path) -> Measured | None:
-    slug = str(row["variant"])
-    if row.get("status") == "failed":
-        return None
-    source = str(report.relative_to(root))
-    measure, made = (_record(report, slug, stage) for stage in ("measure", "quantize"))
-    drop = _interval(row, "mean_drop_points", "mean_drop_lower_points", "mean_drop_upper_points", source)
-    nats, error = row.get("kl_divergence_nats"), row.get("kl_divergence_standard_error")
-    spread = _T975 * error if isinstance(error, int | float) else None
-    divergence = None
-    if isinstance(nats, int | float):
-        low, high = (max(0.0, nats - spread), nats + spread) if spread is not None else (None, None)
-        divergence = Quantity(float(nats), "measured", low, high, source)
-    speed = row.get("decode_tokens_per_second")
+def _measured(found: VariantRecords, drop: _MeanDrop | None, model: str, source: str) -> Measured:
+    measure, made = found.measure, found.quantize
+    point = first_point(measure)
+    speed = rate(point, "decode") if point else None
     return Measured(
-        model=report.name,
-        variant=slug,
-        device=measure.get("device"),
+        model=model,
+        variant=found.slug,
+        device=measure.device if measure else None,
         source=source,
-        drop_points=drop,
-        divergence_nats=divergence,
-        decode_tokens_per_second=exact(float(speed), "measured", source) if isinstance(speed, int | float) else None,
-        parameters=made.get("parameters"),
-        disk_bytes=row.get("disk_bytes"),
+        drop_points=_drop(drop, source),
+        divergence_nats=_divergence(found, source),
+        decode_tokens_per_second=exact(speed.value, "measured", source) if speed else None,
+        parameters=made.parameters if made else None,
+        disk_bytes=disk_bytes(found),
         throughput=_throughput(measure),
     )
 
 
-def _throughput(measure: dict[str, Any]) -> Throughput | None:
-    if not measure.get("speed"):
+def _drop(found: _MeanDrop | None, source: str) -> Quantity | None:
+    if found is None or found.mean_drop_points is None:
         return None
-    points = [point for point in _points(measure) if point.decode_tokens_per_second]
-    if not points:
+    return Quantity(found.mean_drop_points, "measured", found.mean_drop_lower_points, found.mean_drop_upper_points, source)
+
+
+def _divergence(found: VariantRecords, source: str) -> Quantity | None:
+    nats = found.divergence.kl_divergence_nats if found.divergence else None
+    if nats is None:
         return None
-    best = max(points, key=lambda point: median(point.decode_tokens_per_second))
-    prefill = max((median(p.prefill_tokens_per_second) for p in points if p.prefill_tokens_per_second), default=None)
-    return Throughput(median(best.decode_tokens_per_second), prefill, best.batch, best.context_tokens)
+    if nats.standard_error is None:
+        return Quantity(nats.value, "measured", None, None, source)
+    spread = _T975 * nats.standard_error
+    return Quantity(nats.value, "measured", max(0.0, nats.value - spread), nats.value + spread, source)
 
 
-def _points(measure: dict[str, Any]) -> tuple[SpeedPoint, ...]:
-    try:
-        speed = MeasureRecord.model_validate(measure).speed
-    except ValidationError:
-        return ()
-    return speed.points if speed else ()
-
-
-def _interval(row: dict[str, Any], value: str, lower: str, upper: str, source: str) -> Quantity | None:
-    found = [row.get(key) for key in (value, lower, upper)]
-    if not isinstance(found[0], int | float):
+def _throughput(measure: MeasureRecord | None) -> Throughput | None:
+    """At the point with the highest decoding rate."""
+    points = measure.speed.points if measure and measure.speed else ()
+    decoded = [(speed.value, point) for point in points if (speed := rate(point, "decode"))]
+    if not decoded:
         return None
-    low, high = (float(end) if isinstance(end, int | float) else None for end in found[1:])
-    return Quantity(float(found[0]), "measured", low, high, source)
-
-
-def _record(report: Path, slug: str, stage: str) -> dict[str, Any]:
-    path = report / "data" / slug / f"{stage}.json"
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    best, at = max(decoded, key=lambda pair: pair[0])
+    prefill = max((speed.value for _, point in decoded if (speed := rate(point, "prefill"))), default=None)
+    return Throughput(best, prefill, at.batch, at.context_tokens)

@@ -15,6 +15,11 @@ from quantlab.planning.fit import Workload
 from quantlab.recommend.candidates import RELEASED, Hardware, Pool, decode_speed, gather, memory_alone
 from quantlab.recommend.choice import Candidate, Request, choose
 from quantlab.recommend.recommendation import serving
+from quantlab.records import MeasureRecord, QuantizeRecord, SpeedPoint, SpeedRecord
+from quantlab.workspace.results import write_record
+
+POINT = SpeedPoint(batch=1, context_tokens=0, prompt_tokens=16, decode_tokens=77, prefill_seconds=(1.0,), decode_seconds=(1.0,))
+SPEED = SpeedRecord(kernel="llama.cpp CUDA", dtype="float16", threads=None, load_seconds=1.0, points=(POINT,))
 
 
 @pytest.fixture(scope="module")
@@ -28,13 +33,12 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ):
         rows = []
         for slug in slugs:
-            data = folder / "reports" / model / "data" / slug
-            data.mkdir(parents=True)
-            (data / "measure.json").write_text(json.dumps({"device": "NVIDIA GeForce RTX 4090"}))
-            (data / "quantize.json").write_text(json.dumps({"parameters": parameters * 10**9}))
+            made = QuantizeRecord(model=model, variant=slug, parameters=parameters * 10**9, disk_bytes=6 * 10**9)
+            write_record(folder, made)
+            write_record(folder, MeasureRecord(model=model, variant=slug, device="NVIDIA GeForce RTX 4090", speed=SPEED))
             wide = 2.0 if slug.endswith("4") else 0.5
             drop = {"mean_drop_points": wide / 2, "mean_drop_lower_points": -wide, "mean_drop_upper_points": wide}
-            rows.append({"variant": slug, "status": "measured", "decode_tokens_per_second": 77.0, "disk_bytes": 6 * 10**9, **drop})
+            rows.append({"variant": slug, **drop})
         (folder / "reports" / model / "tables").mkdir()
         (folder / "reports" / model / "tables" / "summary.json").write_text(json.dumps(rows))
     return folder

@@ -7,10 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from quantlab.catalogue.gpu import parse_gpus
 from quantlab.names import parse_variant
+from quantlab.recommend.candidates import Hardware, on_hardware
 from quantlab.recommend.choice import Quantity
 from quantlab.recommend.evidence import Measured, local_evidence
 from quantlab.recommend.losses import Subject, divergence_nats, drop_points, family
+from quantlab.records import DivergenceRecord, Estimate, Failure, MeasureRecord, QuantizeRecord, SpeedPoint, SpeedRecord
+from quantlab.workspace.results import write_record
 
 B = 1_000_000_000
 
@@ -94,39 +98,44 @@ def test_families(name: str, series: str) -> None:
     assert family(name) == series
 
 
-def test_local_reports_are_read_and_failures_are_not(tmp_path: Path) -> None:
-    for folder in ("reports/a", "runs/b/reports/b"):
-        report = tmp_path / folder
-        (report / "tables").mkdir(parents=True)
-        (report / "data" / "gguf-4").mkdir(parents=True)
-        (report / "data" / "gguf-4" / "measure.json").write_text('{"device": "NVIDIA L4"}')
-        (report / "data" / "gguf-4" / "quantize.json").write_text('{"parameters": 7}')
-        rows = [
-            {
-                "variant": "gguf-4",
-                "status": "measured",
-                "mean_drop_points": 1.0,
-                "mean_drop_lower_points": -1.0,
-                "mean_drop_upper_points": 3.0,
-                "kl_divergence_nats": 0.03,
-                "kl_divergence_standard_error": 0.001,
-                "decode_tokens_per_second": 40.0,
-            },
-            {"variant": "awq-2", "status": "failed"},
-            {"variant": "no variant"},
-            {"variant": None},
-            "no row",
-        ]
-        (report / "tables" / "summary.json").write_text(json.dumps(rows))
-    (tmp_path / "reports" / "broken" / "tables").mkdir(parents=True)
-    (tmp_path / "reports" / "broken" / "tables" / "summary.json").write_text("{")
-    found = local_evidence(tmp_path)
-    assert [(each.model, each.variant, each.device, each.parameters, each.source) for each in found] == [
-        ("a", "gguf-4", "NVIDIA L4", 7, "reports/a"),
-        ("b", "gguf-4", "NVIDIA L4", 7, "runs/b/reports/b"),
-    ]
-    assert found[0].drop_points == (1.0, "measured", -1.0, 3.0, "reports/a")
-    assert found[0].decode_tokens_per_second and found[0].decode_tokens_per_second.value == 40.0
+def test_local_records_are_read_and_failures_are_not(tmp_path: Path) -> None:
+    point = SpeedPoint(
+        batch=1, context_tokens=0, prompt_tokens=16, decode_tokens=10, prefill_seconds=(0.1,), decode_seconds=(0.25, 0.2, 0.5)
+    )
+    many = point.model_copy(update={"batch": 4, "decode_seconds": (0.4,)})
+    speed = SpeedRecord(kernel="k", dtype="float32", threads=None, load_seconds=1.0, points=(point, many))
+    kl = Estimate(value=0.03, standard_error=0.001, n=40)
+    for model, root in (("a", tmp_path), ("b", tmp_path / "runs" / "b")):
+        write_record(root, QuantizeRecord(model=model, variant="gguf-4", parameters=7, disk_bytes=99))
+        write_record(root, MeasureRecord(model=model, variant="gguf-4", device="NVIDIA L4", speed=speed))
+        write_record(root, DivergenceRecord(model=model, variant="gguf-4", kl_divergence_nats=kl))
+        write_record(root, QuantizeRecord(model=model, variant="awq-2", failure=Failure(kind="crashed", reason="it died")))
+        (root / "reports" / model / "data" / "awq-3").mkdir()
+        (root / "reports" / model / "data" / "awq-3" / "measure.json").write_text("{")
+    rows = [{"variant": "gguf-4", "mean_drop_points": 1.0, "mean_drop_lower_points": -1.0, "mean_drop_upper_points": 3.0, "bits": 4}]
+    (tmp_path / "reports" / "a" / "tables").mkdir()
+    (tmp_path / "reports" / "a" / "tables" / "summary.json").write_text(json.dumps(rows))
+    first, second = local_evidence(tmp_path)
+    assert (first.model, first.variant, first.device, first.parameters, first.disk_bytes, first.source) == (
+        "a",
+        "gguf-4",
+        "NVIDIA L4",
+        7,
+        99,
+        "reports/a",
+    )
+    assert first.drop_points == (1.0, "measured", -1.0, 3.0, "reports/a")
+    assert first.divergence_nats and first.divergence_nats[2:4] == pytest.approx((0.03 - 0.00196, 0.03 + 0.00196), abs=1e-7)
+    assert first.decode_tokens_per_second and first.decode_tokens_per_second.value == 40.0
+    assert first.throughput == (100.0, 640.0, 4, 0)
+    assert (second.source, second.drop_points) == ("runs/b/reports/b", None)  # no report was made of it yet
+
+
+@pytest.mark.parametrize("device", ["NVIDIA GeForce RTX 4090 D", "NVIDIA GeForce RTX 4090 Laptop GPU", "2 × NVIDIA GeForce RTX 4090", None])
+def test_a_speed_of_another_card_is_not_this_ones(device: str | None) -> None:
+    card, other = (measured("m", "gguf-4", (0, 1))._replace(device=name) for name in ("NVIDIA GeForce RTX 4090", device))
+    hardware = Hardware(parse_gpus("rtx-4090"), "rtx-4090")
+    assert on_hardware([card, other], hardware) == (card,)
 
 
 def test_the_committed_example_is_evidence() -> None:
