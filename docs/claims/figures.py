@@ -10,10 +10,10 @@ from quantlab.architecture.kvcache import Policy, cache_bytes
 from quantlab.architecture.shape import Architecture, read_architecture
 from quantlab.catalogue import entries
 from quantlab.catalogue.gpu import GpuSet, find_gpu
+from quantlab.models.target import target
 from quantlab.planning.fit import Workload, plan_model
 from quantlab.planning.plan import RigPlan, VariantPlan
 from quantlab.planning.rig import why_not_parallel
-from quantlab.planning.target import target
 
 CONTEXT = 8192
 """Tokens of one sequence where a claim names no context."""

@@ -13,7 +13,7 @@ from quantlab.cli._numbers import Finite
 if TYPE_CHECKING:
     from quantlab.catalogue.gpu import GpuSet
     from quantlab.catalogue.price import ApiPrice
-    from quantlab.planning.resolve import Ingredients
+    from quantlab.models.ingredients import Ingredients
     from quantlab.recommend.bill import Options, Paid, Placed, Speed
     from quantlab.recommend.cost import Comparison, Traffic
 
@@ -61,10 +61,10 @@ def command(ctx: Context, model: str, variant: str, **options: Any) -> dict[str,
     With --json: the comparison, "api", "assumptions" (each with its source), "throughput_kind" (given, measured or
     estimated), "fits" and "notes".
     """
+    from quantlab.amounts import parse_tokens
     from quantlab.catalogue.gpu import parse_gpus
     from quantlab.catalogue.price import api_prices, gpu_prices, hosting
-    from quantlab.planning.amounts import parse_tokens
-    from quantlab.planning.resolve import ingredients
+    from quantlab.models.ingredients import ingredients
     from quantlab.recommend.bill import Options, api_price, bill, paid
     from quantlab.recommend.cost import Traffic
 
@@ -86,10 +86,10 @@ def _made(found: Ingredients, variant: str, rig: GpuSet, options: dict[str, Any]
     from quantlab.architecture.counts import count
     from quantlab.errors import CellFailure
     from quantlab.names import parse_variant
-    from quantlab.planning.sizes import parse_context
     from quantlab.recommend.bill import MOST_AT_ONCE, speed
     from quantlab.recommend.candidates import Hardware, on_hardware
     from quantlab.recommend.evidence import local_evidence, measured_at
+    from quantlab.sizes import parse_context
 
     context = parse_context(options["context"])
     placed = _place(found, variant, rig, context, options["batch"] or 1)

@@ -59,9 +59,9 @@ def command(ctx: Context, model: str | None, **options: Any) -> dict[str, Any]:
 
 def _plan(model: str, options: dict[str, Any]) -> tuple[ModelPlan, str]:
     from quantlab.catalogue.gpu import parse_gpus
+    from quantlab.models.ingredients import ingredients
     from quantlab.planning.fit import Workload, plan_model
-    from quantlab.planning.resolve import ingredients
-    from quantlab.planning.sizes import parse_context
+    from quantlab.sizes import parse_context
 
     workload = Workload(
         context_tokens=parse_context(options["context"]),

@@ -47,10 +47,10 @@ def command(ctx: Context, **options: Any) -> dict[str, Any]:
     {"value", "kind", "low", "high", "source"}.
     """
     from quantlab.planning.fit import Workload
-    from quantlab.planning.sizes import parse_context
     from quantlab.recommend.candidates import gather
     from quantlab.recommend.choice import Request, choose
     from quantlab.recommend.recommendation import as_json
+    from quantlab.sizes import parse_context
 
     hardware = _hardware(options)
     context = parse_context(options["context"] or (LONG_CONTEXT if options["use"] == "long-context" else CONTEXT))
@@ -73,9 +73,9 @@ def command(ctx: Context, **options: Any) -> dict[str, Any]:
 
 
 def _hardware(options: dict[str, Any]) -> Hardware:
+    from quantlab.amounts import parse_bytes
     from quantlab.catalogue.gpu import parse_gpus
     from quantlab.errors import QuantlabError
-    from quantlab.planning.amounts import parse_bytes
     from quantlab.recommend.candidates import Hardware, memory_alone
 
     if options["vram"] and options["gpu_name"]:

@@ -29,11 +29,11 @@ from quantlab.architecture.shape import Architecture, read_architecture
 from quantlab.catalogue.gpu import GpuSet, GpuSpec, gpu_called
 from quantlab.errors import QuantlabError
 from quantlab.frozen import Frozen
+from quantlab.models.ingredients import ingredients
 from quantlab.names import parse_variant
 from quantlab.planning.calibration import calibration
 from quantlab.planning.files import TokenizerBytes, checkpoint_bytes, tokenizer_bytes
 from quantlab.planning.plan import Workload
-from quantlab.planning.resolve import ingredients
 from quantlab.planning.rig import Subject, place
 from quantlab.planning.weights import weight_bytes
 from quantlab.recipe import Recipe, read_recipe

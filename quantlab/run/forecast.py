@@ -19,10 +19,10 @@ from quantlab.architecture.shape import read_architecture
 from quantlab.errors import CellFailure, QuantlabError
 from quantlab.hardware.device import Device
 from quantlab.measuring.grid import workloads
+from quantlab.models.ingredients import ingredients
 from quantlab.names import Variant, parse_variant
 from quantlab.planning.calibration import calibration
 from quantlab.planning.files import checkpoint_bytes, tokenizer_bytes
-from quantlab.planning.resolve import ingredients
 from quantlab.planning.rig import overhead_bytes
 from quantlab.planning.weights import weight_bytes
 from quantlab.recipe import Recipe

@@ -9,7 +9,7 @@ import pytest
 
 from quantlab.errors import QuantlabError
 from quantlab.models.resolved import resolve
-from quantlab.planning.target import target
+from quantlab.models.target import target
 
 CONFIG = {"model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2}
 

@@ -10,9 +10,9 @@ from quantlab.architecture.counts import stated
 from quantlab.architecture.gguf_config import is_gguf, read_gguf
 from quantlab.architecture.parameters import ParameterCount
 from quantlab.errors import QuantlabError
+from quantlab.models.target import target
 from quantlab.names import model_slug
-from quantlab.planning.sizes import named_size
-from quantlab.planning.target import target
+from quantlab.sizes import named_size
 
 
 class Ingredients(NamedTuple):
