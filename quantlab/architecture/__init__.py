@@ -7,12 +7,12 @@
 | release.py | the format that a release is stored in |
 | gguf_config.py | the config.json behind a GGUF file's header |
 | parameters.py | the types of a count: matrices by role, name and shape, and their totals |
-| counts.py | `count(config)`: the exact count, from counts.json, the user's cache folder or the side process _count.py |
+| counts.py | `count(config)`: the exact count, from counts.json, the user's cache folder or the side process _meta_count.py |
 | estimate.py | `estimate(config, why)`: the fallback for architectures that cannot be built, never certain |
 | weight_bytes.py | bytes of a checkpoint's tensors, put together from what each matrix takes |
 | cache_types.py | types of the key-value cache and their bytes per value |
 | kvcache.py | `cache_bytes(architecture, ...)`: the cache as attention needs it or as an engine keeps it |
 | cache_formula.py | the cache beside which a measured one is set |
 | roofline.py | bytes that a decoding step reads, and the tokens per second that bandwidth allows |
-| _count.py, _families.py | the side processes that write counts.json and families.json |
+| _meta_count.py, _families.py | the side processes that write counts.json and families.json |
 """

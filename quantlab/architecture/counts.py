@@ -111,7 +111,7 @@ def _ask(config: Mapping[str, Any]) -> dict[str, Any]:
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "TRANSFORMERS_VERBOSITY": "error"}
     try:
         done = subprocess.run(
-            [sys.executable, "-P", "-m", "quantlab.architecture._count"],
+            [sys.executable, "-P", "-m", "quantlab.architecture._meta_count"],
             input=json.dumps(dict(config)),
             env=environment,
             capture_output=True,

@@ -88,7 +88,7 @@ def _made(found: Ingredients, variant: str, rig: GpuSet, options: dict[str, Any]
     from quantlab.names import parse_variant
     from quantlab.recommend.bill import MOST_AT_ONCE, speed
     from quantlab.recommend.candidates import Hardware, on_hardware
-    from quantlab.recommend.evidence import local_evidence, measured_at
+    from quantlab.recommend.measurements import local_evidence, measured_at
     from quantlab.sizes import parse_context
 
     context = parse_context(options["context"])

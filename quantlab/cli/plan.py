@@ -87,7 +87,7 @@ def _plan(model: str, options: dict[str, Any]) -> tuple[ModelPlan, str]:
 
 def _print(plan: ModelPlan, source: str) -> None:
     from quantlab.inert import console
-    from quantlab.planning.tables import about, notes, rig_tables, smallest_table
+    from quantlab.planning.plan_tables import about, notes, rig_tables, smallest_table
 
     screen = console(width=None if console().is_terminal else 160)
     for line in about(plan, source):
@@ -100,7 +100,7 @@ def _print(plan: ModelPlan, source: str) -> None:
 
 def _against(ctx: Context, folder: Path, model: str | None) -> dict[str, Any]:
     from quantlab.planning.against import compare, largest_errors
-    from quantlab.planning.tables import against_table
+    from quantlab.planning.plan_tables import against_table
 
     rows, skipped = compare(folder, model)
     worst = largest_errors(rows)

@@ -9,7 +9,7 @@
 | rig.py, fit.py | `plan_model(config, ...)`: each variant on each set of GPUs, the largest context and batch, verdicts |
 | serving.py | the commands that serve a checkpoint |
 | against.py | predictions beside the records of real runs |
-| tables.py | a plan for a terminal |
+| plan_tables.py | a plan for a terminal |
 
 Pure functions; nothing here imports torch. Bytes are bytes; GB is 10^9 and GiB is 2^30, and names say which.
 """

@@ -19,7 +19,7 @@ from quantlab.numbers import significant
 from quantlab.planning.plan import RigPlan, Workload
 from quantlab.planning.roofline import peak_operations_per_second
 from quantlab.recommend.cost import Comparison, Hire, Hosted, Purchase, Rate, TokenPrices, Traffic, compare
-from quantlab.recommend.evidence import Measured
+from quantlab.recommend.measurements import Measured
 
 GIVEN = "as given"
 MOST_AT_ONCE = 256

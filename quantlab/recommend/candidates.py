@@ -21,8 +21,8 @@ from quantlab.errors import QuantlabError
 from quantlab.names import parse_variant
 from quantlab.planning.fit import ModelPlan, RigPlan, VariantPlan, Workload, plan_model
 from quantlab.recommend.choice import Candidate, Quantity, exact, unknown
-from quantlab.recommend.evidence import Measured, local_evidence, measured_at
-from quantlab.recommend.losses import Subject, divergence_nats, drop_points
+from quantlab.recommend.losses import QuantizedModel, divergence_nats, drop_points
+from quantlab.recommend.measurements import Measured, local_evidence, measured_at
 
 RELEASED = "as-released"
 """Stands in a variant's place for a release that is stored quantized: quantlab makes no such checkpoint."""
@@ -154,7 +154,7 @@ def _candidate(
     own: Sequence[Measured],
 ) -> Candidate:
     measured = measured_at(evidence, plan.model, slug)
-    subject = Subject(plan.model, parse_variant(slug), plan.total_parameters)
+    subject = QuantizedModel(plan.model, parse_variant(slug), plan.total_parameters)
     rig = variant.rigs[0] if variant.rigs else None
     uses = expectations().uses
     return Candidate(

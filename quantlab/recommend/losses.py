@@ -22,12 +22,12 @@ from quantlab.catalogue.expectation import expectations, published_loss
 from quantlab.formats import GGUF
 from quantlab.names import BASELINE, Variant, parse_variant
 from quantlab.recommend.choice import Quantity, exact, unknown
-from quantlab.recommend.evidence import Measured, measured_at
+from quantlab.recommend.measurements import Measured, measured_at
 
 _SIZE = re.compile(r"-?(\d+x)?\d+(\.\d+)?b\b.*")
 
 
-class Subject(NamedTuple):
+class QuantizedModel(NamedTuple):
     """What a loss is asked of."""
 
     model: str
@@ -35,14 +35,14 @@ class Subject(NamedTuple):
     parameters: int | None
 
 
-def drop_points(subject: Subject, evidence: Sequence[Measured]) -> Quantity:
+def drop_points(subject: QuantizedModel, evidence: Sequence[Measured]) -> Quantity:
     """Accuracy lost, in percentage points of the mean over the tasks at hand."""
     if subject.variant.slug == BASELINE:
         return exact(0.0, "estimated", "by definition: it is what drops are measured against")
     return _known(subject, evidence, lambda m: m.drop_points) or _published_drop(subject)
 
 
-def divergence_nats(subject: Subject, evidence: Sequence[Measured]) -> Quantity:
+def divergence_nats(subject: QuantizedModel, evidence: Sequence[Measured]) -> Quantity:
     """Mean KL divergence from the unquantized model, nats per token."""
     return _known(subject, evidence, lambda m: m.divergence_nats) or _published_divergence(subject)
 
@@ -53,7 +53,7 @@ def family(model: str) -> str:
     return shorter if shorter and shorter != model else model.rpartition("-")[0] or model
 
 
-def _known(subject: Subject, evidence: Sequence[Measured], of: Callable[[Measured], Quantity | None]) -> Quantity | None:
+def _known(subject: QuantizedModel, evidence: Sequence[Measured], of: Callable[[Measured], Quantity | None]) -> Quantity | None:
     own = [found for each in measured_at(evidence, subject.model, subject.variant.slug) if (found := of(each))]
     if own:
         # of several reports the one with the narrowest interval
@@ -61,7 +61,7 @@ def _known(subject: Subject, evidence: Sequence[Measured], of: Callable[[Measure
     return _between_widths(subject, evidence, of) or _between_sisters(subject, evidence, of)
 
 
-def _between_widths(subject: Subject, evidence: Iterable[Measured], of: Callable[[Measured], Quantity | None]) -> Quantity | None:
+def _between_widths(subject: QuantizedModel, evidence: Iterable[Measured], of: Callable[[Measured], Quantity | None]) -> Quantity | None:
     """Between the next lower and the next higher width of the same method on the same model."""
     method, bits, label = subject.variant
     if label:
@@ -84,7 +84,7 @@ def _between_widths(subject: Subject, evidence: Iterable[Measured], of: Callable
     return Quantity(value, "interpolated", more.low, fewer.high, source)
 
 
-def _between_sisters(subject: Subject, evidence: Iterable[Measured], of: Callable[[Measured], Quantity | None]) -> Quantity | None:
+def _between_sisters(subject: QuantizedModel, evidence: Iterable[Measured], of: Callable[[Measured], Quantity | None]) -> Quantity | None:
     """From the same variant of models of the same family."""
     if not subject.parameters:
         return None
@@ -115,7 +115,7 @@ def _between_sisters(subject: Subject, evidence: Iterable[Measured], of: Callabl
     return None
 
 
-def _published_drop(subject: Subject) -> Quantity:
+def _published_drop(subject: QuantizedModel) -> Quantity:
     found = published_loss(subject.variant.method, subject.variant.bits, subject.parameters)
     if found is None:
         return unknown(f"no loss of {subject.variant.slug} is published that the catalogue knows")
@@ -124,7 +124,7 @@ def _published_drop(subject: Subject) -> Quantity:
     return Quantity(middle, "estimated", low, high, found.source)
 
 
-def _published_divergence(subject: Subject) -> Quantity:
+def _published_divergence(subject: QuantizedModel) -> Quantity:
     known = expectations().divergences
     variant = subject.variant
     kind = (variant.label or "").upper() or str(methods.load(variant.method).usual(variant.bits).get("type", ""))

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from quantlab.architecture import _count, counts
+from quantlab.architecture import _meta_count, counts
 from quantlab.architecture.counts import count, stated
 from quantlab.architecture.estimate import ACTIVE_WITHIN, TOTAL_WITHIN, estimate
 from quantlab.architecture.parameters import ParameterCount
@@ -143,7 +143,7 @@ def test_a_count_is_made_once_and_then_read(own_cache: Path, monkeypatch: pytest
 def test_what_ships_is_what_is_counted(alias: str) -> None:
     known = known_config(alias)
     assert known is not None
-    assert _count.answer(known.config)["count"] == of(alias).model_dump(mode="json")
+    assert _meta_count.answer(known.config)["count"] == of(alias).model_dump(mode="json")
 
 
 def test_counting_a_known_model_imports_no_torch() -> None:
@@ -156,7 +156,7 @@ def test_counting_a_known_model_imports_no_torch() -> None:
 
 @pytest.mark.slow
 def test_an_unknown_architecture_is_estimated_and_says_so(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(counts, "_ask", _count.answer)
+    monkeypatch.setattr(counts, "_ask", _meta_count.answer)
     found = count({**TINY, "model_type": "nobody_knows_it"})
     assert not found.certain
     assert found.total == count(TINY).total  # an ordinary decoder is what the estimate takes it for
@@ -207,7 +207,7 @@ JETMOE = {
 
 
 def made(config: dict[str, Any]) -> ParameterCount:
-    return ParameterCount.model_validate(_count.answer(config)["count"])
+    return ParameterCount.model_validate(_meta_count.answer(config)["count"])
 
 
 @pytest.mark.slow
@@ -235,11 +235,11 @@ def test_experts_in_tensors_of_their_own_are_recognized(config: dict[str, Any], 
 
 
 def test_experts_that_were_not_recognized_are_a_doubt() -> None:
-    assert _count._unseen({"num_local_experts": 8}, 0, 0)
-    assert _count._unseen({"ffn_config": {"moe_num_experts": 8}}, 0, 0)
-    assert _count._unseen({}, 100, 0)
-    assert not _count._unseen({"num_local_experts": 8}, 100, 8)
-    assert not _count._unseen({"num_experts": 0}, 0, 0)
+    assert _meta_count._unseen({"num_local_experts": 8}, 0, 0)
+    assert _meta_count._unseen({"ffn_config": {"moe_num_experts": 8}}, 0, 0)
+    assert _meta_count._unseen({}, 100, 0)
+    assert not _meta_count._unseen({"num_local_experts": 8}, 100, 8)
+    assert not _meta_count._unseen({"num_experts": 0}, 0, 0)
 
 
 def test_the_estimates_stated_uncertainty_is_what_it_comes_to() -> None:
@@ -267,7 +267,7 @@ def test_impossible_sizes_are_refused(change: dict[str, Any]) -> None:
 
 @pytest.mark.slow
 def test_a_config_that_leaves_out_its_size_is_not_certain(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(counts, "_ask", _count.answer)
+    monkeypatch.setattr(counts, "_ask", _meta_count.answer)
     found = count({"model_type": "llama", "num_hidden_layers": 2, "vocab_size": 128})
     assert not found.certain
     assert "hidden_size" in " ".join(found.doubts)
@@ -280,7 +280,7 @@ def test_an_unknown_architecture_without_sizes_is_refused() -> None:
 
 @pytest.mark.slow
 def test_a_contradictory_config_is_refused_in_transformers_words(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(counts, "_ask", _count.answer)
+    monkeypatch.setattr(counts, "_ask", _meta_count.answer)
     with pytest.raises(QuantlabError, match="transformers refuses"):
         count({"model_type": "qwen3_5_text", **{k: v for k, v in TINY.items() if k != "model_type"}, "layer_types": ["full_attention"]})
 
@@ -303,7 +303,7 @@ def test_a_stated_number_is_never_certain() -> None:
     ids=["linears that are no Linear", "no attention"],
 )
 def test_other_kinds_of_model_are_counted(config: dict[str, Any], linears: int | None) -> None:
-    found = ParameterCount.model_validate(_count.answer(config)["count"])
+    found = ParameterCount.model_validate(_meta_count.answer(config)["count"])
     assert found.certain
     if linears is not None:
         assert found.by_role["linear"] == sum(m.parameters for m in found.tensors if m.role == "linear") == linears

@@ -15,10 +15,10 @@ OWN = {
     "inert.py": {"Console"},
     "progress.py": {"Console", "print"},
     # answers of child processes to their parent, read as JSON
-    "measuring/sampling.py": {"print"},
+    "measuring/sampling_process.py": {"print"},
     "measuring/worker.py": {"print"},
-    "measuring/bandwidth.py": {"print"},
-    "planning/_count.py": {"print"},
+    "hardware/bandwidth.py": {"print"},
+    "architecture/_meta_count.py": {"print"},
 }
 
 

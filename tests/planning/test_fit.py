@@ -14,9 +14,9 @@ from quantlab.errors import QuantlabError
 from quantlab.planning.activations import activation_bytes, llama_activation_bytes
 from quantlab.planning.calibration import calibration
 from quantlab.planning.fit import ModelPlan, RigPlan, Workload, plan_model, wanted_variants
+from quantlab.planning.plan_tables import notes, rig_tables
 from quantlab.planning.rig import tensor_parallel_sizes
 from quantlab.planning.roofline import decode_ceiling, weight_reads
-from quantlab.planning.tables import notes, rig_tables
 from quantlab.planning.weights import weight_bytes
 
 

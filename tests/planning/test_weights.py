@@ -146,7 +146,7 @@ def test_bitsandbytes_stores_a_tiny_model_of_experts_as_planned(bits: int, tmp_p
     import torch
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig, MixtralConfig
 
-    from quantlab.architecture._count import answer
+    from quantlab.architecture._meta_count import answer
     from quantlab.formats import stored
 
     sizes = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 512}

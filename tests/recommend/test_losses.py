@@ -11,8 +11,8 @@ from quantlab.catalogue.gpu import parse_gpus
 from quantlab.names import parse_variant
 from quantlab.recommend.candidates import Hardware, on_hardware
 from quantlab.recommend.choice import Quantity
-from quantlab.recommend.evidence import Measured, local_evidence
-from quantlab.recommend.losses import Subject, divergence_nats, drop_points, family
+from quantlab.recommend.losses import QuantizedModel, divergence_nats, drop_points, family
+from quantlab.recommend.measurements import Measured, local_evidence
 from quantlab.records import DivergenceRecord, Estimate, Failure, MeasureRecord, QuantizeRecord, SpeedPoint, SpeedRecord
 from quantlab.workspace.results import write_record
 
@@ -24,8 +24,8 @@ def measured(model: str, variant: str, drop: tuple[float, float], parameters: in
     return Measured(model, variant, "NVIDIA L4", f"reports/{model}", found, found, None, parameters)
 
 
-def subject(model: str, variant: str, parameters: int = 8 * B) -> Subject:
-    return Subject(model, parse_variant(variant), parameters)
+def subject(model: str, variant: str, parameters: int = 8 * B) -> QuantizedModel:
+    return QuantizedModel(model, parse_variant(variant), parameters)
 
 
 def test_a_measurement_of_its_own_comes_first_and_the_narrowest_of_several() -> None:

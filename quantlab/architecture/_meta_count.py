@@ -1,8 +1,8 @@
 """The side process: build an architecture on torch's meta device, and count what it is made of.
 
-`python -m quantlab.architecture._count < config.json` prints one line of JSON: {"count": {...}}, or {"unknown": reason} for an
+`python -m quantlab.architecture._meta_count < config.json` prints one line of JSON: {"count": {...}}, or {"unknown": reason} for an
 architecture that transformers does not have, or {"refused": reason} for a config that it refuses.
-`python -m quantlab.architecture._count --catalogue` counts every model of the catalogue anew and writes what ships.
+`python -m quantlab.architecture._meta_count --catalogue` counts every model of the catalogue anew and writes what ships.
 """
 
 from __future__ import annotations
