@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from quantlab.models.weights import header, weight_files
+from quantlab.formats.safetensors import header, weight_files
 
 _PLAIN = {"F64", "F32", "F16", "BF16"}
 _NOT_WEIGHTS = ("bias",)

@@ -6,6 +6,7 @@ Every check raises QuantlabError in one line that says what, why and what to do.
 from pathlib import Path
 
 from quantlab.errors import QuantlabError
+from quantlab.formats.safetensors import check_weights, parameters, weight_files
 from quantlab.models.config import check_config, check_stored, read_config
 from quantlab.models.disk import disk_needed_bytes, require_disk
 from quantlab.models.gguf_file import check_gguf
@@ -13,7 +14,6 @@ from quantlab.models.hub import Download, download
 from quantlab.models.hub import check as check_hub
 from quantlab.models.positions import check_windows, positions_of
 from quantlab.models.tokenizer import check_tokenizer
-from quantlab.models.weights import check_weights, parameters, weight_files
 
 __all__ = [
     "Download",

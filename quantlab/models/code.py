@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from quantlab.errors import QuantlabError
-from quantlab.models.json_file import parse_json, read_json
+from quantlab.formats.json_file import parse_json, read_json
 
 KERNEL_KEYS = ("attn_implementation", "_attn_implementation", "experts_implementation", "_experts_implementation")
 CODE_KEYS = ("auto_map", "custom_pipelines", *KERNEL_KEYS)

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from quantlab.errors import QuantlabError, unknown
+from quantlab.formats.json_file import read_object
+from quantlab.formats.safetensors import header, weight_files
 from quantlab.models.code import check_code
-from quantlab.models.json_file import read_object
-from quantlab.models.weights import header, weight_files
 
 FLOATS = ("auto", "float32", "bfloat16", "float16", "float64")
 PLAIN = ("F64", "F32", "F16", "BF16")

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from quantlab.errors import QuantlabError
+from quantlab.formats.safetensors import read_index, weight_names
 from quantlab.models.config import check_config
 from quantlab.models.disk import require_disk
 from quantlab.models.tokenizer import check_tokenizer
-from quantlab.models.weights import read_index, weight_names
 from quantlab.progress import Progress, Step
 from quantlab.recipe import SourceSpec
 

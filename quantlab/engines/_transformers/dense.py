@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quantlab.errors import CellFailure
+from quantlab.formats.safetensors import weight_files
 from quantlab.hardware.device import quick_bfloat16
-from quantlab.models.weights import weight_files
 
 if TYPE_CHECKING:
     import torch

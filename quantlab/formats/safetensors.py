@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from quantlab.errors import QuantlabError
-from quantlab.models.json_file import parse_json, read_object
+from quantlab.formats.json_file import parse_json, read_object
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
