@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -93,15 +94,15 @@ class Reference:
     def require_current(self, cell: Cell) -> None:
         """Raise QuantlabError where the cell's text, weights, revision or precision are not the reference's."""
         info, prepared, asked = self.info, cell.prepared, cell.recipe.reference.dtype
-        reasons = {
-            "was computed on another text": info.evaluation_sha256 != prepared.text().evaluation_sha256,
-            "was computed on other windows of the text": (info.windows, info.length) != prepared.token_ids("evaluation").shape,
-            "is of another revision of the model": info.revision != prepared.source().revision,
-            "is of other weights than those prepared now": info.source_sha256 != prepared.source_sha256,
-            f"was computed in {info.dtype}, the recipe asks for {asked}": asked not in (info.requested_dtype, info.dtype),
+        reasons: dict[str, Callable[[], bool]] = {
+            "was computed on another text": lambda: info.evaluation_sha256 != prepared.text().evaluation_sha256,
+            "was computed on other windows of the text": lambda: (info.windows, info.length) != prepared.token_ids("evaluation").shape,
+            "is of another revision of the model": lambda: info.revision != prepared.source().revision,
+            "is of other weights than those prepared now": lambda: info.source_sha256 != prepared.source_sha256,
+            f"was computed in {info.dtype}, the recipe asks for {asked}": lambda: asked not in (info.requested_dtype, info.dtype),
         }
         for reason, found in reasons.items():
-            if found:
+            if found():
                 raise QuantlabError(f"the reference of {cell.model} {reason}: run `quantlab reference` again")
 
 
