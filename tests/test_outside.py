@@ -10,8 +10,7 @@ import pytest
 
 from quantlab import outside
 from quantlab.errors import TRANSIENT, CellFailure
-from quantlab.outside import disk_full, ended_from_outside
-from quantlab.stages.isolation import as_failure
+from quantlab.outside import as_failure, disk_full, ended_from_outside
 
 
 def _wrapped() -> CellFailure:

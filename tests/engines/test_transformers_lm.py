@@ -11,7 +11,7 @@ import torch
 from lm_eval.api.instance import Instance
 
 from quantlab.bad_items import reason_of
-from quantlab.engines.transformers import TransformersEngine, computes_in_float32, open_checkpoint
+from quantlab.engines.transformers import ENGINE, TransformersEngine, computes_in_float32
 from quantlab.errors import CellFailure
 
 WORDS, CONTEXT = 64, 16
@@ -62,9 +62,9 @@ def test_log_probabilities_and_their_sum_are_float32s_whatever_the_model_compute
 
 
 def test_a_plain_checkpoint_is_scored_in_float32_where_that_is_asked(folder: Path) -> None:
-    engine = open_checkpoint(_checkpoint(folder), "cpu", float32=True)
+    engine = ENGINE.open_checkpoint(_checkpoint(folder), "cpu", float32=True)
     assert engine.model.dtype == torch.float32 and engine.scored_in == "float32"
-    assert open_checkpoint(_checkpoint(folder), "cpu").model.dtype == torch.bfloat16
+    assert ENGINE.open_checkpoint(_checkpoint(folder), "cpu").model.dtype == torch.bfloat16
     values = [value for value, _ in engine.language_model(4).loglikelihood(_pairs(), disable_tqdm=True)]
     assert not any(4 * value == round(4 * value) for value in values)
 
