@@ -6,7 +6,6 @@ No GPU has run this file yet; the CUDA branches are the synchronisation and the 
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from quantlab import scratch
 from quantlab.architecture.roofline import WeightReads
 from quantlab.engines._contract import AllocatorPeaks, Engine, EngineMemory, OpenCheckpoint, with_float32_softmax
 from quantlab.engines._transformers.cache import cache_bytes, chunked_logits, new_cache
+from quantlab.engines._transformers.config import quantization_config
 from quantlab.engines._transformers.inside import kernel_of, reads_of
 from quantlab.engines._transformers.placement import bytes_by_place, check_disk, placement
 from quantlab.errors import CellFailure
@@ -38,12 +38,6 @@ def computes_in_float32(config: dict[str, Any], device: str) -> bool:
     if config.get("quant_method") == "bitsandbytes":
         return not config.get("load_in_4bit") or device.startswith("cuda")
     return not config
-
-
-def quantization_config(folder: Path) -> dict[str, Any]:
-    """The checkpoint's own description of its quantization, {} for an unquantized one."""
-    found: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("quantization_config") or {}
-    return found
 
 
 class TransformersEngine(OpenCheckpoint):

@@ -212,7 +212,7 @@ class Vllm(Engine):
 
     def open_checkpoint(self, checkpoint: Checkpoint, device: str, dense: bool = False, float32: bool = False) -> VllmEngine:
         """Load a checkpoint; `dense` means nothing here, `float32` only to plain layers. Raises CellFailure where it cannot run."""
-        from quantlab.engines.transformers import quantization_config
+        from quantlab.engines._transformers.config import quantization_config
 
         checkpoint.require_weights()
         manifest = checkpoint.manifest
