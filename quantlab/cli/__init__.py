@@ -1,4 +1,4 @@
-"""The command line: one file per command in this folder; the file's name is the command's name.
+"""Run the command line: one file per command in this folder, named as the command.
 
 A command's file begins with a docstring whose first line is what `quantlab --help` shows, and defines `command`.
 It is read as text for the help and imported only when the command is invoked. A `command` without a docstring of its
@@ -14,17 +14,17 @@ from quantlab.cli._group import LazyGroup
 
 EPILOG = """\b
 Examples:
-  quantlab doctor                                      what works on this machine, and what is missing
-  quantlab list models                                 names that MODEL can be
-  quantlab plan llama-3.1-8b --gpu rtx-4090            what fits, with which context, before anything is downloaded
-  quantlab recommend --vram 24GB --context 32k         which model, at which variant, and why
+  quantlab doctor                                      check what works on this machine and what is missing
+  quantlab list models                                 list the names that MODEL can be
+  quantlab plan llama-3.1-8b --gpu rtx-4090            see what fits before anything is downloaded
+  quantlab recommend --vram 24GB --context 32k         choose a model and a variant
   quantlab run smollm2 --method gguf --bits 4          quantize, measure, write a report
   quantlab run Qwen/Qwen3.5-4B --method gptq --method awq --bits 4
   quantlab run ./my-model --method gguf --bits 8 --bits 4 --bits 2
-  quantlab show gguf-4                                 all that is known of a variant here
+  quantlab show gguf-4                                 show its settings, checkpoint and records
 
-MODEL is an alias, a hub repository (org/name@revision), a local folder or a GGUF file. `quantlab COMMAND --help` says
-more of each command; with --json a command prints one JSON object."""
+MODEL is an alias, a hub repository (org/name@revision), a local folder or a GGUF file. `quantlab COMMAND --help` explains
+each command; with --json a command prints one JSON object."""
 
 
 @click.group(
@@ -37,6 +37,6 @@ more of each command; with --json a command prints one JSON object."""
 @click.version_option(__version__, prog_name="quantlab")
 @click.pass_context
 def main(ctx: click.Context) -> None:
-    """Quantize a language model, measure what it saves and what it costs, and write a report."""
+    """Quantize a language model, measure memory, speed and quality loss, and write a report."""
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())

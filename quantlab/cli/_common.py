@@ -1,4 +1,4 @@
-"""What every command has in common: `--json`, `--quiet`, and how it ends.
+"""Give every command `--json` and `--quiet`, and turn how it ends into one line and an exit code.
 
 A command is written as `f(ctx: Context, **options)` under `@common`. It prints for a person with `say` unless
 `ctx.json` is set, and returns what `--json` prints: a mapping or a pydantic model.
@@ -38,16 +38,16 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Context(NamedTuple):
-    """How the user wants to be spoken to."""
+    """The output that the user asked for."""
 
     json: bool
-    """One JSON object on stdout and nothing else there."""
+    """Print one JSON object on stdout, and nothing else there."""
     quiet: bool
-    """No progress."""
+    """Show no progress."""
 
 
 class Ending(NamedTuple):
-    """What a command returns that ends with an exit code of its own, such as a gate that does not pass."""
+    """The result of a command with an exit code of its own, such as a gate that does not pass."""
 
     value: Any
     code: int

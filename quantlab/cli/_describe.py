@@ -1,4 +1,4 @@
-"""Settings, a manifest or a record as lines for a person: one `name  value` per line."""
+"""Format settings, a manifest or a record as lines for a person: one `name  value` per line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The group of commands: each found by its file's name, read as text for the help, imported when it is invoked."""
+"""Find each command by its file's name, read its help as text, and import it only when it is invoked."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FOLDER = Path(__file__).parent
 SECTIONS = {
     "Choose": ("plan", "recommend", "cost"),
     "Run": ("run", "endpoint", "list", "show", "doctor", "clean"),
-    "Judge what was measured": ("check", "diff", "sensitivity", "merge"),
+    "Judge the measurements": ("check", "diff", "sensitivity", "merge"),
     "Stages, in the order of the pipeline": (
         "probe",
         "prepare",

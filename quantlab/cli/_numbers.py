@@ -1,4 +1,4 @@
-"""Numbers on the command line that are finite: click's own ranges let nan through, since it is neither below nor above."""
+"""Refuse nan and infinities on the command line: click's own ranges let nan through, since it is neither below nor above."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Finite(click.FloatRange):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         number = float(super().convert(value, param, ctx))
         if not math.isfinite(number):
-            self.fail(f"{value} is no number that can be used: write a finite one", param, ctx)
+            self.fail(f"{value} is not a finite number", param, ctx)
         return number
 
 

@@ -1,4 +1,4 @@
-"""What the stage commands share: the workspace is the current folder."""
+"""Share options and steps between the stage commands, which work in the current folder."""
 
 from __future__ import annotations
 
@@ -25,12 +25,14 @@ def model_option(function: Function) -> Function:
 
 def variant_option(function: Function) -> Function:
     """`--variant`"""
-    return click.option("--variant", required=True, help="The variant, method-bits[-label], such as gptq-4.")(function)
+    return click.option("--variant", required=True, help="The variant, METHOD-BITS or METHOD-BITS-LABEL, such as gptq-4.")(function)
 
 
 def device_option(function: Function) -> Function:
     """`--device`"""
-    help_ = "auto, cpu, cuda:N, or several places for one model, as cuda:0,1 or cuda:0,cpu,disk; default: what `probe` chose."
+    help_ = (
+        "auto, cpu, cuda:N, or several places for one model, such as cuda:0,1 or cuda:0,cpu,disk. Default: the device that `probe` found."
+    )
     return click.option("--device", default=None, help=help_)(function)
 
 
@@ -46,7 +48,7 @@ def run_stage(ctx: Context, stage: str, model: str, variant: str, device: str | 
         from quantlab.errors import QuantlabError
 
         known = ", ".join(sorted(p.stem for p in (root / "recipes").glob("*.yaml"))) or "none"
-        raise QuantlabError(f"there is no recipes/{model}.yaml in this workspace: known are {known}; `quantlab run` writes one")
+        raise QuantlabError(f"no recipes/{model}.yaml in this workspace: known are {known}; `quantlab run` writes one")
     record = run_isolated(cell, cast("StageName", stage), target_device(root, device).device, ctx.quiet, **options)
     if not ctx.quiet and not ctx.json:
         where = f"{model}--{variant}: {stage}"
@@ -56,7 +58,7 @@ def run_stage(ctx: Context, stage: str, model: str, variant: str, device: str | 
 
 @contextmanager
 def stage_of(root: Path, model: str, stage: str, quiet: bool) -> Iterator[Progress]:
-    """What a model's stage does around its work: it ends with DVC, has its temporary folder here, and its noise in a log."""
+    """Set up a stage of a model: keep temporary files in the workspace, send the libraries' output to a log."""
     from quantlab.progress import noise_to
     from quantlab.scratch import scratch
 
@@ -73,9 +75,7 @@ def workspace_of(model: str) -> Path:
     for root in (Path.cwd(), Path.cwd() / "runs" / name):
         if (root / "recipes" / f"{name}.yaml").is_file() and (root / "checkpoints" / name).is_dir():
             return root
-    raise QuantlabError(
-        f"there are no checkpoints of {name} here or in runs/{name}: make one with `quantlab run {name} --method M --bits B`"
-    )
+    raise QuantlabError(f"no checkpoints of {name} here or in runs/{name}: make one with `quantlab run {name} --method M --bits B`")
 
 
 def offline(root: Path, model: str) -> None:

@@ -1,4 +1,4 @@
-"""What a workspace and quantlab's cache take on the disk, and removing it.
+"""Measure the disk space that a workspace and quantlab's cache take, and free it.
 
 Only these folders are ever removed. Recipes, reports, pipeline files and records, here or merged from another machine
 (imported/), are never touched, nothing behind a symbolic link is, and hardlinked files (DVC's cache and the workspace
@@ -18,14 +18,14 @@ from quantlab.errors import QuantlabError
 CHECKPOINTS = "checkpoints"
 DVC_CACHE = ".dvc/cache"
 FOLDERS = {
-    CHECKPOINTS: "what quantize wrote",
+    CHECKPOINTS: "quantized checkpoints",
     "models": "prepared sources, F16 GGUF, token ids",
-    "references": "what the unquantized models say",
+    "references": "outputs of the unquantized models",
     DVC_CACHE: "DVC's copies of stage outputs, the records too",
-    ".quantlab": "work in progress, item by item",
-    "logs": "the libraries' own output",
+    ".quantlab": "unfinished work that a run resumes from",
+    "logs": "logs of the libraries",
 }
-CACHE_FOLDERS = {"pypi": "archives of the package index, unpacked"}
+CACHE_FOLDERS = {"pypi": "unpacked archives of the package index"}
 
 
 class Usage(NamedTuple):
@@ -69,7 +69,7 @@ def folders(root: Path, cache: Path) -> dict[str, tuple[Path, str]]:
 
 
 def usage(root: Path, cache: Path) -> list[Usage]:
-    """What each folder takes."""
+    """Measure the space that each folder takes."""
     return [Usage(name, path, what, *_bytes(path)) for name, (path, what) in folders(root, cache).items()]
 
 
@@ -130,7 +130,7 @@ def _cached_twins(selected: list[Usage]) -> Iterator[Path]:
 def _require_ours(path: Path, root: Path, cache: Path) -> None:
     inside = path.resolve().is_relative_to(root.resolve()) or path.resolve().is_relative_to(cache.resolve())
     if path.is_symlink() or not inside:
-        raise QuantlabError(f"{path} leads out of the workspace: not removed; remove what it points at by hand")
+        raise QuantlabError(f"{path} points outside the workspace and was not removed: remove its target by hand")
 
 
 def _require_no_links_into(cache: Path) -> None:

@@ -1,4 +1,4 @@
-"""A gate for CI: exit code 0 where no variant loses more than allowed, 1 where one does or it is not known, 2 for misuse."""
+"""Gate a report in CI: exit code 0 if no variant loses more than allowed, 1 if one does or is undecided, 2 for wrong usage."""
 
 from __future__ import annotations
 
@@ -12,21 +12,23 @@ from quantlab.cli._numbers import Finite
 
 @click.command()
 @click.argument("report", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--max-drop", type=Finite(0, 100, min_open=True), required=True, help="Points of accuracy that may be lost.")
+@click.option(
+    "--max-drop", type=Finite(0, 100, min_open=True), required=True, help="The margin: largest accepted drop of accuracy, in points."
+)
 @click.option("--task", "tasks", multiple=True, help="Judge this task; may be repeated. Default: all tasks together.")
 @click.option("--variant", "variants", multiple=True, help="Judge this variant; may be repeated. Default: every quantized one.")
-@click.option("--allow-undecided", is_flag=True, help="Pass where the items are too few to decide.")
+@click.option("--allow-undecided", is_flag=True, help="Pass where there are too few items to decide.")
 @common
 def command(
     ctx: Context, report: Path, max_drop: float, tasks: tuple[str, ...], variants: tuple[str, ...], allow_undecided: bool
 ) -> Ending:
-    """Judge the drops of a report against a margin.
+    """Judge a report's accuracy drops against a margin.
 
-    REPORT is reports/MODEL of a workspace, or a copy of it that holds its data/ and recipe.yaml. All tasks and variants
-    are those of the recipe: one that was not run fails, and so does a collapsed variant at any margin. A drop passes
-    where the upper end of its 90 % interval lies below the margin, paired item by item with baseline-16; it fails where
-    the lower end lies above, where the items are too few to decide (unless --allow-undecided), and where it was not
-    measured. Exit code 0, 1 where one fails, 2 for misuse.
+    REPORT is reports/MODEL of a workspace, or a copy of it with its data/ and recipe.yaml. Without --task and --variant
+    every task and variant of the recipe is judged; one that was not run fails, and a collapsed variant fails at any
+    margin. The drop is paired item by item with baseline-16. It passes if the upper end of its 90 % interval is below
+    the margin. It fails if the lower end is above the margin, if there are too few items to decide (unless
+    --allow-undecided), or if it was not measured. Exit code 0 if all pass, 1 if one fails, 2 for wrong usage.
 
     \b
     quantlab check reports/smollm2 --max-drop 1.0

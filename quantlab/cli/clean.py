@@ -1,4 +1,4 @@
-"""What takes how much disk in this workspace and in quantlab's cache, and removing it."""
+"""Show and free disk space."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--checkpoints", is_flag=True, help="Remove the checkpoints, here and in runs/, and DVC's copies of them.")
 @click.option("--cache", is_flag=True, help="Remove DVC's cache, work in progress, and quantlab's cache of downloads.")
-@click.option("--all", "everything", is_flag=True, help="Remove everything that is listed. Recipes, reports and merged records stay.")
-@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@click.option("--all", "everything", is_flag=True, help="Remove every folder listed. Recipes, reports and records stay.")
+@click.option("--yes", "-y", is_flag=True, help="Remove without asking.")
 @common
 def command(ctx: Context, checkpoints: bool, cache: bool, everything: bool, yes: bool) -> dict[str, Any]:
-    """What takes how much disk in this workspace and in quantlab's cache, and removing it.
+    """Show how much disk space this workspace and quantlab's cache take, and free it.
 
-    Without an option it only lists. Recipes, reports, their records and merged ones are never removed; what is removed is made or
-    downloaded again by the next run that needs it.
+    Without an option it only lists. Recipes, reports and records, of this machine or merged from another, are never
+    removed. The next run that needs something that was removed makes or downloads it again.
 
     With --json: {"folders": [{"name", "path", "what", "bytes", "freed_bytes"}], "total_bytes", "removed": [names],
     "freed_bytes"}; to remove something under --json add --yes.
@@ -48,7 +48,7 @@ def command(ctx: Context, checkpoints: bool, cache: bool, everything: bool, yes:
     if not (checkpoints or cache or everything):
         return result
     if not chosen and not ctx.json:
-        say("nothing of that to remove")
+        say("nothing to remove")
     if not chosen or not _agreed(ctx, chosen, yes):
         return result
     freed = remove(chosen, root, downloads)
@@ -67,16 +67,16 @@ def _agreed(ctx: Context, chosen: list[Usage], yes: bool) -> bool:
     if yes:
         return True
     if ctx.json or not sys.stdin.isatty():
-        raise QuantlabError("nothing was removed: there is nobody to ask; add --yes to remove without a question")
+        raise QuantlabError("nothing was removed: no terminal to ask at; add --yes to remove without asking")
     return click.confirm(plain(f"Remove {', '.join(str(one.path) for one in chosen)}?"))
 
 
 def _print(found: list[Usage], total: int) -> None:
     if not found:
-        say("nothing here: this folder is no workspace of quantlab, and its cache is empty")
+        say("nothing to show: this folder is no quantlab workspace, and quantlab's cache is empty")
         return
     width = max(len(one.name) for one in found)
-    say(f"{'':{width}}        size   freed alone")
+    say(f"{'':{width}}        size   freed if removed alone")
     for one in found:
         say(f"{one.name:{width}}  {one.bytes / 1e6:>9,.1f} MB  {one.freed_bytes / 1e6:>9,.1f} MB  {one.what}")
     say(f"{'total':{width}}  {total / 1e6:>9,.1f} MB, files with several names counted once")

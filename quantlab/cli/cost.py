@@ -1,9 +1,9 @@
-"""What a month of tokens costs on one's own GPUs and through an API, and from which volume the GPUs are cheaper."""
+"""Compare the cost of a month's tokens on your own GPUs and through an API, and find the break-even volume."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -22,34 +22,71 @@ PRICE = Finite(min=0, max=1e12)
 POSITIVE = Finite(min=0, max=1e12, min_open=True)
 
 
+class Wanted(NamedTuple):
+    """The variant, the GPUs and the workload to compute the cost of."""
+
+    variant: str
+    rig: GpuSet
+    context_tokens: int
+    batch: int | None
+    """None for as many sequences as fit."""
+    anyway: bool
+    """Whether to go on if the GPUs cannot hold the variant."""
+
+
 @click.command()
 @click.argument("model")
 @click.argument("variant")
-@click.option("--gpu", "gpu_name", required=True, help="The GPUs that hold one copy, such as h100:8.")
-@click.option("--tokens-per-month", "tokens", required=True, help="Input and output together, such as 5000M or 5B.")
+@click.option("--gpu", "gpu_name", required=True, help="The GPUs that hold one copy of the model, such as h100:8.")
+@click.option("--tokens-per-month", "tokens", required=True, help="Input and output tokens together, such as 5000M or 5B.")
 @click.option("--input-share", type=SHARE, default=0.0, show_default=True, help="Share of the tokens that are input.")
 @click.option("--cached-share", type=SHARE, default=0.0, show_default=True, help="Share of the input that a prompt cache serves.")
-@click.option("--price-per-hour", type=PRICE, help="Dollars per GPU and hour, hired.")
-@click.option("--purchase-price", type=PRICE, help="Dollars per GPU, bought.")
-@click.option("--depreciation-months", type=POSITIVE, help="Months over which the purchase is written off.")
-@click.option("--power-kw", type=PRICE, help="Kilowatts per GPU.")
-@click.option("--power-price", type=PRICE, help="Dollars per kWh.")
-@click.option("--hosting", type=PRICE, help="Dollars per month for the whole rig.")
-@click.option("--hours", type=POSITIVE, help="Hours per month.")
-@click.option("--utilisation", type=Finite(0, 1, min_open=True), default=1.0, show_default=True, help="Share of busy hours.")
-@click.option("--throughput", type=POSITIVE, help="Output tokens per second of the rig; default: measured, else estimated.")
+@click.option("--price-per-hour", type=PRICE, help="Rent in dollars per GPU and hour.")
+@click.option("--purchase-price", type=PRICE, help="Purchase price in dollars per GPU.")
+@click.option("--depreciation-months", type=POSITIVE, help="Months over which the purchase is depreciated.")
+@click.option("--power-kw", type=PRICE, help="Power draw in kilowatts per GPU.")
+@click.option("--power-price", type=PRICE, help="Price of electricity in dollars per kWh.")
+@click.option("--hosting", type=PRICE, help="Hosting in dollars per month for the whole rig.")
+@click.option("--hours", type=POSITIVE, help="Hours of operation per month.")
+@click.option(
+    "--utilisation", type=Finite(0, 1, min_open=True), default=1.0, show_default=True, help="Share of the hours in which the GPUs are busy."
+)
+@click.option("--throughput", type=POSITIVE, help="Output tokens per second of the rig. Default: measured, else estimated.")
 @click.option("--prefill-throughput", type=POSITIVE, help="Input tokens per second of the rig.")
-@click.option("--efficiency", type=Finite(0, 1, min_open=True), help="Share of the roofline that is reached.")
-@click.option("--context", default="8k", show_default=True, help="Tokens in each sequence's cache.")
-@click.option("--batch", type=click.IntRange(min=1), help="Sequences at once; default: as many as fit, at most 256.")
-@click.option("--against-api", "api_name", help="The API's name in prices.yaml; default: the one that serves MODEL.")
-@click.option("--anyway", is_flag=True, help="Show the figures of a rig that cannot hold the model, as a hypothesis.")
+@click.option("--efficiency", type=Finite(0, 1, min_open=True), help="Share of the roofline that the engine reaches.")
+@click.option("--context", default="8k", show_default=True, help="Tokens in the cache of each sequence.")
+@click.option("--batch", type=click.IntRange(min=1), help="Sequences at the same time. Default: as many as fit, at most 256.")
+@click.option("--against-api", "api_name", help="The API's name in prices.yaml. Default: the API that serves MODEL.")
+@click.option("--anyway", is_flag=True, help="Show the figures, as a hypothesis, even if the GPUs cannot hold the model.")
 @common
-def command(ctx: Context, model: str, variant: str, **options: Any) -> dict[str, Any]:
-    """What a month of tokens costs on one's own GPUs and through an API, and from which volume the GPUs are cheaper.
+def command(
+    ctx: Context,
+    model: str,
+    variant: str,
+    gpu_name: str,
+    tokens: str,
+    input_share: float,
+    cached_share: float,
+    price_per_hour: float | None,
+    purchase_price: float | None,
+    depreciation_months: float | None,
+    power_kw: float | None,
+    power_price: float | None,
+    hosting: float | None,
+    hours: float | None,
+    utilisation: float,
+    throughput: float | None,
+    prefill_throughput: float | None,
+    efficiency: float | None,
+    context: str,
+    batch: int | None,
+    api_name: str | None,
+    anyway: bool,
+) -> dict[str, Any]:
+    """Compare the cost of a month's tokens on your own GPUs and through an API, and find the break-even volume.
 
-    MODEL is an alias, a hub repository, a folder or a config.json; VARIANT is method-bits, such as gptq-4. Prices come
-    from prices.yaml with their dates and sources (add your own: $QUANTLAB_PRICES), or from options. GPUs that cannot hold
+    MODEL is an alias, a hub repository, a folder or a config.json; VARIANT is METHOD-BITS, such as gptq-4. Prices come
+    from prices.yaml, with dates and sources (add your own: $QUANTLAB_PRICES), or from the options. GPUs that cannot hold
     the variant are refused. The GPUs are paid for every hour, busy or not.
 
     \b
@@ -63,93 +100,111 @@ def command(ctx: Context, model: str, variant: str, **options: Any) -> dict[str,
     """
     from quantlab.amounts import parse_tokens
     from quantlab.catalogue.gpu import parse_gpus
-    from quantlab.catalogue.price import api_prices, gpu_prices, hosting
+    from quantlab.catalogue.price import api_prices, gpu_prices
+    from quantlab.catalogue.price import hosting as catalogue_hosting
     from quantlab.models.ingredients import ingredients
     from quantlab.recommend.bill import Options, api_price, bill, paid
     from quantlab.recommend.cost import Traffic
+    from quantlab.sizes import parse_context
 
-    rig, found = parse_gpus(options["gpu_name"]), ingredients(model)
-    traffic = Traffic(parse_tokens(options["tokens"]), options["input_share"], options["cached_share"])
-    chosen = Options(**{name: options[name] for name in Options._fields})
-    api = api_price(found.name, options["api_name"], api_prices())
-    what = paid(rig, gpu_prices().get(rig.gpu.name), hosting(), chosen)
-    placed, made, notes = _made(found, variant, rig, options, chosen)
-    compared = bill(traffic, what, made, api)
-    notes += [*made.notes, *_about(traffic, made, compared), *([f"the API's price: {api.doubt}"] if api.doubt else [])]
+    rig, known = parse_gpus(gpu_name), ingredients(model)
+    traffic = Traffic(parse_tokens(tokens), input_share, cached_share)
+    own_figures = Options(
+        price_per_hour=price_per_hour,
+        purchase_price=purchase_price,
+        depreciation_months=depreciation_months,
+        power_kw=power_kw,
+        power_price=power_price,
+        hosting=hosting,
+        hours=hours,
+        utilisation=utilisation,
+        throughput=throughput,
+        prefill_throughput=prefill_throughput,
+        efficiency=efficiency,
+    )
+    api = api_price(known.name, api_name, api_prices())
+    payment = paid(rig, gpu_prices().get(rig.gpu.name), catalogue_hosting(), own_figures)
+    wanted = Wanted(variant, rig, parse_context(context), batch, anyway)
+    placed, output, notes = _output_of(known, wanted, own_figures)
+    compared = bill(traffic, payment, output, api)
+    notes += [*output.notes, *_notes(traffic, output, compared), *([f"the API's price: {api.doubt}"] if api.doubt else [])]
     if not ctx.json:
-        _print(found.name, variant, rig, traffic, what, made, api, compared, notes)
-    return _json(found.name, variant, rig, placed, what, made, api, compared, notes)
+        _print(known.name, variant, rig, traffic, payment, output, api, compared, notes)
+    return _json(known.name, variant, rig, placed, payment, output, api, compared, notes)
 
 
-def _made(found: Ingredients, variant: str, rig: GpuSet, options: dict[str, Any], chosen: Options) -> tuple[Placed, Speed, list[str]]:
-    """The variant on the rig, and what that makes. Raises CellFailure where it does not fit, unless told to go on."""
+def _output_of(known: Ingredients, wanted: Wanted, own_figures: Options) -> tuple[Placed, Speed, list[str]]:
+    """Place the variant on the GPUs and compute its tokens per second.
+
+    Raises CellFailure if it does not fit, unless --anyway was given.
+    """
     from quantlab.architecture.counts import count
     from quantlab.errors import CellFailure
     from quantlab.names import parse_variant
     from quantlab.recommend.bill import MOST_AT_ONCE, speed
     from quantlab.recommend.candidates import Hardware, on_hardware
     from quantlab.recommend.measurements import local_evidence, measured_at
-    from quantlab.sizes import parse_context
 
-    context = parse_context(options["context"])
-    placed = _place(found, variant, rig, context, options["batch"] or 1)
-    if options["batch"] is None and placed.plan.largest_batch > 1:
-        placed = _place(found, variant, rig, context, min(placed.plan.largest_batch, MOST_AT_ONCE))
+    placed = _place(known, wanted, wanted.batch or 1)
+    if wanted.batch is None and placed.plan.largest_batch > 1:
+        placed = _place(known, wanted, min(placed.plan.largest_batch, MOST_AT_ONCE))
     plan, notes = placed.plan, list(placed.plan.notes)
     if plan.verdict == "no":
-        why = _too_small(found, variant, rig, placed)
-        if not options["anyway"]:
+        why = _too_small(known, wanted, placed)
+        if not wanted.anyway:
             raise CellFailure("does_not_fit", f"{why}; --anyway shows the figures as a hypothesis")
         notes.insert(0, f"a hypothesis: {why}")
     elif plan.verdict != "fits":
         notes.insert(0, f"it is not certain that it fits: {_gib(plan.total_bytes, plan.total_high_bytes, plan.usable_bytes)}")
-    own = measured_at(on_hardware(local_evidence(Path()), Hardware(rig, rig.gpu.name)), found.name, variant)
-    counted = found.counted or count(found.config or {})
-    return placed, speed(parse_variant(variant), rig, placed, counted, own, chosen), notes
+    rig = wanted.rig
+    measured = measured_at(on_hardware(local_evidence(Path()), Hardware(rig, rig.gpu.name)), known.name, wanted.variant)
+    counted = known.counted or count(known.config or {})
+    return placed, speed(parse_variant(wanted.variant), rig, placed, counted, measured, own_figures), notes
 
 
-def _place(found: Ingredients, variant: str, rig: GpuSet, context: int, batch: int) -> Placed:
+def _place(known: Ingredients, wanted: Wanted, batch: int) -> Placed:
     from quantlab.errors import CellFailure
     from quantlab.planning.fit import Workload, plan_model
     from quantlab.recommend.bill import Placed
 
-    workload = Workload(context_tokens=context, batch=batch)
-    plan = plan_model(found.config, name=found.name, rigs=[rig], workload=workload, methods=[variant], counted=found.counted)
+    workload = Workload(context_tokens=wanted.context_tokens, batch=batch)
+    plan = plan_model(known.config, name=known.name, rigs=[wanted.rig], workload=workload, methods=[wanted.variant], counted=known.counted)
     first = plan.variants[0]
     if not first.rigs:
-        raise CellFailure("not_offered", first.reason or f"{variant} of {found.name} cannot be planned")
+        raise CellFailure("not_offered", first.reason or f"{wanted.variant} of {known.name} cannot be planned")
     return Placed(first.rigs[0], workload)
 
 
-def _too_small(found: Ingredients, variant: str, rig: GpuSet, placed: Placed) -> str:
+def _too_small(known: Ingredients, wanted: Wanted, placed: Placed) -> str:
     from quantlab.planning.fit import plan_model
 
-    plan = plan_model(found.config, name=found.name, workload=placed.workload, methods=[variant], counted=found.counted)
+    rig, variant = wanted.rig, wanted.variant
+    plan = plan_model(known.config, name=known.name, workload=placed.workload, methods=[variant], counted=known.counted)
     wider = plan.variants[0].rigs
     own = [f"{r.gpus} × {r.gpu}" for r in wider if r.gpu == rig.gpu.name]
     others = [f"{r.gpus} × {r.gpu}" for r in sorted(wider, key=lambda r: (r.gpus, r.usable_bytes)) if r.gpu != rig.gpu.name]
     holding = ", ".join([*own, *others][:3]) or "no set of the catalogue's GPUs"
     low, high, usable = placed.plan.total_bytes, placed.plan.total_high_bytes, placed.plan.usable_bytes
     return (
-        f"{rig.count} × {rig.gpu.name} cannot hold {found.name} {variant}: {(low - usable) * rig.count / 1e9:,.1f} GB are lacking over all "
-        f"of them ({_gib(low, high, usable)} each); it fits {holding}"
+        f"{rig.count} × {rig.gpu.name} cannot hold {known.name} {variant}: {(low - usable) * rig.count / 1e9:,.1f} GB are missing in "
+        f"total ({_gib(low, high, usable)} each); it fits {holding}"
     )
 
 
 def _gib(low: int, high: int, usable: int) -> str:
-    return f"{low / 2**30:.1f} to {high / 2**30:.1f} GiB needed, {usable / 2**30:.1f} GiB there"
+    return f"{low / 2**30:.1f} to {high / 2**30:.1f} GiB needed, {usable / 2**30:.1f} GiB usable"
 
 
-def _about(traffic: Traffic, made: Speed, compared: Comparison) -> list[str]:
+def _notes(traffic: Traffic, output: Speed, compared: Comparison) -> list[str]:
     notes = []
     if traffic.input_share == 0:
-        notes.append("all tokens are taken as output, the dearest kind: --input-share says otherwise")
-    elif made.rate.prefill_tokens_per_second is None:
-        notes.append("reading the input is taken as free of time: give --prefill-throughput")
+        notes.append("all tokens are counted as output, the most expensive kind: set --input-share")
+    elif output.rate.prefill_tokens_per_second is None:
+        notes.append("reading the input is counted as taking no time: set --prefill-throughput")
     if compared.rigs > 1:
-        notes.append(f"one rig cannot make so many tokens: {compared.rigs} of them are counted")
+        notes.append(f"one rig cannot generate so many tokens: the cost is that of {compared.rigs} rigs")
     if not compared.breaks_even:
-        notes.append("one rig cannot make as many tokens as it would have to: however many there are, the API is cheaper")
+        notes.append("one rig cannot generate enough tokens to pay for itself: the API is cheaper at any volume")
     return notes
 
 
@@ -158,8 +213,8 @@ def _print(
     variant: str,
     rig: GpuSet,
     traffic: Traffic,
-    what: Paid,
-    made: Speed,
+    payment: Paid,
+    output: Speed,
     api: ApiPrice,
     compared: Comparison,
     notes: list[str],
@@ -178,9 +233,9 @@ def _print(
     say(f"           {api.model}, {api.date}, {api.source}")
     say(f"cheaper    {compared.cheaper}")
     say(f"break-even {_million(compared.break_even_tokens_per_month):>12} tokens a month")
-    say(f"capacity   {_million(compared.capacity_tokens_per_month):>12} tokens a month of one rig, throughput {made.kind}")
-    say("\nresting on")
-    for each in (*what.assumptions, *made.assumptions):
+    say(f"capacity   {_million(compared.capacity_tokens_per_month):>12} tokens a month of one rig, throughput {output.kind}")
+    say("\nassumptions")
+    for each in (*payment.assumptions, *output.assumptions):
         say(f"  {each.name}: {amount(each)} ({each.source})")
     for note in notes:
         say(f"- {note}")
@@ -195,8 +250,8 @@ def _json(
     variant: str,
     rig: GpuSet,
     placed: Placed,
-    what: Paid,
-    made: Speed,
+    payment: Paid,
+    output: Speed,
     api: ApiPrice,
     compared: Comparison,
     notes: list[str],
@@ -215,9 +270,9 @@ def _json(
         **figures,
         "rig": {**compared.rig._asdict(), "total": compared.rig.total},
         "api": api.model_dump(mode="json"),
-        "throughput_kind": made.kind,
-        "decode_tokens_per_second": made.rate.decode_tokens_per_second,
-        "prefill_tokens_per_second": made.rate.prefill_tokens_per_second,
-        "assumptions": [each._asdict() for each in (*what.assumptions, *made.assumptions)],
+        "throughput_kind": output.kind,
+        "decode_tokens_per_second": output.rate.decode_tokens_per_second,
+        "prefill_tokens_per_second": output.rate.prefill_tokens_per_second,
+        "assumptions": [each._asdict() for each in (*payment.assumptions, *output.assumptions)],
         "notes": notes,
     }

@@ -1,4 +1,4 @@
-"""Greedy answers of two variants side by side: which words differ, from which token on, and who talks longer."""
+"""Compare the greedy answers of two variants: words that differ, first token that differs, length."""
 
 from __future__ import annotations
 
@@ -16,22 +16,27 @@ from quantlab.cli._stage import device_option, workspace_of
 @click.argument("model")
 @click.argument("first")
 @click.argument("second")
-@click.option("--prompts", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="One prompt per line, or .jsonl.")
-@click.option("--tokens", type=click.IntRange(1), default=128, show_default=True, help="Tokens per answer at the most.")
+@click.option(
+    "--prompts",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Text file with one prompt per line, or .jsonl. Default: prompts that come with quantlab.",
+)
+@click.option("--tokens", type=click.IntRange(1), default=128, show_default=True, help="Largest number of tokens of an answer.")
 @device_option
 @common
 def command(ctx: Context, model: str, first: str, second: str, prompts: Path | None, tokens: int, device: str | None) -> dict[str, Any]:
-    """Greedy answers of two variants of MODEL side by side.
+    """Compare the greedy answers of two variants of MODEL, side by side.
 
-    FIRST and SECOND are variants with a checkpoint, such as baseline-16 and gptq-4. Words that only the first says are
-    struck out, words that only the second says are marked. Written too as reports/MODEL/diff/FIRST--SECOND.md.
+    FIRST and SECOND are variants with a checkpoint, such as baseline-16 and gptq-4. Words that only FIRST says are
+    struck out, words that only SECOND says are highlighted. The comparison is also written to
+    reports/MODEL/diff/FIRST--SECOND.md.
 
     \b
     quantlab diff smollm2 baseline-16 gguf-2
     quantlab diff smollm2 gguf-16 gguf-4 --prompts mine.txt --tokens 64
 
-    Lengths and the first other token are of the tokens that the models chose. An answer that reaches --tokens is cut off, and
-    said to be.
+    Lengths and the first token that differs are counted in the tokens that the models generated. An answer that reaches
+    --tokens is cut off and marked so.
 
     With --json: {"model", "first", "second", "limit_tokens", "identical", "mean_tokens": [a, b], "cut_off": [a, b], "longer":
     {"first", "second", "same", "unknown"}, "answers": [{"prompt", "first", "second", "tokens": [a, b], "ended": [a, b],

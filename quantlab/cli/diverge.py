@@ -1,4 +1,4 @@
-"""Perplexity and KL divergence of one cell against the reference.
+"""Measure perplexity and KL divergence of one cell against the reference.
 
 Reads the cell's checkpoint and references/MODEL/, writes reports/MODEL/data/VARIANT/divergence.json."""
 

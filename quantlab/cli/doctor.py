@@ -1,4 +1,4 @@
-"""What is installed, what works on this machine, and the command that brings what is missing."""
+"""Check what is installed and what works on this machine, and print the commands that install what is missing."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ CUDA_BUILD = "CMAKE_ARGS=-DGGML_CUDA=on pip install --force-reinstall --no-deps 
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="Look at versions only; import nothing.")
-@click.option("--online", is_flag=True, help="Also try to reach the hub.")
+@click.option("--quick", is_flag=True, help="Check versions only; import nothing.")
+@click.option("--online", is_flag=True, help="Also check that the model hub answers.")
 @common
 def command(ctx: Context, quick: bool, online: bool) -> dict[str, Any]:
-    """What is installed, what works on this machine, and the command that brings what is missing.
+    """Check what is installed and what works on this machine, and print the commands that install what is missing.
 
-    Every library is imported once, each in a process of its own, which takes up to a minute. Always ends with code 0.
+    Imports every library once, each in its own process, which takes up to a minute. The exit code is always 0.
 
     With --json: machine, gpus, tools, libraries (distribution, version, state, detail, fix), methods and engines (name,
     ready, lacks), disk (place, path, free_bytes), hub (null without --online), fixes (the commands, in order).
@@ -152,7 +152,7 @@ def _print(found: dict[str, Any]) -> None:
     for gpu in found["gpus"]:
         say(f"cuda:{gpu['index']}  {gpu['name']}, {gpu['memory_bytes'] / 2**30:.0f} GiB, driver {gpu['driver']}, {gpu['uuid']}")
     if not found["gpus"]:
-        say("no NVIDIA GPU that the driver shows")
+        say("no NVIDIA GPU found by the driver")
     say("\nLibraries")
     for row in found["libraries"]:
         state = row["state"] + (f": {row['detail']}" if row["detail"] else "")
@@ -169,6 +169,6 @@ def _print(found: dict[str, Any]) -> None:
         say(f"  {row['free_bytes'] / 1e9:8.1f} GB free  {row['place']}: {row['path']}")
     if found["hub"]:
         say(f"\nHub {found['hub']['endpoint']}: {'reachable' if found['hub']['reachable'] else 'not reachable: ' + found['hub']['error']}")
-    say("\nTo mend it:" if found["fixes"] else "\nNothing is missing.")
+    say("\nTo fix it, run:" if found["fixes"] else "\nNothing is missing.")
     for line in found["fixes"]:
         say(f"  {line}")

@@ -38,26 +38,41 @@ class _Private(click.Command):
 @click.command(cls=_Private)
 @click.argument("url")
 @click.option("--api", type=click.Choice(["auto", "openai", "ollama"]), default="auto", show_default=True, help="The server's protocol.")
-@click.option("--model", default=None, help="The model's name at the server. Default: the only one that it lists.")
-@click.option("--key-env", default=None, metavar="NAME", help="The variable with the key. Default: OPENAI_API_KEY where it is set.")
-@click.option("--insecure-key", is_flag=True, help="Let the key go over plain http to another machine.")
-@click.option("--concurrency", default="1,4,16", show_default=True, callback=_numbers, help="How many requests at a time.")
+@click.option("--model", default=None, help="The model's name at the server. Default: the one that it lists, if it lists only one.")
+@click.option(
+    "--key-env", default=None, metavar="NAME", help="The environment variable that holds the key. Default: OPENAI_API_KEY if it is set."
+)
+@click.option("--insecure-key", is_flag=True, help="Allow sending the key over plain http to another machine.")
+@click.option(
+    "--concurrency", default="1,4,16", show_default=True, callback=_numbers, help="Concurrent requests; several levels separated by commas."
+)
 @click.option(
     "--requests",
     type=click.IntRange(1, 10**6),
     default=32,
     show_default=True,
-    help="Requests per concurrency, at least twice as many as at a time.",
+    help="Requests at each level of concurrency; at least twice the concurrency.",
 )
-@click.option("--prompt-tokens", type=click.IntRange(1, 10**7), default=512, show_default=True, help="Tokens of a prompt, about.")
-@click.option("--decode-tokens", type=click.IntRange(2, 10**6), default=128, show_default=True, help="Tokens of an answer, at most.")
-@click.option("--timeout", type=Finite(0, 86400, min_open=True), default=60, show_default=True, help="Seconds for one request.")
-@click.option("--tasks", default=None, callback=_names, help="lm-eval tasks to run through it, or paths of task files.")
-@click.option("--task-set", default="hub", show_default=True, help="Where the tasks get their data; see `quantlab list tasks`.")
-@click.option("--items", type=click.IntRange(1, 10**6), default=100, show_default=True, help="Items of each task.")
+@click.option("--prompt-tokens", type=click.IntRange(1, 10**7), default=512, show_default=True, help="Approximate tokens of a prompt.")
+@click.option(
+    "--decode-tokens", type=click.IntRange(2, 10**6), default=128, show_default=True, help="Largest number of tokens of an answer."
+)
+@click.option(
+    "--timeout", type=Finite(0, 86400, min_open=True), default=60, show_default=True, help="Longest time for one request, in seconds."
+)
+@click.option(
+    "--tasks", default=None, callback=_names, help="lm-eval tasks to run through the server, or paths of task files, separated by commas."
+)
+@click.option("--task-set", default="hub", show_default=True, help="The source of the tasks' data; see `quantlab list tasks`.")
+@click.option("--items", type=click.IntRange(1, 10**6), default=100, show_default=True, help="Number of items of each task.")
 @click.option("--tokenizer", default=None, help="The model's tokenizer (folder or hub name), for tasks that need log-probabilities.")
-@click.option("--seed", type=SEED, default=0, show_default=True, help="Of the prompts' words and of the choice of items.")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=None, help="Default: reports/endpoints/HOST-PORT--MODEL.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Seed for the prompts' words and the choice of items.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=None,
+    help="Folder to write to. Default: reports/endpoints/HOST-PORT--MODEL.",
+)
 @common
 def command(
     ctx: Context,
@@ -83,16 +98,16 @@ def command(
     URL is the root of an OpenAI-compatible server (vLLM, SGLang, llama-server, llama-cpp-python, TGI) or of Ollama, or
     one of its endpoints, such as http://127.0.0.1:8000/v1/completions; a base with a version of its own, such as
     https://host/v1beta/openai, and Azure's ?api-version=2024-10-21 are kept on every request. Requests are streamed and
-    greedy; every sample is kept. The key comes from an environment variable, is written nowhere, and goes over https or
-    to this machine only.
+    decoded greedily; every sample is kept. The key is read from an environment variable, written nowhere, and sent only
+    over https or to this machine.
 
     \b
     quantlab endpoint http://127.0.0.1:8000 --concurrency 1,8 --requests 100
     quantlab endpoint http://127.0.0.1:11434 --model llama3.2 --decode-tokens 64
     quantlab endpoint https://host/v1 --key-env MY_KEY --tasks gsm8k --items 50
 
-    With --json: the record, as in OUT/endpoint.json. Exit code 2 where no request was answered well; what happened is in
-    the record all the same.
+    With --json: the record, as in OUT/endpoint.json. Exit code 2 if no request was answered well; the record is
+    written all the same.
     """
     from quantlab.endpoint.address import parse
     from quantlab.endpoint.measuring import Wanted, measure
@@ -105,7 +120,7 @@ def command(
 
     address = parse(url)
     if api != "auto" and address.api not in (None, api):
-        raise QuantlabError(f"the address is one of {address.api}'s API, --api says {api}: leave one of them out")
+        raise QuantlabError(f"the address belongs to the {address.api} API, but --api is {api}: change one of them")
     sent = read_key(address, key_env, insecure_key)
     workload = Workload(
         requests=requests, prompt_tokens=prompt_tokens, decode_tokens=decode_tokens, timeout_seconds=timeout, concurrency=concurrency

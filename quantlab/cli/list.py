@@ -1,4 +1,4 @@
-"""What there is: models of the catalogue, methods, engines, tasks."""
+"""List the catalogue's models, the methods, the engines or the tasks."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ Rows = list[dict[str, Any]]
 @click.argument("what", metavar="models|methods|engines|tasks")
 @common
 def command(ctx: Context, what: str) -> dict[str, Rows]:
-    """What there is: models of the catalogue, methods, engines, tasks.
+    """List the catalogue's models, the methods, the engines or the tasks.
 
     \b
     models    names that MODEL can be, and where their weights are
-    methods   ways of quantizing, their widths, and the pip command that brings a missing one
-    engines   what runs checkpoints
+    methods   ways of quantizing, their bit widths, and the pip command that installs a missing one
+    engines   programs that run checkpoints, and the command that installs a missing one
     tasks     lm-eval tasks by task set
 
     With --json: {"models": [...]} (or methods, engines, tasks), one object per row; the keys are those of the columns.
@@ -30,7 +30,7 @@ def command(ctx: Context, what: str) -> dict[str, Rows]:
     if what not in LISTS:
         raise unknown("list", what, LISTS)
     if what == "tasks" and not ctx.quiet:
-        say("reading lm-eval's tasks, about ten seconds", err=True)
+        say("reading lm-eval's tasks; this takes about ten seconds", err=True)
     rows = LISTS[what]()
     if not ctx.json:
         _print(rows)

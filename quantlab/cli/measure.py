@@ -1,4 +1,4 @@
-"""Memory and speed of one cell on the device.
+"""Measure memory and speed of one cell on the device.
 
 Reads the cell's checkpoint, writes reports/MODEL/data/VARIANT/measure.json."""
 

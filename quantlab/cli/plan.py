@@ -1,4 +1,4 @@
-"""What a model needs at every method and width, and on which GPUs it fits, before anything is downloaded."""
+"""Predict the memory that a model needs at every method and width, and on which GPUs it fits, before any download."""
 
 from __future__ import annotations
 
@@ -10,29 +10,46 @@ import click
 from quantlab.cli._common import Context, common
 
 if TYPE_CHECKING:
-    from quantlab.planning.plan import ModelPlan
+    from quantlab.planning.plan import ModelPlan, Workload
 
 
 @click.command()
 @click.argument("model", required=False)
-@click.option("--gpu", "gpu_names", multiple=True, help="GPUs that hold it, such as h100 or h100:2; may be repeated.")
-@click.option("--context", default="8k", show_default=True, help="Tokens in each sequence's cache: 8192, 32k (32 × 1024) or 1M.")
-@click.option("--batch", type=click.IntRange(min=1, max=2**24), default=1, show_default=True, help="Sequences at once.")
-@click.option("--methods", help="Methods or variants, separated by commas, such as gptq,awq-4; default: all.")
-@click.option("--cache-dtype", default="bfloat16", show_default=True, help="bfloat16, float32, fp8, q8_0, q4_0, ...")
+@click.option("--gpu", "gpu_names", multiple=True, help="GPUs to fit the model into, such as h100 or h100:2; may be repeated.")
+@click.option("--context", default="8k", show_default=True, help="Tokens in the cache of each sequence: 8192, 32k (32 × 1024) or 1M.")
+@click.option("--batch", type=click.IntRange(min=1, max=2**24), default=1, show_default=True, help="Sequences at the same time.")
+@click.option("--methods", help="Methods or variants, separated by commas, such as gptq,awq-4. Default: all.")
 @click.option(
-    "--policy", default="exact", show_default=True, help="How the engine keeps the cache: exact, transformers, llama_cpp, every_layer_full."
+    "--cache-dtype", default="bfloat16", show_default=True, help="Type of the key-value cache: bfloat16, float32, fp8, q8_0, q4_0, ..."
 )
-@click.option("--against", type=click.Path(path_type=Path), help="Set predictions beside the records under this folder, such as reports/.")
+@click.option(
+    "--policy",
+    default="exact",
+    show_default=True,
+    help="How an engine allocates the cache: exact (what attention needs), transformers, llama_cpp or every_layer_full.",
+)
+@click.option(
+    "--against", type=click.Path(path_type=Path), help="Compare predictions with the records under this folder, such as reports/."
+)
 @common
-def command(ctx: Context, model: str | None, **options: Any) -> dict[str, Any]:
-    """What a model needs at every method and width, and on which GPUs it fits, before anything is downloaded.
+def command(
+    ctx: Context,
+    model: str | None,
+    gpu_names: tuple[str, ...],
+    context: str,
+    batch: int,
+    methods: str | None,
+    cache_dtype: str,
+    policy: str,
+    against: Path | None,
+) -> dict[str, Any]:
+    """Predict the memory that a model needs at every method and width, and on which GPUs it fits, before any download.
 
-    MODEL is an alias, a hub repository, a local folder, a config.json or a GGUF file. Without --gpu each variant is given
-    the smallest set of each kind of GPU that holds it, in sizes that divide the attention heads. A variant fits with the
-    highest overhead per GPU that is quoted, and is tight where it fits with the lowest alone (quantlab/planning/
-    calibration.yaml says where the constants come from). The ceiling is what bandwidth and arithmetic allow: real engines
-    are slower.
+    MODEL is an alias, a hub repository, a local folder, a config.json or a GGUF file. Without --gpu the plan shows, for
+    each kind of GPU, the smallest set that holds each variant, in sizes that divide the attention heads. A variant
+    "fits" if it fits with the highest published overhead per GPU, and is "tight" if it fits only with the lowest
+    (sources: quantlab/planning/calibration.yaml). The ceiling is the decode speed that bandwidth and arithmetic allow:
+    real engines are slower.
 
     \b
     quantlab plan llama-3.1-8b --gpu rtx-4090 --context 32k
@@ -43,46 +60,41 @@ def command(ctx: Context, model: str | None, **options: Any) -> dict[str, Any]:
     With --json: total_parameters, active_parameters, cache_bytes_per_sequence (at context_tokens, in cache_dtype),
     weight_bytes {method: {bits: bytes}}, certain, doubts, warnings, and variants, one object per method and width with
     weight_bytes (its tensors), checkpoint_bytes (all its files: the tokenizer as well) and rigs. All bytes are whole
-    numbers of bytes. With --against alone: {"rows", "largest_error"}.
+    numbers of bytes. With --against: {"rows", "largest_error", "skipped"}.
     """
     from quantlab.errors import QuantlabError
+    from quantlab.planning.fit import Workload
+    from quantlab.sizes import parse_context
 
-    if options["against"]:
-        return _against(ctx, options["against"], model)
+    if against:
+        return _against(ctx, against, model)
     if model is None:
         raise QuantlabError("name a MODEL to plan (`quantlab list models`), or a folder of records with --against")
-    plan, source = _plan(model, options)
+    workload = Workload(context_tokens=parse_context(context), batch=batch, cache_dtype=cache_dtype, policy=policy)
+    plan, source = _plan(model, gpu_names, workload, methods)
     if not ctx.json:
         _print(plan, source)
     return {**plan.model_dump(mode="json"), "source": source, "weight_bytes": plan.weight_bytes}
 
 
-def _plan(model: str, options: dict[str, Any]) -> tuple[ModelPlan, str]:
+def _plan(model: str, gpu_names: tuple[str, ...], workload: Workload, methods: str | None) -> tuple[ModelPlan, str]:
     from quantlab.catalogue.gpu import parse_gpus
     from quantlab.models.ingredients import ingredients
-    from quantlab.planning.fit import Workload, plan_model
-    from quantlab.sizes import parse_context
+    from quantlab.planning.fit import plan_model
 
-    workload = Workload(
-        context_tokens=parse_context(options["context"]),
-        batch=options["batch"],
-        cache_dtype=options["cache_dtype"],
-        policy=options["policy"],
-    )
-    rigs = [parse_gpus(name) for name in options["gpu_names"]]
-    methods = [name.strip() for name in (options["methods"] or "").split(",") if name.strip()]
-    found = ingredients(model)
+    rigs = [parse_gpus(name) for name in gpu_names]
+    known = ingredients(model)
     plan = plan_model(
-        found.config,
-        name=found.name,
+        known.config,
+        name=known.name,
         rigs=rigs,
         workload=workload,
-        methods=methods,
-        counted=found.counted,
-        warnings=found.warnings,
-        folder=found.folder,
+        methods=[name.strip() for name in (methods or "").split(",") if name.strip()],
+        counted=known.counted,
+        warnings=known.warnings,
+        folder=known.folder,
     )
-    return plan, found.source
+    return plan, known.source
 
 
 def _print(plan: ModelPlan, source: str) -> None:

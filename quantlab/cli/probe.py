@@ -1,9 +1,9 @@
-"""What this machine is and what is installed.
+"""Record what this machine is and what is installed.
 
-Writes env/: the device, each method's library versions, each stage's version, each model's source by content. Later
-stages depend on these files. A record of other settings than the recipe's that DVC takes for current is set aside.
-What failed for a reason that passes (a full disk, a process that was killed) is tried again by the stages that follow.
-Refused, with nothing written, where a recipe in params.yaml lacks a key that dvc.yaml tracks.
+Writes env/: the device, each method's library versions, each stage's version, a hash of each model's source. Later
+stages depend on these files. A record whose settings are not the recipe's, but which DVC takes for current, is set
+aside. A stage that failed for a passing reason (a full disk, a killed process) runs again. Refused, with nothing
+written, if a recipe in params.yaml lacks a key that dvc.yaml tracks.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def command(ctx: Context, device: str) -> Any:
     for retry in retry_transient(root):
         say(f"quantlab: {retry}", err=True)
     for cell in set_aside_stale(root):
-        say(f"quantlab: {cell} was made with other settings than DVC noted: it runs again", err=True)
+        say(f"quantlab: {cell} was made with other settings than DVC noted and runs again", err=True)
     if not ctx.quiet and not ctx.json:
         say(f"{found.device}: {found.name}", err=True)
     return found

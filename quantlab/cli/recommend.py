@@ -1,9 +1,9 @@
-"""Which model, at which variant: a ranked answer for a GPU, a context, a use and a loss that is accepted."""
+"""Rank models and variants for a GPU, a context, a use and the quality loss that you accept."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -18,25 +18,59 @@ USES = ("code", "chat", "rag", "long-context", "edge")
 EDGE_MEMORY, LONG_CONTEXT, CONTEXT = "8GB", "128k", "8k"
 
 
+class Shown(NamedTuple):
+    """The part of the ranking that the table shows."""
+
+    rows: int
+    every_variant: bool
+
+
 @click.command()
 @click.option("--vram", help="Memory of one device, with its unit: 24GB (10^9 bytes) or 24GiB (2^30).")
-@click.option("--gpu", "gpu_name", help="GPUs of the catalogue, such as rtx-5090 or h100:2: memory and bandwidth are known then.")
-@click.option("--context", help=f"Tokens in the cache: 8192, 32k (32 × 1024), 1M. Default: {CONTEXT}, for long-context {LONG_CONTEXT}.")
-@click.option("--max-drop", type=Finite(min=0), default=4.0, show_default=True, help="Points of accuracy that quantization may cost.")
-@click.option("--min-speed", type=Finite(min=0, min_open=True), help="Tokens per second of one sequence.")
-@click.option("--use", type=click.Choice(USES), help="What for: published scores of its benchmarks decide first. edge: 8GB by default.")
-@click.option("--license", "licences", multiple=True, help="A licence that is accepted, such as apache-2.0; may be repeated.")
-@click.option("--certain", is_flag=True, help="Only what is known to keep every limit, not what may.")
-@click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="How many rows.")
-@click.option("--all-variants", is_flag=True, help="Every variant of a model, not its best alone.")
+@click.option("--gpu", "gpu_name", help="GPUs of the catalogue, such as rtx-5090 or h100:2, which set memory and bandwidth.")
+@click.option(
+    "--context", help=f"Tokens in the cache: 8192, 32k (32 × 1024), 1M. Default: {CONTEXT}; {LONG_CONTEXT} with --use long-context."
+)
+@click.option(
+    "--max-drop",
+    type=Finite(min=0),
+    default=4.0,
+    show_default=True,
+    help="Largest accepted drop of accuracy through quantization, in points.",
+)
+@click.option(
+    "--min-speed", type=Finite(min=0, min_open=True), help="Smallest accepted decode speed of one sequence, in tokens per second."
+)
+@click.option(
+    "--use",
+    type=click.Choice(USES),
+    help="Rank by the published scores of this use's benchmarks first. edge also sets the memory to 8GB by default.",
+)
+@click.option("--license", "licences", multiple=True, help="An accepted licence, such as apache-2.0; may be repeated.")
+@click.option("--certain", is_flag=True, help="Show only variants that certainly keep every limit, not those that may.")
+@click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="Number of rows.")
+@click.option("--all-variants", is_flag=True, help="Show every variant of a model, not only its best.")
 @common
-def command(ctx: Context, **options: Any) -> dict[str, Any]:
-    """Which model, at which variant: a ranked answer for a GPU, a context, a use and a loss that is accepted.
+def command(
+    ctx: Context,
+    vram: str | None,
+    gpu_name: str | None,
+    context: str | None,
+    max_drop: float,
+    min_speed: float | None,
+    use: str | None,
+    licences: tuple[str, ...],
+    certain: bool,
+    top: int,
+    all_variants: bool,
+) -> dict[str, Any]:
+    """Rank models and variants for a GPU, a context, a use and the quality loss that you accept.
 
-    Candidates are the catalogue's models at every method and width, with what was measured in the reports here (reports/,
-    runs/). A limit is judged by the whole interval of what is known: what certainly breaks one is rejected, what may
-    break one is ranked with the limit marked open. Models with published scores for the use come first, then the others
-    by size; of one model the variant with the fewest open limits, the smallest certain drop and the smallest divergence.
+    The candidates are the catalogue's models at every method and width, with the measurements of the reports here
+    (reports/, runs/). Each limit is checked against the whole interval of a figure: a variant that certainly breaks a
+    limit is rejected; one that may break it stays in the ranking with the limit listed as open. Models with published
+    scores for the use come first, the others follow by size. Of one model, the first variant has the fewest open limits,
+    then the smallest certain drop, then the smallest divergence.
 
     \b
     quantlab recommend --gpu rtx-4090 --context 32k --use code
@@ -52,38 +86,38 @@ def command(ctx: Context, **options: Any) -> dict[str, Any]:
     from quantlab.recommend.recommendation import as_json
     from quantlab.sizes import parse_context
 
-    hardware = _hardware(options)
-    context = parse_context(options["context"] or (LONG_CONTEXT if options["use"] == "long-context" else CONTEXT))
-    pool = gather(Path(), hardware, Workload(context_tokens=context))
-    _check_licences(options["licences"], pool)
+    hardware = _hardware(vram, gpu_name, use)
+    context_tokens = parse_context(context or (LONG_CONTEXT if use == "long-context" else CONTEXT))
+    pool = gather(Path(), hardware, Workload(context_tokens=context_tokens))
+    _check_licences(licences, pool)
     request = Request(
-        context_tokens=context,
-        use=options["use"],
-        max_drop_points=options["max_drop"],
-        min_tokens_per_second=options["min_speed"],
+        context_tokens=context_tokens,
+        use=use,
+        max_drop_points=max_drop,
+        min_tokens_per_second=min_speed,
         max_memory_bytes=hardware.usable_bytes,
-        licences=options["licences"],
-        certain=options["certain"],
+        licences=licences,
+        certain=certain,
     )
     choice = choose(request, pool.candidates)
-    following = _following(choice, hardware, pool, context)
+    following = _following(choice, hardware, pool, context_tokens)
     if not ctx.json:
-        _print(choice, request, hardware, pool, options, following)
+        _print(choice, request, hardware, pool, Shown(top, all_variants), following)
     return {**as_json(request, choice), "hardware": hardware.name, "left_out": dict(pool.left_out), **following}
 
 
-def _hardware(options: dict[str, Any]) -> Hardware:
+def _hardware(vram: str | None, gpu_name: str | None, use: str | None) -> Hardware:
     from quantlab.amounts import parse_bytes
     from quantlab.catalogue.gpu import parse_gpus
     from quantlab.errors import QuantlabError
     from quantlab.recommend.candidates import Hardware, memory_alone
 
-    if options["vram"] and options["gpu_name"]:
+    if vram and gpu_name:
         raise QuantlabError("give --vram or --gpu, not both: a GPU of the catalogue has its own memory")
-    if options["gpu_name"]:
-        rig = parse_gpus(options["gpu_name"])
+    if gpu_name:
+        rig = parse_gpus(gpu_name)
         return Hardware(rig, f"{rig.count} × {rig.gpu.name}" if rig.count > 1 else rig.gpu.name)
-    amount = options["vram"] or (EDGE_MEMORY if options["use"] == "edge" else None)
+    amount = vram or (EDGE_MEMORY if use == "edge" else None)
     return memory_alone(parse_bytes(amount), f"a device with {amount}") if amount else Hardware(None, "no hardware named")
 
 
@@ -112,13 +146,13 @@ def _following(choice: Choice, hardware: Hardware, pool: Pool, context: int) -> 
     return {"measure": measuring(best), "serve": {**served._asdict(), "notes": notes}}
 
 
-def _print(choice: Choice, request: Request, hardware: Hardware, pool: Pool, options: dict[str, Any], following: dict[str, Any]) -> None:
+def _print(choice: Choice, request: Request, hardware: Hardware, pool: Pool, shown: Shown, following: dict[str, Any]) -> None:
     from rich.table import Table
 
     from quantlab.inert import console
     from quantlab.recommend.recommendation import HEADERS, LEGEND, changes, rejections, rows
 
-    hint = f"; without --certain {may} may" if request.certain and (may := len(_may(request, pool))) else ""
+    hint = f"; without --certain, {may} may keep them" if request.certain and (may := len(_may(request, pool))) else ""
     screen = console(width=None if console().is_terminal else 180)
     usable = f", {hardware.usable_bytes / 1e9:.2f} GB usable each" if hardware.usable_bytes else ""
 
@@ -128,12 +162,12 @@ def _print(choice: Choice, request: Request, hardware: Hardware, pool: Pool, opt
     points = f"{request.max_drop_points:g} point{'s' * (request.max_drop_points != 1)}"
     say(f"{hardware.name}{usable}; {request.context_tokens:,} tokens; drop at most {points}")
     if choice.best is None:
-        say(f"nothing is known to keep these limits{hint}")
+        say(f"no variant certainly keeps these limits{hint}" if request.certain else "no variant keeps these limits")
     else:
         table = Table(header_style="bold")
         for name in HEADERS:
             table.add_column(name, no_wrap=name in ("model", "variant"))
-        for row in rows(choice, options["top"], options["all_variants"], request.use):
+        for row in rows(choice, shown.rows, shown.every_variant, request.use):
             table.add_row(*row)
         screen.print(table)
         say(LEGEND)

@@ -1,6 +1,7 @@
-"""What the unquantized model says on the evaluation text.
+"""Run the unquantized model on the evaluation text and store its output, the reference.
 
-Reads models/MODEL/, writes references/MODEL/: the final hidden states and the head that gives the exact logits back.
+Reads models/MODEL/, writes references/MODEL/: the final hidden states, and the output head that computes the exact
+logits from them.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Write a model's report from its records.
 
-Reads reports/MODEL/data/ and what `quantlab merge` brought from other devices (imported/*/MODEL/); writes
+Reads reports/MODEL/data/ and the records that `quantlab merge` added (imported/*/MODEL/); writes
 reports/MODEL/report.md, tables/, plots/ and metrics.json.
 """
 
@@ -27,6 +27,9 @@ def command(ctx: Context, model: str) -> Any:
     for sentence in left_out:
         say(f"quantlab: {sentence}", err=True)
     if not ctx.quiet and not ctx.json:
-        # under DVC whoever called it shows the table once, `quantlab run` or `make demo`
-        say(str(path)) if "DVC_STAGE" in os.environ else show(path)
+        # under DVC the caller, `quantlab run` or `make demo`, shows the table once
+        if "DVC_STAGE" in os.environ:
+            say(str(path))
+        else:
+            show(path)
     return {"model": model, "report": str(path)}

@@ -1,4 +1,4 @@
-"""Which part of a quantized model costs how much: each block's, or each linear layer's, share of the divergence."""
+"""Measure how much of the divergence each block, or each linear layer, of a quantized model causes."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from quantlab.cli._stage import device_option, workspace_of
 @click.option("--method", required=True, help="The method, such as gptq.")
 @click.option("--bits", type=int, required=True, help="The width, such as 4.")
 @click.option("--label", default="", help="The variant's label, where it has one.")
-@click.option("--linears", is_flag=True, help="Swap each linear layer instead of each block.")
-@click.option("--windows", type=click.IntRange(1), default=8, show_default=True, help="Windows of the evaluation text.")
+@click.option("--linears", is_flag=True, help="Measure each linear layer instead of each block.")
+@click.option("--windows", type=click.IntRange(1), default=8, show_default=True, help="Windows of the evaluation text to measure on.")
 @device_option
 @common
 def command(ctx: Context, model: str, method: str, bits: int, label: str, linears: bool, windows: int, device: str | None) -> Any:
-    """Which part of a quantized model costs how much.
+    """Measure how much of the divergence each part of a quantized model causes.
 
-    Each block of the quantized MODEL (a name in this workspace, or of a run in runs/) is put alone into the unquantized
-    one, and the divergence measured; their sum stands beside the divergence of the whole. Quantize it first with
-    `quantlab run`. The report gets a heat map and a table.
+    Swaps one block of the quantized MODEL (a name in this workspace, or of a run in runs/) into the unquantized model at a
+    time and measures the divergence; prints the sum of the blocks beside the divergence of the whole model. Quantize
+    the model first with `quantlab run`. Adds a heat map and a table to the report.
 
     \b
     quantlab sensitivity smollm2 --method gptq --bits 4
@@ -52,6 +52,6 @@ def command(ctx: Context, model: str, method: str, bits: int, label: str, linear
             value = part.kl_divergence_nats.value
             say(f"{part.part:32} {value:12.6f} nats  {100 * value / total if total else 0:5.1f} %")
         whole = record.whole.value
-        say(f"{'sum of the parts':32} {total:12.6f} nats, {total / whole if whole else 0:.2f} times the whole's {whole:.6f}")
+        say(f"{'sum of the parts':32} {total:12.6f} nats, {total / whole if whole else 0:.2f} times the {whole:.6f} of the whole model")
         say(str(path))
     return record

@@ -1,4 +1,4 @@
-"""All that is known of a variant in this workspace: its settings, its checkpoint, its records."""
+"""Show a variant's settings, checkpoint and records in this workspace."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from quantlab.errors import QuantlabError, unknown
 
 @click.command()
 @click.argument("variant")
-@click.option("--model", default=None, help="Only this model's; default: every model of the workspace that has the variant.")
+@click.option("--model", default=None, help="Show this model alone. Default: every model of the workspace that has the variant.")
 @click.option(
     "--workspace",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     default=Path(),
-    help="Default: the current folder.",
+    help="The workspace. Default: the current folder.",
 )
 @click.option("--verify", is_flag=True, help="Hash every weight file and compare it with the manifest.")
 @common
 def command(ctx: Context, variant: str, model: str | None, workspace: Path, verify: bool) -> dict[str, Any]:
-    """All that is known of a variant in this workspace: its settings, its checkpoint, its records.
+    """Show a variant's settings, checkpoint and records in this workspace.
 
     VARIANT is method-bits or method-bits-label, such as gptq-4.
 
-    With --json: {"variant": ..., "models": [{"model", "settings", "manifest", "records"}]}; settings is null where the
-    recipe lacks the variant, manifest where there is no checkpoint, and records has what was measured, by stage.
+    With --json: {"variant": ..., "models": [{"model", "settings", "manifest", "records"}]}; settings is null if
+    the recipe lacks the variant, manifest if there is no checkpoint; records holds the measurements by stage.
     """
     from quantlab.names import parse_variant
 
@@ -52,7 +52,7 @@ def command(ctx: Context, variant: str, model: str | None, workspace: Path, veri
     if not ctx.json:
         _print(variant, found)
         if verify:
-            say("every weight file is the one that the manifest names")
+            say("verified: every weight file has the hash in the manifest")
     return {"variant": variant, "models": found}
 
 
@@ -73,12 +73,8 @@ def _variants_of_models(root: Path) -> dict[str, set[str]]:
 
 def _nothing_here(root: Path) -> str:
     runs = sorted(str(path.parent) for path in (root / "runs").glob("*/recipes"))
-    here = (
-        f"the workspaces here are {', '.join(runs)}: name one with --workspace"
-        if runs
-        else "go to one, or make one with `quantlab run` or `init`"
-    )
-    return f"{root.resolve()} is no workspace, it has no recipes, checkpoints or records; {here}"
+    here = f"workspaces in it: {', '.join(runs)}; choose one with --workspace" if runs else "change to one, or make one with `quantlab run`"
+    return f"{root.resolve()} is not a workspace: it has no recipes, checkpoints or records; {here}"
 
 
 def _known_of(root: Path, model: str, variant: str) -> dict[str, Any]:
@@ -114,16 +110,16 @@ def _print(variant: str, found: list[dict[str, Any]]) -> None:
 
     for row in found:
         say(f"{row['model']}--{variant}", bold=True)
-        say("settings, from the recipe and the method's defaults" if row["settings"] else "no settings")
-        say("\n".join(lines(row["settings"] or {}, none="by default")), nl=bool(row["settings"]))
+        say("settings (recipe and defaults of the method)" if row["settings"] else "no settings")
+        say("\n".join(lines(row["settings"] or {}, none="default")), nl=bool(row["settings"]))
         if row["manifest"]:
-            say("checkpoint, from its manifest")
+            say("checkpoint (manifest)")
             say("\n".join(lines({k: v for k, v in row["manifest"].items() if k not in ("model", "variant", "files")})))
             for name, entry in row["manifest"]["files"].items():
                 say(f"    {name}  {entry['bytes'] / 1e6:,.1f} MB  sha256 {entry['sha256'][:16]}...")
         else:
             say("no checkpoint")
         for stage, record in row["records"].items():
-            say(f"{stage}, measured")
+            say(f"measured: {stage}")
             say("\n".join(lines({k: v for k, v in record.items() if k not in ("model", "variant", "schema_version")})))
         say("" if row["records"] else "nothing measured\n", nl=False)

@@ -139,4 +139,4 @@ def test_a_question_that_nobody_answers_is_a_refusal(full: Path, quantlab: Calla
 def test_a_person_reads_the_sizes_and_what_was_freed(full: Path, quantlab: Callable[..., Result]) -> None:
     assert "counted once" in quantlab("clean").stdout
     assert "removed checkpoints" in quantlab("clean", "--checkpoints", "--yes").stdout
-    assert "nothing of that to remove" in quantlab("clean", "--checkpoints", "--yes").stdout
+    assert "nothing to remove" in quantlab("clean", "--checkpoints", "--yes").stdout

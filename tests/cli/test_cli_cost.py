@@ -24,7 +24,7 @@ def answer(quantlab: Run, *arguments: str) -> dict[str, Any]:
 def test_the_articles_rig_cannot_hold_the_model_and_is_refused(refused: Callable[..., str]) -> None:
     said = refused(*ARTICLE)
     assert "8 × h100-sxm-80gb cannot hold deepseek-v4-pro gptq-4" in said
-    assert "GB are lacking" in said and "it fits 16 × h100-sxm-80gb" in said
+    assert "GB are missing in total" in said and "it fits 16 × h100-sxm-80gb" in said
 
 
 def test_the_articles_example_as_a_hypothesis(quantlab: Run) -> None:
@@ -98,7 +98,7 @@ def test_too_many_tokens_take_several_rigs(quantlab: Run) -> None:
     base = ("cost", "qwen3.5-9b", "gptq-4", "--gpu", "h100", "--throughput", "100", "--against-api", "kimi-k2.6", "--tokens-per-month")
     found = answer(quantlab, *base, "1000M")
     assert found["rigs"] == 4 and not found["breaks_even"] and found["cheaper"] == "api"
-    assert any("4 of them" in note for note in found["notes"])
+    assert any("that of 4 rigs" in note for note in found["notes"])
 
 
 def test_the_users_own_prices_are_taken(quantlab: Run, here: Path) -> None:

@@ -95,7 +95,7 @@ def test_doctor_ends_well_and_gives_the_command_where_a_library_is_missing(
     result = quantlab("doctor")
     assert result.exit_code == 0
     assert "lacks bitsandbytes" in result.stdout
-    assert "To mend it:\n  pip install it" in result.stdout
+    assert "To fix it, run:\n  pip install it" in result.stdout
 
 
 def test_a_gpu_that_llama_cpp_cannot_use_comes_with_the_build_command() -> None:

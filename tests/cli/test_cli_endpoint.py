@@ -75,7 +75,7 @@ def test_a_server_that_is_down_is_recorded_and_ends_with_code_2(quantlab: Callab
         (("http://h", "--key-env", "NO_SUCH_VARIABLE"), "is empty"),
         (("http://h", "--timeout", "0"), "timeout"),
         (("http://h", "--api", "grpc"), "grpc"),
-        (("http://h/v1/completions", "--api", "ollama"), "leave one of them out"),
+        (("http://h/v1/completions", "--api", "ollama"), "change one of them"),
     ],
 )
 def test_mistakes_are_one_line(arguments: tuple[str, ...], said: str, refused: Callable[..., str]) -> None:

@@ -237,7 +237,7 @@ def test_records_of_several_devices_are_refused(measured: Path, report: Path, re
 
 
 def test_records_of_another_model_are_refused(measured: Path, report: Path, refused: Refused) -> None:
-    assert "there is no recipe of other here" in refused("merge", str(report), "--model", "other")
+    assert "no recipe of other here" in refused("merge", str(report), "--model", "other")
     (measured / "recipes" / "other.yaml").write_text("model: other\nsource: {path: weights}\n")
     assert "is a record of 'tiny', not of other" in untouched(measured, lambda: refused("merge", str(report), "--model", "other"))
 

@@ -92,7 +92,7 @@ def test_edge_is_8_gb_and_long_context_is_128k_by_default(quantlab: Run) -> None
 
 def test_nothing_certain_says_how_many_may(quantlab: Run) -> None:
     result = quantlab("recommend", "--gpu", "rtx-4090", "--min-speed", "30", "--certain")
-    assert "nothing is known to keep these limits; without --certain" in result.output
+    assert "no variant certainly keeps these limits; without --certain" in result.output
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,6 @@ def test_a_damaged_manifest_is_refused(measured: Path, refused: Callable[..., st
 
 
 def test_outside_a_workspace_the_workspaces_here_are_named(here: Path, refused: Callable[..., str]) -> None:
-    assert "is no workspace" in refused("show", "gptq-4")
+    assert "is not a workspace" in refused("show", "gptq-4")
     (here / "runs" / "tiny" / "recipes").mkdir(parents=True)
     assert "runs/tiny" in refused("show", "gptq-4")
