@@ -1,6 +1,6 @@
-"""Whether a distribution works: installed, in the version that quantlab asks for, and importable.
+"""Check whether a distribution works: installed, in the version that quantlab asks for, and importable.
 
-Importing happens in a process of its own: a broken library can end the process, and a big one takes its time.
+It is imported in a child process: a broken library can crash the process, and a big one takes its time.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import json
 import signal
 import subprocess
 import sys
+import textwrap
 from typing import Literal, NamedTuple
 
 State = Literal["works", "installed", "other version", "missing", "broken"]
@@ -16,22 +17,31 @@ MODULES = {"llama-cpp-python": "llama_cpp", "nvidia-ml-py": "pynvml", "pyyaml": 
 NOT_IMPORTED = ("cmeel-mimalloc",)
 """Distributions without a module: their files are used."""
 FACTS = {
-    "torch": "'CUDA ' + m.version.cuda + (' and a GPU that it can use' if m.cuda.is_available() else ', no GPU that it can use') "
-    "if m.version.cuda else 'built without CUDA'",
-    "llama_cpp": "'offloads to a GPU' if m.llama_supports_gpu_offload() else 'built without GPU offload'",
+    "torch": """
+if not m.version.cuda:
+    fact = "built without CUDA"
+elif m.cuda.is_available():
+    fact = f"CUDA {m.version.cuda} and a GPU that it can use"
+else:
+    fact = f"CUDA {m.version.cuda}, no GPU that it can use"
+""",
+    "llama_cpp": """
+fact = "offloads to a GPU" if m.llama_supports_gpu_offload() else "built without GPU offload"
+""",
 }
-"""What else to say of a module `m` once it is imported, as an expression."""
+"""By module: lines of the child's script that set `fact`, one more thing to report of the imported module `m`."""
 _CHILD = """
 import importlib, json, sys
-name, fact = sys.argv[1:]
+fact = ""
 try:
-    m = importlib.import_module(name)
-    found = {"fact": eval(fact) if fact else ""}
+    m = importlib.import_module(sys.argv[1])
+FACT
+    said = {"fact": fact}
 except ModuleNotFoundError as error:
-    found = {"lacks": error.name, "error": str(error)}
+    said = {"lacks": error.name, "error": str(error)}
 except BaseException as error:  # whatever a broken library raises is the answer
-    found = {"error": f"{type(error).__name__}: {error}"}
-print("\\n" + json.dumps(found), flush=True)
+    said = {"error": f"{type(error).__name__}: {error}"}
+print("\\n" + json.dumps(said), flush=True)
 """
 
 
@@ -73,7 +83,8 @@ def _fix_of(trouble: str) -> str | None:
 
 def _try_import(module: str, timeout_seconds: float) -> tuple[str, str]:
     """What the module says of itself, and what is wrong with it (one of the two is '')."""
-    command = [sys.executable, "-P", "-c", _CHILD, module, FACTS.get(module, "")]
+    script = _CHILD.replace("FACT\n", textwrap.indent(FACTS.get(module, ""), "    "))
+    command = [sys.executable, "-P", "-c", script, module]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_seconds, check=False)
     except subprocess.TimeoutExpired:
