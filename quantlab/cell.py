@@ -5,12 +5,15 @@ from __future__ import annotations
 from functools import cached_property
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from quantlab.checkpoint import Checkpoint, read_checkpoint
 from quantlab.device import Device, find
-from quantlab.errors import CellFailure
+from quantlab.errors import CellFailure, QuantlabError
 from quantlab.names import Variant, check_model_name, parse_variant
+from quantlab.parsing import read_object
 from quantlab.prepared import Prepared
-from quantlab.recipe import Recipe, read_recipe
+from quantlab.recipe import Recipe, explain, read_recipe
 
 
 class Cell:
@@ -46,8 +49,16 @@ def target_device(root: Path, asked: str | None) -> Device:
     """The device asked for, else the one that `probe` chose for the workspace, else the best there is."""
     chosen = root / "env" / "device.json"
     if asked is None and chosen.exists():
-        asked = Device.model_validate_json(chosen.read_text(encoding="utf-8")).device
+        asked = _chosen(chosen)
     return find(asked or "auto")
+
+
+def _chosen(path: Path) -> str:
+    """The device that env/device.json names. Raises QuantlabError where it is not what `probe` writes."""
+    try:
+        return Device.model_validate(read_object(path)).device
+    except ValidationError as error:
+        raise QuantlabError(f"{path} is not what `quantlab probe` writes ({explain(error)}): run it again") from None
 
 
 def require_memory(device: Device, needed_bytes: int, what: str) -> None:

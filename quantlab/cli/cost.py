@@ -41,7 +41,7 @@ POSITIVE = Finite(min=0, max=1e12, min_open=True)
 @click.option("--prefill-throughput", type=POSITIVE, help="Input tokens per second of the rig.")
 @click.option("--efficiency", type=Finite(0, 1, min_open=True), help="Share of the roofline that is reached.")
 @click.option("--context", default="8k", show_default=True, help="Tokens in each sequence's cache.")
-@click.option("--batch", type=click.IntRange(min=1), help="Sequences at once; default: as many as fit, at most 256.")
+@click.option("--batch", type=click.IntRange(min=1, max=2**24), help="Sequences at once; default: as many as fit, at most 256.")
 @click.option("--against-api", "api_name", help="The API's name in prices.yaml; default: the one that serves MODEL.")
 @click.option("--anyway", is_flag=True, help="Show the figures of a rig that cannot hold the model, as a hypothesis.")
 @common

@@ -70,7 +70,7 @@ def _plan(model: str, options: dict[str, Any]) -> tuple[ModelPlan, str]:
         policy=options["policy"],
     )
     rigs = [parse_gpus(name) for name in options["gpu_names"]]
-    methods = [name.strip() for name in (options["methods"] or "").split(",") if name.strip()]
+    methods = _methods(options["methods"])
     found = ingredients(model)
     plan = plan_model(
         found.config,
@@ -83,6 +83,16 @@ def _plan(model: str, options: dict[str, Any]) -> tuple[ModelPlan, str]:
         folder=found.folder,
     )
     return plan, found.source
+
+
+def _methods(text: str | None) -> list[str]:
+    """The methods and variants that --methods names, none where it is not given. Raises QuantlabError where it names none."""
+    from quantlab.errors import QuantlabError
+
+    found = [name.strip() for name in (text or "").split(",") if name.strip()]
+    if text is not None and not found:
+        raise QuantlabError(f"--methods {text!r} names no method: write some, separated by commas, or leave it out for all")
+    return found
 
 
 def _print(plan: ModelPlan, source: str) -> None:
@@ -99,10 +109,11 @@ def _print(plan: ModelPlan, source: str) -> None:
 
 
 def _against(ctx: Context, folder: Path, model: str | None) -> dict[str, Any]:
+    from quantlab.parsing import as_path
     from quantlab.planning.against import compare, largest_errors
     from quantlab.planning.tables import against_table
 
-    rows, skipped = compare(folder, model)
+    rows, skipped = compare(as_path(str(folder)), model)
     worst = largest_errors(rows)
     if not ctx.json:
         from quantlab.inert import console

@@ -53,7 +53,9 @@ def command(ctx: Context, **options: Any) -> dict[str, Any]:
     from quantlab.planning.sizes import parse_context
 
     hardware = _hardware(options)
-    context = parse_context(options["context"] or (LONG_CONTEXT if options["use"] == "long-context" else CONTEXT))
+    context = parse_context(
+        options["context"] if options["context"] is not None else (LONG_CONTEXT if options["use"] == "long-context" else CONTEXT)
+    )
     pool = gather(Path(), hardware, Workload(context_tokens=context))
     _check_licences(options["licences"], pool)
     request = Request(
@@ -78,13 +80,13 @@ def _hardware(options: dict[str, Any]) -> Hardware:
     from quantlab.planning.amounts import parse_bytes
     from quantlab.planning.candidates import Hardware, memory_alone
 
-    if options["vram"] and options["gpu_name"]:
+    if options["vram"] is not None and options["gpu_name"] is not None:
         raise QuantlabError("give --vram or --gpu, not both: a GPU of the catalogue has its own memory")
-    if options["gpu_name"]:
+    if options["gpu_name"] is not None:
         rig = parse_gpus(options["gpu_name"])
         return Hardware(rig, f"{rig.count} × {rig.gpu.name}" if rig.count > 1 else rig.gpu.name)
-    amount = options["vram"] or (EDGE_MEMORY if options["use"] == "edge" else None)
-    return memory_alone(parse_bytes(amount), f"a device with {amount}") if amount else Hardware(None, "no hardware named")
+    amount = EDGE_MEMORY if options["vram"] is None and options["use"] == "edge" else options["vram"]
+    return memory_alone(parse_bytes(amount), f"a device with {amount}") if amount is not None else Hardware(None, "no hardware named")
 
 
 def _check_licences(wanted: tuple[str, ...], pool: Pool) -> None:

@@ -21,14 +21,16 @@ if TYPE_CHECKING:
     from quantlab.pipeline.request import Request
     from quantlab.pipeline.workspace import Workspace
 
+MOST_ITEMS = 10_000_000
+
 
 @click.command()
 @click.argument("model")
 @click.option("--method", "methods", multiple=True, help="A method, such as awq; may be repeated.")
-@click.option("--bits", multiple=True, type=int, help="A bit width; may be repeated.")
+@click.option("--bits", multiple=True, type=click.IntRange(min=1), help="A bit width; may be repeated.")
 @click.option("--variant", "variants", multiple=True, help="A variant of the recipe, such as gguf-4-iq4_xs; may be repeated.")
 @click.option("--tasks", help="lm-eval tasks, separated by commas (`quantlab list tasks`).")
-@click.option("--limit", type=click.IntRange(min=1), help="Items per task, chosen by seed.")
+@click.option("--limit", type=click.IntRange(1, MOST_ITEMS), help="Items per task, chosen by seed.")
 @click.option("--until-decided", is_flag=True, help="Stop each task when its verdict is settled, in at most five looks at the items.")
 @click.option("--engine", help="Run checkpoints in this engine where it can read them, such as vllm.")
 @click.option("--device", default="auto", help="auto, cpu, cuda:N, or several places such as cuda:0,1 or cuda:0,cpu,disk.")
@@ -48,6 +50,7 @@ def command(ctx: Context, model: str, **options: Any) -> dict[str, Any]:
     from quantlab.device import find
     from quantlab.errors import QuantlabError
     from quantlab.names import parse_variant
+    from quantlab.parsing import as_path
     from quantlab.pipeline.request import build, variants_of
     from quantlab.pipeline.workspace import Workspace
 
@@ -63,7 +66,7 @@ def command(ctx: Context, model: str, **options: Any) -> dict[str, Any]:
     device = find(options["device"])
     choices = (options["recipe_file"], overrides, options["trust_remote_code"], options["checkpoints"], device, options["engine"])
     request = build(model, wanted, *choices)
-    workspace = Workspace((options["workspace"] or Path("runs") / request.recipe.model).resolve())
+    workspace = Workspace(as_path(str(options["workspace"] or Path("runs") / request.recipe.model)).resolve())
     with workspace.held(lambda line: say(f"quantlab: {line}", err=True)):
         return _run(ctx, request, workspace, options)
 

@@ -76,7 +76,7 @@ def _nothing_here(root: Path) -> str:
     here = (
         f"the workspaces here are {', '.join(runs)}: name one with --workspace"
         if runs
-        else "go to one, or make one with `quantlab run` or `init`"
+        else "go to one, or make one with `quantlab run MODEL --method M --bits B`"
     )
     return f"{root.resolve()} is no workspace, it has no recipes, checkpoints or records; {here}"
 

@@ -111,7 +111,7 @@ def settings_of(variant: Variant, given: Mapping[str, Any]) -> Any:
     else:
         Settings = load(variant.method).Settings  # type: ignore[assignment,misc]  # noqa: N806 - a class
     try:
-        return Settings.model_validate(dict(given))
+        return Settings.model_validate(dict(given), strict=True)
     except ValidationError as error:
         known = ", ".join([*Settings.model_fields, "cache"])
         raise QuantlabError(f"{explain(error)} (settings of {variant.method}: {known})") from None

@@ -12,7 +12,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -35,6 +34,7 @@ from quantlab.planning.weights import weight_bytes
 from quantlab.recipe import Recipe, read_recipe
 from quantlab.records import Frozen, MeasureRecord, QuantizeRecord, SpeedPoint
 from quantlab.results import read_record
+from quantlab.source.json_file import read_object
 
 _PEAK = (
     "its overhead is the middle of what the shipped example's records show, so on those its error is the spread and no test of the forecast"
@@ -153,14 +153,14 @@ def _prepared(root: Path, name: str) -> Path | None:
     """The folder of the model as it was prepared."""
     prepared = root / "models" / name / "source"
     about = prepared / "source.json"
-    weights = prepared / json.loads(about.read_text(encoding="utf-8")).get("weights", ".") if about.is_file() else prepared
+    weights = prepared / read_object(about).get("weights", ".") if about.is_file() else prepared
     return weights if (weights / "config.json").is_file() else None
 
 
 def _config(prepared: Path | None, name: str) -> Mapping[str, Any]:
     """Of the prepared model, else the catalogue's. Raises QuantlabError where there is neither."""
     if prepared:
-        found: Mapping[str, Any] = json.loads((prepared / "config.json").read_text(encoding="utf-8"))
+        found: Mapping[str, Any] = read_object(prepared / "config.json")
         return found
     known = ingredients(name).config
     if known is None:

@@ -23,6 +23,7 @@ from quantlab.planning.choice import Candidate, Quantity, exact, unknown
 from quantlab.planning.evidence import Measured, is_gpu, local_evidence, measured_at
 from quantlab.planning.fit import ModelPlan, VariantPlan, Workload, plan_model
 from quantlab.planning.losses import Subject, divergence_nats, drop_points
+from quantlab.source.json_file import read_object
 
 RELEASED = "as-released"
 """Stands in a variant's place for a release that is stored quantized: quantlab makes no such checkpoint."""
@@ -99,8 +100,7 @@ def config_of(name: str, entry: Entry) -> Mapping[str, Any] | None:
     """The config.json behind an alias without asking a hub: that of a local folder, or the catalogue's where the alias is its own."""
     path = Path(entry.path) / "config.json" if entry.path else None
     if path and path.is_file():
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return found if isinstance(found, dict) else None
+        return read_object(path)
     original, known = read(SHIPPED).get(name), known_config(name)
     return known.config if known and original and original.place == entry.place else None
 

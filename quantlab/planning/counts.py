@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 from quantlab.errors import QuantlabError
 from quantlab.files import write_text
+from quantlab.parsing import read_object
 from quantlab.pypi import cache_folder
 from quantlab.records import Frozen
 
@@ -164,9 +165,9 @@ def _version() -> str:
 def _read(path: Path) -> dict[str, Any] | None:
     """What an earlier call stored; None for a file that is not there or was cut."""
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        found: dict[str, Any] = read_object(path)
         ParameterCount.model_validate(found["count"])
-    except (OSError, ValueError, KeyError):
+    except (QuantlabError, ValueError, KeyError):
         return None
     return found
 

@@ -6,7 +6,6 @@ out, and a variant that failed has no figures.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from pydantic import ValidationError
 from quantlab.catalogue.gpu import GpuSpec
 from quantlab.errors import QuantlabError
 from quantlab.names import parse_variant
+from quantlab.parsing import read_json
 from quantlab.planning.choice import Quantity, exact
 from quantlab.records import MeasureRecord, SpeedPoint
 
@@ -83,8 +83,8 @@ def _matched(spec: GpuSpec, words: set[str]) -> int:
 
 def _rows(path: Path) -> Sequence[dict[str, Any]]:
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        rows = read_json(path)
+    except QuantlabError:
         return []
     return [row for row in rows if isinstance(row, dict) and _is_variant(row.get("variant"))] if isinstance(rows, list) else []
 
@@ -155,7 +155,7 @@ def _interval(row: dict[str, Any], value: str, lower: str, upper: str, source: s
 def _record(report: Path, slug: str, stage: str) -> dict[str, Any]:
     path = report / "data" / slug / f"{stage}.json"
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = read_json(path)
+    except QuantlabError:
         return {}
     return found if isinstance(found, dict) else {}

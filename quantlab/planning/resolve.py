@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from quantlab.errors import QuantlabError
 from quantlab.names import model_slug
+from quantlab.parsing import as_path
 from quantlab.planning.counts import ParameterCount, stated
 from quantlab.planning.gguf_config import is_gguf, read_gguf
 from quantlab.planning.sizes import named_size
@@ -33,7 +34,7 @@ def ingredients(name: str) -> Ingredients:
     A name that no release bears is planned from the size that it states. Raises QuantlabError for a name that nothing
     bears, a file that is neither, and a hub that cannot be reached.
     """
-    path = Path(name).expanduser()
+    path = as_path(name)
     if is_gguf(path):
         found = read_gguf(path)
         about = f"{path} holds {found.parameters:,} parameters in {found.file_bytes:,} bytes"
