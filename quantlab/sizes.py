@@ -9,6 +9,8 @@ from typing import NamedTuple
 from quantlab.errors import QuantlabError
 
 _CONTEXT = re.compile(r"\s*(\d{1,18})(?:\.(\d{1,6}))?\s*([kKmM]?)\s*", re.ASCII)
+MOST_TOKENS = 2**30
+"""1024M: a hundred times the longest context of any model."""
 _FACTORS = {"": 1, "k": 1024, "m": 1024 * 1024}
 _NAMED = re.compile(r"(?<![\w.])(\d{1,5}(?:\.\d{1,3})?)([bt])(?![a-z0-9])")
 _ACTIVE = re.compile(r"(?<![\w.])a(\d{1,5}(?:\.\d{1,3})?)b(?![a-z0-9])")
@@ -20,10 +22,12 @@ def parse_context(text: str) -> int:
     if found:
         whole, part, unit = found.groups()
         tokens = Fraction(f"{whole}.{part or 0}") * _FACTORS[unit.lower()]
+        if tokens > MOST_TOKENS:
+            raise QuantlabError(f"{text[:40]!r} is no context: no model has so many tokens, write at most {MOST_TOKENS // 2**20}M")
         if tokens >= 1 and tokens.denominator == 1:
             return int(tokens)
     raise QuantlabError(
-        f"{text!r} is no context: write a whole number of tokens, 1 or more, such as 8192, 32k (32 × 1024) or 1M (1024 × 1024)"
+        f"{text[:40]!r} is no context: write a whole number of tokens, 1 or more, such as 8192, 32k (32 × 1024) or 1M (1024 × 1024)"
     )
 
 

@@ -22,6 +22,7 @@ from quantlab.architecture.estimate import check_sizes, estimate
 from quantlab.architecture.parameters import ParameterCount
 from quantlab.errors import QuantlabError
 from quantlab.files import cache_folder, write_text
+from quantlab.parsing import read_object
 
 COUNT_VERSION = 2
 """Version of what a count means; part of the cache's key."""
@@ -99,9 +100,9 @@ def _version() -> str:
 def _read(path: Path) -> dict[str, Any] | None:
     """What an earlier call stored; None for a file that is not there or was cut."""
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        found: dict[str, Any] = read_object(path)
         ParameterCount.model_validate(found["count"])
-    except (OSError, ValueError, KeyError):
+    except (QuantlabError, ValueError, KeyError):
         return None
     return found
 

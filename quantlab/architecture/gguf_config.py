@@ -14,7 +14,7 @@ from quantlab.errors import QuantlabError
 
 MAGIC = b"GGUF"
 _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
-_STRING, _ARRAY, _LONGEST_STRING, _MOST_ITEMS = 8, 9, 2**24, 2**24
+_STRING, _ARRAY, _LONGEST_STRING, _MOST_ITEMS, _DEEPEST = 8, 9, 2**24, 2**24, 8
 _TYPES: Mapping[str, str] = {
     "qwen2moe": "qwen2_moe",
     "qwen3moe": "qwen3_moe",
@@ -70,13 +70,18 @@ def is_gguf(path: Path) -> bool:
         return file.read(4) == MAGIC
 
 
-def read_gguf(path: Path) -> GgufModel:
-    """The model of a GGUF file. Raises QuantlabError where its header cannot be read or describes no language model."""
+def read_header(path: Path) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
+    """A GGUF file's keys and the shapes of its tensors. Raises QuantlabError where its header cannot be read."""
     try:
         with path.open("rb") as file:
-            metadata, shapes = _header(file)
+            return _header(file)
     except (struct.error, UnicodeDecodeError, ValueError) as error:
         raise QuantlabError(f"{path} is truncated or damaged: its header cannot be read ({error}); download it again") from None
+
+
+def read_gguf(path: Path) -> GgufModel:
+    """The model of a GGUF file. Raises QuantlabError where its header cannot be read or describes no language model."""
+    metadata, shapes = read_header(path)
     kind = metadata.get("general.architecture")
     if not isinstance(kind, str):
         raise QuantlabError(f"{path} names no architecture: it is no GGUF file of a model")
@@ -137,7 +142,7 @@ def _text(file: BinaryIO) -> str:
     return _bytes(file).decode()
 
 
-def _value(file: BinaryIO, kind: int) -> Any:
+def _value(file: BinaryIO, kind: int, depth: int = 0) -> Any:
     if kind == _STRING:
         return _bytes(file).decode(errors="replace")
     if kind != _ARRAY:
@@ -145,6 +150,6 @@ def _value(file: BinaryIO, kind: int) -> Any:
             raise ValueError(f"a value of type {kind}")
         return _number(file, _SCALARS[kind])
     inner, length = _number(file, "<I"), _number(file, "<Q")
-    if length > _MOST_ITEMS:
-        raise ValueError(f"a list of {length} values")
-    return [_value(file, inner) for _ in range(length)]
+    if length > _MOST_ITEMS or depth > _DEEPEST:
+        raise ValueError(f"a list of {length} values, {depth} lists around it")
+    return [_value(file, inner, depth + 1) for _ in range(length)]

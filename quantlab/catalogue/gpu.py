@@ -28,13 +28,13 @@ class GpuSpec(Frozen):
     """One kind of GPU. Rates are dense (no 2:4 sparsity)."""
 
     name: str
-    memory_gb: float = Field(gt=0)
+    memory_gb: float = Field(gt=0, le=1e7)
     """As marketed; plan with usable_gib."""
-    usable_gib: float = Field(gt=0)
+    usable_gib: float = Field(gt=0, le=1e7)
     """All memory that a process can see, in units of 2^30 bytes."""
     usable_estimated: bool = False
     """True where no measured figure is known: see the source."""
-    bandwidth_gb_per_second: float = Field(gt=0)
+    bandwidth_gb_per_second: float = Field(gt=0, le=1e9)
     tflops: dict[str, float] = {}
     """Dense 10^12 operations per second by type: bf16, fp8, int8, fp4; a type that is absent is not known or not there."""
     power_watts: float | None = Field(default=None, gt=0)
@@ -113,8 +113,10 @@ def _words(name: str) -> set[str]:
 def parse_gpus(text: str) -> GpuSet:
     """`h100:2`, `2xh100` or `h100`. Raises QuantlabError for an unknown GPU or a count that is no whole number above 0."""
     times = re.fullmatch(r"(\d+)\s*[x×*]\s*(.+)", text.strip())
-    name, _, number = (times[2], "", times[1]) if times else text.strip().partition(":")
-    if number.strip() and not re.fullmatch(r"[1-9]\d{0,5}", number.strip()):
+    name, colon, number = (times[2], ":", times[1]) if times else text.strip().partition(":")
+    if not name.strip():
+        raise QuantlabError(f"{text!r} names no GPU: write one of the catalogue, such as h100 or h100:2")
+    if colon and not re.fullmatch(r"[1-9]\d{0,5}", number.strip()):
         raise QuantlabError(f"{text!r} names no GPUs: write the count as a whole number above 0, such as h100:2")
     return GpuSet(gpu=find_gpu(name), count=int(number or 1))
 

@@ -38,9 +38,9 @@ class ApiPrice(Dated):
     """What an API asks per million tokens, in dollars."""
 
     model: str
-    input_dollars: float = Field(ge=0)
-    output_dollars: float = Field(ge=0)
-    cached_input_dollars: float | None = Field(default=None, ge=0)
+    input_dollars: float = Field(ge=0, le=1e12)
+    output_dollars: float = Field(ge=0, le=1e12)
+    cached_input_dollars: float | None = Field(default=None, ge=0, le=1e12)
     alias: str | None = None
     """The open model of the catalogue that it serves; None for a closed model."""
 
@@ -48,7 +48,7 @@ class ApiPrice(Dated):
 class Figure(Dated):
     """A number with its date and source."""
 
-    value: float = Field(ge=0)
+    value: float = Field(ge=0, le=1e12)
 
 
 class GpuPrice(Frozen):

@@ -44,16 +44,23 @@ def run_stage(ctx: Context, stage: str, model: str, variant: str, device: str | 
 
     root = Path.cwd()
     cell = Cell(root, model, variant)
-    if not (root / "recipes" / f"{model}.yaml").exists():
-        from quantlab.errors import QuantlabError
-
-        known = ", ".join(sorted(p.stem for p in (root / "recipes").glob("*.yaml"))) or "none"
-        raise QuantlabError(f"no recipes/{model}.yaml in this workspace: known are {known}; `quantlab run` writes one")
+    require_recipe(root, model)
     record = run_isolated(cell, cast("StageName", stage), target_device(root, device).device, ctx.quiet, **options)
     if not ctx.quiet and not ctx.json:
         where = f"{model}--{variant}: {stage}"
         say(f"{where}: {record.failure.kind}: {record.failure.reason}" if record.failure else f"{where}: done", err=True)
     return record
+
+
+def require_recipe(root: Path, model: str) -> None:
+    """Raise QuantlabError where the workspace has no recipe of the model, before anything is written there."""
+    from quantlab.errors import QuantlabError
+    from quantlab.names import check_model_name
+
+    check_model_name(model)
+    if not (root / "recipes" / f"{model}.yaml").exists():
+        known = ", ".join(sorted(p.stem for p in (root / "recipes").glob("*.yaml"))) or "none"
+        raise QuantlabError(f"no recipes/{model}.yaml in this workspace: known are {known}; `quantlab run` writes one")
 
 
 @contextmanager
@@ -84,6 +91,7 @@ def offline(root: Path, model: str) -> None:
 
     from quantlab.methods import checked_recipe
 
+    require_recipe(root, model)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     recipe = checked_recipe(root / "recipes" / f"{model}.yaml")
     if not recipe.source.hub and recipe.tasks.set != "hub":

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from quantlab.cli._common import Context, common, say
-from quantlab.cli._stage import model_option, stage_of
+from quantlab.cli._stage import model_option, require_recipe, stage_of
 
 
 @click.command()
@@ -21,6 +21,7 @@ def command(ctx: Context, model: str) -> Any:
     from quantlab.stages import convert
 
     root = Path.cwd()
+    require_recipe(root, model)
     log = root / "logs" / model / "convert.log"
     with stage_of(root, model, "convert", ctx.quiet) as progress:
         made = convert.run(root, model, log, progress)

@@ -55,7 +55,7 @@ class Wanted(NamedTuple):
 @click.option("--prefill-throughput", type=POSITIVE, help="Input tokens per second of the rig.")
 @click.option("--efficiency", type=Finite(0, 1, min_open=True), help="Share of the roofline that the engine reaches.")
 @click.option("--context", default="8k", show_default=True, help="Tokens in the cache of each sequence.")
-@click.option("--batch", type=click.IntRange(min=1), help="Sequences at the same time. Default: as many as fit, at most 256.")
+@click.option("--batch", type=click.IntRange(min=1, max=2**24), help="Sequences at the same time. Default: as many as fit, at most 256.")
 @click.option("--against-api", "api_name", help="The API's name in prices.yaml. Default: the API that serves MODEL.")
 @click.option("--anyway", is_flag=True, help="Show the figures, as a hypothesis, even if the GPUs cannot hold the model.")
 @common

@@ -83,18 +83,29 @@ def _plan(model: str, gpu_names: tuple[str, ...], workload: Workload, methods: s
     from quantlab.planning.fit import plan_model
 
     rigs = [parse_gpus(name) for name in gpu_names]
+    chosen = _methods(methods)
     known = ingredients(model)
     plan = plan_model(
         known.config,
         name=known.name,
         rigs=rigs,
         workload=workload,
-        methods=[name.strip() for name in (methods or "").split(",") if name.strip()],
+        methods=chosen,
         counted=known.counted,
         warnings=known.warnings,
         folder=known.folder,
     )
     return plan, known.source
+
+
+def _methods(text: str | None) -> list[str]:
+    """The methods and variants that --methods names, none where it is not given. Raises QuantlabError where it names none."""
+    from quantlab.errors import QuantlabError
+
+    found = [name.strip() for name in (text or "").split(",") if name.strip()]
+    if text is not None and not found:
+        raise QuantlabError(f"--methods {text!r} names no method: write some, separated by commas, or leave it out for all")
+    return found
 
 
 def _print(plan: ModelPlan, source: str) -> None:
@@ -111,10 +122,11 @@ def _print(plan: ModelPlan, source: str) -> None:
 
 
 def _against(ctx: Context, folder: Path, model: str | None) -> dict[str, Any]:
+    from quantlab.parsing import as_path
     from quantlab.planning.against import compare, largest_errors
     from quantlab.planning.plan_tables import against_table
 
-    rows, skipped = compare(folder, model)
+    rows, skipped = compare(as_path(str(folder)), model)
     worst = largest_errors(rows)
     if not ctx.json:
         from quantlab.inert import console

@@ -87,7 +87,7 @@ def command(
     from quantlab.sizes import parse_context
 
     hardware = _hardware(vram, gpu_name, use)
-    context_tokens = parse_context(context or (LONG_CONTEXT if use == "long-context" else CONTEXT))
+    context_tokens = parse_context(context if context is not None else (LONG_CONTEXT if use == "long-context" else CONTEXT))
     pool = gather(Path(), hardware, Workload(context_tokens=context_tokens))
     _check_licences(licences, pool)
     request = Request(
@@ -112,13 +112,13 @@ def _hardware(vram: str | None, gpu_name: str | None, use: str | None) -> Hardwa
     from quantlab.errors import QuantlabError
     from quantlab.recommend.candidates import Hardware, memory_alone
 
-    if vram and gpu_name:
+    if vram is not None and gpu_name is not None:
         raise QuantlabError("give --vram or --gpu, not both: a GPU of the catalogue has its own memory")
-    if gpu_name:
+    if gpu_name is not None:
         rig = parse_gpus(gpu_name)
         return Hardware(rig, f"{rig.count} × {rig.gpu.name}" if rig.count > 1 else rig.gpu.name)
-    amount = vram or (EDGE_MEMORY if use == "edge" else None)
-    return memory_alone(parse_bytes(amount), f"a device with {amount}") if amount else Hardware(None, "no hardware named")
+    amount = EDGE_MEMORY if vram is None and use == "edge" else vram
+    return memory_alone(parse_bytes(amount), f"a device with {amount}") if amount is not None else Hardware(None, "no hardware named")
 
 
 def _check_licences(wanted: tuple[str, ...], pool: Pool) -> None:

@@ -20,14 +20,16 @@ if TYPE_CHECKING:
     from quantlab.run.request import Request
     from quantlab.run.workspace import Workspace
 
+MOST_ITEMS = 10_000_000
+
 
 @click.command()
 @click.argument("model")
 @click.option("--method", "methods", multiple=True, help="A method, such as awq; may be repeated.")
-@click.option("--bits", multiple=True, type=int, help="A bit width; may be repeated.")
+@click.option("--bits", multiple=True, type=click.IntRange(min=1), help="A bit width; may be repeated.")
 @click.option("--variant", "variants", multiple=True, help="A variant of the recipe, such as gguf-4-iq4_xs; may be repeated.")
 @click.option("--tasks", help="lm-eval tasks, separated by commas (`quantlab list tasks`).")
-@click.option("--limit", type=click.IntRange(min=1), help="Largest number of items per task, chosen by the recipe's seed.")
+@click.option("--limit", type=click.IntRange(1, MOST_ITEMS), help="Largest number of items per task, chosen by the recipe's seed.")
 @click.option("--until-decided", is_flag=True, help="Stop each task when its verdict is decided; looks at the items at most five times.")
 @click.option("--engine", help="Run checkpoints in this engine, such as vllm, if it reads their format.")
 @click.option("--device", default="auto", help="auto, cpu, cuda:N, or several places such as cuda:0,1 or cuda:0,cpu,disk.")
@@ -63,6 +65,7 @@ def command(
     from quantlab.errors import QuantlabError
     from quantlab.hardware.device import find
     from quantlab.names import parse_variant
+    from quantlab.parsing import as_path
     from quantlab.run.request import build, variants_of
     from quantlab.run.workspace import Workspace
 
@@ -72,7 +75,7 @@ def command(
         raise QuantlabError("--bits needs --method: name the method that should quantize to that width")
     task_settings = _task_settings(tasks, limit, until_decided)
     request = build(model, wanted, recipe_file, task_settings, trust_remote_code, checkpoints, find(device), engine)
-    place = Workspace((workspace or Path("runs") / request.recipe.model).resolve())
+    place = Workspace(as_path(str(workspace or Path("runs") / request.recipe.model)).resolve())
     with place.held(lambda line: say(f"quantlab: {line}", err=True)):
         return _run(ctx, request, place, device, no_run)
 

@@ -73,7 +73,11 @@ def _variants_of_models(root: Path) -> dict[str, set[str]]:
 
 def _nothing_here(root: Path) -> str:
     runs = sorted(str(path.parent) for path in (root / "runs").glob("*/recipes"))
-    here = f"workspaces in it: {', '.join(runs)}; choose one with --workspace" if runs else "change to one, or make one with `quantlab run`"
+    here = (
+        f"workspaces in it: {', '.join(runs)}; choose one with --workspace"
+        if runs
+        else "change to one, or make one with `quantlab run MODEL --method M --bits B`"
+    )
     return f"{root.resolve()} is not a workspace: it has no recipes, checkpoints or records; {here}"
 
 

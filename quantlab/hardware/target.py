@@ -4,16 +4,28 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from quantlab.errors import CellFailure
+from pydantic import ValidationError
+
+from quantlab.errors import CellFailure, QuantlabError
 from quantlab.hardware.device import Device, find
+from quantlab.parsing import read_object
+from quantlab.recipe import explain
 
 
 def target_device(root: Path, asked: str | None) -> Device:
     """The device asked for, else the one that `probe` chose for the workspace, else the best there is."""
     chosen = root / "env" / "device.json"
     if asked is None and chosen.exists():
-        asked = Device.model_validate_json(chosen.read_text(encoding="utf-8")).device
+        asked = _chosen(chosen)
     return find(asked or "auto")
+
+
+def _chosen(path: Path) -> str:
+    """The device that env/device.json names. Raises QuantlabError where it is not what `probe` writes."""
+    try:
+        return Device.model_validate(read_object(path)).device
+    except ValidationError as error:
+        raise QuantlabError(f"{path} is not what `quantlab probe` writes ({explain(error)}): run it again") from None
 
 
 def require_memory(device: Device, needed_bytes: int, what: str) -> None:

@@ -94,7 +94,7 @@ def settings_of(variant: Variant, given: Mapping[str, Any]) -> Any:
 
     kind: type[BaseModel] = _foreign.Settings if variant.external else load(variant.method).Settings
     try:
-        return kind.model_validate(dict(given))
+        return kind.model_validate(dict(given), strict=True)
     except ValidationError as error:
         known = ", ".join([*kind.model_fields, "cache"])
         raise QuantlabError(f"{explain(error)} (settings of {variant.method}: {known})") from None

@@ -27,6 +27,9 @@ def check_gguf(path: Path) -> None:
         if error.name != "gguf":
             raise
         raise QuantlabError(f"reading a GGUF file needs the package gguf: {bring('gguf')}") from None
+    from quantlab.architecture.gguf_config import read_header
+
+    read_header(path)  # bounded: the package reads as many values as a header announces, and takes minutes for it
     size = path.stat().st_size
     try:
         tensors = _bounded(GGUFReader)(path).tensors

@@ -12,6 +12,7 @@ from quantlab.architecture.parameters import ParameterCount
 from quantlab.errors import QuantlabError
 from quantlab.models.target import target
 from quantlab.names import model_slug
+from quantlab.parsing import as_path
 from quantlab.sizes import named_size
 
 
@@ -34,7 +35,7 @@ def ingredients(name: str) -> Ingredients:
     A name that no release bears is planned from the size that it states. Raises QuantlabError for a name that nothing
     bears, a file that is neither, and a hub that cannot be reached.
     """
-    path = Path(name).expanduser()
+    path = as_path(name)
     if is_gguf(path):
         found = read_gguf(path)
         about = f"{path} holds {found.parameters:,} parameters in {found.file_bytes:,} bytes"

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from quantlab.catalogue.entry import Entry, entries, user_file
 from quantlab.errors import QuantlabError, unknown
 from quantlab.names import check_model_name, model_slug
+from quantlab.parsing import as_path
 from quantlab.recipe import SourceSpec
 
 _REPOSITORY = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@(\S+))?")
@@ -32,12 +33,14 @@ def resolve(name: str, *, trust_remote_code: bool = False) -> ResolvedModel:
     An alias comes before a folder of the same name, and a folder before a hub repository of the same name.
     Raises QuantlabError for a name that nothing bears; the weights themselves are looked at later.
     """
+    if not name.strip():
+        raise QuantlabError("name a MODEL: an alias (`quantlab list models`), org/name[@revision], a folder or a GGUF file")
+    path = as_path(name)
     known = entries()
     alias, _, revision = name.partition("@")
     alias = "-".join(alias.lower().split())
     if alias in known:
         return _alias(alias, revision, known, trust_remote_code)
-    path = Path(name).expanduser()
     if path.exists():
         whole = os.path.normpath(path.absolute())
         return ResolvedModel(model_slug(whole), SourceSpec(path=whole, trust_remote_code=trust_remote_code), None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,8 +11,10 @@ from quantlab.architecture.parameters import ParameterCount
 from quantlab.catalogue import Entry, entries
 from quantlab.catalogue.config import known_config
 from quantlab.errors import QuantlabError
+from quantlab.formats.json_file import read_object
 from quantlab.models.resolved import resolve
 from quantlab.names import model_slug
+from quantlab.parsing import as_path
 from quantlab.recipe import SourceSpec
 
 
@@ -51,10 +52,15 @@ def target(name: str) -> Target:
     known, alias = entries(), "-".join(name.lower().split())
     if alias in known and not known[alias].exists:
         return Target(alias, None, "the name itself", known[alias], (_warning(alias, known[alias]),))
-    path = Path(name).expanduser()
+    path = as_path(name)
     if path.is_file() and path.suffix == ".json":
         return Target(
-            model_slug(path.stem if path.stem != "config" else path.resolve().parent.name), _read(path), str(path), None, (), path.parent
+            model_slug(path.stem if path.stem != "config" else path.resolve().parent.name),
+            read_object(path),
+            str(path),
+            None,
+            (),
+            path.parent,
         )
     if (name.startswith((".", "/", "~")) or path.suffix in (".json", ".gguf")) and not path.exists():
         raise QuantlabError(f"{name} does not exist: name a model's config.json, the folder that has it, a GGUF file, or an alias")
@@ -65,10 +71,10 @@ def target(name: str) -> Target:
         return Target(found.slug, shipped.config, f"the catalogue: {shipped.source}", found.entry, warnings)
     if found.spec.path:
         return Target(
-            found.slug, _read(_file_in(Path(found.spec.path))), found.spec.path, found.entry, found.warnings, Path(found.spec.path)
+            found.slug, read_object(_file_in(Path(found.spec.path))), found.spec.path, found.entry, found.warnings, Path(found.spec.path)
         )
     if found.spec.hub:
-        return Target(found.slug, _read(_from_hub(found.spec)), _place(found.spec), found.entry, found.warnings)
+        return Target(found.slug, read_object(_from_hub(found.spec)), _place(found.spec), found.entry, found.warnings)
     raise QuantlabError(f"{name} has no config.json that a plan could be made from: name a folder that has one")
 
 
@@ -94,16 +100,6 @@ def _file_in(path: Path) -> Path:
     if not (path / "config.json").is_file():
         raise QuantlabError(f"{path} has no config.json: name a folder of a transformers model, or the file itself")
     return path / "config.json"
-
-
-def _read(path: Path) -> Mapping[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise QuantlabError(f"{path} cannot be read as JSON: {' '.join(str(error).split())[:120]}: name the model's config.json") from None
-    if not isinstance(found, dict):
-        raise QuantlabError(f"{path} is no config.json: it must be a JSON object")
-    return found
 
 
 def _place(spec: SourceSpec) -> str:

@@ -12,12 +12,13 @@ text that no file or name can hold (NUL, halves of surrogate pairs).
 from __future__ import annotations
 
 from quantlab.parsing._json import parse_json, parse_object, read_json, read_object
-from quantlab.parsing._text import DEEPEST, LONGEST_NUMBER, decode, read_bytes, read_text, trouble_with_text
+from quantlab.parsing._text import DEEPEST, LONGEST_NUMBER, as_path, decode, read_bytes, read_text, trouble_with_text
 from quantlab.parsing._yaml import parse_yaml, read_yaml
 
 __all__ = [
     "DEEPEST",
     "LONGEST_NUMBER",
+    "as_path",
     "decode",
     "parse_json",
     "parse_object",

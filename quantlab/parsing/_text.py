@@ -65,6 +65,17 @@ def trouble_with_text(text: str) -> str | None:
     return None
 
 
+def as_path(text: str) -> Path:
+    """A path that the user wrote, `~` expanded. Raises QuantlabError for one that no file system can hold."""
+    whole = text.encode(errors="replace")
+    if "\0" in text or len(whole) > 4095 or any(len(part) > 255 for part in whole.split(b"/")):
+        raise QuantlabError(f"{text[:60]!r}... names no file or folder: it is too long ({len(whole):,} bytes), or has a NUL in it")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise QuantlabError(f"{text} names no folder: {error}; write the whole path") from None
+
+
 def _short(path: Path) -> str:
     text = str(path)
     return text if len(text) <= 200 else f"{text[:100]}...{text[-60:]}"

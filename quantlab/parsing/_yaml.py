@@ -81,7 +81,7 @@ class _Loader(yaml.SafeLoader):
             raise _Refused(node, f"a number of {len(node.value)} characters is too long")
         try:
             value = _READ[node.tag](self, node)
-        except (ValueError, OverflowError, AttributeError):
+        except (ValueError, OverflowError, AttributeError, LookupError):
             raise _Refused(
                 node, f"{_shown(node)} is no {'date' if node.tag == _DATE else 'number'}", "mend it, or put it in quotes"
             ) from None
@@ -125,7 +125,7 @@ def parse_yaml(text: str, origin: str) -> Any:
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise refused(origin, line, f"it is not YAML: the character #x{error.character:04x} is not allowed") from None
-    except (yaml.YAMLError, ValueError, OverflowError, TypeError) as error:
+    except (yaml.YAMLError, ValueError, OverflowError, TypeError, AttributeError, LookupError) as error:
         raise refused(origin, None, f"it is not YAML: {' '.join(str(error).split())}") from None
     finally:
         if loader is not None:

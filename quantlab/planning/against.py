@@ -12,7 +12,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +27,7 @@ from quantlab.architecture.parameters import ParameterCount
 from quantlab.architecture.shape import Architecture, read_architecture
 from quantlab.catalogue.gpu import GpuSet, GpuSpec, gpu_called
 from quantlab.errors import QuantlabError
+from quantlab.formats.json_file import read_object
 from quantlab.frozen import Frozen
 from quantlab.models.ingredients import ingredients
 from quantlab.names import parse_variant
@@ -157,14 +157,14 @@ def _prepared(root: Path, name: str) -> Path | None:
     """The folder of the model as it was prepared."""
     prepared = root / "models" / name / "source"
     about = prepared / "source.json"
-    weights = prepared / json.loads(about.read_text(encoding="utf-8")).get("weights", ".") if about.is_file() else prepared
+    weights = prepared / read_object(about).get("weights", ".") if about.is_file() else prepared
     return weights if (weights / "config.json").is_file() else None
 
 
 def _config(prepared: Path | None, name: str) -> Mapping[str, Any]:
     """Of the prepared model, else the catalogue's. Raises QuantlabError where there is neither."""
     if prepared:
-        found: Mapping[str, Any] = json.loads((prepared / "config.json").read_text(encoding="utf-8"))
+        found: Mapping[str, Any] = read_object(prepared / "config.json")
         return found
     known = ingredients(name).config
     if known is None:

@@ -5,11 +5,12 @@ Left out, at most 0.14 % of each of the demo's checkpoints (135M parameters): he
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from quantlab import methods
+from quantlab.errors import QuantlabError
 from quantlab.formats import GGUF
+from quantlab.formats.json_file import parse_json
 from quantlab.frozen import Frozen
 from quantlab.planning.calibration import calibration
 
@@ -35,7 +36,7 @@ def tokenizer_bytes(vocabulary: int, folder: Path | None = None) -> TokenizerByt
     try:
         if path and path.is_file():
             return _counted(path, vocabulary)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # no tokenizer.json as `tokenizers` writes it
+    except (QuantlabError, OSError, ValueError, KeyError, TypeError, AttributeError):  # no tokenizer.json as `tokenizers` writes it
         pass
     about = calibration().tokenizer
     return TokenizerBytes(
@@ -54,7 +55,7 @@ def checkpoint_bytes(weights: int, method: str | None, tokenizer: TokenizerBytes
 def _counted(path: Path, vocabulary: int) -> TokenizerBytes:
     """As llama.cpp's converter writes it: byte-level BPE with its merges, the others with scores instead."""
     text = path.read_bytes()
-    about = json.loads(text)
+    about = parse_json(text)
     model, added = about["model"], about.get("added_tokens") or []
     entries = model["vocab"]
     tokens = {piece if isinstance(piece, str) else piece[0] for piece in entries} | {token["content"] for token in added}

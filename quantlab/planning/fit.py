@@ -101,7 +101,9 @@ def wanted_variants(methods: Sequence[str]) -> tuple[Variant, ...]:
             found += [Variant(name, bits) for bits in packages.load(name).bits]
         elif "-" in name:
             variant = parse_variant(name)
-            packages.load(variant.method)
+            offered = packages.load(variant.method).bits
+            if not any(variant.bits in packages.load(each).bits for each in packages.names()):  # others are planned as not offered
+                raise QuantlabError(f"{variant.method} does not offer {variant.bits} bits: use {' or '.join(map(str, offered))}")
             found.append(variant)
         else:
             packages.load(name)  # raises, with the known names

@@ -18,6 +18,7 @@ from quantlab.catalogue.entry import SHIPPED, read
 from quantlab.catalogue.expectation import expectations, published_score
 from quantlab.catalogue.gpu import GpuSet, GpuSpec, gpu_called
 from quantlab.errors import QuantlabError
+from quantlab.formats.json_file import read_object
 from quantlab.names import parse_variant
 from quantlab.planning.fit import ModelPlan, RigPlan, VariantPlan, Workload, plan_model
 from quantlab.recommend.choice import Candidate, Quantity, exact, unknown
@@ -99,8 +100,7 @@ def config_of(name: str, entry: Entry) -> Mapping[str, Any] | None:
     """The config.json behind an alias without asking a hub: that of a local folder, or the catalogue's where the alias is its own."""
     path = Path(entry.path) / "config.json" if entry.path else None
     if path and path.is_file():
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return found if isinstance(found, dict) else None
+        return read_object(path)
     original, known = read(SHIPPED).get(name), known_config(name)
     return known.config if known and original and original.place == entry.place else None
 

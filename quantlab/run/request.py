@@ -85,7 +85,7 @@ def build(
     base["model"] = resolved.slug
     if resolved.entry and resolved.entry.caveat:
         base.setdefault("caveat", resolved.entry.caveat)
-    settings = {slug: value or {} for slug, value in (base.get("variants") or {}).items()}
+    settings = {slug: {} if value is None else value for slug, value in (base.get("variants") or {}).items()}
     places = [path.resolve() for path in checkpoints]
     theirs = {foreign.identify(path, trust_remote_code).slug: {"checkpoint": str(path)} for path in places}
     settings |= theirs
@@ -98,12 +98,12 @@ def build(
     if not isinstance(base.setdefault("tasks", {}), dict):
         raise QuantlabError(f"{recipe_file or 'the recipe'}: tasks: must be a mapping such as {{names: [piqa]}}, not {base['tasks']!r}")
     base["tasks"] |= overrides
-    base |= {"engine": engine} if engine else {}
+    base |= {} if engine is None else {"engine": engine}
     origin = str(recipe_file or "the default recipe")
     recipe = methods.check_variants(parse_recipe(base, origin), origin)
     tasksets.check_tasks(recipe.tasks.set, recipe.tasks.names)
     tasksets.check_safe(recipe.tasks.set, recipe.tasks.names, recipe.tasks.unsafe)
-    if recipe.engine:
+    if recipe.engine is not None:
         engines.load(recipe.engine)
     expected = forecast(model, recipe, chosen, device, Path.cwd()) if device else None
     _check_source(recipe, resolved)
@@ -117,6 +117,9 @@ def _base(recipe_file: Path | None, resolved: ResolvedModel) -> dict[str, Any]:
     data = read_yaml(path)
     if not isinstance(data, dict):
         raise QuantlabError(f"{path} is no recipe: it must be a YAML mapping")
+    for section in ("source", "variants"):
+        if not isinstance(data.get(section, {}), dict | None):
+            raise QuantlabError(f"{path}: {section} is {data[section]!r:.40}, where a mapping belongs: write `{section}: {{...}}`")
     return data
 
 

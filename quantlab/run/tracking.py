@@ -25,7 +25,10 @@ def check_recipes(root: Path) -> None:
     if not ((root / "dvc.yaml").is_file() and (root / "params.yaml").is_file()):
         return
     pipeline, params = (read_yaml(root / name) for name in ("dvc.yaml", "params.yaml"))
-    for model in (params or {}).get("models") or []:
+    if not isinstance(params, dict | None) or not isinstance((params or {}).get("models") or [], list):
+        raise QuantlabError("params.yaml is no mapping with a list of models: mend it, or let `quantlab run` write one")
+    params = params or {}
+    for model in params.get("models") or []:
         name = f"recipes/{model}.yaml"
         if lacking := missing(pipeline, params, model, read_yaml(root / name)):
             lines = ", ".join(f"`{_line(key)}`" for key in lacking)

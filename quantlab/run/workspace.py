@@ -49,6 +49,8 @@ class Workspace:
         """What params.yaml says."""
         path = self.root / "params.yaml"
         found = read_yaml(path) if path.exists() else {}
+        if trouble := _trouble_with_params(found):
+            raise QuantlabError(f"{path}: {trouble}; mend it, or name another folder with --workspace")
         return {"device": "auto", "models": [], "gguf_models": [], "cells": {}} | (found or {})
 
     @contextmanager
@@ -101,7 +103,6 @@ class Workspace:
         }
 
     def _initialize(self) -> None:
-        self.root.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(_SHIPPED, self.root / "dvc.yaml")
         if not (self.root / ".dvc").is_dir():
             self._dvc("init", "--no-scm", "--quiet")
@@ -133,6 +134,19 @@ class Workspace:
             return processes.run(command, cwd=self.root, env=chosen, stdout=sys.stderr.fileno()).returncode
         finally:
             leftovers.tidy(self.root)
+
+
+def _trouble_with_params(found: Any) -> str | None:
+    """What keeps a params.yaml from being one; None where nothing does."""
+    if not isinstance(found, dict | None):
+        return "it is no mapping of device, models and cells"
+    models, cells = (found or {}).get("models") or [], (found or {}).get("cells") or {}
+    if not isinstance(models, list) or not all(isinstance(name, str) for name in models):
+        return "models must be a list of names"
+    if not isinstance(cells, dict) or not all(isinstance(cell, dict) for cell in cells.values()):
+        return "cells must be a mapping of names to {model: ..., variant: ...}"
+    named = (cell.get(key) for cell in cells.values() for key in ("model", "variant"))
+    return None if all(isinstance(name, str) for name in named) else "a cell lacks its model or its variant"
 
 
 def environment() -> dict[str, str]:

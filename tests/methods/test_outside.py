@@ -20,9 +20,7 @@ def quantlab(folder: Path, *arguments: str, code: int = 0) -> Any:
     """Call the command with the other package on the path; what it printed as JSON."""
     path = os.pathsep.join([str(OUTSIDE), *filter(None, [os.environ.get("PYTHONPATH")])])
     command = [str(Path(sys.executable).parent / "quantlab"), *arguments, "--json"]
-    done = subprocess.run(
-        command, cwd=folder, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(command, cwd=folder, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stdout + done.stderr[-3000:]
     return json.loads(done.stdout)
 
