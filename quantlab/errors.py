@@ -23,7 +23,7 @@ FailureKind = Literal[
     "stale",  # there is a record, made with other settings than the recipe has now
 ]
 TRANSIENT: frozenset[FailureKind] = frozenset({"disk_full", "killed"})
-"""Kinds that say nothing of the cell: the next run tries it again (quantlab/pipeline/retries.py)."""
+"""Kinds that say nothing of the cell: the next run tries it again (quantlab/run/retries.py)."""
 
 
 class QuantlabError(Exception):

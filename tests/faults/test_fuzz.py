@@ -15,8 +15,8 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
-from quantlab.planning.amounts import parse_bytes, parse_tokens
-from quantlab.planning.sizes import parse_context
+from quantlab.amounts import parse_bytes, parse_tokens
+from quantlab.sizes import parse_context
 from world import CONFIG, RECIPE
 
 from quantlab.architecture.gguf_config import read_gguf
