@@ -63,6 +63,11 @@ def points(value: float, standard_error: float | None = None) -> str:
     return fixed(value, decimals) + (f" ± {fixed(standard_error, decimals)}" if standard_error is not None else "")
 
 
+def interval_text(points: float, lower: float | None, upper: float | None) -> str:
+    """A drop in points with its 95 % interval."""
+    return fixed(points, 1) + (f" [{fixed(lower, 1)}, {fixed(upper, 1)}]" if lower is not None and upper is not None else "")
+
+
 def percent(share: float) -> str:
     """A share as a percentage with one decimal."""
     return f"{fixed(100 * share, 1)} %"

@@ -100,8 +100,11 @@ def offline(root: Path, model: str) -> None:
 
 def show(report: Path) -> None:
     """Print a report's summary table and its path."""
+    from quantlab.comparison.compare import compare
+    from quantlab.comparison.load import load_model
     from quantlab.inert import console
     from quantlab.reporting.terminal import summary
 
-    console(width=None if console().is_terminal else 140).print(summary(report))
+    comparison = compare(load_model(report.parents[2], report.parent.name))
+    console(width=None if console().is_terminal else 140).print(summary(comparison))
     say(str(report))

@@ -37,11 +37,12 @@ def command(
     With --json: {"passed", "max_drop_points", "judged": [{"variant", "task", "verdict", "passed", "drop_points",
     "lower_points", "upper_points", "n", "reason"}]}, the interval at 90 %.
     """
+    from quantlab.comparison.compare import compare
     from quantlab.comparison.gate import judge
     from quantlab.comparison.load import load_report
 
-    records = load_report(report)
-    judged = judge(records, max_drop, tasks, variants, allow_undecided)
+    comparison = compare(load_report(report))
+    judged = judge(comparison, max_drop, tasks, variants, allow_undecided)
     passed = all(row.passed for row in judged)
     if not ctx.json:
         for row in judged:

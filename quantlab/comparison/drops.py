@@ -5,7 +5,7 @@ Compared only where task version, few-shot, chat template, metric and the items'
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -94,7 +94,8 @@ def task_drop(records: ModelRecords, variant: VariantRecords, task: str) -> Outc
         return Outcome(None, f"the drop is not measured: the per-item results of {lacking} are missing")
     result = ours.tasks[task]
     z = result.look.quantile if result.look else Z05
-    return _compared(_Samples(baseline.samples), _Samples(variant.samples), task, result.metric, z)
+    items = (items_of(samples, task, result.metric) for samples in (baseline.samples, variant.samples))
+    return _compare(*items, result.metric, z)
 
 
 def tasks_in_points(records: ModelRecords) -> tuple[str, ...]:
@@ -111,16 +112,13 @@ def _off_scale(records: ModelRecords, task: str) -> bool:
     return False
 
 
-def variant_mean_drop(records: ModelRecords, variant: VariantRecords, tasks: tuple[str, ...]) -> MeanOutcome:
-    """The mean over all tasks that have a drop in points; none where one lacks, or rows would average different tasks."""
-    in_points = set(tasks_in_points(records))
-    tasks = tuple(task for task in tasks if task in in_points)
-    if not tasks:
+def mean_of_drops(records: ModelRecords, variant: VariantRecords, outcomes: Mapping[str, Outcome]) -> MeanOutcome:
+    """The mean over the tasks of the report that have a drop in points; none where one lacks."""
+    if not outcomes:
         return MeanOutcome(None, variant.why_not("evaluate") if not task_names(records) else "no task has a metric between 0 and 1")
-    outcomes = [task_drop(records, variant, task) for task in tasks]
-    drops = [outcome.drop for outcome in outcomes if outcome.drop]
-    if len(drops) < len(tasks):
-        return MeanOutcome(None, next(o.reason for o in outcomes if o.reason))
+    drops = [outcome.drop for outcome in outcomes.values() if outcome.drop]
+    if len(drops) < len(outcomes):
+        return MeanOutcome(None, next(outcome.reason for outcome in outcomes.values() if outcome.reason))
     return MeanOutcome(mean_drop([d.points for d in drops], [d.standard_error for d in drops]), None)
 
 
@@ -139,25 +137,6 @@ def items_of(samples: pd.DataFrame, task: str, metric: str) -> pd.DataFrame:
     """The items of one task with their values of one metric; samples hold a row for every metric."""
     columns = [*_ITEM, "value", *(column for column in (_SUBTASK, _PROMPT, "answer", "cluster") if column in samples.columns)]
     return samples.loc[(samples["task"] == task) & (samples["metric"] == metric), columns]
-
-
-class _Samples:
-    """Per-item results as a key: the same object, not equal values. Nobody changes them once they are loaded."""
-
-    def __init__(self, frame: pd.DataFrame) -> None:
-        self.frame = frame
-
-    def __hash__(self) -> int:
-        return id(self.frame)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Samples) and self.frame is other.frame
-
-
-@lru_cache(maxsize=1024)
-def _compared(baseline: _Samples, ours: _Samples, task: str, metric: str, z: float) -> Outcome:
-    """Every table and sentence asks for the same comparisons; those of clusters take a bootstrap each."""
-    return _compare(items_of(baseline.frame, task, metric), items_of(ours.frame, task, metric), metric, z)
 
 
 def _compare(baseline: pd.DataFrame, ours: pd.DataFrame, metric: str, z: float) -> Outcome:

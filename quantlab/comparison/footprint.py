@@ -12,14 +12,19 @@ from quantlab.comparison.rates import comparable, same_point, same_workload
 from quantlab.records import MeasureRecord, SpeedPoint
 
 
-class Bytes(NamedTuple):
+class Saving(NamedTuple):
     """Bytes and the share saved, each None with its reason."""
 
     bytes: int | None
-    saving: float | None
-    """1 - variant / 16-bit."""
+    share: float | None
+    """What is saved: 1 - variant / 16-bit."""
     reason: str | None
     """Why the first of the two that is None is."""
+
+    @property
+    def times_smaller(self) -> float | None:
+        """What is saved as a factor."""
+        return 1 / (1 - self.share) if self.share is not None else None
 
 
 KINDS = (
@@ -52,35 +57,35 @@ _ABSENT = {
 }
 
 
-def disk(records: ModelRecords, variant: VariantRecords) -> Bytes:
+def disk(records: ModelRecords, variant: VariantRecords) -> Saving:
     """Bytes of all files of the checkpoint."""
     ours = disk_bytes(variant)
     if ours is None:
-        return Bytes(None, None, variant.why_not("quantize"))
+        return Saving(None, None, variant.why_not("quantize"))
     baseline = records.variants.get(BASELINE)
     theirs = disk_bytes(baseline) if baseline else None
     if not theirs:
-        return Bytes(ours, None, f"the saving is not measured: there is no size of {BASELINE} to compare with")
-    return Bytes(ours, 1 - ours / theirs, None)
+        return Saving(ours, None, f"the saving is not measured: there is no size of {BASELINE} to compare with")
+    return Saving(ours, 1 - ours / theirs, None)
 
 
-def runtime(records: ModelRecords, variant: VariantRecords, kind: str) -> Bytes:
+def runtime(records: ModelRecords, variant: VariantRecords, kind: str) -> Saving:
     """Bytes of one of KINDS at run time."""
     measured = variant.measure
     if measured is None or measured.failure or measured.memory is None:
-        return Bytes(None, None, variant.why_not("measure"))
+        return Saving(None, None, variant.why_not("measure"))
     ours = of_kind(measured, kind)
     if ours is None:
-        return Bytes(None, None, _ABSENT.get(kind, _OLDER))
+        return Saving(None, None, _ABSENT.get(kind, _OLDER))
     base = comparable(records, variant)
     if base.record is None or base.record.memory is None:
-        return Bytes(ours, None, base.reason or "not compared: the 16-bit variant has no memory measurement")
+        return Saving(ours, None, base.reason or "not compared: the 16-bit variant has no memory measurement")
     if kind not in _WHATEVER_RUNS and not same_workload(measured, base.record):
-        return Bytes(ours, None, "not compared: the 16-bit variant ran another workload")
+        return Saving(ours, None, "not compared: the 16-bit variant ran another workload")
     theirs = _their_bytes(measured, base.record, kind)
     if theirs == 0 == ours:
-        return Bytes(ours, None, None)  # nothing there, nothing to save
-    return Bytes(ours, 1 - ours / theirs, None) if theirs else Bytes(ours, None, "not compared: the 16-bit variant has none of this kind")
+        return Saving(ours, None, None)  # nothing there, nothing to save
+    return Saving(ours, 1 - ours / theirs, None) if theirs else Saving(ours, None, "not compared: the 16-bit variant has none of this kind")
 
 
 def _their_bytes(ours: MeasureRecord, theirs: MeasureRecord, kind: str) -> int | None:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from quantlab.reporting.table import Table
+from quantlab.comparison.divergences import Divergence
+from quantlab.comparison.footprint import Saving
 
 
 class Point(NamedTuple):
@@ -21,20 +22,19 @@ class Point(NamedTuple):
     """The divergence, or its noise floor where the two cannot be told apart."""
 
 
-def pareto_points(summary: Table) -> tuple[Point, ...]:
-    """Every variant that has a size and a divergence."""
-    points = []
-    for row in summary.rows:
-        size, kl, floor = (row.values[key] for key in ("disk_bytes", "kl_divergence_nats", "noise_floor_nats"))
-        if isinstance(size, int) and isinstance(kl, float):
-            hidden = isinstance(floor, float) and (kl < floor or row.values["distinguishable"] is False)
-            points.append(Point(str(row.values["variant"]), size, kl, float(str(floor)) if hidden else kl))
-    return tuple(points)
+def pareto_point(slug: str, disk: Saving, divergence: Divergence) -> Point | None:
+    """A variant's place; None where its size or its divergence is not measured."""
+    if disk.bytes is None or divergence.estimate is None:
+        return None
+    nats, floor = divergence.estimate.value, divergence.floor.nats
+    hidden = floor is not None and (nats < floor or divergence.distinguishable is False)
+    return Point(slug, disk.bytes, nats, floor if hidden and floor is not None else nats)
 
 
 def pareto_frontier(points: tuple[Point, ...]) -> tuple[Point, ...]:
     """Those with no other that is at most as large and at most as lossy and better in one, smallest first."""
-    return tuple(sorted((p for p in points if not any(_beats(q, p) for q in points)), key=lambda p: (p.disk_bytes, p.loss_nats)))
+    best = (point for point in points if not any(_beats(other, point) for other in points))
+    return tuple(sorted(best, key=lambda point: (point.disk_bytes, point.loss_nats)))
 
 
 def _beats(a: Point, b: Point) -> bool:

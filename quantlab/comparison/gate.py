@@ -8,12 +8,13 @@ from typing import NamedTuple
 
 from quantlab.analysis.evidence import Evidence
 from quantlab.analysis.verdict import mean_interval, verdict_of
-from quantlab.comparison.drops import task_drop, task_names, tasks_in_points
-from quantlab.comparison.load import BASELINE, ModelRecords, VariantRecords
+from quantlab.comparison.compare import Comparison
+from quantlab.comparison.drops import Outcome, task_drop
+from quantlab.comparison.load import BASELINE, VariantRecords
 from quantlab.comparison.status import COLLAPSED
-from quantlab.comparison.verdicts import interval_text
 from quantlab.errors import QuantlabError, unknown
 from quantlab.names import parse_variant
+from quantlab.numbers import interval_text
 
 ALL = "all tasks"
 
@@ -33,10 +34,10 @@ class Judgement(NamedTuple):
     reason: str
 
 
-def judge(records: ModelRecords, margin: float, tasks: Sequence[str], variants: Sequence[str], allow_undecided: bool) -> list[Judgement]:
+def judge(comparison: Comparison, margin: float, tasks: Sequence[str], variants: Sequence[str], allow_undecided: bool) -> list[Judgement]:
     """Each variant on each named task, or on all tasks of the recipe and the report together. A variant or task of the
     recipe that nobody ran is not measured. Raises QuantlabError where there is nothing to judge."""
-    done, in_points = task_names(records), tasks_in_points(records)
+    records, done, in_points = comparison.records, comparison.tasks, comparison.tasks_in_points
     there = tuple(dict.fromkeys((*records.recipe.tasks.names, *done)))
     for task in tasks:
         if task not in there:
@@ -52,24 +53,33 @@ def judge(records: ModelRecords, margin: float, tasks: Sequence[str], variants: 
         raise QuantlabError(f"{records.model} has no {'tasks' if chosen else 'quantized variants'} to judge: run `quantlab evaluate` first")
     judged = tuple(task for task in there if task not in done or task in in_points) or there
     groups: list[tuple[str, tuple[str, ...]]] = [(task, (task,)) for task in tasks] or [(ALL if len(judged) > 1 else judged[0], judged)]
-    found = [records.variants.get(slug) or VariantRecords(parse_variant(slug), None, None, None, None, None, None) for slug in chosen]
-    return [_judge(records, variant, name, group, margin, allow_undecided) for variant in found for name, group in groups]
+    return [_judge(comparison, slug, name, group, margin, allow_undecided) for slug in chosen for name, group in groups]
 
 
-def _judge(
-    records: ModelRecords, variant: VariantRecords, name: str, tasks: Sequence[str], margin: float, allow_undecided: bool
-) -> Judgement:
-    if variant.quantize and variant.quantize.collapsed:
-        return Judgement(variant.slug, name, "collapsed", False, None, None, None, None, COLLAPSED)
+def _outcome(comparison: Comparison, slug: str, task: str) -> Outcome:
+    """The drop on a task; of a variant or task of the recipe that nobody ran, the reason why there is none."""
+    variant = comparison.variants.get(slug)
+    if variant is None:
+        empty = VariantRecords(parse_variant(slug), None, None, None, None, None, None)
+        return task_drop(comparison.records, empty, task)
+    compared = variant.tasks.get(task)
+    return compared.outcome if compared else task_drop(comparison.records, variant.records, task)
+
+
+def _judge(comparison: Comparison, slug: str, name: str, tasks: Sequence[str], margin: float, allow_undecided: bool) -> Judgement:
+    variant = comparison.variants.get(slug)
+    made = variant.records.quantize if variant else None
+    if made and made.collapsed:
+        return Judgement(slug, name, "collapsed", False, None, None, None, None, COLLAPSED)
     evidence: list[Evidence] = []
     for task in tasks:
-        outcome = task_drop(records, variant, task)
+        outcome = _outcome(comparison, slug, task)
         if not outcome.drop:
-            return Judgement(variant.slug, name, "not measured", False, None, None, None, None, f"{task}: {outcome.reason}")
+            return Judgement(slug, name, "not measured", False, None, None, None, None, f"{task}: {outcome.reason}")
         evidence.append(outcome.drop.evidence)
     ninety = mean_interval([e.drop for e in evidence], [e.ninety for e in evidence])
     if not math.isfinite(ninety.lower) or not math.isfinite(ninety.upper):
-        return Judgement(variant.slug, name, "not measured", False, None, None, None, None, "the interval of the drop is no number")
+        return Judgement(slug, name, "not measured", False, None, None, None, None, "the interval of the drop is no number")
     verdict = verdict_of(ninety, margin)
     drop, n = 100 * sum(e.drop for e in evidence) / len(evidence), sum(e.n for e in evidence)
     reason = f"{verdict}, {interval_text(drop, 100 * ninety.lower, 100 * ninety.upper)} points on {n:,} items"
@@ -77,4 +87,4 @@ def _judge(
     if verdict == "undecided" and needed:
         reason += f"; about {needed:,} items per task would decide"
     passed = verdict == "within margin" or (verdict == "undecided" and allow_undecided)
-    return Judgement(variant.slug, name, verdict, passed, drop, 100 * ninety.lower, 100 * ninety.upper, n, reason)
+    return Judgement(slug, name, verdict, passed, drop, 100 * ninety.lower, 100 * ninety.upper, n, reason)

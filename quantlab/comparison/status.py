@@ -6,9 +6,15 @@ from typing import NamedTuple
 
 from quantlab.comparison.load import VariantRecords, failure_text, kind_words
 from quantlab.records import STAGES
-from quantlab.reporting.table import Failed
 
 COLLAPSED = "collapsed: its perplexity on the check text is above the vocabulary's size, worse than guessing"
+
+
+class Failed(NamedTuple):
+    """Why a variant has no number at all."""
+
+    kind: str
+    reason: str
 
 
 class Status(NamedTuple):

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from quantlab.names import parse_variant
 from quantlab.reporting.canvas import colours, new_figure, svg
-from quantlab.reporting.table import Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,24 +38,28 @@ class Bars(NamedTuple):
     """A tick at this value beside each bar, such as a ceiling; empty, or one for each variant."""
 
 
-def bars_of(
-    rows: Sequence[Row], key: str, title: str, text: Callable[[float], str], log: bool = False, ends: tuple[str, str] | None = None
-) -> Bars:
-    """A panel of one column of a table."""
+class Bar(NamedTuple):
+    """One variant's value in a panel."""
+
+    variant: str
+    value: float | None
+    ends: tuple[float, float] | None = None
+    """Of its interval; None where there is none."""
+    absent: str = "not measured"
+    """What stands in place of the bar where there is no value."""
+
+
+def bars_of(bars: Sequence[Bar], title: str, text: Callable[[float], str], log: bool = False) -> Bars:
+    """A panel of one value per variant."""
     return Bars(
         title=title,
-        variants=tuple(str(row.values["variant"]) for row in rows),
-        values=tuple(row.number(key) for row in rows),
-        ends=tuple(_ends(row, ends) for row in rows),
-        absent=tuple(row.failed.kind if row.failed else "not measured" for row in rows),
+        variants=tuple(bar.variant for bar in bars),
+        values=tuple(bar.value for bar in bars),
+        ends=tuple(bar.ends for bar in bars),
+        absent=tuple(bar.absent for bar in bars),
         text=text,
         log=log,
     )
-
-
-def _ends(row: Row, keys: tuple[str, str] | None) -> tuple[float, float] | None:
-    low, high = (row.number(key) for key in keys) if keys else (None, None)
-    return (low, high) if low is not None and high is not None else None
 
 
 def bars_svg(panels: Sequence[Bars]) -> str:

@@ -1,97 +1,48 @@
-"""Variants that differ from another in the key-value cache's type alone: what the type saves, and what it costs."""
+"""The table of variants that differ from another in the key-value cache's type alone."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from quantlab.architecture.cache_types import is_quantized
-from quantlab.comparison.footprint import largest_cache
-from quantlab.comparison.load import ModelRecords, VariantRecords
-from quantlab.comparison.rates import rate, same_point
-from quantlab.comparison.status import status_of
+from quantlab.comparison.caches import NO_USUAL, CacheBytes, CacheComparison
+from quantlab.comparison.compare import Comparison
+from quantlab.comparison.load import VariantRecords
 from quantlab.numbers import divergence, fixed, ratio, significant
-from quantlab.records import Estimate, SpeedPoint
 from quantlab.reporting.places import device_of
 from quantlab.reporting.table import Column, Row, Table
 
 
-def cache_table(*devices: ModelRecords) -> Table:
+def cache_table(*devices: Comparison) -> Table:
     """One row per variant with a cache type of its own; empty where none has one."""
-    rows = [_row(records, variant) for records in devices for variant in records.variants.values() if _has_type(records, variant)]
+    rows = [_row(comparison, each) for comparison in devices for each in comparison.caches]
     return Table("caches", tuple(rows), _COLUMNS)
 
 
-def _settings(records: ModelRecords, variant: VariantRecords) -> dict[str, Any]:
-    return dict(records.recipe.variants.get(variant.slug, {}))
-
-
-def _has_type(records: ModelRecords, variant: VariantRecords) -> bool:
+def _row(comparison: Comparison, compared: CacheComparison) -> Row:
+    variant, usual = compared.variant, compared.usual
+    device = device_of(comparison.records, variant)
+    row = Row({"variant": variant.slug, "device": device}, notes=variant.notes("measure"))
+    row.put("usual_cache_variant", usual.slug if usual else None, NO_USUAL)
     memory = variant.measure.memory if variant.measure else None
-    return "cache" in _settings(records, variant) or bool(memory and is_quantized(memory.cache_dtype))
-
-
-def counterpart(records: ModelRecords, variant: VariantRecords) -> VariantRecords | None:
-    """The variant of the same method, width and settings with the usual cache."""
-    ours = {key: value for key, value in _settings(records, variant).items() if key != "cache"}
-    for other in records.variants.values():
-        same = other.variant[:2] == variant.variant[:2] and not other.variant.external
-        if same and not _has_type(records, other) and _settings(records, other) == ours:
-            return other
-    return None
-
-
-def _row(records: ModelRecords, variant: VariantRecords) -> Row:
-    usual, why = counterpart(records, variant), variant.why_not("measure")
-    row = Row({"variant": variant.slug, "device": device_of(records, variant)}, notes=variant.notes("measure"))
-    lone = "no variant of the same method, width and settings has the usual cache"
-    row.put("usual_cache_variant", usual.slug if usual else None, lone)
-    memory = variant.measure.memory if variant.measure else None
-    row.put("cache_dtype", memory.cache_dtype if memory else None, why)
-    _put_bytes(row, variant, usual, why)
-    _put_speed(row, variant, usual, usual.why_not("measure") if usual else lone, why)
-    for key, record in (("", variant), ("usual_", usual)):
-        kl = _divergence(record)
-        reason = record.why_not("diverge") if record else lone
-        row.put(f"{key}kl_divergence_nats", kl.value if kl else None, reason)
-        row.put(f"{key}kl_divergence_standard_error", kl.standard_error if kl else None)
-    row.fail(status_of(variant).failed)
+    row.put("cache_dtype", memory.cache_dtype if memory else None, variant.why_not("measure"))
+    _put_bytes(row, "", compared.bytes)
+    _put_bytes(row, "usual_", compared.usual_bytes)
+    row.put("decode_ratio", compared.decode_ratio, compared.no_ratio)
+    row.put("batch", compared.point.batch if compared.point else None)
+    row.put("context_tokens", compared.point.context_tokens if compared.point else None)
+    _put_divergence(row, "", variant)
+    _put_divergence(row, "usual_", usual)
+    row.fail(comparison.variants[variant.slug].status.failed)
     return row
 
 
-def _put_bytes(row: Row, variant: VariantRecords, usual: VariantRecords | None, why: str) -> None:
-    older = "the record says at no workload how large its cache was"
-    for key, record in (("", variant), ("usual_", usual)):
-        point = largest_cache(record.measure) if record and record.measure else None
-        tokens = _tokens(point) if point else 0
-        measured, formula = (point.kv_cache_bytes, point.kv_cache_formula_bytes) if point else (None, None)
-        row.put(f"{key}cache_bytes_per_token", measured / tokens if measured is not None else None, why if point is None else older)
-        row.put(f"{key}cache_formula_bytes_per_token", formula / tokens if formula is not None else None)
+def _put_bytes(row: Row, key: str, found: CacheBytes) -> None:
+    row.put(f"{key}cache_bytes_per_token", found.measured, found.reason)
+    row.put(f"{key}cache_formula_bytes_per_token", found.formula)
 
 
-def _tokens(point: SpeedPoint) -> int:
-    return point.batch * (point.context_tokens + point.prompt_tokens + point.decode_tokens)
-
-
-def _put_speed(row: Row, variant: VariantRecords, usual: VariantRecords | None, lacking: str, why: str) -> None:
-    """At the deepest context that both ran: there the cache weighs most."""
-    ours, theirs = (v.measure if v and not (v.measure and v.measure.failure) else None for v in (variant, usual))
-    points = sorted(ours.speed.points, key=lambda p: (p.context_tokens, p.batch), reverse=True) if ours and ours.speed else []
-    same_place = ours is not None and theirs is not None and ours.device == theirs.device
-    for point in points if same_place and theirs else []:
-        other = same_point(theirs, point) if theirs else None
-        a, b = rate(point, "decode"), rate(other, "decode") if other else None
-        if a and b:
-            row.put("decode_ratio", a.value / b.value)
-            row.put("batch", point.batch)
-            row.put("context_tokens", point.context_tokens)
-            return
-    row.put("decode_ratio", None, lacking if theirs is None else why if not points else "they ran no workload in common on one device")
-    row.put("batch", None)
-    row.put("context_tokens", None)
-
-
-def _divergence(variant: VariantRecords | None) -> Estimate | None:
-    return variant.divergence.kl_divergence_nats if variant and variant.divergence else None
+def _put_divergence(row: Row, key: str, variant: VariantRecords | None) -> None:
+    nats = variant.divergence.kl_divergence_nats if variant and variant.divergence else None
+    row.put(f"{key}kl_divergence_nats", nats.value if nats else None, variant.why_not("diverge") if variant else NO_USUAL)
+    row.put(f"{key}kl_divergence_standard_error", nats.standard_error if nats else None)
 
 
 def _per_token(value: float, formula: float | None, usual: float | None) -> str:

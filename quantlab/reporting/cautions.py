@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import pairwise
 
+from quantlab.comparison.compare import Comparison, VariantComparison
 from quantlab.comparison.drops import items_of
-from quantlab.comparison.load import BASELINE, ModelRecords, VariantRecords, failure_text
-from quantlab.comparison.noise import distinguishable, interval, noise_floor
-from quantlab.comparison.references import against_another
-from quantlab.comparison.verdicts import DETECTABLE, interval_text, judge_all, judge_tasks
+from quantlab.comparison.load import BASELINE, VariantRecords, failure_text
+from quantlab.comparison.verdicts import DETECTABLE
 from quantlab.names import parse_variant
-from quantlab.numbers import listing, significant
+from quantlab.numbers import interval_text, listing, significant
 from quantlab.records import Estimate
 
 SUSPICIOUS_POINTS = 2.0
@@ -25,105 +24,108 @@ LARGE_NATS = 0.1
 _SCORE_TOLERANCE = 1e-6
 
 
-def cautions(records: ModelRecords) -> list[str]:
+def cautions(comparison: Comparison) -> list[str]:
     """One sentence each; none where nothing was found."""
-    found = [*_stale(records), *_devices(records), *_references(records)]
-    for variant in records.variants.values():
-        found += [*_far(variant), *_eight_bit(records, variant), *_better(records, variant), *_hidden(records, variant)]
-        found += [*_checkpoints(variant), *_scores(variant)]
-    return [*found, *_failed_tasks(records), *_order(records), *_undecided(records)]
+    found = [*_stale(comparison), *_devices(comparison), *_references(comparison)]
+    for variant in comparison.variants.values():
+        found += [*_far(variant), *_eight_bit(variant), *_better(variant), *_hidden(variant)]
+        found += [*_checkpoints(variant.records), *_scores(variant.records)]
+    return [*found, *_failed_tasks(comparison), *_order(comparison), *_undecided(comparison)]
 
 
-def _failed_tasks(records: ModelRecords) -> Iterable[str]:
-    for variant in records.variants.values():
-        for task, failure in variant.tasks.failed.items() if variant.tasks else ():
+def _failed_tasks(comparison: Comparison) -> Iterable[str]:
+    for variant in comparison.variants.values():
+        record = variant.records.tasks
+        for task, failure in record.failed.items() if record else ():
             yield f"{variant.slug} has no result of {task}: {failure_text(failure)}."
 
 
-def _stale(records: ModelRecords) -> Iterable[str]:
+def _stale(comparison: Comparison) -> Iterable[str]:
     """What is shown as failed because the recipe has other settings now."""
     stages = {
-        variant.slug: [stage for stage, record in variant.records.items() if record.failure and record.failure.kind == "stale"]
-        for variant in records.variants.values()
+        slug: [stage for stage, record in variant.records.records.items() if record.failure and record.failure.kind == "stale"]
+        for slug, variant in comparison.variants.items()
     }
     old = [f"{slug} ({', '.join(found)})" for slug, found in stages.items() if found]
     if old:
         yield f"Made with other settings than the recipe has now, and left out: {listing(old)}. Run these variants again."
 
 
-def _references(records: ModelRecords) -> Iterable[str]:
-    for slug, why in against_another(records).items():
-        yield f"{slug} is not compared with the others by divergence: {why}. Run diverge again for all of them."
+def _references(comparison: Comparison) -> Iterable[str]:
+    for slug, variant in comparison.variants.items():
+        if why := variant.divergence.other_reference:
+            yield f"{slug} is not compared with the others by divergence: {why}. Run diverge again for all of them."
 
 
-def _far(variant: VariantRecords) -> Iterable[str]:
-    kl = variant.divergence.kl_divergence_nats if variant.divergence and not variant.failure else None
-    bits = variant.variant.bits
-    most = SUSPICIOUS_16_BIT_NATS if bits >= 16 else SUSPICIOUS_8_BIT_NATS if bits == 8 else None
-    if kl and most is not None and (interval(kl) or (kl.value,))[0] > most:
+def _far(variant: VariantComparison) -> Iterable[str]:
+    nats, bounds = variant.divergence.estimate, variant.divergence.bounds
+    most = None if variant.quantized else SUSPICIOUS_16_BIT_NATS
+    most = SUSPICIOUS_8_BIT_NATS if variant.bits == 8 else most
+    if nats and bounds and most is not None and bounds.low > most and not variant.records.failure:
         yield (
-            f"{variant.slug} diverges by {significant(kl.value)} nats: more than {most:g} is not expected at {bits} bits. "
-            "Suspect the engine, the tokens or the checkpoint before the method."
+            f"{variant.slug} diverges by {significant(nats.value)} nats: more than {most:g} is not expected at "
+            f"{variant.bits} bits. Suspect the engine, the tokens or the checkpoint before the method."
         )
 
 
-def _better(records: ModelRecords, variant: VariantRecords) -> Iterable[str]:
+def _better(variant: VariantComparison) -> Iterable[str]:
     """Significantly better than the unquantized model, and far from it: more likely a fault or chance than a gain."""
-    kl = _divergence(variant)
-    if variant.variant.bits >= 16 or not kl or kl.value < LARGE_NATS:
+    nats = _divergence(variant)
+    if not variant.quantized or not nats or nats.value < LARGE_NATS:
         return
-    by_task = judge_tasks(records, variant)
-    better = [task for task, j in by_task.items() if j.points < 0 and j.p_adjusted is not None and j.p_adjusted < DETECTABLE]
-    pooled = judge_all(records, variant)
-    if pooled and len(by_task) > 1 and pooled.ninety_five.upper < 0:
+    judged = {task: each.judged for task, each in variant.tasks.items() if each.judged}
+    better = [t for t, j in judged.items() if j.points < 0 and j.p_adjusted is not None and j.p_adjusted < DETECTABLE]
+    pooled = variant.mean.judged
+    if pooled and len(judged) > 1 and pooled.ninety_five.upper < 0:
         better.append("all tasks together")
     if better:
         yield (
             f"{variant.slug} answers significantly better than {BASELINE} on {listing(better)}, though it diverges by "
-            f"{significant(kl.value)} nats: suspect the evaluation, or chance, before a gain."
+            f"{significant(nats.value)} nats: suspect the evaluation, or chance, before a gain."
         )
 
 
-def _undecided(records: ModelRecords) -> Iterable[str]:
-    quantized = [v for v in records.variants.values() if v.variant.bits < 16]
-    open_ = [v.slug for v in quantized if (judged := judge_all(records, v)) and judged.verdict == "undecided"]
-    if open_:
-        margin = records.recipe.comparison.margin_points
+def _undecided(comparison: Comparison) -> Iterable[str]:
+    judged = [(variant.slug, variant.mean.judged) for variant in comparison.quantized]
+    undecided = [slug for slug, each in judged if each and each.verdict == "undecided"]
+    if undecided:
+        margin = comparison.margin_points
         yield (
-            f"Undecided over all tasks at {margin:g} point{'s' if margin != 1 else ''}: {listing(open_)}. Their intervals hold both a loss "
-            "above the margin and one below it: undecided is no sign that nothing is lost."
+            f"Undecided over all tasks at {margin:g} point{'s' if margin != 1 else ''}: {listing(undecided)}. Their "
+            "intervals hold both a loss above the margin and one below it: undecided is no sign that nothing is lost."
         )
 
 
-def _devices(records: ModelRecords) -> Iterable[str]:
+def _devices(comparison: Comparison) -> Iterable[str]:
     devices: dict[str, set[str]] = {}
-    for variant in records.variants.values():
-        for record in variant.records.values():
+    for slug, variant in comparison.variants.items():
+        for record in variant.records.records.values():
             if record.device and not record.failure:
-                devices.setdefault(record.device, set()).add(variant.slug)
+                devices.setdefault(record.device, set()).add(slug)
     if len(devices) > 1:
         where = "; ".join(f"{device}: {listing(sorted(slugs))}" for device, slugs in sorted(devices.items()))
-        yield f"The records were made on different devices: speed and memory are compared only on the same one. {where}."
+        yield (f"The records were made on different devices: speed and memory are compared only on the same one. {where}.")
 
 
-def _eight_bit(records: ModelRecords, variant: VariantRecords) -> Iterable[str]:
-    if variant.variant.bits != 8:
+def _eight_bit(variant: VariantComparison) -> Iterable[str]:
+    if variant.bits != 8:
         return
-    for task, judged in judge_tasks(records, variant).items():
-        if judged.ninety_five.lower > SUSPICIOUS_POINTS:
+    for task, each in variant.tasks.items():
+        if each.judged and each.judged.ninety_five.lower > SUSPICIOUS_POINTS:
             yield (
-                f"{variant.slug} loses {interval_text(judged.points, *judged.ninety_five)} points on {task}: at 8 bits an interval wholly "
-                f"above {SUSPICIOUS_POINTS:g} points is not expected. Suspect the evaluation before the method."
+                f"{variant.slug} loses {interval_text(each.judged.points, *each.judged.ninety_five)} points on {task}: "
+                f"at 8 bits an interval wholly above {SUSPICIOUS_POINTS:g} points is not expected. "
+                "Suspect the evaluation before the method."
             )
 
 
-def _hidden(records: ModelRecords, variant: VariantRecords) -> Iterable[str]:
-    kl, floor = _divergence(variant), noise_floor(records, variant)
-    base = records.sixteen_bit(variant.divergence.engine if variant.divergence else None)
-    if kl and floor.nats is not None and base is not variant and not distinguishable(kl, floor):
+def _hidden(variant: VariantComparison) -> Iterable[str]:
+    nats, floor = _divergence(variant), variant.divergence.floor
+    if nats and floor.nats is not None and variant.divergence.distinguishable is False:
         yield (
-            f"{variant.slug}'s KL divergence ({significant(kl.value)} nats) does not stand out from the noise floor of its engine "
-            f"({significant(floor.nats)} nats): not distinguishable from the unquantized model, and no better than others below it."
+            f"{variant.slug}'s KL divergence ({significant(nats.value)} nats) does not stand out from the noise floor "
+            f"of its engine ({significant(floor.nats)} nats): not distinguishable from the unquantized model, and no "
+            "better than others below it."
         )
 
 
@@ -142,22 +144,17 @@ def _scores(variant: VariantRecords) -> Iterable[str]:
             yield f"{variant.slug}: the mean of the items of {task} is not its score ({values.mean():.4f}, {result.score.value:.4f})."
 
 
-def _order(records: ModelRecords) -> Iterable[str]:
+def _order(comparison: Comparison) -> Iterable[str]:
     """Fewer bits of one method that come out closer: possible, and more often a mistake."""
-    odd = against_another(records)
-    methods = {v.variant.method for v in records.variants.values()}
+    methods = {variant.method for variant in comparison.variants.values()}
     for method in sorted(methods - {parse_variant(BASELINE).method}):
-        same = [v for v in records.variants.values() if v.variant.method == method and v.slug not in odd]
-        own = [v for v in same if not v.variant.label and _divergence(v)]
-        for more, fewer in pairwise(sorted(own, key=lambda v: -v.variant.bits)):
-            a, b = (_bounds(_divergence(v)) for v in (more, fewer))
-            if a and b and a[0] > b[1]:
+        same = [v for v in comparison.variants.values() if v.method == method and not v.divergence.other_reference]
+        own = [variant for variant in same if not variant.records.variant.label and _divergence(variant)]
+        for more, fewer in pairwise(sorted(own, key=lambda variant: -variant.bits)):
+            above, below = more.divergence.bounds, fewer.divergence.bounds
+            if above and below and above.low > below.high:
                 yield f"{fewer.slug} diverges less than {more.slug}, though it has fewer bits: check the settings of both."
 
 
-def _bounds(estimate: Estimate | None) -> tuple[float, float] | None:
-    return (interval(estimate) or (estimate.value, estimate.value)) if estimate else None
-
-
-def _divergence(variant: VariantRecords) -> Estimate | None:
-    return variant.divergence.kl_divergence_nats if variant.divergence and variant.slug != BASELINE else None
+def _divergence(variant: VariantComparison) -> Estimate | None:
+    return None if variant.is_baseline else variant.divergence.estimate

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from quantlab.comparison import footprint
-from quantlab.comparison.load import ModelRecords, VariantRecords, failure_text
-from quantlab.comparison.rates import first_point, first_token, rate, speed_ratio
-from quantlab.comparison.status import status_of
+from quantlab.comparison.compare import Comparison, VariantComparison
+from quantlab.comparison.load import ModelRecords, failure_text
+from quantlab.comparison.rates import Phase, first_token
+from quantlab.comparison.speeds import PointSpeed, Speed
 from quantlab.numbers import ByteUnit, beside, divergence, percent, significant, unit_for
 from quantlab.records import Failure, Record
 from quantlab.reporting.places import device_of
-from quantlab.reporting.speed import PHASES, ratio_text
+from quantlab.reporting.speed import PHASES, measured_speeds, ratio_text
 from quantlab.reporting.table import Column, Row, Table
 from quantlab.workspace.merge import Import, imports, of_another_checkpoint
 
@@ -49,49 +49,77 @@ def _current(root: Path, record: Record | None) -> Any:
     return type(record)(model=record.model, variant=record.variant, failure=Failure(kind="not_measured", reason=f"{why}, and merge again"))
 
 
-def across_table(*devices: ModelRecords) -> Table:
-    """One row per variant and device, a variant's together. Empty where there is one device."""
-    slugs = dict.fromkeys(slug for records in devices for slug in records.variants)
-    pairs = [(records, records.variants[slug]) for slug in slugs for records in devices if slug in records.variants]
-    rows = tuple(_row(records, variant) for records, variant in pairs)
-    several = len({row.values["device"] for row in rows}) > 1
-    sizes = [value for row in rows if isinstance(value := row.values["peak_memory_bytes"], int)]
-    return Table("devices", rows if several else (), _columns(unit_for(sizes), rows))
+class OnDevice(NamedTuple):
+    """A variant's records of one device, compared among that device's alone."""
+
+    device: str
+    comparison: Comparison
+    variant: VariantComparison
+
+    @property
+    def engine(self) -> str | None:
+        """What it was measured in."""
+        measured = self.variant.records.measure
+        return measured.engine if measured else None
+
+    @property
+    def first_speed(self) -> PointSpeed | None:
+        """The smallest workload of a measurement that did not fail as a whole."""
+        return self.variant.first_speed if measured_speeds(self.variant) else None
 
 
-def _row(records: ModelRecords, variant: VariantRecords) -> Row:
-    measured, why = variant.measure, variant.why_not("measure")
-    point = first_point(measured) if measured and not measured.failure else None
+def across_devices(*devices: Comparison) -> list[OnDevice]:
+    """One per variant and device, a variant's together. Empty where there is one device."""
+    slugs = dict.fromkeys(slug for comparison in devices for slug in comparison.variants)
+    pairs = [(each, each.variants[slug]) for slug in slugs for each in devices if slug in each.variants]
+    found = [OnDevice(device_of(each.records, variant.records), each, variant) for each, variant in pairs]
+    return found if len({each.device for each in found}) > 1 else []
+
+
+def across_table(*devices: Comparison) -> Table:
+    """One row per variant and device. Empty where there is one device."""
+    found = across_devices(*devices)
+    sizes = [each.variant.peak.bytes for each in found]
+    rows = tuple(map(_row, found))
+    return Table("devices", rows, _columns(unit_for(size for size in sizes if size is not None), rows))
+
+
+def _row(at: OnDevice) -> Row:
+    variant, first = at.variant, at.first_speed
+    measured, why = variant.records.measure, variant.records.why_not("measure")
+    point = first.point if first else None
     lacking = failure_text(point.failure) if point and point.failure else why
-    row = Row({"variant": variant.slug, "device": device_of(records, variant)}, notes=variant.notes("measure"))
+    row = Row({"variant": variant.slug, "device": at.device}, notes=variant.records.notes("measure"))
     row.put("engine", measured.engine if measured else None, why)
     row.put("batch", point.batch if point else None, why)
     row.put("context_tokens", point.context_tokens if point else None)
     for phase in PHASES:
-        found = rate(point, phase) if point else None
-        ratio = speed_ratio(records, variant, point, phase) if point and found else None
-        row.put(f"{phase}_tokens_per_second", found.value if found else None, lacking)
-        row.put(f"{phase}_ratio", ratio.value if ratio else None, ratio.reason if ratio else lacking)
-        row.put(f"{phase}_ratio_low", ratio.low if ratio else None)
-        row.put(f"{phase}_ratio_high", ratio.high if ratio else None)
-        row.put(f"{phase}_ratio_kind", ratio.kind if ratio else None)
-        row.put(f"{phase}_low", found.low if found else None)
-        row.put(f"{phase}_high", found.high if found else None)
+        _put_phase(row, phase, first.of(phase) if first else None, lacking)
     roof = point.roofline if point else None
     row.put("ceiling_tokens_per_second", roof.tokens_per_second if roof else None)
-    first = first_token(point) if point else None
-    row.put("time_to_first_token_seconds", first.value if first else None, lacking)
-    kind = footprint.peak_kind(records)
-    peak = footprint.runtime(records, variant, kind)
-    row.put("peak_memory_bytes", peak.bytes, peak.reason)
-    row.put("peak_memory_saving", peak.saving, peak.reason)
-    row.put("peak_memory_kind", kind)
-    row.put("dollars_per_million_tokens", point.dollars_per_million_tokens if point else None, "no price per device hour in that recipe")
-    kl = variant.divergence.kl_divergence_nats if variant.divergence else None
-    row.put("kl_divergence_nats", kl.value if kl else None, variant.why_not("diverge"))
-    row.put("kl_divergence_standard_error", kl.standard_error if kl else None)
-    row.fail(status_of(variant).failed)
+    wait = first_token(point) if point else None
+    row.put("time_to_first_token_seconds", wait.value if wait else None, lacking)
+    row.put("peak_memory_bytes", variant.peak.bytes, variant.peak.reason)
+    row.put("peak_memory_saving", variant.peak.share, variant.peak.reason)
+    row.put("peak_memory_kind", at.comparison.peak_kind)
+    no_price = "no price per device hour in that recipe"
+    row.put("dollars_per_million_tokens", point.dollars_per_million_tokens if point else None, no_price)
+    nats = variant.divergence.estimate
+    row.put("kl_divergence_nats", nats.value if nats else None, variant.divergence.reason)
+    row.put("kl_divergence_standard_error", nats.standard_error if nats else None)
+    row.fail(variant.status.failed)
     return row
+
+
+def _put_phase(row: Row, phase: Phase, speed: Speed | None, lacking: str) -> None:
+    rate, ratio = (speed.rate, speed.ratio) if speed and speed.rate else (None, None)
+    row.put(f"{phase}_tokens_per_second", rate.value if rate else None, lacking)
+    row.put(f"{phase}_ratio", ratio.value if ratio else None, ratio.reason if ratio else lacking)
+    row.put(f"{phase}_ratio_low", ratio.low if ratio else None)
+    row.put(f"{phase}_ratio_high", ratio.high if ratio else None)
+    row.put(f"{phase}_ratio_kind", ratio.kind if ratio else None)
+    row.put(f"{phase}_low", rate.low if rate else None)
+    row.put(f"{phase}_high", rate.high if rate else None)
 
 
 def _columns(unit: ByteUnit, rows: tuple[Row, ...]) -> tuple[Column, ...]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from quantlab.comparison.load import ModelRecords, VariantRecords
-from quantlab.comparison.references import against_another
-from quantlab.comparison.status import status_of
+from quantlab.comparison.compare import Comparison, VariantComparison
+from quantlab.comparison.load import VariantRecords
 from quantlab.numbers import divergence, fixed, significant
 from quantlab.records import DivergenceRecord, Estimate, SureTokens
 from quantlab.reporting.table import Column, Row, Table
@@ -16,32 +15,32 @@ PERCENTILES = ("median", "p90", "p95", "p99", "p99.9")
 _ESTIMATES = ("kl_divergence_nats", "top1_agreement", "top5_overlap", "delta_p", "delta_p_rms", "log_perplexity_ratio")
 
 
-def divergence_table(records: ModelRecords) -> Table:
+def divergence_table(comparison: Comparison) -> Table:
     """One row per variant."""
-    odd = against_another(records)
-    rows = tuple(_row(variant, odd.get(variant.slug)) for variant in records.variants.values())
+    rows = tuple(_row(variant) for variant in comparison.variants.values())
     return Table("divergence", rows, _COLUMNS)
 
 
-def sureness_table(records: ModelRecords) -> Table:
+def sureness_table(comparison: Comparison) -> Table:
     """One row per variant: its mean divergence in each quarter of the tokens by the reference's entropy.
 
     A quarter stands under its own bounds: where the reference is equally sure of many tokens, a quarter has none and is
     left out of the records.
     """
-    every = [v.divergence.by_entropy for v in records.variants.values() if v.divergence]
+    every = [v.records.divergence.by_entropy for v in comparison.variants.values() if v.records.divergence]
     edges = [_edges(quarter) for quarter in max(every, key=len, default=())]
     rows = []
-    for variant in records.variants.values():
-        row, quarters = Row({"variant": variant.slug}), variant.divergence.by_entropy if variant.divergence else ()
+    for variant in comparison.variants.values():
+        row, record = Row({"variant": variant.slug}), variant.records.divergence
+        quarters = record.by_entropy if record else ()
         own = {_edges(quarter): quarter for quarter in quarters}
-        why = "its quarters are others: it was measured against another reference" if own else _why(variant)
+        why = "its quarters are others: it was measured against another reference" if own else _why(variant.records)
         for place in range(4):
             quarter = own.get(edges[place]) if place < len(edges) else None
             reason = why if place < len(edges) or not edges else "no token lies there: many have the same entropy"
             _put(row, f"quarter{place + 1}_kl_divergence_nats", quarter.kl_divergence_nats if quarter else None, reason)
             _put(row, f"quarter{place + 1}_top1_agreement", quarter.top1_agreement if quarter else None, reason)
-        row.fail(status_of(variant).failed)
+        row.fail(variant.status.failed)
         rows.append(row)
     return Table("sureness", tuple(rows), _quarter_columns(edges))
 
@@ -50,9 +49,10 @@ def _edges(quarter: SureTokens) -> tuple[float, float]:
     return quarter.entropy_from_nats, quarter.entropy_to_nats
 
 
-def _row(variant: VariantRecords, odd: str | None) -> Row:
-    found, why = variant.divergence, _why(variant)
-    row = Row({"variant": variant.slug}, notes=(*([f"not compared with the others: {odd}"] if odd else []), *variant.notes("diverge")))
+def _row(variant: VariantComparison) -> Row:
+    found, why, other = variant.records.divergence, _why(variant.records), variant.divergence.other_reference
+    apart = [f"not compared with the others: {other}"] if other else []
+    row = Row({"variant": variant.slug}, notes=(*apart, *variant.records.notes("diverge")))
     for name in _ESTIMATES:
         _put(row, name, getattr(found, name) if found else None, why)
     row.put("kl_divergence_token_standard_error", found.kl_divergence_token_standard_error if found else None)
@@ -62,7 +62,7 @@ def _row(variant: VariantRecords, odd: str | None) -> Row:
     row.put("bits_per_byte", found.bits_per_byte if found else None, why)
     row.put("scored_tokens", found.scored_tokens if found else None, why)
     row.put("windows", found.windows if found else None, why)
-    row.fail(status_of(variant).failed)
+    row.fail(variant.status.failed)
     return row
 
 

@@ -2,65 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
-from quantlab.comparison.drops import Drop, task_drop, tasks_in_points
-from quantlab.comparison.load import BASELINE, ModelRecords
-from quantlab.comparison.verdicts import interval_text, judge_tasks
-from quantlab.numbers import fixed, listing, significant
-from quantlab.reporting.table import Row
+from quantlab.comparison.compare import Comparison, VariantComparison
+from quantlab.numbers import fixed, interval_text, listing, significant
 
 FALSE_VERDICTS = 0.05
 """One-sided, of each verdict."""
 
 
-def drop_findings(records: ModelRecords, rows: Sequence[Row]) -> Iterable[str]:
+def drop_findings(comparison: Comparison) -> Iterable[str]:
     """The sentences; none where no drop was measured."""
-    found = {slug: row for row in rows if (slug := str(row.values["variant"])) != BASELINE and row.values["verdict"]}
-    tasks = tasks_in_points(records)
-    drops = {slug: [d for task in tasks if (d := task_drop(records, records.variants[slug], task).drop)] for slug in found}
-    if not drops:
+    judged = [variant for variant in comparison.variants.values() if variant.mean.judged and not variant.is_baseline]
+    if not judged:
         return
-    margin = records.recipe.comparison.margin_points
-    over = f"{'over ' if len(tasks) > 1 else 'on '}{listing(tasks)} ({_items(drops, len(tasks))})"
-    worse = [f"{slug} ({_drop(row)} points)" for slug, row in found.items() if row.values["verdict"] == "worse"]
-    within = [f"{slug} ({_within(records, slug, row)})" for slug, row in found.items() if row.values["verdict"] == "within margin"]
-    undecided = [slug for slug, row in found.items() if row.values["verdict"] == "undecided"]
+    tasks, margin = comparison.tasks_in_points, comparison.margin_points
+    over = f"{'over ' if len(tasks) > 1 else 'on '}{listing(tasks)} ({_items(judged, tasks)})"
+    worse = [f"{variant.slug} ({_drop(variant)} points)" for variant in _with_verdict(judged, "worse")]
+    within = [f"{variant.slug} ({_within(variant, tasks)})" for variant in _with_verdict(judged, "within margin")]
+    undecided = _with_verdict(judged, "undecided")
     at = f"{margin:g} point{'s' if margin != 1 else ''}"
     yield f"Accuracy {over}, at a margin of {at}: worse: {listing(worse)}; within the margin: {listing(within)}."
-    if len(found) > 1 and (worse or within):
+    if len(judged) > 1 and (worse or within):
         yield (
-            f"Each of these verdicts may be false in about {100 * FALSE_VERDICTS:g} % of cases: of {len(found)} variants judged, up to "
-            f"{fixed(FALSE_VERDICTS * len(found), 1)} by chance. Doubt one that the divergence does not support."
+            f"Each of these verdicts may be false in about {100 * FALSE_VERDICTS:g} % of cases: of {len(judged)} "
+            f"variants judged, up to {fixed(FALSE_VERDICTS * len(judged), 1)} by chance. "
+            "Doubt one that the divergence does not support."
         )
     if undecided:
-        known = [items for slug in undecided if (items := _needed(drops[slug], margin))]
-        low, high = (_round(min(known)), _round(max(known))) if known else ("", "")
-        count = f": at the flips seen that takes about {low if low == high else f'{low} to {high}'} per task" if known else ""
-        yield f"So few items cannot decide a loss near {at} for {listing(undecided)}{count}."
+        yield _too_few(undecided, tasks, at)
 
 
-def _within(records: ModelRecords, slug: str, row: Row) -> str:
+def _with_verdict(variants: Sequence[VariantComparison], verdict: str) -> list[VariantComparison]:
+    return [variant for variant in variants if variant.mean.judged and variant.mean.judged.verdict == verdict]
+
+
+def _within(variant: VariantComparison, tasks: Sequence[str]) -> str:
     """The drop, the divergence beside it, and any task that the mean hides."""
-    kl = row.number("kl_divergence_nats")
-    beside = f", KL divergence {significant(kl)} nats" if kl is not None else ""
-    worse = [task for task, judged in judge_tasks(records, records.variants[slug]).items() if judged.verdict == "worse"]
-    hidden = f", though worse on {listing(worse)}" if worse and len(tasks_in_points(records)) > 1 else ""
-    return f"{_drop(row)} points{beside}{hidden}"
+    nats = variant.divergence.estimate
+    beside = f", KL divergence {significant(nats.value)} nats" if nats else ""
+    worse = [task for task, each in variant.tasks.items() if each.judged and each.judged.verdict == "worse"]
+    hidden = f", though worse on {listing(worse)}" if worse and len(tasks) > 1 else ""
+    return f"{_drop(variant)} points{beside}{hidden}"
 
 
-def _drop(row: Row) -> str:
-    return interval_text(row.number("mean_drop_points") or 0.0, row.number("mean_drop_lower_points"), row.number("mean_drop_upper_points"))
+def _drop(variant: VariantComparison) -> str:
+    mean, judged = variant.mean.drop, variant.mean.judged
+    ends = judged.ninety_five if judged else (None, None)
+    return interval_text(mean.points if mean else 0.0, *ends)
 
 
-def _items(drops: Mapping[str, Sequence[Drop]], tasks: int) -> str:
-    counts = sorted({drop.n for each in drops.values() for drop in each})
-    return f"{counts[0]:,}" + (f" to {counts[-1]:,}" if len(counts) > 1 else "") + (" items each" if tasks > 1 else " items")
+def _items(variants: Sequence[VariantComparison], tasks: Sequence[str]) -> str:
+    drops = [variant.tasks[task].drop for variant in variants for task in tasks]
+    counts = sorted({drop.n for drop in drops if drop})
+    several = f" to {counts[-1]:,}" if len(counts) > 1 else ""
+    return f"{counts[0]:,}" + several + (" items each" if len(tasks) > 1 else " items")
 
 
-def _needed(drops: Sequence[Drop], margin: float) -> int:
+def _too_few(undecided: Sequence[VariantComparison], tasks: Sequence[str], margin: str) -> str:
+    known = [items for variant in undecided if (items := _needed(variant, tasks))]
+    low, high = (_round(min(known)), _round(max(known))) if known else ("", "")
+    range_text = low if low == high else f"{low} to {high}"
+    count = f": at the flips seen that takes about {range_text} per task" if known else ""
+    return f"So few items cannot decide a loss near {margin} for {listing(v.slug for v in undecided)}{count}."
+
+
+def _needed(variant: VariantComparison, tasks: Sequence[str]) -> int:
     """Items per task that would decide for the task that needs most; 0 where nothing is known of any."""
-    return max((drop.evidence.items_to_decide(margin) or 0 for drop in drops), default=0)
+    return max((variant.tasks[task].items_to_decide or 0 for task in tasks), default=0)
 
 
 def _round(items: int) -> str:

@@ -1,134 +1,75 @@
-"""What was measured beside what is commonly quoted for the width: losses in relative per cent, savings as factors.
-
-A quoted band holds where the whole 95 % interval of the loss lies in it, does not where the interval lies outside, and
-cannot be decided otherwise. A quoted saving holds where the measured factor reaches it within 5 %: bytes have no
-sampling error.
-"""
+"""The table of what was measured beside what is commonly quoted for the width, and a sentence per width."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
 
-from quantlab.catalogue.expectation import QuotedBand, expectations
-from quantlab.comparison import footprint
-from quantlab.comparison.drops import task_drop, task_names, variant_mean_drop
-from quantlab.comparison.load import BASELINE, ModelRecords, VariantRecords
-from quantlab.comparison.status import status_of
-from quantlab.comparison.verdicts import judge_all
+from quantlab.catalogue.expectation import expectations
+from quantlab.comparison.compare import Comparison, VariantComparison
+from quantlab.comparison.quoted import HOLDS, LESS, MORE, OPEN, REACHED, Quoted
 from quantlab.numbers import fixed, listing
 from quantlab.reporting.table import Column, Row, Table
 
-HOLDS, MORE, LESS, OPEN = "holds", "more lost", "less lost", "cannot be decided"
-REACHED, MISSED = "holds", "does not hold"
-TOLERANCE = 0.05
+_LOSSES = (
+    (HOLDS, "holds for"),
+    (MORE, "does not hold, more is lost, for"),
+    (LESS, "does not hold, less is lost, for"),
+    (OPEN, "cannot be decided with so many items for"),
+)
 
 
-class Loss(NamedTuple):
-    """A mean drop in relative per cent of the baseline's mean score, with its 95 % interval."""
-
-    percent: float
-    lower: float
-    upper: float
-    items: int
-    """Of all tasks together."""
-
-
-def loss_verdict(lower: float, upper: float, band: QuotedBand) -> str:
-    """Whether a loss in relative per cent, by its interval, lies in a quoted band."""
-    if lower > band.loss_high_percent:
-        return MORE
-    if upper < band.loss_low_percent:
-        return LESS
-    return HOLDS if band.loss_low_percent <= lower and upper <= band.loss_high_percent else OPEN
-
-
-def saving_verdict(times: float, band: QuotedBand) -> str:
-    """Whether a measured factor reaches the quoted one."""
-    return REACHED if times >= band.times_smaller * (1 - TOLERANCE) else MISSED
-
-
-def expectations_table(records: ModelRecords) -> Table:
+def expectations_table(comparison: Comparison) -> Table:
     """One row per quantized variant."""
-    rows = tuple(_row(records, variant) for variant in records.variants.values() if variant.variant.bits < 16)
-    return Table("expectations", rows, _COLUMNS)
+    return Table("expectations", tuple(map(_row, comparison.quantized)), _COLUMNS)
 
 
-def expectation_findings(table: Table) -> list[str]:
+def expectation_findings(comparison: Comparison) -> list[str]:
     """One sentence per width, each no stronger than its rows."""
-    widths = sorted({bits for row in table.rows if isinstance(bits := row.values["bits"], int)}, reverse=True)
-    return [sentence for bits in widths if (sentence := _sentence(bits, [row for row in table.rows if row.values["bits"] == bits]))]
+    widths = sorted({variant.bits for variant in comparison.quantized}, reverse=True)
+    sentences = (_sentence(bits, [v for v in comparison.quantized if v.bits == bits]) for bits in widths)
+    return [sentence for sentence in sentences if sentence]
 
 
-def _row(records: ModelRecords, variant: VariantRecords) -> Row:
-    bits, failed = variant.variant.bits, status_of(variant).failed
-    # a variant that failed shows its reason alone
-    band = None if failed else expectations().quoted_bands.of(bits)
-    none = f"no band is commonly quoted for {bits} bits"
-    row = Row({"variant": variant.slug, "bits": bits})
-    row.put("quoted_loss_low_percent", band.loss_low_percent if band else None, none)
-    row.put("quoted_loss_high_percent", band.loss_high_percent if band else None, none)
-    row.put("quoted_for", band.quoted_for if band else None, none)
-    loss, why = _loss(records, variant)
+def _row(variant: VariantComparison) -> Row:
+    quoted, mean = variant.quoted, variant.mean
+    band, loss, why = quoted.band, mean.relative, mean.no_relative
+    row = Row({"variant": variant.slug, "bits": variant.bits})
+    row.put("quoted_loss_low_percent", band.loss_low_percent if band else None, quoted.no_band)
+    row.put("quoted_loss_high_percent", band.loss_high_percent if band else None, quoted.no_band)
+    row.put("quoted_for", band.quoted_for if band else None, quoted.no_band)
     row.put("loss_percent", loss.percent if loss else None, why)
     row.put("loss_lower_percent", loss.lower if loss else None, why)
     row.put("loss_upper_percent", loss.upper if loss else None, why)
     row.put("items", loss.items if loss else None, why)
-    row.put("loss_verdict", loss_verdict(loss.lower, loss.upper, band) if loss and band else None, why if band else none)
-    row.put("quoted_times_smaller", band.times_smaller if band else None, none)
-    sizes = {"disk": footprint.disk(records, variant), "peak": footprint.runtime(records, variant, footprint.peak_kind(records))}
-    for kind, size in sizes.items():
-        times = 1 / (1 - size.saving) if size.saving is not None else None
-        row.put(f"{kind}_times_smaller", times, size.reason)
-        row.put(f"{kind}_verdict", saving_verdict(times, band) if times is not None and band else None, size.reason if band else none)
-    row.fail(failed)
+    row.put("loss_verdict", quoted.loss, why if band else quoted.no_band)
+    row.put("quoted_times_smaller", band.times_smaller if band else None, quoted.no_band)
+    for kind, saving, verdict in (("disk", variant.disk, quoted.disk), ("peak", variant.peak, quoted.peak)):
+        row.put(f"{kind}_times_smaller", saving.times_smaller, saving.reason)
+        row.put(f"{kind}_verdict", verdict, saving.reason if band else quoted.no_band)
+    row.fail(variant.status.failed)
     return row
 
 
-def _loss(records: ModelRecords, variant: VariantRecords) -> tuple[Loss | None, str | None]:
-    tasks = task_names(records)
-    mean, why = variant_mean_drop(records, variant, tasks)
-    if mean is None:
-        return None, why
-    judged = judge_all(records, variant)
-    baseline = records.variants[BASELINE].tasks
-    if judged is None or baseline is None:
-        return None, "the metric is not right or wrong, so that the drop has no interval here"
-    score = sum(baseline.tasks[task].score.value for task in tasks) / len(tasks)
-    if score <= 0:
-        return None, f"{BASELINE} has no item right, so that nothing is relative to it"
-    items = sum(drop.n for task in tasks if (drop := task_drop(records, variant, task).drop))
-    return Loss(judged.points / score, judged.ninety_five.lower / score, judged.ninety_five.upper / score, items), None
-
-
-def _sentence(bits: int, rows: Sequence[Row]) -> str:
+def _sentence(bits: int, variants: Sequence[VariantComparison]) -> str:
     band = expectations().quoted_bands.of(bits)
     if band is None:
         return ""
     quoted = f"-{band.loss_low_percent:g} to -{band.loss_high_percent:g} % (for {band.quoted_for})"
-    parts = [
-        f"{words} {listing(named)}"
-        for verdict, words in (
-            (HOLDS, "holds for"),
-            (MORE, "does not hold, more is lost, for"),
-            (LESS, "does not hold, less is lost, for"),
-            (OPEN, "cannot be decided with so many items for"),
-        )
-        if (named := _named(rows, "loss_verdict", verdict))
-    ]
-    saved = [
-        f"{where}: {listing(named)}"
-        for where, key in (("on disk", "disk_verdict"), ("in peak memory", "peak_verdict"))
-        if (named := _named(rows, key, REACHED))
-    ]
-    measured = any(row.values.get("disk_verdict") or row.values.get("peak_verdict") for row in rows)
+    parts = [f"{words} {listing(named)}" for verdict, words in _LOSSES if (named := _named(variants, lambda quoted: quoted.loss, verdict))]
+    on_disk, in_memory = (
+        _named(variants, lambda quoted: quoted.disk, REACHED),
+        _named(variants, lambda quoted: quoted.peak, REACHED),
+    )
+    saved = [f"on disk: {listing(on_disk)}"] if on_disk else []
+    saved += [f"in peak memory: {listing(in_memory)}"] if in_memory else []
+    measured = any(variant.quoted.disk or variant.quoted.peak for variant in variants)
     reach = f"the quoted {band.times_smaller:g}× is reached {' and '.join(saved) if saved else 'by none'}" if measured else ""
     loss = f"the quoted loss of {quoted} {listing(parts)}" if parts else ""
     return f"{bits} bits: {'; '.join(part for part in (loss, reach) if part)}." if loss or reach else ""
 
 
-def _named(rows: Sequence[Row], key: str, verdict: str) -> list[str]:
-    return [str(row.values["variant"]) for row in rows if row.values.get(key) == verdict]
+def _named(variants: Sequence[VariantComparison], of: Callable[[Quoted], str | None], verdict: str) -> list[str]:
+    return [variant.slug for variant in variants if of(variant.quoted) == verdict]
 
 
 def _band(low: float, high: float | None) -> str:

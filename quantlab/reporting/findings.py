@@ -5,113 +5,111 @@ end of its 95 % interval is."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from quantlab import engines, numbers
-from quantlab.comparison.frontier import pareto_frontier, pareto_points
-from quantlab.comparison.load import BASELINE, ModelRecords
+from quantlab.comparison.compare import Comparison, VariantComparison
+from quantlab.comparison.load import BASELINE
 from quantlab.comparison.noise import MINIMUM_WINDOWS, upper
-from quantlab.comparison.ranking import ranking_findings
-from quantlab.comparison.references import against_another
 from quantlab.names import parse_variant
 from quantlab.numbers import listing
-from quantlab.records import Estimate
 from quantlab.reporting.drop_findings import drop_findings
-from quantlab.reporting.table import Row, Table
+from quantlab.reporting.ranking_findings import ranking_findings
 
 KL_THRESHOLDS_NATS = (0.01, 0.1)
 
 
-def findings(records: ModelRecords, summary: Table) -> list[str]:
+def findings(comparison: Comparison) -> list[str]:
     """The sentences, in the order in which a reader chooses."""
-    found = [
-        _counts(records, summary.rows),
-        *_smallest(records, summary),
-        *ranking_findings(records, summary.rows),
-        *_noise(records, summary.rows),
-        _frontier(summary),
+    sentences = [
+        _counts(comparison),
+        *_smallest(comparison),
+        *ranking_findings(comparison),
+        *_noise(comparison),
+        _frontier(comparison),
+        *drop_findings(comparison),
+        _collapsed(comparison),
+        _speeds(comparison),
     ]
-    return [
-        sentence
-        for sentence in [*found, *drop_findings(records, summary.rows), _collapsed(summary.rows), _speeds(summary.rows)]
-        if sentence
-    ]
+    return [sentence for sentence in sentences if sentence]
 
 
-def _counts(records: ModelRecords, rows: Sequence[Row]) -> str:
-    failed = [row for row in rows if row.failed]
-    devices = sorted({r.device for v in records.variants.values() for r in v.records.values() if r.device and not r.failure})
+def _counts(comparison: Comparison) -> str:
+    variants = comparison.variants.values()
+    records = [record for variant in variants for record in variant.records.records.values()]
+    devices = sorted({record.device for record in records if record.device and not record.failure})
     where = f" on {listing(devices)}" if devices else ""
-    measured = len(rows) - len(failed)
-    text = f"{measured} variant{'s' if measured != 1 else ''} of {records.model} {'were' if measured != 1 else 'was'} measured{where}."
-    reasons = [f"{_slug(row)} ({row.failed.kind})" for row in failed if row.failed]
-    return text + (f" Without a result: {listing(reasons)}." if reasons else "")
+    failed = [f"{v.slug} ({v.status.failed.kind})" for v in variants if v.status.failed]
+    measured = len(variants) - len(failed)
+    plural, verb = ("s", "were") if measured != 1 else ("", "was")
+    text = f"{measured} variant{plural} of {comparison.records.model} {verb} measured{where}."
+    return text + (f" Without a result: {listing(failed)}." if failed else "")
 
 
-def _noise(records: ModelRecords, rows: Sequence[Row]) -> Iterable[str]:
-    quantized = [row for row in rows if row.values["distinguishable"] is not None]
-    hidden = [_slug(row) for row in quantized if row.values["distinguishable"] is False]
+def _noise(comparison: Comparison) -> Iterable[str]:
+    told = {slug: v.divergence.distinguishable for slug, v in comparison.variants.items()}
+    known = [slug for slug, above in told.items() if above is not None]
+    hidden = [slug for slug in known if told[slug] is False]
     if hidden:
-        yield f"Not distinguishable from the unquantized model's own numerical noise in the same engine: {listing(hidden)}."
-    elif quantized:
-        yield f"Every quantized variant that has a noise floor ({len(quantized)}) diverges measurably from the unquantized model."
+        yield (f"Not distinguishable from the unquantized model's own numerical noise in the same engine: {listing(hidden)}.")
+    elif known:
+        yield (f"Every quantized variant that has a noise floor ({len(known)}) diverges measurably from the unquantized model.")
     else:
         yield "No variant can be compared with a noise floor, because none was measured in its engine and dtype."
 
 
-def _smallest(records: ModelRecords, summary: Table) -> Iterable[str]:
-    sizes = {_slug(row): row for row in _quantized(summary.rows) if row.number("disk_bytes") is not None}
-    odd = against_another(records)
-    estimates = {slug: kl for slug in sizes if slug not in odd and (kl := _divergence(records, slug))}
-    if not estimates:
+def _smallest(comparison: Comparison) -> Iterable[str]:
+    sized = [variant for variant in comparison.quantized if variant.disk.bytes is not None]
+    compared = [
+        (variant, variant.divergence.estimate)
+        for variant in sized
+        if variant.divergence.estimate and not variant.divergence.other_reference and not variant.records.failure
+    ]
+    if not compared:
         return
-    unit = numbers.unit_for(row.number("disk_bytes") or 0 for row in sizes.values())
+    unit = numbers.unit_for(variant.disk.bytes or 0 for variant in sized)
     parts = []
     for threshold in KL_THRESHOLDS_NATS:
-        below = [slug for slug, kl in estimates.items() if upper(kl) < threshold]
-        best = min(below, key=lambda slug: sizes[slug].number("disk_bytes") or 0, default=None)
-        below_it = f"below {threshold:g} nats per token"
-        parts.append(f"{_size(sizes[best], unit)} is the smallest {below_it}" if best else f"no quantized variant is {below_it}")
-    few = min(kl.n for kl in estimates.values()) < MINIMUM_WINDOWS
-    how = "By the mean alone (the windows are too few for an interval)" if few else "By the upper end of the 95 % interval"
-    yield f"{how} of the KL divergence, {', and '.join(parts)}."
+        below = [variant for variant, nats in compared if upper(nats) < threshold]
+        best = min(below, key=lambda variant: variant.disk.bytes or 0, default=None)
+        words = f"below {threshold:g} nats per token"
+        parts.append(f"{_size(best, unit)} is the smallest {words}" if best else f"no quantized variant is {words}")
+    few = min(nats.n for _, nats in compared) < MINIMUM_WINDOWS
+    mean_alone, interval = "By the mean alone (the windows are too few for an interval)", "By the upper end of the 95 % interval"
+    yield f"{mean_alone if few else interval} of the KL divergence, {', and '.join(parts)}."
 
 
-def _frontier(summary: Table) -> str:
-    front = [p.variant for p in pareto_frontier(pareto_points(summary)) if parse_variant(p.variant).bits < 16]
+def _frontier(comparison: Comparison) -> str:
+    front = [point.variant for point in comparison.frontier if parse_variant(point.variant).bits < 16]
     return f"By the measured means no variant is both smaller and closer than {listing(front)}." if front else ""
 
 
-def _collapsed(rows: Sequence[Row]) -> str:
-    fallen = [row for row in rows if row.values["status"] == "collapsed"]
-    named = [f"{_slug(row)} (perplexity {numbers.perplexity(p)})" if (p := row.number("perplexity")) else _slug(row) for row in fallen]
+def _collapsed(comparison: Comparison) -> str:
+    named = [_with_perplexity(v) for v in comparison.variants.values() if v.status.name == "collapsed"]
     return f"Collapsed, worse than guessing on the check text: {listing(named)}." if named else ""
 
 
-def _speeds(rows: Sequence[Row]) -> str:
+def _with_perplexity(variant: VariantComparison) -> str:
+    record = variant.records.divergence
+    found = record.perplexity if record else None
+    return f"{variant.slug} (perplexity {numbers.perplexity(found.value)})" if found and found.value else variant.slug
+
+
+def _speeds(comparison: Comparison) -> str:
     parts = []
     for engine, slug in engines.with_sixteen_bit():
-        ratios = [r for row in _quantized(rows) if row.values["engine"] == engine and (r := row.number("decode_ratio")) is not None]
+        ratios = [
+            variant.first_speed.decode.ratio.value
+            for variant in comparison.quantized
+            if variant.engine == engine and variant.first_speed and variant.first_speed.decode.ratio.value is not None
+        ]
         if ratios:
             low, high = numbers.fixed(min(ratios), 2), numbers.fixed(max(ratios), 2)
             parts.append(f"{low}{f' to {high}' if high != low else ''} times {slug}'s speed in {engine}")
     return f"Decoding runs at {listing(parts)}; figures of different engines are not compared." if parts else ""
 
 
-def _quantized(rows: Sequence[Row]) -> list[Row]:
-    return [row for row in rows if isinstance(bits := row.values["bits"], int) and bits < 16]
-
-
-def _divergence(records: ModelRecords, slug: str) -> Estimate | None:
-    record = records.variants[slug].divergence
-    return record.kl_divergence_nats if record and not records.variants[slug].failure else None
-
-
-def _size(row: Row, unit: numbers.ByteUnit) -> str:
-    saving = row.number("disk_saving")
-    saved = f", {numbers.percent(saving)} less than {BASELINE}" if saving is not None else ""
-    return f"**{_slug(row)}** ({unit.text(row.number('disk_bytes') or 0)} {unit.name}{saved})"
-
-
-def _slug(row: Row) -> str:
-    return str(row.values["variant"])
+def _size(variant: VariantComparison, unit: numbers.ByteUnit) -> str:
+    share = variant.disk.share
+    saved = f", {numbers.percent(share)} less than {BASELINE}" if share is not None else ""
+    return f"**{variant.slug}** ({unit.text(variant.disk.bytes or 0)} {unit.name}{saved})"

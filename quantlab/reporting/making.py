@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from quantlab.comparison.load import ModelRecords, VariantRecords
-from quantlab.comparison.status import status_of
+from quantlab.comparison.compare import Comparison, VariantComparison
 from quantlab.numbers import ByteUnit, beside, fixed, unit_for
 from quantlab.reporting.table import Column, Row, Table
 
@@ -26,22 +25,23 @@ _FIELDS = (
 _NO_MODEL = "no quantized model was in memory to compare with: the file is the unquantized model, somebody else's, or llama.cpp's work"
 
 
-def quantization_table(records: ModelRecords) -> Table:
+def quantization_table(comparison: Comparison) -> Table:
     """One row per variant."""
-    rows = tuple(_row(variant) for variant in records.variants.values())
-    unit = unit_for(peak for row in rows if isinstance(peak := row.values["peak_rss_bytes"], int))
+    rows = tuple(_row(variant) for variant in comparison.variants.values())
+    made = [variant.records.quantize for variant in comparison.variants.values()]
+    unit = unit_for(record.peak_rss_bytes for record in made if record and record.peak_rss_bytes is not None)
     return Table("quantization", rows, _columns(unit))
 
 
-def _row(variant: VariantRecords) -> Row:
-    made = variant.quantize
-    row = Row({"variant": variant.slug}, notes=variant.notes("quantize"))
+def _row(variant: VariantComparison) -> Row:
+    made, why = variant.records.quantize, variant.records.why_not("quantize")
+    row = Row({"variant": variant.slug}, notes=variant.records.notes("quantize"))
     for name in _FIELDS:
         lacking = _NO_MODEL if made and name == "loss_in_memory_nats" and made.loss_reloaded_nats is not None else None
-        row.put(name, getattr(made, name) if made else None, lacking or variant.why_not("quantize"))
+        row.put(name, getattr(made, name) if made else None, lacking or why)
     types = ", ".join(f"{count} {kind}" for kind, count in sorted(made.tensor_types.items())) if made else ""
-    row.put("tensor_types", types or None, variant.why_not("quantize"))
-    row.fail(status_of(variant).failed)
+    row.put("tensor_types", types or None, why)
+    row.fail(variant.status.failed)
     return row
 
 

@@ -14,27 +14,30 @@ import jinja2
 
 from quantlab.analysis.verdict import Counts, items_to_decide
 from quantlab.catalogue.expectation import expectations
-from quantlab.comparison.load import BASELINE, ModelRecords
+from quantlab.comparison.compare import Comparison
+from quantlab.comparison.load import BASELINE
 from quantlab.inert import Markdown, markdown
 from quantlab.reporting.cautions import cautions
 from quantlab.reporting.expectations import expectation_findings
 from quantlab.reporting.findings import findings
 from quantlab.reporting.hardware import hardware
 from quantlab.reporting.provenance import provenance, settings
+from quantlab.reporting.sensitivity import measured_sensitivities
 from quantlab.reporting.table import Table
 
 TEMPLATE = "report.md.j2"
 
 
 def render(
-    records: ModelRecords,
+    comparison: Comparison,
     tables: Mapping[str, Table],
     plots: Collection[str],
-    others: Sequence[ModelRecords] = (),
+    others: Sequence[Comparison] = (),
     left_out: Sequence[str] = (),
 ) -> str:
-    """The report in GitHub's markdown; `plots` are the names of the files that there are, `others` the records of other
+    """The report in GitHub's markdown; `plots` are the names of the files that there are, `others` those of other
     devices, `left_out` says what of them could not be read."""
+    records = comparison.records
     text = files("quantlab.reporting").joinpath("templates", TEMPLATE).read_text(encoding="utf-8")
     environment = jinja2.Environment(
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined, finalize=_inert
@@ -43,9 +46,9 @@ def render(
         model=records.model,
         description=" ".join(records.recipe.description.split()),
         caveat=" ".join(records.recipe.caveat.split()),
-        findings=findings(records, tables["summary"]),
-        cautions=[*cautions(records), *left_out],
-        expected=expectation_findings(tables["expectations"]),
+        findings=findings(comparison),
+        cautions=[*cautions(comparison), *left_out],
+        expected=expectation_findings(comparison),
         quoted_source=expectations().quoted_bands.source,
         tables={name: table.markdown() for name, table in tables.items()},
         plots=plots,
@@ -53,11 +56,11 @@ def render(
         settings=settings(records),
         baseline=BASELINE,
         **_items(records.recipe.comparison.margin_points),
-        sensitivity_windows=_windows(tables["sensitivity"]),
+        sensitivity_windows=_windows(comparison),
         margin=f"{records.recipe.comparison.margin_points:g}",
         gigabytes="(GB" in tables["summary"].markdown(),
-        on_device=any(row.values["peak_memory_kind"] == "process_vram_bytes" for row in tables["summary"].rows),
-        **hardware((records, *others), tables),
+        on_device=comparison.peak_kind == "process_vram_bytes",
+        **hardware([each.records for each in (comparison, *others)], tables),
     )
 
 
@@ -72,6 +75,6 @@ def _items(margin_points: float) -> dict[str, str]:
     return {"no_change_items": f"{items_to_decide(Counts(1, 0, 0), margin_points):,}", "rule_of_three": f"{exact:,}"}
 
 
-def _windows(sensitivity: Table) -> str:
-    used = sorted({(row.values["windows"], row.values["window_tokens"]) for row in sensitivity.rows if row.values.get("windows")}, key=str)
+def _windows(comparison: Comparison) -> str:
+    used = sorted({(record.windows, record.window_tokens) for _, record in measured_sensitivities(comparison) if record.windows}, key=str)
     return f", over the first {' or '.join(f'{count} windows of {length} tokens' for count, length in used)}" if used else ""

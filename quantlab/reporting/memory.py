@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from quantlab.comparison import footprint
-from quantlab.comparison.load import ModelRecords, VariantRecords
-from quantlab.comparison.status import status_of
+from quantlab.comparison.compare import Comparison, VariantComparison
+from quantlab.comparison.load import VariantRecords
 from quantlab.numbers import ByteUnit, beside, fixed, percent, unit_for
 from quantlab.records import MeasureRecord
 from quantlab.reporting.places import device_of
@@ -33,33 +33,35 @@ _RSS = ("peak_tree_rss_bytes", "tree_rss_above_empty_bytes")
 _HIGH_WATER = ("peak_process_rss_bytes", "peak_above_empty_bytes")
 
 
-def memory_table(*devices: ModelRecords) -> Table:
+def memory_table(*devices: Comparison) -> Table:
     """One row per variant and device; a device's records are compared among themselves alone."""
-    places = sorted({place for records in devices for variant in records.variants.values() for place in _weights_by_place(variant)})
-    rows = tuple(_row(records, variant, places) for records in devices for variant in records.variants.values())
+    variants = [(comparison, variant) for comparison in devices for variant in comparison.variants.values()]
+    places = sorted({place for _, variant in variants for place in _weights_by_place(variant.records)})
+    rows = tuple(_row(comparison, variant, places) for comparison, variant in variants)
     return Table("memory", rows, memory_columns(rows))
 
 
-def _row(records: ModelRecords, variant: VariantRecords, places: Sequence[str]) -> Row:
-    measured, why = variant.measure, variant.why_not("measure")
-    row = Row({"variant": variant.slug, "device": device_of(records, variant)}, notes=(*variant.notes("measure"), *_died(variant)))
+def _row(comparison: Comparison, variant: VariantComparison, places: Sequence[str]) -> Row:
+    measured, why = variant.records.measure, variant.records.why_not("measure")
+    row = Row(
+        {"variant": variant.slug, "device": device_of(comparison.records, variant.records)},
+        notes=(*variant.records.notes("measure"), *_died(variant.records)),
+    )
     row.put("engine", measured.engine if measured else None, why)
-    size = footprint.disk(records, variant)
-    row.put("disk_bytes", size.bytes, size.reason)
-    row.put("disk_saving", size.saving, size.reason)
-    for kind in footprint.KINDS:
-        found = footprint.runtime(records, variant, kind)
-        row.put(kind, found.bytes, found.reason)
-        row.put(kind.replace("_bytes", "_saving"), found.saving, found.reason)
+    row.put("disk_bytes", variant.disk.bytes, variant.disk.reason)
+    row.put("disk_saving", variant.disk.share, variant.disk.reason)
+    for kind, saving in variant.memory.items():
+        row.put(kind, saving.bytes, saving.reason)
+        row.put(kind.replace("_bytes", "_saving"), saving.share, saving.reason)
     _put_cache(row, measured)
-    by_place = _weights_by_place(variant)
+    by_place = _weights_by_place(variant.records)
     for place in places:
         row.put(f"weights_on_{place}_bytes", by_place.get(place, 0) if by_place else None, "the model lies on one device")
     memory = measured.memory if measured else None
     row.put("empty_process_rss_bytes", memory.empty_process_rss_bytes if memory else None, why)
     row.put("loaded_process_rss_bytes", memory.loaded_process_rss_bytes if memory else None, why)
     _put_sampling(row, measured, why)
-    row.fail(status_of(variant).failed)
+    row.fail(variant.status.failed)
     return row
 
 

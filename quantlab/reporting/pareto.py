@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from quantlab.comparison.frontier import Point, pareto_frontier, pareto_points
+from quantlab.comparison.compare import Comparison
+from quantlab.comparison.frontier import Point
+from quantlab.inert import drawn
 from quantlab.names import parse_variant
 from quantlab.numbers import ByteUnit, significant, unit_for
 from quantlab.reporting.canvas import colours, new_figure, svg
 from quantlab.reporting.labels import Label, place_labels
-from quantlab.reporting.table import Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,18 +20,18 @@ _ROOM_BELOW = 0.25
 """The axis ends at this share of the least divergence of a quantized variant; what lies lower sits on its edge."""
 
 
-def pareto_svg(summary: Table) -> str | None:
+def pareto_svg(comparison: Comparison) -> str | None:
     """The plot as SVG; None where no variant has both a size and a divergence."""
-    points = pareto_points(summary)
+    points = comparison.points
     if not points:
         return None
     crowd = max(0, len(points) - 15)
     with new_figure(min(11.0, 8.4 + 0.06 * crowd), min(9.0, 5.2 + 0.09 * crowd)) as figure:
-        draw_pareto(figure, points, _floors(summary))
+        draw_pareto(figure, points, comparison.frontier, _floors(comparison))
         return svg(figure)
 
 
-def draw_pareto(figure: Figure, points: tuple[Point, ...], floors: dict[str, float]) -> None:
+def draw_pareto(figure: Figure, points: tuple[Point, ...], frontier: tuple[Point, ...], floors: dict[str, float]) -> None:
     """Draw onto an empty figure; `floors` are noise floors in nats by engine."""
     axes = figure.add_subplot()
     unit = unit_for(p.disk_bytes for p in points)
@@ -42,15 +43,15 @@ def draw_pareto(figure: Figure, points: tuple[Point, ...], floors: dict[str, flo
     axes.set_xlim(max(0.0, min(sizes) - 0.12 * reach), max(sizes) + 0.12 * reach)
     axes.set_xlabel(f"checkpoint on disk ({unit.name}); further left is smaller")
     axes.set_ylabel("KL divergence from the unquantized model\n(nats per token, log scale); lower is closer")
-    path = _draw_frontier(axes, points, unit, bottom)
+    path = _draw_frontier(axes, frontier, unit, bottom)
     lines = _draw_floors(axes, floors, bottom)
     _draw_points(axes, points, unit, bottom, [path, *lines])
 
 
-def _draw_frontier(axes: Axes, points: tuple[Point, ...], unit: ByteUnit, bottom: float) -> list[tuple[float, float]]:
+def _draw_frontier(axes: Axes, frontier: tuple[Point, ...], unit: ByteUnit, bottom: float) -> list[tuple[float, float]]:
     """Steps: between two variants nothing smaller is as close."""
     path: list[tuple[float, float]] = []
-    for point in pareto_frontier(points):
+    for point in frontier:
         x, y = point.disk_bytes / unit.bytes, max(point.kl_divergence_nats, bottom)
         path += [(x, path[-1][1]), (x, y)] if path else [(x, y)]
     axes.plot(*zip(*path, strict=True), color="#9a9a9a", linewidth=1.2, label="Pareto frontier", zorder=1)
@@ -88,6 +89,6 @@ def _bottom(points: tuple[Point, ...]) -> float:
     return _ROOM_BELOW * min(quantized or everything or [1.0])
 
 
-def _floors(summary: Table) -> dict[str, float]:
-    values = [(row.values["engine"], row.values["noise_floor_nats"]) for row in summary.rows]
-    return {engine: floor for engine, floor in values if isinstance(engine, str) and isinstance(floor, float)}
+def _floors(comparison: Comparison) -> dict[str, float]:
+    floors = [(drawn(variant.engine or ""), variant.divergence.floor.nats) for variant in comparison.variants.values()]
+    return {engine: nats for engine, nats in floors if engine and nats is not None}

@@ -6,31 +6,38 @@ import re
 from functools import partial
 from typing import Any
 
-from quantlab.comparison.load import ModelRecords
+from quantlab.comparison.compare import Comparison
+from quantlab.inert import drawn
 from quantlab.numbers import divergence, fixed, percent
-from quantlab.records import SensitivityRecord
+from quantlab.records import PartLoss, SensitivityRecord
 from quantlab.reporting.canvas import new_figure, svg
 from quantlab.reporting.table import Column, Row, Table
 
 _CELL_INCHES = 0.3
 
 
-def sensitivity_table(records: ModelRecords) -> Table:
+def sensitivity_table(comparison: Comparison) -> Table:
     """One row per variant and part, the costliest first, then the sum, everything together, and nothing where it was
     measured; empty where no variant was asked for."""
-    rows: list[Row] = []
-    for variant in records.variants.values():
-        found = variant.sensitivity
-        if found and found.whole and not found.failure:
-            rows += _rows(variant.slug, found)
+    rows = [row for slug, record in measured_sensitivities(comparison) for row in _rows(slug, record)]
     return Table("sensitivity", tuple(rows), _COLUMNS)
+
+
+def measured_sensitivities(comparison: Comparison) -> list[tuple[str, SensitivityRecord]]:
+    """By variant, what was measured as a whole."""
+    records = [(slug, variant.records.sensitivity) for slug, variant in comparison.variants.items()]
+    return [(slug, record) for slug, record in records if record and record.whole and not record.failure]
+
+
+def _costliest_first(record: SensitivityRecord) -> list[PartLoss]:
+    return sorted(record.parts, key=lambda part: -part.kl_divergence_nats.value)
 
 
 def _rows(slug: str, found: SensitivityRecord) -> list[Row]:
     whole = found.whole.value if found.whole else 0.0
     total = sum(part.kl_divergence_nats.value for part in found.parts)
     rows = []
-    for part in sorted(found.parts, key=lambda p: -p.kl_divergence_nats.value):
+    for part in _costliest_first(found):
         estimate = part.kl_divergence_nats
         rows.append(_line(slug, part.part, estimate.value, estimate.standard_error, found))
         rows[-1].put("share", estimate.value / total if total else None, "nothing diverges")
@@ -64,15 +71,15 @@ _COLUMNS = (
 )
 
 
-def heat_map_svg(table: Table) -> str | None:
+def heat_map_svg(comparison: Comparison) -> str | None:
     """Variants (and layers, where each was swapped) over blocks; None where there is nothing to draw."""
     values: dict[str, dict[int, float]] = {}
-    for row in table.drawn().rows:
-        match = re.match(r"block (\d{1,4}) ?(.*)", str(row.values["part"]))
-        value = row.number("kl_divergence_nats")
-        if match and value is not None:
-            line = f"{row.values['variant']} {match[2]}".strip()
-            values.setdefault(line, {})[int(match[1])] = value
+    parts = [(slug, part) for slug, record in measured_sensitivities(comparison) for part in _costliest_first(record)]
+    for slug, part in parts:
+        match = re.match(r"block (\d{1,4}) ?(.*)", drawn(part.part))
+        if match:
+            line = f"{slug} {match[2]}".strip()
+            values.setdefault(line, {})[int(match[1])] = part.kl_divergence_nats.value
     if not values:
         return None
     blocks = 1 + max(block for line in values.values() for block in line)

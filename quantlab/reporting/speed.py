@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from quantlab.comparison.load import ModelRecords, VariantRecords, failure_text
-from quantlab.comparison.rates import Phase, first_token, per_token, rate, speed_ratio
-from quantlab.comparison.status import status_of
+from quantlab.comparison.compare import Comparison, VariantComparison
+from quantlab.comparison.load import failure_text
+from quantlab.comparison.rates import Phase, first_token, per_token
+from quantlab.comparison.speeds import PointSpeed, Speed
+from quantlab.inert import drawn
 from quantlab.numbers import percent, significant
 from quantlab.records import SpeedPoint, SpeedRecord
 from quantlab.records.measured import Median
 from quantlab.reporting.ceilings import put_ceiling
+from quantlab.reporting.lines import TimedPoint
 from quantlab.reporting.places import device_of
 from quantlab.reporting.table import Column, Row, Table
 
@@ -19,28 +22,51 @@ _OPTIONAL = ("ceiling_tokens_per_second", "decode_joules_per_token", "dollars_pe
 _NO_ENERGY, _NO_PRICE = "the record is older than this figure", "the recipe names no price_per_device_hour"
 
 
-def speed_table(*devices: ModelRecords) -> Table:
+def speed_table(*devices: Comparison) -> Table:
     """Engine by engine, because figures across engines are not compared, and device by device for the same reason."""
-    rows = tuple(row for records in devices for variant in _by_engine(records) for row in _rows(records, variant))
+    rows = tuple(row for each in devices for variant in _by_engine(each) for row in _rows(each, variant))
     return Table("speed", rows, speed_columns(rows))
 
 
-def _by_engine(records: ModelRecords) -> list[VariantRecords]:
-    engines = sorted({v.measure.engine for v in records.variants.values() if v.measure and v.measure.engine})
+def _by_engine(comparison: Comparison) -> list[VariantComparison]:
+    variants = comparison.variants.values()
+    engines = sorted({v.records.measure.engine for v in variants if v.records.measure and v.records.measure.engine})
     place = {engine: n for n, engine in enumerate(engines)}
-    return sorted(records.variants.values(), key=lambda v: place.get(v.measure.engine or "" if v.measure else "", len(place)))
+
+    def order(variant: VariantComparison) -> int:
+        measured = variant.records.measure
+        return place.get(measured.engine or "" if measured else "", len(place))
+
+    return sorted(variants, key=order)
 
 
-def _rows(records: ModelRecords, variant: VariantRecords) -> list[Row]:
-    speed = variant.measure.speed if variant.measure and not variant.measure.failure else None
-    points: tuple[SpeedPoint | None, ...] = tuple(speed.points) if speed else ()
-    return [_row(records, variant, point) for point in points or (None,)]
+def _rows(comparison: Comparison, variant: VariantComparison) -> list[Row]:
+    points: tuple[PointSpeed | None, ...] = measured_speeds(variant)
+    return [_row(comparison, variant, point) for point in points or (None,)]
 
 
-def _row(records: ModelRecords, variant: VariantRecords, point: SpeedPoint | None) -> Row:
-    measured, why = variant.measure, variant.why_not("measure")
-    speed = measured.speed if measured and not measured.failure else None
-    row = Row({"variant": variant.slug, "device": device_of(records, variant)}, notes=variant.notes("measure"))
+def timed_points(*devices: Comparison) -> list[TimedPoint]:
+    """Every point that was timed, as plots draw it: in the table's order."""
+    timed = []
+    for comparison in devices:
+        for variant in _by_engine(comparison):
+            measured = variant.records.measure
+            device, engine = device_of(comparison.records, variant.records), measured.engine if measured else None
+            timed += [TimedPoint(variant.slug, drawn(device), drawn(str(engine)), at) for at in measured_speeds(variant)]
+    return timed
+
+
+def measured_speeds(variant: VariantComparison) -> tuple[PointSpeed, ...]:
+    """Every point of a measurement that did not fail as a whole."""
+    measured = variant.records.measure
+    return variant.speeds if measured and not measured.failure else ()
+
+
+def _row(comparison: Comparison, variant: VariantComparison, at: PointSpeed | None) -> Row:
+    measured, why = variant.records.measure, variant.records.why_not("measure")
+    speed, point = measured.speed if measured and not measured.failure else None, at.point if at else None
+    device = device_of(comparison.records, variant.records)
+    row = Row({"variant": variant.slug, "device": device}, notes=variant.records.notes("measure"))
     row.put("engine", measured.engine if measured else None, why)
     row.put("kernel", speed.kernel if speed else None, why)
     row.put("dtype", speed.dtype if speed else None, why)
@@ -49,25 +75,24 @@ def _row(records: ModelRecords, variant: VariantRecords, point: SpeedPoint | Non
         row.put(key, getattr(point, key) if point else None, why)
     lacking = failure_text(point.failure) if point and point.failure else why
     for phase in PHASES:
-        _put_phase(row, records, variant, point, phase, lacking)
+        _put_phase(row, phase, at.of(phase) if at else None, lacking)
     _put_median(row, "time_to_first_token_seconds", first_token(point) if point else None, lacking)
     _put_median(row, "time_per_output_token_seconds", per_token(point) if point else None, lacking)
     put_ceiling(row, speed, point, lacking)
     _put_costs(row, speed, point, lacking)
     row.put("load_seconds", speed.load_seconds if speed else None, why)
-    row.fail(status_of(variant).failed)
+    row.fail(variant.status.failed)
     return row
 
 
-def _put_phase(row: Row, records: ModelRecords, variant: VariantRecords, point: SpeedPoint | None, phase: Phase, lacking: str) -> None:
-    ours = rate(point, phase) if point else None
-    _put_median(row, f"{phase}_tokens_per_second", ours, lacking)
-    ratio = speed_ratio(records, variant, point, phase) if point else None
-    row.put(f"{phase}_ratio", ratio.value if ratio else None, (ratio.reason if ratio and ours else None) or lacking)
+def _put_phase(row: Row, phase: Phase, speed: Speed | None, lacking: str) -> None:
+    rate, ratio = (speed.rate, speed.ratio) if speed else (None, None)
+    _put_median(row, f"{phase}_tokens_per_second", rate, lacking)
+    row.put(f"{phase}_ratio", ratio.value if ratio else None, (ratio.reason if ratio and rate else None) or lacking)
     row.put(f"{phase}_ratio_low", ratio.low if ratio else None)
     row.put(f"{phase}_ratio_high", ratio.high if ratio else None)
     row.put(f"{phase}_ratio_kind", ratio.kind if ratio else None)
-    row.put(f"{phase}_repeats", ours.n if ours else None)
+    row.put(f"{phase}_repeats", rate.n if rate else None)
 
 
 def _put_median(row: Row, key: str, found: Median | None, lacking: str) -> None:

@@ -7,97 +7,99 @@ from __future__ import annotations
 
 from functools import partial
 
-from quantlab.comparison import footprint
-from quantlab.comparison.drops import task_drop, task_names, variant_mean_drop
-from quantlab.comparison.load import ModelRecords, VariantRecords, failure_text
-from quantlab.comparison.noise import distinguishable, noise_floor
-from quantlab.comparison.rates import first_point, rate, speed_ratio
-from quantlab.comparison.status import status_of
-from quantlab.comparison.verdicts import interval_text, judge_all, judge_tasks
-from quantlab.numbers import ByteUnit, beside, divergence, percent, perplexity, ratio, significant, unit_for
+from quantlab.comparison.compare import Comparison, VariantComparison
+from quantlab.comparison.load import failure_text
+from quantlab.numbers import (
+    ByteUnit,
+    beside,
+    divergence,
+    interval_text,
+    percent,
+    perplexity,
+    ratio,
+    significant,
+    unit_for,
+)
 from quantlab.reporting.speed import PHASES
 from quantlab.reporting.table import Column, Row, Table
 
 
-def summary_table(records: ModelRecords) -> Table:
+def summary_table(comparison: Comparison) -> Table:
     """One row per variant."""
-    tasks = task_names(records)
-    rows = tuple(_row(records, variant, tasks) for variant in records.variants.values())
-    unit = unit_for(size for row in rows if isinstance(size := row.values["disk_bytes"], int))
-    return Table("summary", rows, _columns(tasks, unit))
+    rows = tuple(_row(comparison, variant) for variant in comparison.variants.values())
+    sizes = (variant.disk.bytes for variant in comparison.variants.values())
+    return Table("summary", rows, _columns(comparison.tasks, unit_for(size for size in sizes if size is not None)))
 
 
-def _row(records: ModelRecords, variant: VariantRecords, tasks: tuple[str, ...]) -> Row:
-    status = status_of(variant)
-    engine = next((record.engine for record in variant.records.values() if record.engine), None)
-    row = Row({"variant": variant.slug, "method": variant.variant.method, "bits": variant.variant.bits, "engine": engine})
+def _row(comparison: Comparison, variant: VariantComparison) -> Row:
+    status = variant.status
+    row = Row({"variant": variant.slug, "method": variant.method, "bits": variant.bits, "engine": variant.engine})
     row.put("status", status.name)
     row.put("reason", status.reason)
-    _put_size(row, records, variant)
-    _put_divergence(row, records, variant)
-    by_task = judge_tasks(records, variant)
-    for task in tasks:
-        outcome, found = task_drop(records, variant, task), by_task.get(task)
-        row.put(f"drop_points_{task}", outcome.drop.points if outcome.drop else None, outcome.reason)
-        row.put(f"drop_standard_error_{task}", outcome.drop.standard_error if outcome.drop else None)
-        row.put(f"drop_lower_points_{task}", found.ninety_five.lower if found else None)
-        row.put(f"drop_upper_points_{task}", found.ninety_five.upper if found else None)
-    mean, why = variant_mean_drop(records, variant, tasks)
-    row.put("mean_drop_points", mean.points if mean else None, why)
-    row.put("mean_drop_standard_error", mean.standard_error if mean else None)
-    judged = judge_all(records, variant) if mean else None
-    row.put("mean_drop_lower_points", judged.ninety_five.lower if judged else None)
-    row.put("mean_drop_upper_points", judged.ninety_five.upper if judged else None)
-    row.put("verdict", judged.verdict if judged else None, why or "a metric is not right or wrong")
-    _put_speed(row, records, variant)
-    row.notes = (*([status.reason] if status.name == "collapsed" and status.reason else []), *variant.notes("quantize", "diverge"))
+    _put_size(row, comparison, variant)
+    _put_divergence(row, variant)
+    _put_drops(row, comparison, variant)
+    _put_speed(row, variant)
+    collapsed = [status.reason] if status.name == "collapsed" and status.reason else []
+    row.notes = (*collapsed, *variant.records.notes("quantize", "diverge"))
     row.fail(status.failed)
     return row
 
 
-def _put_size(row: Row, records: ModelRecords, variant: VariantRecords) -> None:
-    made, size = variant.quantize, footprint.disk(records, variant)
-    row.put("bits_per_weight", made.bits_per_weight if made else None, variant.why_not("quantize"))
-    dense = variant.variant.bits >= 16
-    why = "no layer is quantized" if dense else variant.why_not("quantize")
+def _put_size(row: Row, comparison: Comparison, variant: VariantComparison) -> None:
+    made, why_not_made = variant.records.quantize, variant.records.why_not("quantize")
+    row.put("bits_per_weight", made.bits_per_weight if made else None, why_not_made)
+    why = why_not_made if variant.quantized else "no layer is quantized"
     row.put("quantized_bits_per_weight", made.quantized_bits_per_weight if made else None, why)
-    row.put("disk_bytes", size.bytes, size.reason)
-    row.put("disk_saving", size.saving, size.reason)
-    kind = footprint.peak_kind(records)
-    peak = footprint.runtime(records, variant, kind)
-    row.put("peak_memory_kind", kind)
-    row.put("peak_memory_bytes", peak.bytes, peak.reason)
-    row.put("peak_memory_saving", peak.saving, peak.reason)
+    row.put("disk_bytes", variant.disk.bytes, variant.disk.reason)
+    row.put("disk_saving", variant.disk.share, variant.disk.reason)
+    row.put("peak_memory_kind", comparison.peak_kind)
+    row.put("peak_memory_bytes", variant.peak.bytes, variant.peak.reason)
+    row.put("peak_memory_saving", variant.peak.share, variant.peak.reason)
 
 
-def _put_divergence(row: Row, records: ModelRecords, variant: VariantRecords) -> None:
-    found, why = variant.divergence, variant.why_not("diverge")
-    ppl = found.perplexity if found else None
-    kl = found.kl_divergence_nats if found else None
+def _put_divergence(row: Row, variant: VariantComparison) -> None:
+    record, why = variant.records.divergence, variant.records.why_not("diverge")
+    ppl, compared = record.perplexity if record else None, variant.divergence
     row.put("perplexity", ppl.value if ppl else None, why)
     row.put("perplexity_standard_error", ppl.standard_error if ppl else None)
-    row.put("kl_divergence_nats", kl.value if kl else None, why)
-    row.put("kl_divergence_standard_error", kl.standard_error if kl else None)
-    floor = noise_floor(records, variant)
-    row.put("noise_floor_nats", floor.nats, floor.reason)
-    is_floor = records.sixteen_bit(found.engine if found else None) is variant
-    above = distinguishable(kl, floor) if kl and floor.nats is not None and not is_floor else None
-    row.put("distinguishable", above, "it is itself the noise floor" if is_floor else floor.reason)
+    nats = compared.estimate
+    row.put("kl_divergence_nats", nats.value if nats else None, compared.reason)
+    row.put("kl_divergence_standard_error", nats.standard_error if nats else None)
+    row.put("noise_floor_nats", compared.floor.nats, compared.floor.reason)
+    row.put("distinguishable", compared.distinguishable, compared.not_told)
 
 
-def _put_speed(row: Row, records: ModelRecords, variant: VariantRecords) -> None:
-    point = first_point(variant.measure)
-    why = failure_text(point.failure) if point and point.failure else variant.why_not("measure")
+def _put_drops(row: Row, comparison: Comparison, variant: VariantComparison) -> None:
+    for task in comparison.tasks:
+        compared = variant.tasks[task]
+        drop, judged = compared.drop, compared.judged
+        row.put(f"drop_points_{task}", drop.points if drop else None, compared.outcome.reason)
+        row.put(f"drop_standard_error_{task}", drop.standard_error if drop else None)
+        row.put(f"drop_lower_points_{task}", judged.ninety_five.lower if judged else None)
+        row.put(f"drop_upper_points_{task}", judged.ninety_five.upper if judged else None)
+    mean = variant.mean
+    row.put("mean_drop_points", mean.drop.points if mean.drop else None, mean.reason)
+    row.put("mean_drop_standard_error", mean.drop.standard_error if mean.drop else None)
+    row.put("mean_drop_lower_points", mean.judged.ninety_five.lower if mean.judged else None)
+    row.put("mean_drop_upper_points", mean.judged.ninety_five.upper if mean.judged else None)
+    row.put("verdict", mean.judged.verdict if mean.judged else None, mean.reason or "a metric is not right or wrong")
+
+
+def _put_speed(row: Row, variant: VariantComparison) -> None:
+    first = variant.first_speed
+    point = first.point if first else None
+    why = failure_text(point.failure) if point and point.failure else variant.records.why_not("measure")
     row.put("batch", point.batch if point else None)
     row.put("context_tokens", point.context_tokens if point else None)
     for phase in PHASES:
-        ours = rate(point, phase) if point else None
-        ratio = speed_ratio(records, variant, point, phase) if point and ours else None
-        row.put(f"{phase}_tokens_per_second", ours.value if ours else None, why)
-        row.put(f"{phase}_ratio", ratio.value if ratio else None, ratio.reason if ratio else why)
-        row.put(f"{phase}_ratio_kind", ratio.kind if ratio else None)
-        row.put(f"{phase}_low", ours.low if ours else None)
-        row.put(f"{phase}_high", ours.high if ours else None)
+        speed = first.of(phase) if first else None
+        rate, against = (speed.rate, speed.ratio) if speed and speed.rate else (None, None)
+        row.put(f"{phase}_tokens_per_second", rate.value if rate else None, why)
+        row.put(f"{phase}_ratio", against.value if against else None, against.reason if against else why)
+        row.put(f"{phase}_ratio_kind", against.kind if against else None)
+        row.put(f"{phase}_low", rate.low if rate else None)
+        row.put(f"{phase}_high", rate.high if rate else None)
     roof = point.roofline if point else None
     row.put("ceiling_tokens_per_second", roof.tokens_per_second if roof else None)
 

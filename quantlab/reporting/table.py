@@ -7,23 +7,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from quantlab.inert import Markdown, drawn, markdown
+from quantlab.comparison.status import Failed
+from quantlab.inert import Markdown, markdown
 
 Value = str | int | float | bool | None
 DASH = "—"
 _SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
-
-
-class Failed(NamedTuple):
-    """Why a row has no number."""
-
-    kind: str
-    reason: str
 
 
 @dataclass
@@ -42,11 +36,6 @@ class Row:
         self.values[key] = value
         if value is None and reason:
             self.missing[key] = reason
-
-    def number(self, key: str) -> float | None:
-        """A value where it is a number."""
-        value = self.values.get(key)
-        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
     def fail(self, failed: Failed | None) -> None:
         """Say of the whole row that it has no number, for one reason."""
@@ -71,11 +60,6 @@ class Table(NamedTuple):
     name: str
     rows: tuple[Row, ...]
     columns: tuple[Column, ...]
-
-    def drawn(self) -> Table:
-        """The table for a plot: no text of its rows is read as mathematics."""
-        rows = (replace(row, values={k: drawn(v) if isinstance(v, str) else v for k, v in row.values.items()}) for row in self.rows)
-        return self._replace(rows=tuple(rows))
 
     def frame(self) -> pd.DataFrame:
         """All values, unrounded, one row per row; missing ones are NA."""

@@ -1,41 +1,50 @@
-"""The summary table for a terminal: the few columns that a choice needs, out of tables/summary.csv."""
+"""Show the few columns of the summary that a choice needs in a terminal."""
 
 from __future__ import annotations
 
-import csv
-from pathlib import Path
-
 from rich.table import Table
 
+from quantlab.comparison.compare import Comparison, VariantComparison
 
-def summary(report: Path) -> Table:
-    """The table of a written report; a dash stands for what was not measured, its reason is in the report."""
+_LEFT = ("status", "verdict")
+_COLUMNS = ("status", "bits/weight", "disk MB", "saved %", "KL nats", "mean drop, points", "verdict", "decode tok/s", "ratio")
+
+
+def summary(comparison: Comparison) -> Table:
+    """One line per variant; a dash stands for what was not measured, its reason is in the report."""
     table = Table(title=None, header_style="bold")
     table.add_column("variant", no_wrap=True)
-    for name in ("status", "bits/weight", "disk MB", "saved %", "KL nats", "mean drop, points", "verdict", "decode tok/s", "ratio"):
-        table.add_column(name, justify="left" if name in ("status", "verdict") else "right", no_wrap=True)
-    with (report.parent / "tables" / "summary.csv").open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            table.add_row(
-                row["variant"],
-                row["status"],
-                _number(row["bits_per_weight"], ".2f"),
-                _number(row["disk_bytes"], ".1f", 1e-6),
-                _number(row["disk_saving"], ".1f", 100),
-                _number(row["kl_divergence_nats"], ".3g"),
-                _drop(row["mean_drop_points"], row["mean_drop_lower_points"], row["mean_drop_upper_points"]),
-                row["verdict"] or "–",
-                _number(row["decode_tokens_per_second"], ".3g"),
-                _number(row["decode_ratio"], ".2f"),
-            )
+    for name in _COLUMNS:
+        table.add_column(name, justify="left" if name in _LEFT else "right", no_wrap=True)
+    for variant in comparison.variants.values():
+        table.add_row(*_cells(variant))
     return table
 
 
-def _number(text: str, form: str, factor: float = 1.0) -> str:
-    return format(float(text) * factor, form) if text else "–"
+def _cells(variant: VariantComparison) -> list[str]:
+    made, nats, judged = variant.records.quantize, variant.divergence.estimate, variant.mean.judged
+    decode = variant.first_speed.decode if variant.first_speed else None
+    return [
+        variant.slug,
+        variant.status.name,
+        _number(made.bits_per_weight if made else None, ".2f"),
+        _number(variant.disk.bytes, ".1f", 1e-6),
+        _number(variant.disk.share, ".1f", 100),
+        _number(nats.value if nats else None, ".3g"),
+        _drop(variant),
+        judged.verdict if judged else "–",
+        _number(decode.rate.value if decode and decode.rate else None, ".3g"),
+        _number(decode.ratio.value if decode else None, ".2f"),
+    ]
 
 
-def _drop(value: str, lower: str, upper: str) -> str:
-    if not value:
+def _number(value: float | None, form: str, factor: float = 1.0) -> str:
+    return format(value * factor, form) if value is not None else "–"
+
+
+def _drop(variant: VariantComparison) -> str:
+    mean, judged = variant.mean.drop, variant.mean.judged
+    if mean is None:
         return "–"
-    return f"{float(value):.1f}" + (f" [{float(lower):.1f}, {float(upper):.1f}]" if lower and upper else "")
+    ends = f" [{judged.ninety_five.lower:.1f}, {judged.ninety_five.upper:.1f}]" if judged else ""
+    return f"{mean.points:.1f}{ends}"

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from quantlab.comparison.compare import compare
 from quantlab.comparison.load import RECIPE, load_model
-from quantlab.comparison.verdicts import decisions_table
 from quantlab.files import new_folder, write_text
 from quantlab.names import check_model_name
 from quantlab.reporting.accuracy import accuracy_table
 from quantlab.reporting.cachetypes import cache_table
+from quantlab.reporting.decisions import decisions_table
 from quantlab.reporting.devices import across_table, other_devices
 from quantlab.reporting.divergences import divergence_table, sureness_table
 from quantlab.reporting.expectations import expectations_table
@@ -43,19 +44,20 @@ def run(root: Path, model: str, left_out: list[str] | None = None) -> Path:
     """
     left_out = [] if left_out is None else left_out
     records = load_model(root, check_model_name(model))
-    others = other_devices(root, records, left_out)
-    made = [*(make(records) for make in MAKERS), *(make(records, *others) for make in DEVICE_MAKERS)]
+    comparison = compare(records)
+    others = [compare(found) for found in other_devices(root, records, left_out)]
+    made = [*(make(comparison) for make in MAKERS), *(make(comparison, *others) for make in DEVICE_MAKERS)]
     tables = {table.name: table for table in made if table.rows or table.name not in OPTIONAL}
-    plots = draw_plots(tables["summary"], tables["accuracy"], tables["speed"], tables.get("devices"))
-    heat = heat_map_svg(tables["sensitivity"])
+    plots = draw_plots(comparison, others)
+    heat = heat_map_svg(comparison)
     plots |= {"sensitivity.svg": heat} if heat else {}
-    text = render(records, tables, plots, others, left_out)
+    text = render(comparison, tables, plots, others, left_out)
 
     folder = root / "reports" / model
     _write_folder(folder / "tables", {f"{n}.{kind}": getattr(t, kind)() for n, t in tables.items() for kind in ("csv", "json")})
     _write_folder(folder / "plots", plots)
-    _write_folder(folder / "dvc", plot_files(tables["summary"]))
-    write_text(folder / "metrics.json", metrics_json(tables["summary"]))
+    _write_folder(folder / "dvc", plot_files(comparison))
+    write_text(folder / "metrics.json", metrics_json(comparison))
     write_text(folder / RECIPE, (root / "recipes" / f"{model}.yaml").read_text(encoding="utf-8"))
     # Last, so that a report never points at plots and tables of an earlier run.
     write_text(folder / "report.md", text)
