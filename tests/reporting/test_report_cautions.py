@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from madeup import MODEL, NUMBERS, write_cell, write_workspace
 
+from quantlab.comparison.compare import compare
 from quantlab.comparison.load import load_model
 from quantlab.comparison.ranking import ranking
 from quantlab.records import DivergenceRecord, MeasureRecord
@@ -18,7 +19,7 @@ from quantlab.workspace.results import read_record, record_path, write_record
 
 
 def found(root: Path) -> list[str]:
-    return cautions(load_model(root, MODEL))
+    return cautions(compare(load_model(root, MODEL)))
 
 
 def test_only_the_hidden_variant_is_named(workspace: Path) -> None:
@@ -56,10 +57,10 @@ def test_another_reference_is_named_and_not_ranked(tmp_path: Path) -> None:
         sha256, dtype = ("b" * 64, "bfloat16") if slug == "gguf-4" else ("a" * 64, "float32")
         write_record(tmp_path, record.model_copy(update={"reference_sha256": sha256, "reference_dtype": dtype}))
     records = load_model(tmp_path, MODEL)
-    assert next(text for text in cautions(records) if text.startswith("gguf-4 is not compared")).count("`") == 4
-    places = ranking(records, summary_table(records).rows)
+    assert next(text for text in cautions(compare(records)) if text.startswith("gguf-4 is not compared")).count("`") == 4
+    places = ranking(records, summary_table(compare(records)).rows)
     assert "gguf-4" not in [slug for place in places for slug in place.variants] and len(places) > 2
-    row = next(row for row in divergence_table(records).rows if row.values["variant"] == "gguf-4")
+    row = next(row for row in divergence_table(compare(records)).rows if row.values["variant"] == "gguf-4")
     assert "in bfloat16, not `aaaaaaaaaaaa` in float32" in row.notes[0]
 
 

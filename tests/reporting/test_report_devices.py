@@ -10,6 +10,7 @@ from madeup import DEVICE, MODEL, NUMBERS, write_cell
 from madeup_hardware import CACHE_PER_TOKEN, FASTER_ON_GPU, GPU, change, measured, point, write_elsewhere, write_grid
 
 from quantlab.cli import main
+from quantlab.comparison.compare import compare
 from quantlab.comparison.load import ModelRecords, load_model
 from quantlab.records import DivergenceRecord, Estimate
 from quantlab.reporting.cachetypes import cache_table
@@ -30,7 +31,7 @@ def devices(root: Path) -> tuple[ModelRecords, ...]:
 
 
 def across(root: Path) -> dict[tuple[object, object], Row]:
-    return {(row.values["variant"], row.values["device"]): row for row in across_table(*devices(root)).rows}
+    return {(row.values["variant"], row.values["device"]): row for row in across_table(*map(compare, devices(root))).rows}
 
 
 @pytest.fixture
@@ -85,7 +86,7 @@ def test_memory_and_speed_have_a_table_per_device(two: Path) -> None:
     assert "(CUDA)" not in on_cpu and "peak allocated (CUDA)" in text
     assert (path.parent / "plots" / "devices.svg").is_file()
     assert (path.parent / "tables" / "devices.csv").is_file()
-    assert {row.values["device"] for row in memory_table(*devices(two)).rows} == {DEVICE, GPU}
+    assert {row.values["device"] for row in memory_table(*map(compare, devices(two))).rows} == {DEVICE, GPU}
 
 
 def test_the_summary_is_this_workspaces(two: Path) -> None:
@@ -125,13 +126,13 @@ def test_one_device_has_no_such_section(tmp_path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert "Across devices" not in text and "### Memory on" not in text and "Key-value cache types" not in text
     assert not (path.parent / "tables" / "devices.csv").exists()
-    assert across_table(*devices(tmp_path)).rows == ()
+    assert across_table(*map(compare, devices(tmp_path))).rows == ()
 
 
 def test_the_name_given_at_the_merge_is_shown(tmp_path: Path) -> None:
     write_grid(tmp_path / "here", *SLUGS)
     merge(tmp_path / "here", write_elsewhere(tmp_path / "there", "gguf-4"), MODEL, "4090 at 300 W")
-    assert {row.values["device"] for row in speed_table(*devices(tmp_path / "here")).rows} == {DEVICE, "4090 at 300 W"}
+    assert {row.values["device"] for row in speed_table(*map(compare, devices(tmp_path / "here"))).rows} == {DEVICE, "4090 at 300 W"}
 
 
 def test_cache_types_are_compared_with_the_same_variant_and_the_usual_cache(tmp_path: Path) -> None:
@@ -157,7 +158,7 @@ def test_cache_types_are_compared_with_the_same_variant_and_the_usual_cache(tmp_
     write_record(tmp_path, record.model_copy(update={"memory": memory, "speed": record.speed.model_copy(update={"points": smaller})}))
     kl = Estimate(value=0.04, standard_error=0.001, n=32)
     write_record(tmp_path, DivergenceRecord(model=MODEL, variant="gguf-4-kv8", engine="llama_cpp", kl_divergence_nats=kl))
-    (row,) = cache_table(*devices(tmp_path)).rows
+    (row,) = cache_table(*map(compare, devices(tmp_path))).rows
     assert (row.values["variant"], row.values["usual_cache_variant"], row.values["cache_dtype"]) == ("gguf-4-kv8", "gguf-4", "q8_0")
     assert row.values["cache_bytes_per_token"] == CACHE_PER_TOKEN * 17 // 32
     assert row.values["usual_cache_bytes_per_token"] == CACHE_PER_TOKEN
@@ -172,6 +173,6 @@ def test_cache_types_are_compared_with_the_same_variant_and_the_usual_cache(tmp_
 def test_a_cache_type_without_its_counterpart_says_so(tmp_path: Path) -> None:
     write_grid(tmp_path, "gguf-16", "gguf-4", variants={"gguf-4": {"cache": "q8_0"}})
     change(tmp_path, "gguf-4")
-    (row,) = cache_table(*devices(tmp_path)).rows
+    (row,) = cache_table(*map(compare, devices(tmp_path))).rows
     assert row.values["usual_cache_variant"] is None
     assert "usual cache" in row.missing["usual_cache_variant"] and "usual cache" in row.missing["decode_ratio"]

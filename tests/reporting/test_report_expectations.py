@@ -10,6 +10,7 @@ import pytest
 from madeup import MODEL, NUMBERS, write_cell, write_recipe
 
 from quantlab.catalogue.expectation import QuotedBand, expectations, published_loss, published_score
+from quantlab.comparison.compare import compare
 from quantlab.comparison.load import load_model
 from quantlab.reporting.expectations import expectation_findings, expectations_table, loss_verdict, saving_verdict
 from quantlab.reporting.table import Table
@@ -39,7 +40,7 @@ def test_a_saving_holds_from_5_percent_below_the_quoted_factor() -> None:
 
 @pytest.fixture(scope="module")
 def table(workspace: Path) -> Table:
-    return expectations_table(load_model(workspace, MODEL))
+    return expectations_table(compare(load_model(workspace, MODEL)))
 
 
 def test_the_loss_is_the_mean_drop_relative_to_the_baselines_score(table: Table) -> None:
@@ -86,7 +87,7 @@ def test_more_items_decide(tmp_path: Path) -> None:
     write_recipe(tmp_path)
     for slug in ("baseline-16", "gptq-2"):
         write_cell(tmp_path, slug, items=3000)
-    row = expectations_table(load_model(tmp_path, MODEL)).rows[0]
+    row = expectations_table(compare(load_model(tmp_path, MODEL))).rows[0]
     # 24 of 3,000 wrong and 12 gained: 0.7 % of the baseline's 60 %, far below 8 to 15 %
     assert row.values["loss_verdict"] == "less lost"
 

@@ -8,6 +8,7 @@ import pytest
 from madeup import MODEL, NUMBERS, write_cell, write_recipe
 from madeup_hardware import CACHE_PER_TOKEN, DECODE, GPU, PROMPT, WEIGHTS_ABOVE_DISK, change, killed, measured, point, write_grid
 
+from quantlab.comparison.compare import compare
 from quantlab.comparison.load import load_model
 from quantlab.records import Failure
 from quantlab.reporting.memory import memory_table
@@ -16,7 +17,7 @@ from quantlab.workspace.results import write_record
 
 
 def table(root: Path) -> Table:
-    return memory_table(load_model(root, MODEL))
+    return memory_table(compare(load_model(root, MODEL)))
 
 
 def rows(root: Path) -> dict[str, Row]:

@@ -10,6 +10,7 @@ import pytest
 from madeup import MODEL, write_cell, write_recipe
 from madeup_hardware import BANDWIDTH, CACHE_PER_TOKEN, DECODE, GRID, PROMPT, change, decode_rate, measured, point, write_grid
 
+from quantlab.comparison.compare import compare
 from quantlab.comparison.load import load_model
 from quantlab.records import Failure, SpeedRecord
 from quantlab.records.measured import Bandwidth, Conditions, GpuCondition
@@ -22,7 +23,7 @@ from quantlab.stages.report import run
 
 
 def table(root: Path) -> Table:
-    return speed_table(load_model(root, MODEL))
+    return speed_table(compare(load_model(root, MODEL)))
 
 
 def rows(root: Path, slug: str = "gguf-4") -> dict[tuple[Any, Any], Row]:

@@ -9,6 +9,7 @@ import yaml
 from madeup import MODEL, write_workspace
 
 from quantlab.comparison.gate import judge
+from quantlab.comparison.compare import compare
 from quantlab.comparison.load import VariantRecords, load_model, load_report
 from quantlab.comparison.status import status_of
 from quantlab.names import parse_variant
@@ -71,7 +72,7 @@ def test_what_was_made_with_other_settings_is_named_and_its_numbers_are_left_out
     assert stale(variant) == stages and (variant.samples is None) == (stages == {"evaluate"})
     reason = status_of(variant).reason
     assert reason is not None and reason.startswith("stale: made with other settings (") and "than the recipe has now: run" in reason
-    assert f"{SLUG} ({', '.join(stages)})" in cautions(records)[0]
+    assert f"{SLUG} ({', '.join(stages)})" in cautions(compare(records))[0]
     text = report.run(workspace, MODEL).read_text()
     assert "stale: made with other settings" in text
 

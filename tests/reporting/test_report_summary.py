@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from madeup import DEVICE, FAILED, MODEL, NUMBERS, PARAMETERS, write_cell, write_recipe, write_workspace
 
+from quantlab.comparison.compare import compare
 from quantlab.comparison.load import load_model
 from quantlab.records import DivergenceRecord, MeasureRecord, QuantizeRecord, TaskRecord
 from quantlab.reporting.summary import summary_table
@@ -15,7 +16,7 @@ from quantlab.workspace.results import read_record, record_path, write_record
 
 
 def rows(root: Path) -> dict[str, Row]:
-    return {str(row.values["variant"]): row for row in summary_table(load_model(root, MODEL)).rows}
+    return {str(row.values["variant"]): row for row in summary_table(compare(load_model(root, MODEL))).rows}
 
 
 @pytest.fixture(scope="module")

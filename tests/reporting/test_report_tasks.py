@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from madeup import MODEL, write_cell, write_recipe
 
+from quantlab.comparison.compare import compare
 from quantlab.comparison.load import load_model
 from quantlab.records import Failure, TaskRecord
 from quantlab.reporting.accuracy import accuracy_table
@@ -43,28 +44,28 @@ def _fail(root: Path, slug: str, task: str) -> None:
 def test_a_task_that_failed_has_a_row_with_its_reason_and_the_others_their_numbers(root: Path) -> None:
     _fail(root, "gptq-4", "piqa")
     records = load_model(root, MODEL)
-    rows = {(row.values["task"], row.values["variant"]): row for row in accuracy_table(records).rows}
+    rows = {(row.values["task"], row.values["variant"]): row for row in accuracy_table(compare(records)).rows}
     bad = rows["piqa", "gptq-4"]
     assert bad.values["score"] is None and "item 7 of piqa: too long" in bad.missing["score"]
     assert "item 7 of piqa" in bad.missing["drop_points"] and "item 7 of piqa" in rows["mean", "gptq-4"].missing["drop_points"]
     assert rows["arc_easy", "gptq-4"].values["drop_points"] is not None and rows["piqa", "baseline-16"].values["score"] is not None
-    assert any(text.startswith("gptq-4 has no result of piqa: not supported: piqa: item 7") for text in cautions(records))
+    assert any(text.startswith("gptq-4 has no result of piqa: not supported: piqa: item 7") for text in cautions(compare(records)))
 
 
 def test_a_task_that_failed_everywhere_is_still_shown(root: Path) -> None:
     for slug in SLUGS:
         _fail(root, slug, "piqa")
-    rows = {(row.values["task"], row.values["variant"]): row for row in accuracy_table(load_model(root, MODEL)).rows}
+    rows = {(row.values["task"], row.values["variant"]): row for row in accuracy_table(compare(load_model(root, MODEL))).rows}
     assert all("item 7 of piqa" in rows["piqa", slug].missing["score"] for slug in SLUGS)
     assert rows["arc_easy", "gptq-4"].values["drop_points"] is not None
 
 
 def test_the_share_of_cut_answers_is_a_column_where_answers_are_generated(root: Path) -> None:
-    shown = {column.header for column in accuracy_table(load_model(root, MODEL)).columns}
+    shown = {column.header for column in accuracy_table(compare(load_model(root, MODEL))).columns}
     assert "answers cut at the limit" not in shown
     tokens = read_record(record_path(root, MODEL, "gptq-4", "evaluate"), TaskRecord).tasks["piqa"].score  # type: ignore[union-attr]
     _change(root, "gptq-4", "piqa", answer_tokens=tokens, truncated_share=0.25)
-    table = accuracy_table(load_model(root, MODEL))
+    table = accuracy_table(compare(load_model(root, MODEL)))
     row = next(row for row in table.rows if (row.values["task"], row.values["variant"]) == ("piqa", "gptq-4"))
     assert "answers cut at the limit" in {column.header for column in table.columns} and row.values["truncated_share"] == 0.25
 

@@ -10,6 +10,7 @@ from madeup import MODEL, NUMBERS, write_workspace
 
 from quantlab.analysis.tango import interval
 from quantlab.analysis.verdict import Counts, items_to_decide, mcnemar_p
+from quantlab.comparison.compare import compare
 from quantlab.comparison.load import load_model
 from quantlab.comparison.verdicts import decisions_table, judge_all, judge_tasks
 from quantlab.recipe import ComparisonSpec
@@ -48,7 +49,7 @@ def test_a_wide_margin_decides_what_a_narrow_one_cannot(workspace: Path) -> None
 
 
 def test_the_table_says_what_the_items_can_decide(workspace: Path) -> None:
-    rows = {(r.values["variant"], r.values["task"]): r.values for r in decisions_table(load_model(workspace, MODEL)).rows}
+    rows = {(r.values["variant"], r.values["task"]): r.values for r in decisions_table(compare(load_model(workspace, MODEL))).rows}
     values = rows["gptq-2", "piqa"]
     assert values["items_to_decide"] == items_to_decide(Counts(100, 24, 12))
     assert values["recovery"] == pytest.approx(48 / 60) and values["recovery_above_chance"] == pytest.approx((0.48 - 0.5) / 0.1)
@@ -70,7 +71,7 @@ def test_recovery_is_of_the_items_that_both_were_asked(tmp_path: Path) -> None:
     write_workspace(tmp_path)
     _ended_early(tmp_path, "gptq-2", 60)
     row = next(
-        r for r in decisions_table(load_model(tmp_path, MODEL)).rows if (r.values["variant"], r.values["task"]) == ("gptq-2", "piqa")
+        r for r in decisions_table(compare(load_model(tmp_path, MODEL))).rows if (r.values["variant"], r.values["task"]) == ("gptq-2", "piqa")
     )
     # of the first 60 items the baseline has all right and the variant 24 wrong
     assert row.values["n"] == 60 and row.values["recovery"] == pytest.approx(36 / 60)
@@ -88,7 +89,7 @@ def test_log_likelihoods_have_a_difference_and_no_points(tmp_path: Path) -> None
         samples.loc[chosen, "value"] = -40.0 - worse - samples.loc[chosen, "doc_id"] * (0.1 + worse / 1000)
         samples.to_parquet(path)
     records = load_model(tmp_path, MODEL)
-    table = accuracy_table(records)
+    table = accuracy_table(compare(records))
     rows = {(r.values["variant"], r.values["task"]): r.values for r in table.rows}
     found = rows["gguf-4", "arc_easy"]
     assert found["difference"] == pytest.approx(2 + 0.002 * 49.5) and found["drop_points"] is None and found["verdict"] is None
@@ -98,13 +99,13 @@ def test_log_likelihoods_have_a_difference_and_no_points(tmp_path: Path) -> None
     # the verdict over all tasks is over those in points
     judged, alone = judge_all(records, records.variants["gptq-2"]), judge_tasks(records, records.variants["gptq-2"])["piqa"]
     assert judged and judged.verdict == alone.verdict and judged.points == pytest.approx(alone.points)
-    assert ("gguf-4", "arc_easy") not in {(r.values["variant"], r.values["task"]) for r in decisions_table(records).rows}
+    assert ("gguf-4", "arc_easy") not in {(r.values["variant"], r.values["task"]) for r in decisions_table(compare(records)).rows}
 
 
 def test_a_task_that_the_mean_hides_is_named(workspace: Path) -> None:
     records = load_model(workspace, MODEL)
     wide = records._replace(recipe=records.recipe.model_copy(update={"comparison": ComparisonSpec(margin_points=20.0)}))
-    said = " ".join(drop_findings(wide, summary_table(wide).rows))
+    said = " ".join(drop_findings(wide, summary_table(compare(wide)).rows))
     assert "gguf-8 (" in said and "KL divergence 0.00450 nats" in said
     assert "of 11 variants judged, up to 0.6 by chance" in said
 
@@ -115,10 +116,10 @@ def test_a_quarter_that_is_left_out_does_not_shift_the_others(workspace: Path) -
         if variant.divergence:
             kept = variant.divergence.by_entropy[1:]
             records.variants[slug] = variant._replace(divergence=variant.divergence.model_copy(update={"by_entropy": kept}))
-    table = sureness_table(records)
+    table = sureness_table(compare(records))
     assert [column.header for column in table.columns[1:]] == ["entropy 1.50 to 3.00", "entropy 3.00 to 4.50", "entropy 4.50 to 6.00"]
     full = load_model(workspace, MODEL)
     full.variants["gguf-4"] = records.variants["gguf-4"]
-    row = next(row for row in sureness_table(full).rows if row.values["variant"] == "gguf-4")
+    row = next(row for row in sureness_table(compare(full)).rows if row.values["variant"] == "gguf-4")
     assert row.values["quarter1_kl_divergence_nats"] is None
     assert row.values["quarter2_kl_divergence_nats"] == pytest.approx(0.6 * NUMBERS["gguf-4"][1])
