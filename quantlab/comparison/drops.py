@@ -94,8 +94,8 @@ def task_drop(records: ModelRecords, variant: VariantRecords, task: str) -> Outc
         return Outcome(None, f"the drop is not measured: the per-item results of {lacking} are missing")
     result = ours.tasks[task]
     z = result.look.quantile if result.look else Z05
-    items = (items_of(samples, task, result.metric) for samples in (baseline.samples, variant.samples))
-    return _compare(*items, result.metric, z)
+    reference_items, items = (items_of(frame, task, result.metric) for frame in (baseline.samples, variant.samples))
+    return _compare(reference_items, items, result.metric, z)
 
 
 def tasks_in_points(records: ModelRecords) -> tuple[str, ...]:

@@ -42,5 +42,7 @@ def first_speed(variant: VariantRecords, speeds: tuple[PointSpeed, ...]) -> Poin
 
 
 def _point(records: ModelRecords, variant: VariantRecords, point: SpeedPoint) -> PointSpeed:
-    decode, prefill = (Speed(rate(point, phase), speed_ratio(records, variant, point, phase)) for phase in ("decode", "prefill"))
-    return PointSpeed(point, decode, prefill)
+    def speed(phase: Phase) -> Speed:
+        return Speed(rate(point, phase), speed_ratio(records, variant, point, phase))
+
+    return PointSpeed(point, speed("decode"), speed("prefill"))

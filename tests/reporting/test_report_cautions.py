@@ -10,11 +10,9 @@ from madeup import MODEL, NUMBERS, write_cell, write_workspace
 
 from quantlab.comparison.compare import compare
 from quantlab.comparison.load import load_model
-from quantlab.comparison.ranking import ranking
 from quantlab.records import DivergenceRecord, MeasureRecord
 from quantlab.reporting.cautions import cautions
 from quantlab.reporting.divergences import divergence_table
-from quantlab.reporting.summary import summary_table
 from quantlab.workspace.results import read_record, record_path, write_record
 
 
@@ -58,7 +56,7 @@ def test_another_reference_is_named_and_not_ranked(tmp_path: Path) -> None:
         write_record(tmp_path, record.model_copy(update={"reference_sha256": sha256, "reference_dtype": dtype}))
     records = load_model(tmp_path, MODEL)
     assert next(text for text in cautions(compare(records)) if text.startswith("gguf-4 is not compared")).count("`") == 4
-    places = ranking(records, summary_table(compare(records)).rows)
+    places = compare(records).ranking
     assert "gguf-4" not in [slug for place in places for slug in place.variants] and len(places) > 2
     row = next(row for row in divergence_table(compare(records)).rows if row.values["variant"] == "gguf-4")
     assert "in bfloat16, not `aaaaaaaaaaaa` in float32" in row.notes[0]

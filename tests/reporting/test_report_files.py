@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from madeup import FAILED, MODEL, NUMBERS, write_cell, write_failure, write_recipe
 
+from quantlab.comparison.compare import compare
 from quantlab.comparison.load import load_model
 from quantlab.errors import QuantlabError
 from quantlab.reporting.accuracy import accuracy_table
@@ -40,7 +41,7 @@ def markdown_rows(text: str) -> list[list[str]]:
 
 @pytest.fixture(params=TABLES)
 def table(request: pytest.FixtureRequest, workspace: Path) -> Table:
-    made: Table = TABLES[request.param](load_model(workspace, MODEL))
+    made: Table = TABLES[request.param](compare(load_model(workspace, MODEL)))
     return made
 
 

@@ -17,7 +17,7 @@ from quantlab.records.measured import Bandwidth, Conditions, GpuCondition
 from quantlab.reporting.ceilings import above_one, bandwidths
 from quantlab.reporting.conditions import condition_warnings
 from quantlab.reporting.lines import grid_svg
-from quantlab.reporting.speed import absences, speed_table
+from quantlab.reporting.speed import absences, speed_table, timed_points
 from quantlab.reporting.table import Row, Table
 from quantlab.stages.report import run
 
@@ -194,13 +194,13 @@ def test_a_busy_machine_is_warned_of(tmp_path: Path) -> None:
 
 def test_plots_over_the_grid_only_where_there_is_one(tmp_path: Path) -> None:
     write_grid(tmp_path, "gguf-16", "gguf-4")
-    deep = grid_svg(table(tmp_path).rows, "context_tokens")
+    deep = grid_svg(timed_points(compare(load_model(tmp_path, MODEL))), "context_tokens")
     assert deep is not None and ElementTree.fromstring(deep).tag.endswith("svg")
-    assert grid_svg(table(tmp_path).rows, "batch") is not None
+    assert grid_svg(timed_points(compare(load_model(tmp_path, MODEL))), "batch") is not None
     for slug in ("gguf-16", "gguf-4"):
         change_speed(tmp_path, slug, points=(point(slug, 1, 0),))
-    assert grid_svg(table(tmp_path).rows, "context_tokens") is None
-    assert grid_svg(table(tmp_path).rows, "batch") is None
+    assert grid_svg(timed_points(compare(load_model(tmp_path, MODEL))), "context_tokens") is None
+    assert grid_svg(timed_points(compare(load_model(tmp_path, MODEL))), "batch") is None
 
 
 def test_records_of_an_older_version_have_dashes_with_reasons(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ import pytest
 import yaml
 from madeup import MODEL, write_workspace
 
-from quantlab.comparison.gate import judge
 from quantlab.comparison.compare import compare
+from quantlab.comparison.gate import judge
 from quantlab.comparison.load import VariantRecords, load_model, load_report
 from quantlab.comparison.status import status_of
 from quantlab.names import parse_variant
@@ -87,5 +87,5 @@ def test_one_variant_asked_anew_is_not_compared_with_answers_of_other_settings(w
     write_record(workspace, made_with(fresh, recipe))
     records = load_report(workspace / "reports" / MODEL)
     assert [slug for slug, variant in records.variants.items() if parse_variant(slug).bits < 16 and not stale(variant)][:1] == [SLUG]
-    judged = judge(records, 100.0, (), (SLUG, "gptq-3"), allow_undecided=True)
+    judged = judge(compare(records), 100.0, (), (SLUG, "gptq-3"), allow_undecided=True)
     assert [(j.verdict, j.passed) for j in judged] == [("not measured", False)] * 2

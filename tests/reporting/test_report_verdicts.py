@@ -8,44 +8,16 @@ import pandas as pd
 import pytest
 from madeup import MODEL, NUMBERS, write_workspace
 
-from quantlab.analysis.tango import interval
-from quantlab.analysis.verdict import Counts, items_to_decide, mcnemar_p
+from quantlab.analysis.verdict import Counts, items_to_decide
 from quantlab.comparison.compare import compare
 from quantlab.comparison.load import load_model
-from quantlab.comparison.verdicts import decisions_table, judge_all, judge_tasks
 from quantlab.recipe import ComparisonSpec
 from quantlab.records import Look, TaskRecord
 from quantlab.reporting.accuracy import accuracy_table
+from quantlab.reporting.decisions import decisions_table
 from quantlab.reporting.divergences import sureness_table
 from quantlab.reporting.drop_findings import drop_findings
-from quantlab.reporting.summary import summary_table
 from quantlab.workspace.results import read_record, record_path, write_record
-
-
-def test_a_collapsed_variant_is_worse_and_a_close_one_undecided(workspace: Path) -> None:
-    records = load_model(workspace, MODEL)
-    judged = {slug: judge_all(records, records.variants[slug]) for slug in ("gptq-2", "gguf-8", "baseline-16", "awq-2")}
-    assert judged["gptq-2"] and judged["gptq-2"].verdict == "worse"
-    assert judged["gguf-8"] and judged["gguf-8"].verdict == "undecided"
-    assert judged["baseline-16"] is None and judged["awq-2"] is None
-
-
-def test_a_task_is_judged_by_tango_and_holm(workspace: Path) -> None:
-    # gptq-2: of 100 items each, 24 and 25 go wrong, 12 come right
-    records = load_model(workspace, MODEL)
-    found = judge_tasks(records, records.variants["gptq-2"])
-    expected = interval(24, 12, 100)
-    assert found["piqa"].ninety_five == pytest.approx((100 * expected.lower, 100 * expected.upper))
-    first, second = mcnemar_p(25, 12), mcnemar_p(24, 12)
-    assert first < second
-    assert found["arc_easy"].p_adjusted == pytest.approx(2 * first) and found["piqa"].p_adjusted == pytest.approx(max(2 * first, second))
-
-
-def test_a_wide_margin_decides_what_a_narrow_one_cannot(workspace: Path) -> None:
-    records = load_model(workspace, MODEL)
-    wide = records._replace(recipe=records.recipe.model_copy(update={"comparison": ComparisonSpec(margin_points=20.0)}))
-    judged = judge_all(wide, wide.variants["gguf-8"])
-    assert judged and judged.verdict == "within margin"
 
 
 def test_the_table_says_what_the_items_can_decide(workspace: Path) -> None:
@@ -71,7 +43,9 @@ def test_recovery_is_of_the_items_that_both_were_asked(tmp_path: Path) -> None:
     write_workspace(tmp_path)
     _ended_early(tmp_path, "gptq-2", 60)
     row = next(
-        r for r in decisions_table(compare(load_model(tmp_path, MODEL))).rows if (r.values["variant"], r.values["task"]) == ("gptq-2", "piqa")
+        r
+        for r in decisions_table(compare(load_model(tmp_path, MODEL))).rows
+        if (r.values["variant"], r.values["task"]) == ("gptq-2", "piqa")
     )
     # of the first 60 items the baseline has all right and the variant 24 wrong
     assert row.values["n"] == 60 and row.values["recovery"] == pytest.approx(36 / 60)
@@ -97,15 +71,16 @@ def test_log_likelihoods_have_a_difference_and_no_points(tmp_path: Path) -> None
     assert rows["gguf-4", "piqa"]["difference"] is None and rows["gguf-4", "piqa"]["drop_points"] is not None
     assert any("metric's unit" in column.header for column in table.columns)
     # the verdict over all tasks is over those in points
-    judged, alone = judge_all(records, records.variants["gptq-2"]), judge_tasks(records, records.variants["gptq-2"])["piqa"]
-    assert judged and judged.verdict == alone.verdict and judged.points == pytest.approx(alone.points)
+    compared = compare(records).variants["gptq-2"]
+    judged, alone = compared.mean.judged, compared.tasks["piqa"].judged
+    assert judged and alone and judged.verdict == alone.verdict and judged.points == pytest.approx(alone.points)
     assert ("gguf-4", "arc_easy") not in {(r.values["variant"], r.values["task"]) for r in decisions_table(compare(records)).rows}
 
 
 def test_a_task_that_the_mean_hides_is_named(workspace: Path) -> None:
     records = load_model(workspace, MODEL)
     wide = records._replace(recipe=records.recipe.model_copy(update={"comparison": ComparisonSpec(margin_points=20.0)}))
-    said = " ".join(drop_findings(wide, summary_table(compare(wide)).rows))
+    said = " ".join(drop_findings(compare(wide)))
     assert "gguf-8 (" in said and "KL divergence 0.00450 nats" in said
     assert "of 11 variants judged, up to 0.6 by chance" in said
 

@@ -8,9 +8,8 @@ from madeup import MODEL
 
 from quantlab.comparison.compare import compare
 from quantlab.comparison.load import ModelRecords, load_model
-from quantlab.comparison.ranking import ranking, ranking_findings
 from quantlab.records import Estimate
-from quantlab.reporting.summary import summary_table
+from quantlab.reporting.ranking_findings import ranking_findings
 
 
 def _with(records: ModelRecords, slug: str, value: float, error: float | None) -> None:
@@ -24,7 +23,7 @@ def test_clear_divergences_decide_alone(workspace: Path) -> None:
     records = load_model(workspace, MODEL)
     for slug, value in (("gguf-8", 0.001), ("gptq-4", 0.2), ("awq-4", 0.1)):
         _with(records, slug, value, 1e-5)
-    order = [slug for place in ranking(records, summary_table(compare(records)).rows) for slug in place.variants]
+    order = [slug for place in compare(records).ranking for slug in place.variants]
     assert order.index("gguf-8") < order.index("awq-4") < order.index("gptq-4")
     assert "baseline-16" not in order and "gguf-16" not in order and "bitsandbytes-4" not in order
 
@@ -33,10 +32,10 @@ def test_where_intervals_meet_the_paired_drop_orders(workspace: Path) -> None:
     records = load_model(workspace, MODEL)
     for slug, value in (("gptq-4", 0.140), ("awq-4", 0.142)):  # drops 5 and 4 points
         _with(records, slug, value, 0.01)
-    rows = summary_table(compare(records)).rows
-    place = next(place for place in ranking(records, rows) if "awq-4" in place.variants)
+    compared = compare(records)
+    place = next(place for place in compared.ranking if "awq-4" in place.variants)
     assert place.variants == ("awq-4", "gptq-4")
-    said = list(ranking_findings(records, rows))
+    said = list(ranking_findings(compared))
     assert "awq-4 = gptq-4" in said[0] and any(
         "gptq-4 is not told apart from awq-4" in sentence and "was tested" in sentence for sentence in said[1:]
     )
@@ -45,6 +44,6 @@ def test_where_intervals_meet_the_paired_drop_orders(workspace: Path) -> None:
 def test_without_intervals_the_order_is_by_the_means_and_says_so(workspace: Path) -> None:
     records = load_model(workspace, MODEL)
     _with(records, "awq-4", 0.168, None)
-    said = list(ranking_findings(records, summary_table(compare(records)).rows))
+    said = list(ranking_findings(compare(records)))
     assert "By the means alone, with no interval below 30 windows: awq-4." in said[0]
-    assert "means alone" not in next(iter(ranking_findings(load_model(workspace, MODEL), summary_table(compare(records)).rows)))
+    assert "means alone" not in next(iter(ranking_findings(compare(load_model(workspace, MODEL)))))

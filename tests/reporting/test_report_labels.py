@@ -1,25 +1,11 @@
-"""The Pareto frontier, and labels that do not cover each other."""
+"""Labels of a plot do not cover each other."""
 
 from __future__ import annotations
 
 from itertools import combinations
 
-from quantlab.comparison.frontier import Point, pareto_frontier
 from quantlab.reporting.canvas import new_figure
 from quantlab.reporting.labels import Label, place_labels
-
-
-def test_frontier_by_hand() -> None:
-    points = tuple(
-        Point(name, size, loss, loss)
-        for name, size, loss in [("a", 10, 1.0), ("b", 20, 0.5), ("c", 20, 0.7), ("d", 30, 0.5), ("e", 40, 0.1)]
-    )
-    assert [p.variant for p in pareto_frontier(points)] == ["a", "b", "e"]
-
-
-def test_below_the_floor_the_smaller_one_wins() -> None:
-    points = (Point("floor", 40, 0.001, 0.001), Point("hidden", 20, 0.0012, 0.001))
-    assert [p.variant for p in pareto_frontier(points)] == ["hidden"]
 
 
 def test_labels_of_close_points_do_not_overlap() -> None:
