@@ -95,7 +95,7 @@ class TasksSpec(Strict):
     """Which lm-eval tasks run, on which items."""
 
     set: str = "embedded"
-    """The task set (a file of quantlab/tasksets): `embedded` or `hub`."""
+    """The task set (a file of quantlab/evaluation/tasksets): `embedded` or `hub`."""
     names: tuple[str, ...] = Field(default=("piqa", "arc_easy"), strict=False)
     items: int | None = Field(default=100, ge=1, le=MOST_ITEMS)
     """Items per task, chosen by the recipe's seed; null for all."""
