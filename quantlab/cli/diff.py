@@ -42,11 +42,12 @@ def command(ctx: Context, model: str, first: str, second: str, prompts: Path | N
     {"first", "second", "same", "unknown"}, "answers": [{"prompt", "first", "second", "tokens": [a, b], "ended": [a, b],
     "first_divergent_token"}], "report"}.
     """
+    from quantlab.comparison.answers import compare_answers
     from quantlab.evaluation.generation import generate, read_prompts
     from quantlab.files import write_text
     from quantlab.hardware.target import target_device
     from quantlab.progress import noise_to
-    from quantlab.reporting.sidebyside import compare, markdown, terminal
+    from quantlab.reporting.sidebyside import as_json, markdown, terminal
     from quantlab.scratch import scratch
     from quantlab.stages.isolation import environment_of
     from quantlab.workspace.cell import Cell
@@ -63,10 +64,10 @@ def command(ctx: Context, model: str, first: str, second: str, prompts: Path | N
         cell = Cell(root, model, slug)
         with scratch(root), noise_to(log_path(cell, "diff"), ctx.quiet) as progress:
             answers.append(generate(cell, target, asked, tokens, progress))
-    found = compare(model, (first, second), tokens, asked, answers[0], answers[1])
+    found = compare_answers(model, (first, second), tokens, asked, answers[0], answers[1])
     path = root / "reports" / model / "diff" / f"{first}--{second}.md"
     write_text(path, markdown(found))
     if not ctx.json:
         terminal(found)
         say(str(path))
-    return {**found.as_json(), "report": str(path)}
+    return {**as_json(found), "report": str(path)}

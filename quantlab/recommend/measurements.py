@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from quantlab.comparison.footprint import disk_bytes
 from quantlab.comparison.load import VariantRecords, load_variant
+from quantlab.comparison.noise import interval
 from quantlab.comparison.rates import first_point, rate
 from quantlab.comparison.status import status_of
 from quantlab.errors import QuantlabError
@@ -22,8 +23,6 @@ from quantlab.records import MeasureRecord
 from quantlab.workspace.results import variants_in
 
 PATTERNS = ("reports/*/data", "runs/*/reports/*/data", "reports/examples/*/data")
-_T975 = 1.96
-"""For the interval of a divergence, whose standard error is of 30 windows or more."""
 
 
 class Throughput(NamedTuple):
@@ -134,10 +133,8 @@ def _divergence(found: VariantRecords, source: str) -> Quantity | None:
     nats = found.divergence.kl_divergence_nats if found.divergence else None
     if nats is None:
         return None
-    if nats.standard_error is None:
-        return Quantity(nats.value, "measured", None, None, source)
-    spread = _T975 * nats.standard_error
-    return Quantity(nats.value, "measured", max(0.0, nats.value - spread), nats.value + spread, source)
+    ends = interval(nats)
+    return Quantity(nats.value, "measured", max(0.0, ends.low) if ends else None, ends.high if ends else None, source)
 
 
 def _throughput(measure: MeasureRecord | None) -> Throughput | None:

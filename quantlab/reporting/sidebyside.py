@@ -3,94 +3,29 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any
 
-from quantlab.analysis.textdiff import Span, first_divergence, sign_test, word_diff
-from quantlab.evaluation.generation import Answer
+from quantlab.analysis.textdiff import Span, word_diff
+from quantlab.comparison.answers import Pair, SideBySide
 from quantlab.inert import console, literal
 
-Longer = Literal["first", "second", "same", "unknown"]
 
-
-class Pair(NamedTuple):
-    """Both answers to one prompt."""
-
-    prompt: str
-    first: Answer
-    second: Answer
-    divergent: int | None
-    """Index of the first token that differs, the shorter answer's length where one begins the other; None where both are the same."""
-
-    @property
-    def lengths(self) -> tuple[int, int]:
-        """Tokens of each."""
-        return len(self.first.token_ids), len(self.second.token_ids)
-
-    @property
-    def longer(self) -> Longer:
-        """Which one is longer: that can be told although one of them was cut off, and not where both were."""
-        if not self.first.ended and not self.second.ended:
-            return "unknown"
-        a, b = self.lengths
-        return "same" if a == b else "first" if a > b else "second"
-
-
-class SideBySide(NamedTuple):
-    """All answers of two variants."""
-
-    model: str
-    variants: tuple[str, str]
-    limit: int
-    """Tokens per answer at the most."""
-    pairs: tuple[Pair, ...]
-
-    @property
-    def identical(self) -> float:
-        """Share of prompts with the same answer."""
-        return sum(pair.divergent is None for pair in self.pairs) / len(self.pairs)
-
-    @property
-    def mean_tokens(self) -> tuple[float, float]:
-        """Tokens per answer of each, those that were cut off counted as far as they went."""
-        lengths = [pair.lengths for pair in self.pairs]
-        return sum(a for a, _ in lengths) / len(lengths), sum(b for _, b in lengths) / len(lengths)
-
-    @property
-    def cut(self) -> tuple[int, int]:
-        """How many answers of each the limit cut off."""
-        return sum(not pair.first.ended for pair in self.pairs), sum(not pair.second.ended for pair in self.pairs)
-
-    @property
-    def longer(self) -> dict[Longer, int]:
-        """On how many prompts which one is longer."""
-        found = [pair.longer for pair in self.pairs]
-        return {kind: found.count(kind) for kind in get_args(Longer)}
-
-    def as_json(self) -> dict[str, Any]:
-        """As `quantlab diff --json` documents it."""
-        answers = [
-            {
-                "prompt": pair.prompt,
-                "first": pair.first.text,
-                "second": pair.second.text,
-                "tokens": list(pair.lengths),
-                "ended": [pair.first.ended, pair.second.ended],
-                "first_divergent_token": pair.divergent,
-            }
-            for pair in self.pairs
-        ]
-        first, second = self.variants
-        about = {"model": self.model, "first": first, "second": second, "limit_tokens": self.limit, "identical": self.identical}
-        return {**about, "mean_tokens": list(self.mean_tokens), "cut_off": list(self.cut), "longer": self.longer, "answers": answers}
-
-
-def compare(
-    model: str, variants: tuple[str, str], limit: int, prompts: Sequence[str], first: Sequence[Answer], second: Sequence[Answer]
-) -> SideBySide:
-    """Pair the answers up."""
-    pairs = [Pair(p, a, b, first_divergence(a.token_ids, b.token_ids)) for p, a, b in zip(prompts, first, second, strict=True)]
-    return SideBySide(model, variants, limit, tuple(pairs))
+def as_json(found: SideBySide) -> dict[str, Any]:
+    """As `quantlab diff --json` documents it."""
+    answers = [
+        {
+            "prompt": pair.prompt,
+            "first": pair.first.text,
+            "second": pair.second.text,
+            "tokens": list(pair.lengths),
+            "ended": [pair.first.ended, pair.second.ended],
+            "first_divergent_token": pair.divergent,
+        }
+        for pair in found.pairs
+    ]
+    first, second = found.variants
+    about = {"model": found.model, "first": first, "second": second, "limit_tokens": found.limit, "identical": found.identical}
+    return {**about, "mean_tokens": list(found.mean_tokens), "cut_off": list(found.cut), "longer": found.longer, "answers": answers}
 
 
 def summary(found: SideBySide) -> list[str]:
@@ -122,7 +57,7 @@ def _who_talks_longer(found: SideBySide) -> str:
     if a == b:
         return f"Neither talks longer: each does on {a} of the {told} prompts where it can be told.{untold}"
     name, most = (first, a) if a > b else (second, b)
-    chance = sign_test(a, b)
+    chance = found.longer_p
     clear = "" if chance < 0.05 else ", which chance alone would often give"
     return (
         f"{name} talks longer on {most} of the {told} prompts where it can be told, the other on {min(a, b)} "

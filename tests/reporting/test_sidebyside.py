@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from quantlab.comparison.answers import SideBySide, compare_answers
 from quantlab.evaluation.generation import Answer
-from quantlab.reporting.sidebyside import SideBySide, compare, markdown, summary, terminal
+from quantlab.reporting.sidebyside import as_json, markdown, summary, terminal
 
 
 def said(text: str, *token_ids: int, ended: bool = True) -> Answer:
@@ -14,7 +15,7 @@ def said(text: str, *token_ids: int, ended: bool = True) -> Answer:
 
 def found(first: list[Answer], second: list[Answer]) -> SideBySide:
     prompts = ["p", "q <b>", "r", "s"][: len(first)]
-    return compare("m", ("gguf-16", "gguf-2"), 4, prompts, first, second)
+    return compare_answers("m", ("gguf-16", "gguf-2"), 4, prompts, first, second)
 
 
 @pytest.fixture
@@ -22,18 +23,6 @@ def four() -> SideBySide:
     first = [said("one two", 1, 2), said("a *b*", 3, 4), said("x", 5), said("l l l l", 6, 6, 6, 6, ended=False)]
     second = [said("one two", 1, 2), said("a c d", 3, 5, 6), said("x y z w", 5, 7, 8, 9, ended=False), said("l k", 6, 7, 8, 9, ended=False)]
     return found(first, second)
-
-
-def test_the_generated_tokens_say_what_is_the_same_and_where_it_differs(four: SideBySide) -> None:
-    assert four.identical == 0.25 and [pair.divergent for pair in four.pairs] == [None, 1, 1, 1]
-    retokenized = found([said("no", 1, 2)], [said("no", 3)])  # the same text by other tokens is no identical answer
-    assert retokenized.identical == 0 and retokenized.pairs[0].divergent == 0
-
-
-def test_a_cut_off_answer_is_longer_than_one_that_ended_and_two_cannot_be_told_apart(four: SideBySide) -> None:
-    assert [pair.longer for pair in four.pairs] == ["same", "second", "second", "unknown"]
-    assert four.cut == (1, 2) and four.mean_tokens == (2.25, 3.25)
-    assert four.longer == {"first": 0, "second": 2, "same": 1, "unknown": 1}
 
 
 def test_the_summary_says_who_talks_longer_and_how_many_reached_the_limit(four: SideBySide) -> None:
@@ -72,7 +61,7 @@ def test_the_terminal_says_the_same_in_colours(
 
 
 def test_the_json_has_each_answers_tokens_and_end(four: SideBySide) -> None:
-    about = four.as_json()
+    about = as_json(four)
     assert (about["limit_tokens"], about["cut_off"], about["longer"]["unknown"]) == (4, [1, 2], 1)
     assert about["answers"][2] == {
         "prompt": "r",
