@@ -15,10 +15,9 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
-from quantlab.amounts import parse_bytes, parse_tokens
-from quantlab.sizes import parse_context
 from world import CONFIG, RECIPE
 
+from quantlab.amounts import parse_bytes, parse_tokens
 from quantlab.architecture.gguf_config import read_gguf
 from quantlab.architecture.shape import read_architecture
 from quantlab.catalogue.gpu import parse_gpus
@@ -30,7 +29,7 @@ from quantlab.hardware.device import parse_places
 from quantlab.names import check_model_name, model_slug, parse_variant
 from quantlab.parsing import as_path, parse_json, parse_yaml
 from quantlab.recipe import parse_recipe
-from quantlab.records import RECORDS
+from quantlab.sizes import parse_context
 from quantlab.workspace.results import read_record
 
 FUZZ = settings(derandomize=True, database=None, deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
