@@ -186,15 +186,15 @@ def test_gguf_headers(folder: Path, tensors: int, keys: int, rest: bytes, arrays
         _one_line(lambda: read_gguf(path))
 
 
-@pytest.mark.parametrize("stage", RECORDS)
+@pytest.mark.parametrize("stage", STAGES)
 def test_records(folder: Path, stage: Any) -> None:
-    base = json.loads(RECORDS[stage](model="m", variant="gguf-4").model_dump_json())
+    base = json.loads(STAGES[stage].record(model="m", variant="gguf-4").model_dump_json())
 
     @FUZZ
     @given(some.one_of(_mutated(base).map(json.dumps), PIECES))
     def tried(text: str) -> None:
         (folder / "r.json").write_text(text, encoding="utf-8", errors="replace")
-        _one_line(lambda: read_record(folder / "r.json", RECORDS[stage]))
+        _one_line(lambda: read_record(folder / "r.json", STAGES[stage].record))
 
     tried()
 
