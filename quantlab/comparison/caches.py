@@ -1,4 +1,4 @@
-"""Compare variants that differ from another in the key-value cache's type alone: what the type saves, what it costs."""
+"""Compare variants that differ only in the type of the key-value cache: what the type saves and costs."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _compare(records: ModelRecords, variant: VariantRecords) -> CacheComparison:
     if usual_measured is None:
         no_ratio = usual.why_not("measure") if usual else NO_USUAL
     else:
-        no_ratio = why if not points else "they ran no workload in common on one device"
+        no_ratio = why if not points else "no common workload on one device"
     own_bytes, usual_bytes = _bytes(variant, why), _bytes(usual, why)
     return CacheComparison(variant, usual, own_bytes, usual_bytes, ratio, point, no_ratio)
 

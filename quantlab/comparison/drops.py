@@ -1,4 +1,4 @@
-"""The accuracy drop of a variant on each task: paired with the baseline on the items that both answered.
+"""Compute the accuracy drop of a variant on each task: paired with the baseline on the items that both answered.
 
 Compared only where task version, few-shot, chat template, metric and the items' own hashes are the same.
 """
@@ -79,7 +79,7 @@ def task_drop(records: ModelRecords, variant: VariantRecords, task: str) -> Outc
     """The drop of a variant on one task against the baseline."""
     ours = variant.tasks
     if variant.slug == BASELINE and not variant.failure:
-        return Outcome(None, "the drops are against it")
+        return Outcome(None, "reference for the drops")
     if ours is None or ours.failure or task not in ours.tasks:
         return Outcome(None, why_no_task(variant, task))
     baseline = records.variants.get(BASELINE)

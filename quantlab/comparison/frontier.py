@@ -1,4 +1,4 @@
-"""The Pareto frontier of quality loss over disk size: variants that no other beats in both.
+"""Find the Pareto frontier of quality loss over disk size: variants that no other beats in both.
 
 By the measured means. A divergence that cannot be told from the noise floor counts as the floor: there nothing is closer.
 """

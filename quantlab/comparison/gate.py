@@ -1,4 +1,4 @@
-"""The gate: which drops of a report are certainly below a margin, for `quantlab check`."""
+"""Judge which drops of a report are certainly below a margin, for `quantlab check`."""
 
 from __future__ import annotations
 
@@ -47,7 +47,9 @@ def judge(comparison: Comparison, margin: float, tasks: Sequence[str], variants:
         if slug not in asked:
             raise unknown("variant in this report", slug, asked)
         if slug == BASELINE:
-            raise QuantlabError(f"{BASELINE} cannot be judged, because the drops are against it: name another variant, or none for all")
+            raise QuantlabError(
+                f"{BASELINE} cannot be judged, because it is the reference for the drops: name another variant, or none for all"
+            )
     chosen = list(dict.fromkeys(variants)) or [slug for slug in asked if parse_variant(slug).bits < 16]
     if not done or not chosen:
         raise QuantlabError(f"{records.model} has no {'tasks' if chosen else 'quantized variants'} to judge: run `quantlab evaluate` first")
@@ -79,7 +81,7 @@ def _judge(comparison: Comparison, slug: str, name: str, tasks: Sequence[str], m
         evidence.append(outcome.drop.evidence)
     ninety = mean_interval([e.drop for e in evidence], [e.ninety for e in evidence])
     if not math.isfinite(ninety.lower) or not math.isfinite(ninety.upper):
-        return Judgement(slug, name, "not measured", False, None, None, None, None, "the interval of the drop is no number")
+        return Judgement(slug, name, "not measured", False, None, None, None, None, "the interval of the drop is not a finite number")
     verdict = verdict_of(ninety, margin)
     drop, n = 100 * sum(e.drop for e in evidence) / len(evidence), sum(e.n for e in evidence)
     reason = f"{verdict}, {interval_text(drop, 100 * ninety.lower, 100 * ninety.upper)} points on {n:,} items"

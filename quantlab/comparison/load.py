@@ -1,4 +1,4 @@
-"""All records of a model, its per-item results, its recipe and the device, as one value.
+"""Load all records of a model, its per-item results, its recipe and the device.
 
 Every table and plot is made from this value alone. Nothing is computed here.
 """

@@ -1,4 +1,4 @@
-"""The noise floor: what the unquantized model itself diverges from the reference, in the same engine and dtype."""
+"""Compute the noise floor: the divergence of the unquantized model from the reference, in the same engine and dtype."""
 
 from __future__ import annotations
 

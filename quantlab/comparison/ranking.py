@@ -1,4 +1,4 @@
-"""Which variant is closest: by divergence first, by paired tasks among those whose intervals overlap."""
+"""Rank variants by divergence, and those whose intervals of the divergence overlap by their paired task drops."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Ranked(NamedTuple):
 
 
 class Place(NamedTuple):
-    """A variant and those whose intervals meet its own, in the order of their paired drops."""
+    """A variant and those whose intervals overlap its own, in the order of their paired drops."""
 
     variants: tuple[str, ...]
     drops_points: tuple[float | None, ...]
@@ -32,9 +32,9 @@ class Place(NamedTuple):
 
 def ranking(known: Mapping[str, Ranked]) -> tuple[Place, ...]:
     """The closest first. A place begins with its closest variant and holds those whose 95 % intervals of the divergence
-    meet that one's, which is not to say that they meet each other's.
+    overlap that one's; they need not overlap each other's.
 
-    A variant without a drop stands last in its place. All saw the same windows, so intervals that meet claim less than a
+    A variant without a drop stands last in its place. All saw the same windows, so overlapping intervals claim less than a
     comparison window by window could.
     """
     groups: list[list[str]] = []

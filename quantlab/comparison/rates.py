@@ -1,4 +1,4 @@
-"""Medians of the speed samples and their ratio to the 16-bit variant of the same engine on the same device."""
+"""Compute medians of the speed samples and their ratio to the 16-bit variant of the same engine on the same device."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which reference each variant's divergence was measured against: figures against different ones are never compared."""
+"""Find the variants measured against another reference: divergences from different references are never compared."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far a variant came, from all its records."""
+"""Derive the status of a variant from all its records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A variant beside the baseline on each task and on all of them together: drop, verdict, recovery, changed answers."""
+"""Compare a variant with the baseline on each task and on all together: drop, verdict, recovery, changed answers."""
 
 from __future__ import annotations
 
@@ -164,8 +164,8 @@ def _mean_score(variant: VariantRecords | None, tasks: Sequence[str]) -> float |
 def _relative(records: ModelRecords, judged: Judged | None, in_points: Sequence[str], items: int) -> tuple[RelativeLoss | None, str | None]:
     score = _mean_score(records.variants.get(BASELINE), in_points)
     if judged is None or score is None:
-        return None, "the metric is not right or wrong, so that the drop has no interval here"
+        return None, "no interval of the drop: the metric is not right or wrong"
     if score <= 0:
-        return None, f"{BASELINE} has no item right, so that nothing is relative to it"
+        return None, f"no relative loss: {BASELINE} has no item right"
     ends = judged.ninety_five
     return RelativeLoss(judged.points / score, ends.lower / score, ends.upper / score, items), None

@@ -1,4 +1,4 @@
-"""The verdict on each of a variant's tasks and on all of them together.
+"""Judge a variant on each task and on all tasks together.
 
 Everything is paired item by item with the baseline; definitions in `quantlab.analysis.verdict`.
 """

@@ -1,1 +1,1 @@
-"""Records to tables, plots and markdown. Nothing here measures, and nothing imports torch."""
+"""Turn records into tables, plots and markdown. Measure nothing and import no torch."""

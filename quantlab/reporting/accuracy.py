@@ -1,4 +1,4 @@
-"""The accuracy-drop table: one row per variant and task, and their mean, each paired with the baseline item by item."""
+"""Tabulate accuracy drops: one row per variant and task, and their mean, each paired with the baseline item by item."""
 
 from __future__ import annotations
 

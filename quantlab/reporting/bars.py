@@ -1,4 +1,4 @@
-"""A plot of horizontal bars, one per variant. A variant without a number keeps its place, and the place says why."""
+"""Draw horizontal bars, one per variant. A variant without a number keeps its place, and the place says why."""
 
 from __future__ import annotations
 

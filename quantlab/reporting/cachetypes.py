@@ -1,4 +1,4 @@
-"""The table of variants that differ from another in the key-value cache's type alone."""
+"""Tabulate variants that differ only in the type of the key-value cache."""
 
 from __future__ import annotations
 

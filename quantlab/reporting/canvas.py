@@ -1,4 +1,4 @@
-"""What all plots share: size, colours per method, and SVG that is the same bytes for the same numbers."""
+"""Set the size and the colours of every plot, and write SVG that is the same bytes for the same numbers."""
 
 from __future__ import annotations
 

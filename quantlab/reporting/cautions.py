@@ -1,4 +1,4 @@
-"""Warnings: what in the records contradicts itself or what is known of quantization, so that a reader doubts it first."""
+"""Warn of records that contradict each other, or what is known of quantization."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _stale(comparison: Comparison) -> Iterable[str]:
     }
     old = [f"{slug} ({', '.join(found)})" for slug, found in stages.items() if found]
     if old:
-        yield f"Made with other settings than the recipe has now, and left out: {listing(old)}. Run these variants again."
+        yield f"Left out, because they were made with other settings than the recipe has now: {listing(old)}. Run these variants again."
 
 
 def _references(comparison: Comparison) -> Iterable[str]:
@@ -81,7 +81,7 @@ def _better(variant: VariantComparison) -> Iterable[str]:
     if better:
         yield (
             f"{variant.slug} answers significantly better than {BASELINE} on {listing(better)}, though it diverges by "
-            f"{significant(nats.value)} nats: suspect the evaluation, or chance, before a gain."
+            f"{significant(nats.value)} nats: suspect the evaluation or chance rather than a real gain."
         )
 
 
@@ -92,7 +92,7 @@ def _undecided(comparison: Comparison) -> Iterable[str]:
         margin = comparison.margin_points
         yield (
             f"Undecided over all tasks at {margin:g} point{'s' if margin != 1 else ''}: {listing(undecided)}. Their "
-            "intervals hold both a loss above the margin and one below it: undecided is no sign that nothing is lost."
+            "intervals contain losses above and below the margin: undecided does not mean that nothing is lost."
         )
 
 
@@ -123,9 +123,9 @@ def _hidden(variant: VariantComparison) -> Iterable[str]:
     nats, floor = _divergence(variant), variant.divergence.floor
     if nats and floor.nats is not None and variant.divergence.distinguishable is False:
         yield (
-            f"{variant.slug}'s KL divergence ({significant(nats.value)} nats) does not stand out from the noise floor "
-            f"of its engine ({significant(floor.nats)} nats): not distinguishable from the unquantized model, and no "
-            "better than others below it."
+            f"{variant.slug}'s KL divergence ({significant(nats.value)} nats) is not above the noise floor "
+            f"of its engine ({significant(floor.nats)} nats): it cannot be distinguished from the unquantized model, and "
+            "is no better than other variants below the floor."
         )
 
 

@@ -1,4 +1,4 @@
-"""The ceiling that memory bandwidth sets, beside each decode speed, and where the bandwidth comes from."""
+"""Show the decode ceiling set by memory bandwidth beside each decode speed, and the source of the bandwidth."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from quantlab.reporting.places import device_of, home
 from quantlab.reporting.table import Row
 
 _WHY = (
-    "The bandwidth is a copy's, and reading alone can be faster by up to half; "
-    "and what stays in a cache of the processor from one step to the next is not read from memory at all.",
-    "The bandwidth is a copy's, and reading alone can be a little faster; "
-    "and what stays in the GPU's last cache from one step to the next is not read from its memory at all.",
+    "The bandwidth was measured by copying; reading alone can be faster by up to half, "
+    "and data that stays in a processor cache between two steps is not read from memory at all.",
+    "The bandwidth was measured by copying; reading alone can be a little faster, "
+    "and data that stays in the GPU's last-level cache between two steps is not read from its memory at all.",
 )
 """On a processor, on a GPU."""
 _OLDER = "the record is older than this figure"

@@ -1,4 +1,4 @@
-"""Warnings where the device was not the same throughout: clocks, power limit, heat, throttling, other work on the machine."""
+"""Warn if the device changed during the measurement: clocks, power limit, heat, throttling, other work on the machine."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def condition_warnings(records: ModelRecords) -> list[str]:
 
 def _moved(before: Conditions, after: Conditions) -> Iterable[_Finding]:
     if _changed(before.cpu_mhz, after.cpu_mhz):
-        yield _Finding("The processor's clock moved while these were timed", _from_to(before.cpu_mhz, after.cpu_mhz, "MHz"))
+        yield _Finding("The processor's clock changed while these were timed", _from_to(before.cpu_mhz, after.cpu_mhz, "MHz"))
     for one, other in zip(before.gpus, after.gpus, strict=False):
         for field, what, unit in (
             ("sm_clock_mhz", "The GPU's clock", "MHz"),
@@ -39,7 +39,7 @@ def _moved(before: Conditions, after: Conditions) -> Iterable[_Finding]:
             ("power_limit_watts", "The GPU's power limit", "W"),
         ):
             if _changed(getattr(one, field), getattr(other, field)):
-                yield _Finding(f"{what} moved while these were timed", _from_to(getattr(one, field), getattr(other, field), unit))
+                yield _Finding(f"{what} changed while these were timed", _from_to(getattr(one, field), getattr(other, field), unit))
         if _warmer(one.temperature_celsius, other.temperature_celsius):
             yield _Finding(
                 f"The GPU warmed by more than {_WARMER_CELSIUS} °C while these were timed",
@@ -47,7 +47,7 @@ def _moved(before: Conditions, after: Conditions) -> Iterable[_Finding]:
             )
         reasons = _both(one.throttle_reasons, other.throttle_reasons)
         if reasons:
-            yield _Finding("The GPU held its clocks back", listing(reasons))
+            yield _Finding("The GPU throttled its clocks", listing(reasons))
 
 
 def _both(first: Sequence[str], second: Sequence[str]) -> list[str]:

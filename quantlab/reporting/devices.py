@@ -1,4 +1,4 @@
-"""Several devices side by side: the records that `quantlab merge` brought in, and one row per variant and device."""
+"""Tabulate several devices side by side: the records added by `quantlab merge`, one row per variant and device."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tables of divergence in full: its distribution over the tokens, agreement, and where the reference was sure."""
+"""Tabulate the divergence: its distribution over the tokens, agreement, and by the reference's confidence."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def sureness_table(comparison: Comparison) -> Table:
         row, record = Row({"variant": variant.slug}), variant.records.divergence
         quarters = record.by_entropy if record else ()
         own = {_edges(quarter): quarter for quarter in quarters}
-        why = "its quarters are others: it was measured against another reference" if own else _why(variant.records)
+        why = "measured against another reference, whose quarters differ" if own else _why(variant.records)
         for place in range(4):
             quarter = own.get(edges[place]) if place < len(edges) else None
-            reason = why if place < len(edges) or not edges else "no token lies there: many have the same entropy"
+            reason = why if place < len(edges) or not edges else "no token in this quarter: many have the same entropy"
             _put(row, f"quarter{place + 1}_kl_divergence_nats", quarter.kl_divergence_nats if quarter else None, reason)
             _put(row, f"quarter{place + 1}_top1_agreement", quarter.top1_agreement if quarter else None, reason)
         row.fail(variant.status.failed)

@@ -1,4 +1,4 @@
-"""Sentences about accuracy drops: who is worse, who is within the margin, and what so many items cannot decide."""
+"""Write the sentences about accuracy drops: which variants are worse, within the margin, or undecided."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def drop_findings(comparison: Comparison) -> Iterable[str]:
         yield (
             f"Each of these verdicts may be false in about {100 * FALSE_VERDICTS:g} % of cases: of {len(judged)} "
             f"variants judged, up to {fixed(FALSE_VERDICTS * len(judged), 1)} by chance. "
-            "Doubt one that the divergence does not support."
+            "Distrust a verdict that the divergence does not support."
         )
     if undecided:
         yield _too_few(undecided, tasks, at)
@@ -63,8 +63,8 @@ def _too_few(undecided: Sequence[VariantComparison], tasks: Sequence[str], margi
     known = [items for variant in undecided if (items := _needed(variant, tasks))]
     low, high = (_round(min(known)), _round(max(known))) if known else ("", "")
     range_text = low if low == high else f"{low} to {high}"
-    count = f": at the flips seen that takes about {range_text} per task" if known else ""
-    return f"So few items cannot decide a loss near {margin} for {listing(v.slug for v in undecided)}{count}."
+    count = f"; at the flips seen, about {range_text} per task are needed" if known else ""
+    return f"Too few items to decide at {margin}: {listing(v.slug for v in undecided)}{count}."
 
 
 def _needed(variant: VariantComparison, tasks: Sequence[str]) -> int:

@@ -1,4 +1,4 @@
-"""The table of what was measured beside what is commonly quoted for the width, and a sentence per width."""
+"""Show measurements beside the figures commonly quoted for a width: a table, and a sentence per width."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from quantlab.reporting.table import Column, Row, Table
 
 _LOSSES = (
     (HOLDS, "holds for"),
-    (MORE, "does not hold, more is lost, for"),
-    (LESS, "does not hold, less is lost, for"),
-    (OPEN, "cannot be decided with so many items for"),
+    (MORE, "does not hold (more is lost) for"),
+    (LESS, "does not hold (less is lost) for"),
+    (OPEN, "cannot be decided (too few items) for"),
 )
 
 
@@ -63,7 +63,8 @@ def _sentence(bits: int, variants: Sequence[VariantComparison]) -> str:
     saved = [f"on disk: {listing(on_disk)}"] if on_disk else []
     saved += [f"in peak memory: {listing(in_memory)}"] if in_memory else []
     measured = any(variant.quoted.disk or variant.quoted.peak for variant in variants)
-    reach = f"the quoted {band.times_smaller:g}× is reached {' and '.join(saved) if saved else 'by none'}" if measured else ""
+    size = f"the quoted {band.times_smaller:g}×"
+    reach = (f"{size} is reached {' and '.join(saved)}" if saved else f"no variant reaches {size}") if measured else ""
     loss = f"the quoted loss of {quoted} {listing(parts)}" if parts else ""
     return f"{bits} bits: {'; '.join(part for part in (loss, reach) if part)}." if loss or reach else ""
 
@@ -94,10 +95,10 @@ _COLUMNS = (
     Column("quoted change of the score", ("quoted_loss_low_percent", "quoted_loss_high_percent"), _band),
     Column("quoted for", ("quoted_for",), str),
     Column("measured [95 % interval]", ("loss_percent", "loss_lower_percent", "loss_upper_percent"), _percent),
-    Column("the band", ("loss_verdict", "items"), _judged),
+    Column("quoted change: verdict", ("loss_verdict", "items"), _judged),
     Column("quoted size", ("quoted_times_smaller",), lambda value: f"{value:g}× smaller"),
     Column("disk, measured", ("disk_times_smaller",), _times),
-    Column("on disk", ("disk_verdict",), str),
+    Column("quoted size on disk: verdict", ("disk_verdict",), str),
     Column("peak memory, measured", ("peak_times_smaller",), _times),
-    Column("in memory", ("peak_verdict",), str),
+    Column("quoted size in memory: verdict", ("peak_verdict",), str),
 )

@@ -1,4 +1,4 @@
-"""The first paragraph: sentences made from the numbers, each no stronger than the sample carries.
+"""Write the report's first sentences from the numbers, each no stronger than the sample supports.
 
 Thresholds are those named here and are printed with the sentence. A divergence counts as below one where the upper
 end of its 95 % interval is."""
@@ -55,7 +55,7 @@ def _noise(comparison: Comparison) -> Iterable[str]:
     elif known:
         yield (f"Every quantized variant that has a noise floor ({len(known)}) diverges measurably from the unquantized model.")
     else:
-        yield "No variant can be compared with a noise floor, because none was measured in its engine and dtype."
+        yield "No variant can be compared with a noise floor: none was measured in the same engine and dtype."
 
 
 def _smallest(comparison: Comparison) -> Iterable[str]:
@@ -75,13 +75,17 @@ def _smallest(comparison: Comparison) -> Iterable[str]:
         words = f"below {threshold:g} nats per token"
         parts.append(f"{_size(best, unit)} is the smallest {words}" if best else f"no quantized variant is {words}")
     few = min(nats.n for _, nats in compared) < MINIMUM_WINDOWS
-    mean_alone, interval = "By the mean alone (the windows are too few for an interval)", "By the upper end of the 95 % interval"
+    mean_alone, interval = "By the mean alone (too few windows for an interval)", "By the upper end of the 95 % interval"
     yield f"{mean_alone if few else interval} of the KL divergence, {', and '.join(parts)}."
 
 
 def _frontier(comparison: Comparison) -> str:
     front = [point.variant for point in comparison.frontier if parse_variant(point.variant).bits < 16]
-    return f"By the measured means no variant is both smaller and closer than {listing(front)}." if front else ""
+    return (
+        f"On the Pareto frontier of disk size and mean KL divergence (no variant is both smaller and closer): {listing(front)}."
+        if front
+        else ""
+    )
 
 
 def _collapsed(comparison: Comparison) -> str:

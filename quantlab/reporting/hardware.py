@@ -1,4 +1,4 @@
-"""What the report's Memory and Speed sections say: a table per device, and the sentences below them."""
+"""Fill the report's Memory and Speed sections: one table per device, and the sentences below them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labels beside points that overlap neither each other nor the points, with a thin line where one had to move away."""
+"""Place labels beside points without overlaps, with a thin line to a label that had to move away."""
 
 from __future__ import annotations
 

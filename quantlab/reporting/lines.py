@@ -1,4 +1,4 @@
-"""Decode speed over context depth or batch, a row of panels per device and engine: tokens/s, and the ratio to the 16-bit variant."""
+"""Plot decode speed over context depth or batch: tokens/s and the ratio to the 16-bit variant, a row per device and engine."""
 
 from __future__ import annotations
 

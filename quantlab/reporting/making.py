@@ -1,4 +1,4 @@
-"""The table of how each checkpoint was made: time, memory, and the check of what was saved."""
+"""Tabulate how each checkpoint was made: time, memory, and the check of the saved file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FIELDS = (
     "loss_reloaded_nats",
     "loss_tolerance_nats",
 )
-_NO_MODEL = "no quantized model was in memory to compare with: the file is the unquantized model, somebody else's, or llama.cpp's work"
+_NO_MODEL = "no quantized model in memory to compare with: the checkpoint is unquantized, external, or written by llama.cpp file to file"
 
 
 def quantization_table(comparison: Comparison) -> Table:

@@ -1,6 +1,6 @@
-"""The report's text: findings, plots and tables in the order in which a reader needs them.
+"""Write the report: findings, plots and tables in the order in which a reader needs them.
 
-What is here was computed elsewhere; the template only arranges it.
+Everything was computed elsewhere; the template only arranges it.
 """
 
 from __future__ import annotations

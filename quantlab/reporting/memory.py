@@ -1,4 +1,4 @@
-"""The memory-savings table: every kind of bytes in its own column with what it saves. Kinds are never added up."""
+"""Tabulate memory and savings: every kind of bytes in its own column. Kinds are never added up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The same numbers for DVC: `metrics.json` for `dvc metrics show`, and small CSV files for `dvc plots show`."""
+"""Write the numbers for DVC: `metrics.json` for `dvc metrics show`, and small CSV files for `dvc plots show`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Pareto plot: divergence from the unquantized model over bytes on disk, with the frontier."""
+"""Draw the Pareto plot: divergence from the unquantized model over bytes on disk, with the frontier."""
 
 from __future__ import annotations
 

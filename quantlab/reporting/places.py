@@ -1,4 +1,4 @@
-"""On which device each record was made, and a table cut into one per device."""
+"""Name the device of each record, and split a table into one per device."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How it was measured: everything that a reader needs to repeat a report's numbers, from records and recipe."""
+"""List how it was measured: everything that a reader needs to repeat the report, from records and recipe."""
 
 from __future__ import annotations
 

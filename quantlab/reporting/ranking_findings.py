@@ -1,4 +1,4 @@
-"""Sentences about the order of the variants, and what intervals of the divergence leave open."""
+"""Write the sentences about the order of the variants, and what intervals of the divergence leave open."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ def ranking_findings(comparison: Comparison) -> Iterable[str]:
         return
     order = ", ".join(" = ".join(place.variants) for place in comparison.ranking)
     bare = [slug for slug in ranked if not comparison.variants[slug].divergence.interval]
-    how = f" By the means alone, with no interval below {MINIMUM_WINDOWS} windows: {listing(bare)}." if bare else ""
-    yield f"From the closest to the unquantized model to the farthest, by mean KL divergence: {order}.{how}"
+    how = f" Ordered by the mean alone, because fewer than {MINIMUM_WINDOWS} windows give no interval: {listing(bare)}." if bare else ""
+    yield f"Order by mean KL divergence from the unquantized model, closest first: {order}.{how}"
     shared = [place for place in comparison.ranking if len(place.variants) > 1]
     yield from map(_overlap, shared)
     if shared:
-        yield ("All variants saw the same windows: a comparison window by window could tell more of them apart than these intervals do.")
+        yield ("All variants share the same windows: a comparison window by window could separate more of them than these intervals.")
 
 
 def _overlap(place: Place) -> str:
     drops = zip(place.variants, place.drops_points, strict=True)
     shown = [f"{slug} ({points(drop)})" if drop is not None else slug for slug, drop in drops]
-    others = listing(slug for slug in place.variants if slug != place.closest)
+    others = [slug for slug in place.variants if slug != place.closest]
+    first = place.closest
+    together = f"{first} and {others[0]} overlap" if len(others) == 1 else f"{first} overlaps with {listing(others)}"
     return (
-        f"{place.closest} is not told apart from {others}: the 95 % intervals of their mean KL divergence meet. "
-        f"These stand in the order of their mean drops in points, {', '.join(shown)}; "
-        "no difference between two of the drops was tested."
+        f"{together} (95 % interval of the KL divergence). Ordered by their mean drops in points: {', '.join(shown)}; "
+        "the differences between the drops were not tested."
     )

@@ -1,4 +1,4 @@
-"""Where the loss comes from: a table of the parts that cost most, and a heat map of all blocks."""
+"""Show where the loss comes from: a table of the parts with the largest loss, and a heat map of all blocks."""
 
 from __future__ import annotations
 

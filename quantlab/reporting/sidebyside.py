@@ -1,4 +1,4 @@
-"""Two variants' answers as people read them: coloured words in a terminal, struck out and bold words in markdown."""
+"""Show two variants' answers side by side: coloured words in a terminal, struck out and bold words in markdown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The speed table: one row per variant, device and point (batch, context), medians with their intervals."""
+"""Tabulate speed: one row per variant, device and point (batch, context), medians with their intervals."""
 
 from __future__ import annotations
 

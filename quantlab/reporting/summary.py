@@ -1,4 +1,4 @@
-"""The summary: one row per variant, with every figure that a choice needs.
+"""Tabulate the summary: one row per variant, with every figure that a choice needs.
 
 A variant that failed keeps its row: its status says why, and no cell of it has a number.
 """

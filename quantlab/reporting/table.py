@@ -1,4 +1,4 @@
-"""A table: rows of unrounded values for CSV and JSON, and how a reader sees them in markdown.
+"""Build a table: rows of unrounded values for CSV and JSON, and their rounded text in markdown.
 
 A value that is None has a reason in `Row.missing`; a reader sees a dash with the reason as a footnote.
 """

@@ -45,7 +45,7 @@ def test_few_items_decide_little_and_the_sentence_says_so(table: Table, workspac
         for row in table.rows:
             slug = str(row.values["variant"])
             assert (slug in sentence) == (row.values["bits"] == bits and row.failed is None and _named(row.values))
-    assert "cannot be decided with so many items for" in sentences[0]
+    assert "cannot be decided (too few items) for" in sentences[0]
     assert "holds for" not in sentences[0].split(";")[0]
 
 
@@ -55,7 +55,7 @@ def _named(values: dict[str, object]) -> bool:
 
 def test_the_report_shows_it_and_the_tables_are_written(report: Path, table: Table) -> None:
     text = (report / "report.md").read_text(encoding="utf-8")
-    assert "## What is commonly quoted, and what was measured here" in text
+    assert "## Commonly quoted figures and these measurements" in text
     assert table.markdown() in text
     rows = json.loads((report / "tables" / "expectations.json").read_text(encoding="utf-8"))
     assert [row["variant"] for row in rows] == list(pd.read_csv(report / "tables" / "expectations.csv")["variant"])

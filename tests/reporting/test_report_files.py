@@ -102,7 +102,7 @@ def test_first_screen(report: Path) -> None:
     assert first.index("12 variants of") < first.index("plots/pareto.svg") < first.index("| variant |")
     assert "**gguf-8** (" in first and "is the smallest below 0.01 nats per token" in first
     assert "and **gguf-4** (" in first and "is the smallest below 0.1 nats per token" in first
-    assert "cannot decide a loss near 1 point" in first
+    assert "Too few items to decide at 1 point: " in first
     assert "lossless" not in text.lower()
 
 

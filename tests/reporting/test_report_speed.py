@@ -81,7 +81,7 @@ def test_ratios_that_were_not_paired_say_so(tmp_path: Path) -> None:
     assert rows(tmp_path, "gguf-16")[(1, 0)].values["decode_ratio_kind"] is None
     text = run(tmp_path, MODEL).read_text(encoding="utf-8")
     assert "(1.94×, sequential)" in text and "(1.69×, separate)" in text
-    assert "`sequential`: one after the other" in text and "`separate`: from two stages' runs" in text
+    assert "`sequential`: run one after the other" in text and "`separate`: run in two stages" in text
 
 
 def test_a_point_that_the_16_bit_variant_could_not_run_has_no_ratio(tmp_path: Path) -> None:
@@ -132,10 +132,10 @@ def test_bandwidth_names_its_measurement_and_the_data_sheet(tmp_path: Path) -> N
     assert "14.2 GB/s, measured by copying 512 MB, 2 threads; the data sheet says 38.4 GB/s (X)" in text
     above = above_one(load_model(tmp_path, MODEL))
     assert above is not None and "gguf-4" in above and "gguf-16" not in above  # 1.75 and 0.99 of the ceiling at the deepest point
-    assert "cache of the processor" in above
+    assert "a processor cache" in above
     change_speed(tmp_path, "gguf-4", bandwidth=band.model_copy(update={"threads": None}))
     above = above_one(load_model(tmp_path, MODEL))
-    assert above is not None and "the GPU's last cache" in above and "processor" not in above
+    assert above is not None and "the GPU's last-level cache" in above and "processor" not in above
 
 
 def test_what_no_row_has_is_left_out_and_said_once(tmp_path: Path) -> None:
@@ -173,9 +173,9 @@ def test_an_unsteady_device_is_warned_of_with_its_variants(tmp_path: Path) -> No
     change_speed(tmp_path, "gguf-4", before=gpu(1900, 40), after=gpu(1890, 45))
     warnings = condition_warnings(load_model(tmp_path, MODEL))
     assert warnings == [
-        "The GPU's clock moved while these were timed: gguf-8 (1900 to 1500 MHz).",
+        "The GPU's clock changed while these were timed: gguf-8 (1900 to 1500 MHz).",
         "The GPU warmed by more than 10 °C while these were timed: gguf-8 (40 to 70 °C).",
-        "The GPU held its clocks back: gguf-8 (software power cap).",
+        "The GPU throttled its clocks: gguf-8 (software power cap).",
     ]
     assert f"> {warnings[0]}" in run(tmp_path, MODEL).read_text(encoding="utf-8")
 
