@@ -15,6 +15,8 @@ ATTACK = (
 )
 _NAMES = ("model", "variant", "checkpoint_sha256")
 """What places a record: these are checked where it is read."""
+_SETTINGS = "settings_sha256"
+"""With any other value than the recipe's, the record is stale and nothing of it is shown: no text would be tried."""
 
 
 def hostile(record: Frozen) -> Any:
@@ -26,6 +28,8 @@ def hostile(record: Frozen) -> Any:
 
 def _value(kind: Any, there: Any, name: str = "") -> Any:
     origin, inside = typing.get_origin(kind), typing.get_args(kind)
+    if name == _SETTINGS:
+        return there
     if name in _NAMES or origin is typing.Literal:
         return there if there is not None else inside[0] if origin is typing.Literal else "baseline-16" if name == "variant" else "0" * 64
     if origin in (types.UnionType, typing.Union):
