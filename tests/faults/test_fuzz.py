@@ -29,6 +29,7 @@ from quantlab.hardware.device import parse_places
 from quantlab.names import check_model_name, model_slug, parse_variant
 from quantlab.parsing import as_path, parse_json, parse_yaml
 from quantlab.recipe import parse_recipe
+from quantlab.records import STAGES
 from quantlab.sizes import parse_context
 from quantlab.workspace.results import read_record
 
