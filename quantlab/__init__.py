@@ -1,3 +1,3 @@
-"""quantlab: quantize a language model, measure what it saves and what it costs, report it."""
+"""Quantize a language model, measure what it saves and what it costs, and report it."""
 
 __version__ = "0.1.0"

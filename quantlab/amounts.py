@@ -1,4 +1,4 @@
-"""Amounts as people write them: tokens such as 5000M, memory such as 24GB or 24GiB, which are not the same."""
+"""Parse amounts as people write them: tokens such as 5000M, memory such as 24GB or 24GiB, which differ."""
 
 from __future__ import annotations
 

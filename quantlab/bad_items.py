@@ -1,4 +1,4 @@
-"""What went wrong with one item of a task, in one line, and what is the whole cell's."""
+"""Describe what went wrong with one item of a task in one line, and separate it from faults of the whole cell."""
 
 from __future__ import annotations
 

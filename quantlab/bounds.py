@@ -1,5 +1,5 @@
-"""What a number in a record can be at all, by the unit in its name: far wider than any machine's, and narrow enough that
-whatever is computed from it stays a number.
+"""Check numbers of a record against the bounds of their units: far wider than any machine's, and narrow enough that
+whatever is computed from them stays finite.
 
 A record of somebody else may claim anything. One with 10^400 bytes or 10^308 seconds is refused where it is read, before a
 report divides, squares or draws it.

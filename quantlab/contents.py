@@ -1,4 +1,4 @@
-"""Hashes of large files, computed once per state of the file: what is asked again of an unchanged file takes no time.
+"""Hash large files once per state of the file: asking again about an unchanged file takes no time.
 
 A state is device, inode, size, modification time and change time. A file that takes another's place has another inode,
 and whatever is written in place has another change time, which no program can set: `mv`, `cp -p` and `rsync -t` keep

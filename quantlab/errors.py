@@ -1,4 +1,4 @@
-"""What can go wrong, in two kinds: a mistake of the user's, and an outcome of a cell.
+"""Define the two kinds of failure: a mistake of the user's, and an outcome of a cell.
 
 Anything else is a bug of ours and keeps its traceback.
 """

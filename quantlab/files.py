@@ -1,4 +1,4 @@
-"""Writing files whole or not at all, and hashing them."""
+"""Write files whole or not at all, and hash them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The base of every value that is stored: recipes, manifests, records."""
+"""Define the base of every stored value: recipes, manifests, records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Texts that somebody else wrote, such as a record's or a server's, made to do nothing where they are shown.
+"""Make texts from outside, such as a record's or a server's, harmless where they are shown.
 
 A terminal acts on control characters and turns text around at bidirectional ones; markdown holds HTML, images and links;
 matplotlib reads `$` as mathematics. What would act is shown instead of acted on, and nothing is left out.

@@ -1,4 +1,4 @@
-"""Every configuration, tokenizer and model that transformers loads here: trust is said each time, and weights are whole.
+"""Load configurations, tokenizers and models with transformers: trust is always explicit, and weights are complete.
 
 transformers only warns where tensors are missing, have another shape or belong to nothing, and goes on with what it
 initialised at random. Here that is refused with the tensors' names. Tied weights are not missing, and what a model's

@@ -1,4 +1,4 @@
-"""Names that become folders, table rows and DVC keys: models, variants, cells."""
+"""Check names that become folders, table rows and DVC keys: models, variants, cells."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How numbers are written for a reader: rounding, units, uncertainty. Values in CSV and JSON are never rounded."""
+"""Format numbers for a reader: rounding, units, uncertainty. Values in CSV and JSON are never rounded."""
 
 from __future__ import annotations
 

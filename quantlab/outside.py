@@ -1,4 +1,4 @@
-"""What comes from outside and passes: a full disk, a process that somebody or the system ended. The next run tries again."""
+"""Recognise failures from outside that pass: a full disk, a process ended by the system or a user. The next run retries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Processes that end together: a signal, or the death of the parent, ends the children and theirs too."""
+"""End processes together: a signal, or the death of the parent, ends the children and theirs too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Progress of long work on the terminal's standard error, and the libraries' own noise into a log file.
+"""Show progress of long work on standard error, and send the libraries' output to a log file.
 
 On a terminal a live bar with the elapsed and the remaining time; elsewhere (CI, a pipe) a line every 15 seconds.
 """

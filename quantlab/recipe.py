@@ -1,4 +1,4 @@
-"""The recipe: one YAML file per model that says what to quantize, with what settings, and what to measure."""
+"""Read the recipe: one YAML file per model with what to quantize, its settings, and what to measure."""
 
 from __future__ import annotations
 

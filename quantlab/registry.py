@@ -1,4 +1,4 @@
-"""The registries: what a folder of modules brings, by file name, and what other packages bring, by entry point."""
+"""Find modules of a folder by file name, and those of other packages by entry point."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Temporary folders inside the workspace, and the removal of those whose process is gone.
+"""Make temporary folders inside the workspace, and remove those whose process is gone.
 
 The owner holds a lock (flock) on what it writes for a while. The system lets go of it when the process ends, however it
 ends, on whichever machine and in whichever container: no process number that was given away again can deceive.

@@ -1,4 +1,4 @@
-"""Sizes as people write them: a context such as 32k, and the number of parameters in a model's name."""
+"""Parse sizes as people write them: a context such as 32k, and the number of parameters in a model's name."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Pure functions on numbers: no files, no torch, tested without a model."""
+"""Compute statistics on numbers: pure functions, no files, no torch, tested without a model."""

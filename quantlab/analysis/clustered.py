@@ -1,4 +1,4 @@
-"""Estimates from values that come in clusters: tokens in windows, items in passages. Clusters are what is independent."""
+"""Estimate means of values in clusters: tokens in windows, items in passages. Only clusters are independent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Divergence of a variant's next-token distributions Q from the reference's P, and both perplexities.
+"""Compute the divergence of a variant's next-token distributions Q from the reference's P, and both perplexities.
 
 Included: every token of the second half of each window, so that each has context (llama.cpp's convention), over the
 whole vocabulary, from float32 log-softmax. Left out: the first half of each window. Tokens within a window are not

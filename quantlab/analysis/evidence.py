@@ -1,4 +1,4 @@
-"""What two checkpoints' values on the same items say about a drop, whatever the metric and however the items are grouped.
+"""Estimate a drop and its interval from two checkpoints' values on the same items, for any metric and grouping.
 
 Right and wrong answers to independent items: Tango's interval. Items that come in clusters (questions on one passage,
 several samples of one question): `quantlab.analysis.grouped`. Shares between 0 and 1: a t interval of the paired

@@ -1,4 +1,4 @@
-"""The interval of a drop whose items come in clusters: a bootstrap, and Tango's interval with changes counted in clusters.
+"""Compute the interval of a drop whose items come in clusters: a bootstrap, and Tango's interval by clusters.
 
 A bootstrap knows only the clusters that it saw. Where few of them changed it is nearly of width 0 and says `within
 margin` falsely in up to a third of cases (40 clusters of 8 items that change together, 4 % flips). So the interval is

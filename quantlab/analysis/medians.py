@@ -1,4 +1,4 @@
-"""The median of repeated timings, with an interval that supposes nothing about their distribution."""
+"""Compute the median of repeated timings and an interval that assumes no distribution."""
 
 from __future__ import annotations
 

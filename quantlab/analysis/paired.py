@@ -1,4 +1,4 @@
-"""Paired comparison of two checkpoints on the same items.
+"""Compare two checkpoints on the same items, paired.
 
 Included: the mean of per-item differences with its standard error, and the mean over tasks. Intervals, tests and items
 that come in clusters are in `quantlab.analysis.evidence`.

@@ -1,4 +1,4 @@
-"""Stopping early without fooling oneself: alpha spending over at most five looks.
+"""Compute boundaries for stopping early without more false verdicts: alpha spending over at most five looks.
 
 Lan and DeMets, Biometrika 70 (1983), 659-663: the error that a two-sided or one-sided test may spend up to the
 fraction t of its items is 2 - 2 Phi(z(alpha / 2) / sqrt(t)), of O'Brien and Fleming's type: little early, nearly all at

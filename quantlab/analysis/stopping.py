@@ -1,4 +1,4 @@
-"""As few items as the question needs: a paired comparison that stops when its verdict is settled.
+"""Stop a paired comparison as soon as its verdict is decided.
 
 Items come in a fixed random order. After each of at most five equal blocks the verdict's interval is read at that look's
 quantile (`quantlab.analysis.sequential`), which is wide at first; all looks together spend no more error than one look

@@ -1,4 +1,4 @@
-"""Tango's score interval for the difference of two paired proportions.
+"""Compute Tango's score interval for the difference of two paired proportions.
 
 Tango, "Equivalence test and confidence interval for the difference in proportions for the paired-sample design",
 Statistics in Medicine 17 (1998), 891-908. Wald's interval has a width near 0 where few answers change and then says

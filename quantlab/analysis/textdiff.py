@@ -1,4 +1,4 @@
-"""Two texts side by side: where their tokens part, which words differ, and whether one is longer more often than chance would have it."""
+"""Compare two texts: first token that differs, words that differ, and whether one is longer more often than by chance."""
 
 from __future__ import annotations
 

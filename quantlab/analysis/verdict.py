@@ -1,4 +1,4 @@
-"""What a paired comparison of right and wrong answers says about a loss, at a margin.
+"""Judge a loss at a margin from a paired comparison of right and wrong answers.
 
 Definitions: a drop is (b - c) / n, b answers right in the unquantized model and wrong in the variant, c the other way
 round. The verdict comes from the two-sided 90 % interval [L, U] of the drop: `within margin` where U < margin, `worse`

@@ -1,4 +1,4 @@
-"""The side process that writes families.json anew from transformers' config classes: `python -m quantlab.architecture._families`.
+"""Write families.json from transformers' config classes: `python -m quantlab.architecture._families`.
 
 `checked` is not derived here: it is kept as it was, for it says that real cache tensors were compared.
 """

@@ -1,4 +1,4 @@
-"""The side process: build an architecture on torch's meta device, and count what it is made of.
+"""Build an architecture on torch's meta device in a child process, and count its parameters.
 
 `python -m quantlab.architecture._meta_count < config.json` prints one line of JSON: {"count": {...}}, or {"unknown": reason} for an
 architecture that transformers does not have, or {"refused": reason} for a config that it refuses.

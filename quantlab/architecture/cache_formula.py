@@ -1,4 +1,4 @@
-"""The key-value cache's size by formula, beside which a measured one is set: what attention needs, layer by layer."""
+"""Compute the key-value cache's size by formula, layer by layer, to show beside the measured one."""
 
 from __future__ import annotations
 

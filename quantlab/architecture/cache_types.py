@@ -1,4 +1,4 @@
-"""The key-value cache's type: a setting that every variant may have beside its method's own, `cache: q8_0`.
+"""Check the type of the key-value cache, a setting that every variant may have: `cache: q8_0`.
 
 llama.cpp's are its own types; a quantized one needs flash attention, which is then on for that variant alone.
 transformers' are its `QuantizedCache`: `fp8` is built in, `quanto...` needs optimum-quanto, `hqq...` needs hqq.

@@ -1,4 +1,4 @@
-"""Parameters of an architecture, counted by building it on torch's meta device in a process of its own.
+"""Count an architecture's parameters by building it on torch's meta device in a child process.
 
 The count is stored in the user's cache folder under the hash of the config, so the second call takes milliseconds, and
 the counts of the catalogue's models ship with quantlab. What building cannot know (layers for multi-token prediction,

@@ -1,4 +1,4 @@
-"""Parameters by the arithmetic of an ordinary decoder, for architectures that cannot be built. Never an exact figure.
+"""Estimate parameters by the arithmetic of an ordinary decoder, for architectures that cannot be built. Never exact.
 
 Each layer: query, key, value and output projections; a gated feed-forward network, or as many as there are experts, with
 their router and the shared ones; two norms. Then the embedding, a last norm and, unless it is tied, the head. Where a

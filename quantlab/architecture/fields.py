@@ -1,4 +1,4 @@
-"""Reading a config.json: nested text configs, the names that fields have in it, and what transformers assumes of absent ones.
+"""Read a config.json: nested text configs, names of fields, and the values that transformers assumes for absent ones.
 
 `families.json` holds, for each causal language model of transformers 5.23.0, the values that its config class gives to
 fields which a config.json leaves out, the rule that it lays out its layers by (schedules.py), and whether the cache

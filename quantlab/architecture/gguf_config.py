@@ -1,4 +1,4 @@
-"""A GGUF file's header as the config.json that its model would have. Reads the header alone, with the standard library.
+"""Convert a GGUF file's header to the config.json of its model. Reads only the header, with the standard library.
 
 The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """

@@ -1,4 +1,4 @@
-"""Models that mix attention with state-space or linear layers: which layer is which, and what a recurrent one keeps.
+"""Classify the layers of models that mix attention with state-space or linear layers, and size their recurrent state.
 
 Shapes from transformers 5.23.0: a Mamba-2 layer keeps heads · head_dim · state_size and kernel columns of
 (heads · head_dim + 2 · groups · state_size) channels; Mamba-1 keeps channels · state_size; Kimi's delta attention keeps

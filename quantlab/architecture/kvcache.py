@@ -1,4 +1,4 @@
-"""Bytes of the key-value cache and of recurrent state, layer by layer, and how much of it one decoding step reads.
+"""Compute bytes of key-value cache and recurrent state, layer by layer, and the bytes that one decode step reads.
 
 Policies: what an engine really holds differs from what attention needs.
 

@@ -1,4 +1,4 @@
-"""Which kind each layer of a model is, and what its cache holds."""
+"""Classify each layer of a model, and describe what its cache holds."""
 
 from __future__ import annotations
 

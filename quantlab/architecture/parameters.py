@@ -1,4 +1,4 @@
-"""How many parameters a model has and where: its matrices by role, name and shape, and their totals."""
+"""Describe a model's parameters: matrices by role, name and shape, and their totals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The format that a release is stored in, by the quantization_config of its config.json.
+"""Read the format that a release is stored in from the quantization_config of its config.json.
 
 Read are the dialects of transformers (fp8, mxfp4, gptq, awq, auto-round, bitsandbytes), of compressed-tensors (config_groups)
 and of modelopt (quant_algo, also in a `quantization` of its own).

@@ -1,4 +1,4 @@
-"""The roofline of decoding: the bytes that one step reads, and the tokens per second that memory bandwidth allows.
+"""Compute the roofline of decoding: bytes read by one step, and the tokens per second that bandwidth allows.
 
 tokens/s <= batch / max(bytes / bandwidth, seconds of arithmetic). Of a mixture of experts only the touched experts are
 read: experts * (1 - (1 - k/E)^batch) with uniform routing. Measuring and planning both ask here. Pure functions.

@@ -1,4 +1,4 @@
-"""Which layer of a model is of which type where config.json does not list them: the rules of transformers' config classes.
+"""Derive the type of each layer that config.json does not list, by the rules of transformers' config classes.
 
 A rule of `families.json` gives the types of `period`, repeated over all layers, but for the `first` and the `last` layers.
 `every` names the field that sets the period's length, `from_layer` the one that names the first sliding layer, and `knobs`

@@ -1,4 +1,4 @@
-"""What a config.json says of a model's shape, layer by layer. Imports no torch and no transformers."""
+"""Read a model's shape from its config.json, layer by layer. Imports no torch and no transformers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bytes of a checkpoint's tensors before it is made, and how they follow from what each matrix takes."""
+"""Compute the bytes of a checkpoint's tensors from the bytes of each matrix, before it is made."""
 
 from __future__ import annotations
 

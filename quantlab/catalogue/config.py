@@ -1,4 +1,4 @@
-"""The config.json of the catalogue's models, so that planning needs no hub. Each file says where it was copied from."""
+"""Read the config.json of the catalogue's models, so that planning needs no hub. Each file names its source."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The entries of the catalogue, and the files that they are read from.
+"""Read the entries of the catalogue of models.
 
 The shipped models.yaml is extended by the user's own file, and that by a models.yaml in the current folder; an entry
 that stands in two of them is taken whole from the later one.

@@ -1,4 +1,4 @@
-"""What others have published about losses, speeds and abilities: the reader of expectations.yaml.
+"""Read what others have published about losses, speeds and abilities, from expectations.yaml.
 
 Nothing here was measured by quantlab. Losses are relative per cent of the unquantized model's score; on a model that
 has every item right they are points, on any other they are more than the points that they come to.

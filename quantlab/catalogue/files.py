@@ -1,4 +1,4 @@
-"""Where a catalogue's data lies: the shipped file, the user's own, and one in the current folder; the later one wins."""
+"""Find a catalogue's data: the shipped file, the user's own, and one in the current folder; the later one wins."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GPUs: memory, bandwidth, peak rates and power, each with its source, and the names that people give them.
+"""Look up GPUs by the names that people use: memory, bandwidth, peak rates and power, each with its source.
 
 Read from gpus.yaml; the user's own file ($QUANTLAB_GPUS, else gpus.yaml in quantlab's user configuration folder) and a
 gpus.yaml in the current folder add to it and replace whole entries of it.

@@ -1,4 +1,4 @@
-"""Prices: of API tokens, and of running GPUs oneself; each with its date and source, and all to be overridden.
+"""Look up prices of API tokens and of running one's own GPUs, each with date and source; all can be overridden.
 
 Read from prices.yaml; the user's own file ($QUANTLAB_PRICES, else prices.yaml in quantlab's user configuration folder)
 and a prices.yaml in the current folder add to it and replace whole entries of it.

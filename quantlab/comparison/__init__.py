@@ -1,0 +1,1 @@
+"""Compare variants: drops, ratios, savings, noise, verdicts and status, each computed once."""

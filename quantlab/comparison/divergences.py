@@ -1,4 +1,4 @@
-"""How far a variant is from the unquantized model, beside the noise floor of its engine."""
+"""Compare a variant's divergence with the noise floor of its engine."""
 
 from __future__ import annotations
 

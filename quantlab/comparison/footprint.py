@@ -1,4 +1,4 @@
-"""Bytes of a variant by kind, and what each kind saves. Kinds are never added up.
+"""Compute the bytes of a variant by kind, and what each kind saves. Kinds are never added up.
 
 Disk is compared with the baseline's checkpoint, memory at run time with the 16-bit variant of the same engine.
 """

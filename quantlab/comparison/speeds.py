@@ -1,4 +1,4 @@
-"""A variant's speed at each point (batch, context) beside the 16-bit variant of the same engine."""
+"""Compare a variant's speed at each point (batch, context) with the 16-bit variant of the same engine."""
 
 from __future__ import annotations
 

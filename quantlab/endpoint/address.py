@@ -1,4 +1,4 @@
-"""The address of a server: what a user may write, and the paths below it."""
+"""Parse the address of a server, and build the paths below it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an answer to a task's item says: a generated text as it is scored, or the log-probability of a continuation."""
+"""Read an answer to a task's item: generated text as it is scored, or the log-probability of a continuation."""
 
 from __future__ import annotations
 

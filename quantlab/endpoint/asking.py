@@ -1,4 +1,4 @@
-"""Many whole requests to a server, so many at a time: a request that fails costs none of the others.
+"""Send many whole requests concurrently: a request that fails costs none of the others.
 
 What may pass is tried again: 408, 429, 5xx and ended connections, after the time that the server names (Retry-After) or
 else a growing one. A request that took its whole time is not.

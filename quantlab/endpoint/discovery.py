@@ -1,4 +1,4 @@
-"""What answers at an address: which protocol, which model, which of its endpoints."""
+"""Find out what answers at an address: protocol, model, endpoints."""
 
 from __future__ import annotations
 

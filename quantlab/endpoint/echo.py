@@ -1,4 +1,4 @@
-"""Whether a server gives the log-probabilities of a prompt's own tokens (`echo` with `logprobs`), and the right ones.
+"""Check whether a server returns correct log-probabilities of a prompt's own tokens (`echo` with `logprobs`).
 
 Many servers ignore `echo`; some give the numbers of the wrong positions. So what they give for a position is compared
 with what the same server gives for it when it generates there.

@@ -1,4 +1,4 @@
-"""The load: so many workers, each sending its next request as soon as the last one is over (a closed loop).
+"""Generate load in a closed loop: each worker sends its next request as soon as the last one is over.
 
 The number of requests under way is then the concurrency but for the end of a level, when workers run out of requests; a
 level has at least as many requests as workers.

@@ -1,4 +1,4 @@
-"""A whole measurement of an endpoint: find out what it is, size the prompts, run the levels."""
+"""Measure an endpoint: find out what it is, size the prompts, run the levels of concurrency."""
 
 from __future__ import annotations
 

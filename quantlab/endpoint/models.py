@@ -1,4 +1,4 @@
-"""lm-eval's own API models over our requests: its prompts and payloads; our key, limits, retries and checks.
+"""Run lm-eval's API models over quantlab's requests: its prompts and payloads; our key, limits, retries and checks.
 
 An item that is not answered well is noted as lost and the others are kept; `Collected` gives their answers again, so
 that lm-eval scores those alone.

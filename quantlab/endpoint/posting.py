@@ -1,4 +1,4 @@
-"""Whole requests to a server, answered by one JSON object: for tasks and for asking what it offers."""
+"""Send whole requests answered by one JSON object, for tasks and for discovery."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prompts of about so many tokens, each different from its first word on, from those of other runs as well.
+"""Write prompts of about a given number of tokens, each different from its first word on, also from other runs.
 
 Servers keep the cache of a prompt's beginning; a prompt that was seen before would show a time to first token that no
 new one has. The words are drawn at random from a short list, so the text means nothing.

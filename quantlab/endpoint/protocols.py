@@ -1,4 +1,4 @@
-"""The protocols: what a request asks for, and what an event of the answer says.
+"""Translate requests and events of the answer for each protocol.
 
 Sources: OpenAI's API reference (chat and legacy completions, streaming, `stream_options`), vLLM's own benchmark for what
 servers really send, and Ollama's docs/api.md.

@@ -1,4 +1,4 @@
-"""Reading what a server answers: every body has a limit, none is decompressed, and JSON is of a limited depth.
+"""Read a server's answers within limits: no decompression, bounded size, bounded depth of JSON.
 
 HTTP's own head is limited by aiohttp (8,190 bytes a line, 128 headers), a stream's lines and events by `streams.py`.
 """

@@ -1,4 +1,4 @@
-"""The record of an endpoint as a page of markdown."""
+"""Write the record of an endpoint as markdown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One streamed request: sent, followed to its end, and recorded whatever happens to it."""
+"""Send one streamed request, follow it to its end, and record whatever happens to it."""
 
 from __future__ import annotations
 

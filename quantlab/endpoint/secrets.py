@@ -1,4 +1,4 @@
-"""The key of an endpoint: where it comes from, where it may go, and how it is kept out of everything that is written."""
+"""Read an endpoint's key, decide where it may be sent, and keep it out of everything that is written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What has been seen of a streamed answer: its pieces in time, and whether the server's count of them can be true."""
+"""Record a streamed answer's pieces in time, and check the server's count of tokens against them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures out of the requests of a level; their definitions stand in records.py."""
+"""Compute the figures of a level of requests; records/endpoint.py defines them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events out of the bytes of a stream: server-sent events, and JSON lines.
+"""Parse events from a stream of bytes: server-sent events and JSON lines.
 
 A decoder is fed with pieces as they come and gives back the payloads that are whole. It raises Malformed for what is
 not its format, and never holds more than a mebibyte and one piece.

@@ -1,4 +1,4 @@
-"""lm-eval's tasks through an endpoint: generative ones always, those on log-probabilities where the server gives them."""
+"""Run lm-eval's tasks through an endpoint: generative ones always, others if the server gives log-probabilities."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the record of an endpoint goes, and that the key is in nothing that is written."""
+"""Write the record of an endpoint, with the key in none of the files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The engines: one file each, the file's name is the engine's name.
+"""Run checkpoints: one file per engine, named as the engine.
 
 A file holds one `ENGINE`, an object of a class that extends `Engine` (`_contract.py` says what each attribute means).
 Another package brings one by an entry point of the group `quantlab.engines`. An engine runs a checkpoint and knows

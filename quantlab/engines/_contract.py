@@ -1,4 +1,4 @@
-"""What quantlab asks of an engine: the facts that planner, stages and report need, and what an open checkpoint can do."""
+"""Define what an engine must provide: facts for planner, stages and report, and the open checkpoint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""lm-eval's own language model over a transformers model, with what its answers need to be compared.
+"""Extend lm-eval's language model over a transformers model with what its answers need to be compared.
 
 Log-probabilities are taken in float32: HFLM's default leaves them, and their sum over an answer, in the model's dtype, and
 in bfloat16 a sum between 32 and 64 nats is a multiple of 0.25.

@@ -1,4 +1,4 @@
-"""Which generated answers were ended by the limit on tokens: lm-eval's language models return texts alone."""
+"""Find the generated answers that the limit on tokens ended: lm-eval's language models return only text."""
 
 from __future__ import annotations
 

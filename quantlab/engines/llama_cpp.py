@@ -1,4 +1,4 @@
-"""The llama.cpp engine: GGUF files, in this process, on a CPU or a CUDA device.
+"""Run GGUF files with llama.cpp in this process, on a CPU or a CUDA device.
 
 Prefill and decode are llama-bench's: batches of 2,048 tokens computed 512 at a time, the logits of the last token only,
 then single tokens chosen greedily, from an empty cache. The cache is allocated for the run's length, rounded up by

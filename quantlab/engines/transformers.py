@@ -1,4 +1,4 @@
-"""The transformers engine: safetensors checkpoints of every method, on a CPU or a CUDA device.
+"""Run safetensors checkpoints of every method with transformers, on a CPU or a CUDA device.
 
 Its tokens/s is what an eager `generate` reaches, not what a server reaches.
 No GPU has run this file yet; the CUDA branches are the synchronisation and the kernels' own choice.

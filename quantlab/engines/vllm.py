@@ -1,4 +1,4 @@
-"""The vLLM engine: safetensors checkpoints on NVIDIA GPUs, in process, with tensor parallelism.
+"""Run safetensors checkpoints with vLLM on NVIDIA GPUs, in process, with tensor parallelism.
 
 **No GPU has run this file.** It is written against the interface of vLLM 0.33.0 (`LLM`, `SamplingParams`, `LLMEngine`), and
 its tests run it over a module that records what it is asked. vLLM reads GPTQ, AWQ and FP8 checkpoints; 0.33.0 has no

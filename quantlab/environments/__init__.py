@@ -1,0 +1,1 @@
+"""Check installed libraries, and name the commands that install missing ones."""

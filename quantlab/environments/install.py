@@ -1,4 +1,4 @@
-"""What quantlab asks of other distributions, what is installed of it, and the command that brings the rest."""
+"""Compare the distributions that quantlab asks for with those installed, and give the command that installs the rest."""
 
 from __future__ import annotations
 

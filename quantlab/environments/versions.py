@@ -1,4 +1,4 @@
-"""Versions of installed distributions, read from their metadata without importing them."""
+"""Read versions of installed distributions from their metadata, without importing them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""lm-eval's result, by the tasks that were asked for: samples, figures and what a record says of them."""
+"""Split lm-eval's result by task: samples, figures and what a record keeps of them."""
 
 from __future__ import annotations
 

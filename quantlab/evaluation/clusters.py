@@ -1,4 +1,4 @@
-"""Which items of a task are not independent: questions on one passage."""
+"""Find the items of a task that are not independent: questions on one passage."""
 
 from __future__ import annotations
 

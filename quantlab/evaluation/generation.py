@@ -1,4 +1,4 @@
-"""Greedy answers of a checkpoint to prompts, for people to read; the same prompts and tokens in every engine."""
+"""Generate greedy answers of a checkpoint for people to read; the same prompts and tokens in every engine."""
 
 from __future__ import annotations
 

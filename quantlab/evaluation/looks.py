@@ -1,4 +1,4 @@
-"""evaluate's early end: blocks of items in their fixed random order until each task's verdict is settled."""
+"""Evaluate items in blocks, in a fixed random order, until each task's verdict is decided."""
 
 from __future__ import annotations
 

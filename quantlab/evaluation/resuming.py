@@ -1,4 +1,4 @@
-"""An lm-eval language model that keeps every answer as soon as it has it, so that a killed evaluation goes on."""
+"""Save every answer of an lm-eval language model at once, so that a killed evaluation resumes."""
 
 from __future__ import annotations
 

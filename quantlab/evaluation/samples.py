@@ -1,4 +1,4 @@
-"""What lm-eval logged of each item, as the values that a paired comparison needs."""
+"""Read lm-eval's logged items as the values that a paired comparison needs."""
 
 from __future__ import annotations
 

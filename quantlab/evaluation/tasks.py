@@ -1,4 +1,4 @@
-"""lm-eval's tasks as a recipe names them: which items are asked, and with which examples."""
+"""Select lm-eval's tasks as a recipe names them: items and few-shot examples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What files hold: one reader for each format."""
+"""Read what files hold: one reader for each format."""
 
 from typing import Final, Literal
 

@@ -1,4 +1,4 @@
-"""GGUF types: how many bytes a block takes, and which type a file type gives each tensor.
+"""Compute the bytes of GGUF types' blocks, and the type that a file type gives each tensor.
 
 Sizes: GGML_QUANT_SIZES of the PyPI package gguf 0.19. Rules: llama_tensor_get_type and its fallback in llama.cpp's
 llama-quant.cpp (the copy in llama-cpp-python 0.3.36), for a file that is quantized with an importance matrix.

@@ -1,4 +1,4 @@
-"""What a GGUF file stores, read from its header through ggml: the `gguf` package takes seconds for a large vocabulary."""
+"""Read a GGUF file's header through ggml: the `gguf` package takes seconds for a large vocabulary."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The names of llama.cpp's file types: what a GGUF file can be quantized to."""
+"""List the names of llama.cpp's file types: what a GGUF file can be quantized to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JSON files of a model's folder: read within a limit, and as leniently as the libraries that read them later.
+"""Read JSON files of a model's folder within a size limit, as leniently as the libraries that read them later.
 
 quantlab.parsing refuses an infinity and a key that stands twice; releases have both (Mamba's `time_step_limit`).
 """

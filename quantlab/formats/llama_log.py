@@ -1,4 +1,4 @@
-"""What llama.cpp says: its messages are collected while it works, because its functions return no reasons.
+"""Collect llama.cpp's messages while it works, because its functions return no reasons.
 
 They also go to standard error, as they would by themselves; the stages send that into a log file.
 """

@@ -1,4 +1,4 @@
-"""The safetensors files of a model's folder, checked by their headers: nothing is loaded.
+"""Check the safetensors files of a model's folder by their headers, without loading them.
 
 A file is an unsigned 64-bit header length, a JSON header with each tensor's dtype, shape and byte range, and the data.
 """

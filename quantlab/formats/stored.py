@@ -1,4 +1,4 @@
-"""What a checkpoint stores: bytes per tensor, bits per weight, quantized layers counted.
+"""Count what a checkpoint stores: bytes per tensor, bits per weight, quantized layers.
 
 Bits per weight = all stored bits (codes, scales, zeros, indices, codebooks, unquantized tensors) / parameters of the
 unquantized model. Read from the files' headers; no weights are loaded.

@@ -1,0 +1,1 @@
+"""Describe the device: drivers, energy, bandwidth, conditions."""

@@ -1,4 +1,4 @@
-"""Memory bandwidth of the device by a copy: `python -m quantlab.hardware.bandwidth cpu` in a process of its own.
+"""Measure the device's memory bandwidth by copying: `python -m quantlab.hardware.bandwidth cpu`, a child process.
 
 Counted are the bytes read and the bytes written. A processor that reads a line before it writes it moves half as much
 again, which is not counted. The best of several copies, in one block for each thread; a block is several times the last

@@ -1,4 +1,4 @@
-"""Clocks, power limit, heat and throttling of the device at one moment, and what moved between two.
+"""Read clocks, power limit, temperature and throttling of the device, and compare two readings.
 
 No GPU has run this file yet.
 """

@@ -1,4 +1,4 @@
-"""The target device: which one, what it is called, how much memory it has, and the memory of this process on it.
+"""Find the target device, its name, its memory, and the memory of this process on it.
 
 Imports no torch: identity comes from the driver (NVML) and the operating system.
 """

@@ -1,4 +1,4 @@
-"""The GPUs' memory as their driver sees it: NVML on NVIDIA, AMD SMI on ROCm where its Python package is there.
+"""Read the GPUs' memory from their driver: NVML on NVIDIA, AMD SMI on ROCm if its Python package is installed.
 
 GPUs are named by UUID, so that CUDA_VISIBLE_DEVICES cannot fool it. The AMD branch was written against AMD's documented
 interface and has not run on a GPU; NVML's has not either.

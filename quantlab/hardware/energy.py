@@ -1,4 +1,4 @@
-"""Energy counters of the device: NVML's of each GPU, else the processor packages' (RAPL) where they may be read.
+"""Read energy counters: NVML's of each GPU, else the processor packages' (RAPL) where they are readable.
 
 The counters are the whole device's, idle power and other users included. No GPU has run this file yet.
 """

@@ -1,4 +1,4 @@
-"""AMD GPUs through AMD SMI's Python package, where ROCm brought it along.
+"""Read AMD GPUs through AMD SMI's Python package, if ROCm installed it.
 
 Written against AMD's documented interface; it has run on no AMD GPU. torch calls them `cuda:n` as well. Clocks and energy
 of these GPUs are not read.

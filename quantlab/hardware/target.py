@@ -1,4 +1,4 @@
-"""The device that a workspace's stages run on, and whether something fits into it."""
+"""Find the device that a workspace's stages run on, and check whether something fits into it."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""How memory and speed are measured: the engine in a worker process, the clock and the sampler outside it."""
+"""Measure memory and speed: the engine in a worker process, clock and sampler outside it."""

@@ -1,4 +1,4 @@
-"""The 16-bit variant of the same engine that is timed beside a variant, and whether both fit at once."""
+"""Choose the 16-bit variant that is timed beside a variant, and check whether both fit at once."""
 
 from __future__ import annotations
 

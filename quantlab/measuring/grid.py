@@ -1,4 +1,4 @@
-"""Which workloads are run: the recipe's batch sizes and context depths, or the device's usual ones."""
+"""Choose the workloads: the recipe's batch sizes and context depths, or the device's default ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every workload once, alone on the machine, while the sampler looks every 10 ms: what memory each needs."""
+"""Run every workload once, alone on the machine, while the sampler reads memory every 10 ms."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The record's points: what each workload held and took, what it cost, and how near it came to the ceiling."""
+"""Build the record's points: memory, time, cost and share of the ceiling of each workload."""
 
 from __future__ import annotations
 

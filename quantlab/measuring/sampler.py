@@ -1,4 +1,4 @@
-"""The sampling process from its parent's side: whom to watch, what it does now, and what was seen in the end."""
+"""Control the sampling process from its parent: what to watch, the current step, and the result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sampling process: looks at the memory of another process's tree and at the GPUs' every 10 ms, and writes it down.
+"""Sample the memory of another process's tree and of the GPUs every 10 ms, in a process of its own.
 
 `python -m quantlab.measuring.sampling_process FILE UUID...`. Commands come as JSON lines on standard input: `pid` (whom to
 watch), `step` (what it does now), `glance` (once a second is enough), `look` (answer with one full look). The file

@@ -1,4 +1,4 @@
-"""Timed repeats of every workload, the variant and the 16-bit variant of its engine in turn.
+"""Time every workload repeatedly, alternating the variant and the 16-bit variant of its engine.
 
 Both processes hold their model at the same time and run one repeat each: V B V B ... A machine that gets slower or
 warmer on the way then slows both, and the ratio is of pairs that were measured within the same seconds.

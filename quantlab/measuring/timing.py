@@ -1,4 +1,4 @@
-"""Everything that is timed, with the 16-bit variant beside it: in turn where both fit, else one after the other."""
+"""Time a variant with the 16-bit variant beside it: alternately if both fit, else one after the other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The process that holds an engine while it is measured: `python -m quantlab.measuring.worker JOB`.
+"""Hold an engine in a child process while it is measured: `python -m quantlab.measuring.worker JOB`.
 
 It obeys one command per line of standard input and answers each with a line of JSON. The clock is here, around the
 engine's own calls, so that no pipe is timed; what the process takes is seen from outside (`quantlab.measuring.sampling_process`).

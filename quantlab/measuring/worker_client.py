@@ -1,4 +1,4 @@
-"""A worker process from its parent's side: a checkpoint in an engine that can be loaded, run and lost without harm."""
+"""Control a worker process from its parent: load a checkpoint, run it, and survive its crash."""
 
 from __future__ import annotations
 

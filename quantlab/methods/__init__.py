@@ -1,4 +1,4 @@
-"""The methods: one file each, the file's name is the method's name.
+"""Quantize models: one file per method, named as the method.
 
 A file holds one `METHOD`, an object of a class that extends `Method` (`_contract.py` says what each attribute means;
 `fp8.py` is the shortest example). Another package brings one by an entry point of the group `quantlab.methods`.

@@ -1,4 +1,4 @@
-"""What quantlab asks of a way of quantizing: the one place where planner, stages, report and serving learn of it."""
+"""Define what a method must provide: facts for planner, stages, report and serving, and `quantize`."""
 
 from __future__ import annotations
 

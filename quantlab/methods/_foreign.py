@@ -1,4 +1,4 @@
-"""Somebody else's checkpoint: what it is, and the variant that it becomes here.
+"""Recognise somebody else's checkpoint, and name the variant that it becomes here.
 
 Formats are those of the methods: what auto-gptq and autoawq wrote is what GPTQModel reads.
 """

@@ -1,4 +1,4 @@
-"""What gptq, awq and fp8 share: GPTQModel, the maintained successor of auto-gptq and autoawq (same formats on disk)."""
+"""Quantize with GPTQModel for gptq, awq and fp8: the successor of auto-gptq and autoawq (same formats on disk)."""
 
 from __future__ import annotations
 

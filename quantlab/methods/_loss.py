@@ -1,4 +1,4 @@
-"""What the methods on transformers models share: the loss of a model in memory, and the layers to be quantized."""
+"""Compute the loss of a transformers model in memory, and list the layers to be quantized."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""autoround: rounding and clipping learned by signed gradient descent (Cheng et al. 2024), through auto-round.
+"""Learn rounding and clipping by signed gradient descent (Cheng et al. 2024), through auto-round.
 
 At 2 bits it does not collapse where GPTQ does; it takes the role that QuIP# has in people's tables.
 """

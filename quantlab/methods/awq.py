@@ -1,4 +1,4 @@
-"""awq: scales the channels that activations make important before rounding (Lin et al. 2024).
+"""Scale the channels that activations make important before rounding (Lin et al. 2024): AWQ.
 
 8 and 2 bits are not offered: GPTQModel 7.7 packs them into a checkpoint that reloads as garbage (perplexity 482,105
 and 177,446 on SmolLM2, all logits finite).

@@ -1,4 +1,4 @@
-"""baseline: the model as it is. Its checkpoint is a manifest that points at the prepared source, not a copy."""
+"""Keep the model as it is. The checkpoint is a manifest that points at the prepared source, not a copy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""bitsandbytes: LLM.int8 (Dettmers et al. 2022) and 4-bit nf4 or fp4 (Dettmers et al. 2023), without calibration.
+"""Quantize without calibration: LLM.int8 (Dettmers et al. 2022), 4-bit nf4 or fp4 (Dettmers et al. 2023).
 
 The checkpoint is saved before the first forward pass: on a CPU the library repacks 4-bit weights in place when they
 are first used, and what is saved after that reloads as garbage. The loss in memory is therefore taken after saving.

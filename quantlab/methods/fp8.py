@@ -1,4 +1,4 @@
-"""fp8: weights as 8-bit floating point (e4m3) with a scale per row, data-free, through GPTQModel."""
+"""Store weights as 8-bit floating point (e4m3) with a scale per row, data-free, through GPTQModel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GGUF through llama.cpp: k-quants and i-quants, from file to file, with an importance matrix where it pays."""
+"""Quantize through llama.cpp: k-quants and i-quants, file to file, with an importance matrix where it helps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""gptq: weights rounded column by column, the error pushed into the columns to come (Frantar et al. 2023)."""
+"""Round weights column by column, pushing the error into the following columns (Frantar et al. 2023): GPTQ."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model's source: checks of its files before any weights are loaded, and getting it from the hub.
+"""Find a model's source, get it from the hub, and check its files before any weights are loaded.
 
 Every check raises QuantlabError in one line that says what, why and what to do.
 """

@@ -1,4 +1,4 @@
-"""Code that a model's folder would have run: found by what its JSON files name, refused unless the user trusts it.
+"""Find code in a model's folder by what its JSON files name, and refuse it unless the user trusts it.
 
 Two keys lead from a configuration to code: `auto_map` (a class in a Python file of the folder or, written
 `org/name--file.Class`, of another repository), and an attention or expert kernel written `org/name`, which transformers

@@ -1,4 +1,4 @@
-"""A model's config.json: whether transformers can run the model, and whether that takes the repository's own code."""
+"""Check by a model's config.json whether transformers can run it, and whether that needs the repository's code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A GGUF file as dense safetensors: how a model that is only to be had as GGUF becomes a source.
+"""Convert a GGUF file to dense safetensors, so that a model published only as GGUF becomes a source.
 
 transformers dequantizes the tensors. Its converted tokenizer can lack the pre-tokenizer that the file names
 (`tokenizer.ggml.pre`), which a successful conversion does not show; it is set from the table below, and the token ids

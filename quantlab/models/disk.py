@@ -1,4 +1,4 @@
-"""Whether there is room on the disk, asked before anything is written."""
+"""Check the free disk space before anything is written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A GGUF file, checked by its header: nothing is loaded."""
+"""Check a GGUF file by its header, without loading it."""
 
 from __future__ import annotations
 

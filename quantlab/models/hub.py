@@ -1,4 +1,4 @@
-"""Getting a model from the hub, pinned to a commit: its small files first, its weights only when those pass."""
+"""Download a model from the hub, pinned to a commit: small files first, weights only if those pass."""
 
 from __future__ import annotations
 

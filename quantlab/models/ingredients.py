@@ -1,4 +1,4 @@
-"""From what the user calls a model to its plan's ingredients: a config, or a stated number of parameters."""
+"""Turn the user's name of a model into what a plan needs: a config, or a stated number of parameters."""
 
 from __future__ import annotations
 

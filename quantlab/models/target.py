@@ -1,4 +1,4 @@
-"""From what the user calls a model to the config.json that a plan is made from; no weights are looked at."""
+"""Turn the user's name of a model into the config.json that a plan is made from; look at no weights."""
 
 from __future__ import annotations
 

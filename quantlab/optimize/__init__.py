@@ -1,0 +1,1 @@
+"""Find where a checkpoint's loss comes from."""

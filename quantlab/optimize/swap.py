@@ -1,4 +1,4 @@
-"""Parts of one model put into another and taken out again: blocks, linear layers, fused experts."""
+"""Swap parts of one model into another and back: blocks, linear layers, fused experts."""
 
 from __future__ import annotations
 

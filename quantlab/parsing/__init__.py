@@ -1,4 +1,4 @@
-"""The only readers of YAML and JSON that people or other machines wrote; both pure but for opening the file.
+"""Read YAML and JSON that people or other machines wrote; nothing else does.
 
 What they refuse with one QuantlabError of one line (file, line number, what to do): files that are too large, folders,
 pipes and devices, what cannot be read or is not UTF-8, nesting deeper than `DEEPEST`, a key that stands twice in one

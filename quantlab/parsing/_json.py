@@ -1,4 +1,4 @@
-"""The reader of JSON: the standard library's, with what it lets through refused; a slower look finds the line."""
+"""Read JSON with the standard library, refuse what it lets through, and find the line."""
 
 from __future__ import annotations
 

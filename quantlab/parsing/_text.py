@@ -1,4 +1,4 @@
-"""Text files of bounded size: what can be wrong with a file before its content is looked at."""
+"""Read text files of bounded size, and check a file before its content is read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The reader of YAML: PyYAML's safe loader, checked while nodes are composed, so that every refusal knows its line."""
+"""Read YAML with PyYAML's safe loader, checked while nodes are composed, so that every refusal names its line."""
 
 from __future__ import annotations
 

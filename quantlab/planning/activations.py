@@ -1,4 +1,4 @@
-"""Memory of a forward pass beside weights and cache, from the architecture and the constants of calibration.yaml."""
+"""Estimate the memory of a forward pass beside weights and cache, with the constants of calibration.yaml."""
 
 from __future__ import annotations
 

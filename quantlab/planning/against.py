@@ -1,4 +1,4 @@
-"""Predictions beside the records of real runs, with their error: what a plan is worth.
+"""Compare predictions with the records of real runs: the error of a plan.
 
 | quantity | predicted | measured |
 |---|---|---|

@@ -1,4 +1,4 @@
-"""The constants of a plan that no formula gives; calibration.yaml says from which measurements they come."""
+"""Read the constants of a plan that no formula gives; calibration.yaml names the measurements behind them."""
 
 from __future__ import annotations
 

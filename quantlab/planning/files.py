@@ -1,4 +1,4 @@
-"""Bytes of all files of a checkpoint: its tensors and the tokenizer, which a GGUF file carries inside and most folders beside.
+"""Compute the bytes of all files of a checkpoint: tensors and tokenizer.
 
 Left out, at most 0.14 % of each of the demo's checkpoints (135M parameters): headers, names of tensors, config.json and the like.
 """

@@ -1,4 +1,4 @@
-"""Whether a model fits, at every method and width: weights, cache, activations and overhead, each by itself.
+"""Check whether a model fits, at every method and width: weights, cache, activations and overhead separately.
 
 Everything is computed from the model's config.json and the catalogue's GPUs; nothing is loaded and no torch imported.
 """

@@ -1,4 +1,4 @@
-"""The records of a plan: what a model needs, per method and width, per set of GPUs. Bytes are bytes; GiB is 2^30."""
+"""Define the records of a plan: what a model needs, per method, width and set of GPUs. GiB is 2^30 bytes."""
 
 from __future__ import annotations
 

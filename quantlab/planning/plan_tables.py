@@ -1,4 +1,4 @@
-"""A plan as tables for a terminal. Memory is in GiB (2^30 bytes) per GPU, checkpoints are in GB (10^9 bytes)."""
+"""Show a plan as tables in a terminal. Memory is in GiB (2^30 bytes) per GPU, checkpoints are in GB (10^9 bytes)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One variant on one set of GPUs: what each GPU holds, whether that fits, and the largest context and batch that do.
+"""Plan one variant on one set of GPUs: what each GPU holds, whether it fits, and the largest context and batch.
 
 llama.cpp (method gguf) splits by layers: each GPU holds its share of the layers whole, with their cache, and the GPUs work
 in turn. Every other engine is taken to split each layer over all GPUs, and where the heads do not divide, as llama.cpp.

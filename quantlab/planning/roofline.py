@@ -1,4 +1,4 @@
-"""The ceiling of decoding on the catalogue's GPUs: a plan's bytes and parameters put into `architecture.roofline`.
+"""Compute the decode ceiling on the catalogue's GPUs from a plan, with `architecture.roofline`.
 
 Rows of the input embedding are not counted. Engines reach about 0.8 of the bandwidth at best, and less of the ceiling.
 """

@@ -1,4 +1,4 @@
-"""The commands that serve a checkpoint, as its method and the engine that serves it say, and the one that measures it."""
+"""Write the commands that serve a checkpoint, as its method and engine give them, and the one that measures it."""
 
 from __future__ import annotations
 

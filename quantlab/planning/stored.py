@@ -1,4 +1,4 @@
-"""Bytes of a release that is stored quantized, by its own quantization_config: what `as stored` stands for in a plan.
+"""Compute the bytes of a release stored quantized, from its quantization_config: `as stored` in a plan.
 
 GPTQ, AWQ, auto-round and bitsandbytes by the layouts of the methods; else a weight's bits with its scales: one per block,
 per group of a row or per row. A single scale of a whole matrix is not counted. Which matrices are quantized: linears and

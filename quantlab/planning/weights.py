@@ -1,4 +1,4 @@
-"""Bytes of a checkpoint before it is made: what each method stores for each matrix, and what it leaves alone."""
+"""Compute the bytes of a checkpoint before it is made: what each method stores, and what it leaves in 16 bits."""
 
 from __future__ import annotations
 

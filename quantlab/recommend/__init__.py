@@ -1,0 +1,1 @@
+"""Recommend a model and a variant, and compute its cost."""

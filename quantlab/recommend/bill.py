@@ -1,4 +1,4 @@
-"""The bill of one variant on one set of GPUs: what it rests on, and how it compares with an API.
+"""Compute the bill of one variant on one set of GPUs: its assumptions, and the comparison with an API.
 
 Every assumption is named with its source: an option of the user's, a price of the catalogue with its date, a
 measurement, or the roofline × an efficiency.

@@ -1,4 +1,4 @@
-"""Everything that could be chosen: each model of the catalogue, at every method and width, and what was measured here.
+"""Gather the candidates: each model of the catalogue, at every method and width, with local measurements.
 
 Each figure says how it is known. Memory is the plan's: weights, cache at the context asked for, activations and the
 lowest and highest overhead, on the fullest GPU; measured bytes of a checkpoint take the place of computed ones.

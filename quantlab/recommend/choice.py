@@ -1,4 +1,4 @@
-"""The choice among candidates: which model, at which variant, on which device, for a request.
+"""Choose among candidates: which model, at which variant, on which device, for a request.
 
 `choose` is pure and quick: it reads no file, so a router can call it for every request. A limit is judged by the whole
 interval of what is known: `met` where the interval lies inside, `failed` where it lies outside, `open` otherwise and

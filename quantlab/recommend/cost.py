@@ -1,4 +1,4 @@
-"""What tokens cost on one's own GPUs, and through an API.
+"""Compute what tokens cost on one's own GPUs and through an API.
 
 Included: hire, or purchase with depreciation and power, hosting, the time that prefill and decoding take, and the volume
 from which the GPUs are cheaper. Not included: people, traffic, taxes, the residual value of the hardware.

@@ -1,4 +1,4 @@
-"""What quantization costs a model in quality: measured where it was, else interpolated from measured neighbours, else published.
+"""Predict the quality loss of a quantization: measured, else interpolated from measured neighbours, else published.
 
 | kind | from | interval |
 |---|---|---|

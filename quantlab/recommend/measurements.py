@@ -1,4 +1,4 @@
-"""What was measured here: the figures of the records in and below a folder, by model, variant and device.
+"""Read the figures of the records in and below a folder, by model, variant and device.
 
 Read from the records under each report's data/; the mean drop alone from its tables/summary.json, which the report stage
 computes from every item. A variant that failed has no figures.

@@ -1,4 +1,4 @@
-"""A choice as a person and as a script reads it: rows with marked cells, what would change it, and the next commands."""
+"""Show a choice to a person or a script: rows with marked cells, what would change it, and the next commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The records: one immutable, versioned JSON result per stage and cell, one file per stage.
+"""Define the records: one immutable, versioned JSON result per stage and cell, one file per stage.
 
 A quantity that was not measured is None, and `failure` (or a note) says why; there are no stand-in numbers.
 """

@@ -1,4 +1,4 @@
-"""What every record is made of: why a cell has no number, an estimate with its uncertainty, and who left the record."""
+"""Define what every record holds: why a cell has no number, estimates with uncertainty, and where it was made."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The record of the diverge stage: quality against the reference."""
+"""Define the record of the diverge stage: quality against the reference."""
 
 from __future__ import annotations
 

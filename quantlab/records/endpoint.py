@@ -1,4 +1,4 @@
-"""The record of a served endpoint: every request as it went, and the figures that were made of them.
+"""Define the record of an endpoint: every request, and the figures computed from them.
 
 | figure | definition | the field's name |
 |---|---|---|

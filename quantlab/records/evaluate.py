@@ -1,4 +1,4 @@
-"""The record of the evaluate stage: lm-eval's tasks."""
+"""Define the record of the evaluate stage: lm-eval's tasks."""
 
 from __future__ import annotations
 

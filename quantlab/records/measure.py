@@ -1,4 +1,4 @@
-"""The record of the measure stage: memory and speed."""
+"""Define the record of the measure stage: memory and speed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the measure stage's record is made of: samples of memory, medians of timings, the device's condition, its ceiling.
+"""Define the parts of the measure stage's record: memory samples, timings, device conditions, ceiling.
 
 Everything that was not measured is None; a reason stands beside it.
 """

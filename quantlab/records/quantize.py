@@ -1,4 +1,4 @@
-"""The record of the quantize stage."""
+"""Define the record of the quantize stage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The record of the sensitivity stage: what each part costs alone."""
+"""Define the record of the sensitivity stage: the loss of each part alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of the stages: name, record, file, version, and the part of a recipe that decides the result.
+"""List the stages: name, record, file, version, and the part of a recipe that decides the result.
 
 A stage's name is its command's (`quantlab diverge`), its module's in `quantlab/stages` and its name in dvc.yaml.
 """

@@ -1,0 +1,1 @@
+"""Store the unquantized model's output, and compute its exact logits."""

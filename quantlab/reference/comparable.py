@@ -1,4 +1,4 @@
-"""What a checkpoint must be before its logits are compared with the reference's: finite, and over the same vocabulary."""
+"""Check that a checkpoint's logits can be compared with the reference's: finite, same vocabulary."""
 
 from __future__ import annotations
 

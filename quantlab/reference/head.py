@@ -1,4 +1,4 @@
-"""The output head of a model: from the final hidden states to logits, exactly as the model itself computes them.
+"""Compute exact logits from final hidden states with the model's own output head.
 
 Stored hidden states are hidden-size / vocabulary-size of stored logits, and the head gives the exact logits back when
 it is applied to whole windows (a single row differs by about 4e-5 in float32: another matrix shape, another order of

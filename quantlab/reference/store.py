@@ -1,4 +1,4 @@
-"""The stored reference: what it is, its logits window by window, and what it may not be compared with."""
+"""Read the stored reference: its description, its logits window by window, and what it cannot be compared with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of what the items can decide: one row per variant and task."""
+"""Tabulate what the items can decide: one row per variant and task."""
 
 from __future__ import annotations
 

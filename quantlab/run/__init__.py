@@ -1,1 +1,1 @@
-"""The shipped DVC pipeline, and the workspace that `quantlab run` makes of it."""
+"""Run the shipped DVC pipeline in the workspace that `quantlab run` makes."""

@@ -1,4 +1,4 @@
-"""What a run will take, said before it begins: whether each variant fits into the device, disk, and time where it is known.
+"""Forecast a run before it begins: whether each variant fits the device, disk space, and time if it is known.
 
 Memory is the planner's: weights, cache of the measured workload, and the lowest overhead that was ever seen, so that a
 variant is called too large only where it certainly is. Time is never guessed: it comes from records of this machine.

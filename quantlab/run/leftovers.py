@@ -1,4 +1,4 @@
-"""What a run that was killed can leave in a workspace, put in order before the next one begins."""
+"""Clean up what a killed run left in a workspace, before the next run begins."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What DVC takes for current and is not: set right before it decides what to run.
+"""Correct what DVC wrongly takes for current, before it decides what to run.
 
 DVC notes the settings that it finds when a stage ends, and trusts the files of its cache as long as they are read-only.
 """

@@ -1,4 +1,4 @@
-"""What `quantlab run` was asked for, checked before anything is downloaded or loaded, as a recipe and its cells."""
+"""Check a request of `quantlab run` before any download, and turn it into a recipe and its cells."""
 
 from __future__ import annotations
 

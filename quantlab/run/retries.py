@@ -1,4 +1,4 @@
-"""Failures that passed: the next run, of `quantlab run` or of plain `dvc repro`, tries these stages again.
+"""Retry stages that failed for a passing reason at the next `quantlab run` or `dvc repro`.
 
 A stage that could not be done leaves a record and ends well, so that the other cells go on; DVC then takes the stage for
 done. `probe`, which always runs and before every stage of a cell, makes such a record other than DVC remembers it (a

@@ -1,4 +1,4 @@
-"""Which keys of a recipe dvc.yaml tracks, and that a recipe has them all: DVC itself names no file and no remedy."""
+"""Check that a recipe has every key that dvc.yaml tracks: DVC itself names no file and no remedy."""
 
 from __future__ import annotations
 

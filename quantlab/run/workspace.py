@@ -1,4 +1,4 @@
-"""A workspace: a folder with the shipped dvc.yaml, the recipes it uses, and the cells it was asked for.
+"""Write a workspace: a folder with the shipped dvc.yaml, the recipes it uses, and the cells it was asked for.
 
 It holds no pipeline logic: DVC decides what to run.
 """

@@ -1,4 +1,4 @@
-"""The child process of `quantlab.stages.isolation`: runs one stage of one cell and leaves its record."""
+"""Run one stage of one cell and leave its record: the child process of `quantlab.stages.isolation`."""
 
 from __future__ import annotations
 

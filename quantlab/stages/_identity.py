@@ -1,4 +1,4 @@
-"""What a model is made from, by content: `env/models/<model>.json`, on which `prepare` and so everything after it depends.
+"""Hash what a model is made from into `env/models/<model>.json`, on which `prepare` and all later stages depend.
 
 A model saved into the same folder, a GGUF file or a text under the same name are then another source.
 """

@@ -1,4 +1,4 @@
-"""The check of a checkpoint before it counts: loaded afresh from disk and compared with the model in memory."""
+"""Check a checkpoint before it counts: load it afresh from disk and compare it with the model in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""convert: the unquantized model as an F16 GGUF with its importance matrix, once for all GGUF variants.
+"""Convert the unquantized model to F16 GGUF and compute its importance matrix, once for all GGUF variants.
 
 A stage of its own beside prepare, so that a model without GGUF variants is never converted.
 """

@@ -1,4 +1,4 @@
-"""diverge: perplexity and KL divergence of one checkpoint against the reference, on the same token ids."""
+"""Measure perplexity and KL divergence of one checkpoint against the reference, on the same token ids."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""evaluate: lm-eval's tasks on one checkpoint, the same items for every variant, per-sample results kept."""
+"""Run lm-eval's tasks on one checkpoint, with the same items for every variant, and keep per-sample results."""
 
 from __future__ import annotations
 

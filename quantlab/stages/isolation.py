@@ -1,4 +1,4 @@
-"""A cell's stage in a process of its own: a crash or an out-of-memory error ends one cell and not the run.
+"""Run a cell's stage in a child process: a crash or an out-of-memory error ends one cell and not the run.
 
 The parent imports no torch. It sets the environment that the libraries read when they start, waits, and records the
 death of a child that could not record it itself.

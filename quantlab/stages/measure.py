@@ -1,4 +1,4 @@
-"""measure: memory and speed of one checkpoint on the target device.
+"""Measure memory and speed of one checkpoint on the target device.
 
 The engine runs in a worker process, which does nothing else; a sampling process looks at it from outside. First every
 workload runs once, alone, for memory; then the timed repeats, in turn with the 16-bit variant of the same engine.

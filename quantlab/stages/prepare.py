@@ -1,4 +1,4 @@
-"""prepare: a model's name becomes pinned weights and token ids, once for all variants."""
+"""Turn a model's name into pinned weights and token ids, once for all variants."""
 
 from __future__ import annotations
 

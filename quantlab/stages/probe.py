@@ -1,4 +1,4 @@
-"""probe: what this machine is, what is installed, which version each metric has, what each model's source holds.
+"""Record what this machine is, what is installed, the version of each metric, and each model's source.
 
 It always runs and takes a second: it imports no torch, and reads a source's large files only where they are not those
 that it read before. Every later stage depends on the file of `env/` that could

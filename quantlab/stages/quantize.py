@@ -1,4 +1,4 @@
-"""quantize: one cell's checkpoint, verified before it counts."""
+"""Make one cell's checkpoint, and verify it before it counts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""reference: what the unquantized model says on the evaluation text, once per model, exact and small.
+"""Run the unquantized model on the evaluation text and store its output, once per model, exact and small.
 
 Stored are the final hidden states of every window in the precision that the model ran in, and the output head; the
 exact logits are the head applied to a whole window.

@@ -1,4 +1,4 @@
-"""report: all records of a model to tables, plots and a markdown report. Measures nothing and changes no record.
+"""Turn all records of a model into tables, plots and a markdown report. Measures nothing and changes no record.
 
 Writes report.md, metrics.json, recipe.yaml (a copy), tables/, plots/ and dvc/ under reports/<model>/; the same records give the same bytes.
 """

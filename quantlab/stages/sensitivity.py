@@ -1,4 +1,4 @@
-"""sensitivity: where a checkpoint's divergence comes from, by swapping one part at a time into the unquantized model.
+"""Find where a checkpoint's divergence comes from: swap one part at a time into the unquantized model.
 
 Quantized layers run as dense layers dequantized once, so that what is swapped is the rounding of the weights and nothing
 of a kernel; 8-bit activations (llama.cpp's on a CPU, bitsandbytes' LLM.int8) are not in it.

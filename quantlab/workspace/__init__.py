@@ -1,0 +1,1 @@
+"""Find files of a workspace: cells, checkpoints, records, work in progress."""

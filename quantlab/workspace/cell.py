@@ -1,4 +1,4 @@
-"""A cell in a workspace: where its files lie, and what every stage of a cell does before it starts."""
+"""Find a cell's files in a workspace, and prepare what every stage of a cell needs."""
 
 from __future__ import annotations
 

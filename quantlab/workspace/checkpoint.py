@@ -1,4 +1,4 @@
-"""The checkpoint: a folder of weights and a manifest.json, the only thing that `quantize` passes on.
+"""Read and write a checkpoint: weights and a manifest.json, the only thing that `quantize` passes on.
 
 The manifest holds nothing that differs between two runs of the same settings: the same settings give the same bytes.
 It names every file with its sha256, so a stage that depends on the manifest depends on the weights.

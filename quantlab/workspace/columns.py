@@ -1,4 +1,4 @@
-"""Work in progress in numbers: `.quantlab/items/<checkpoint hash>/<what>-<key>.npy`, float32, shape (columns, windows, tokens).
+"""Keep unfinished numbers, float32 (columns, windows, tokens): `.quantlab/items/<checkpoint hash>/<what>-<key>.npy`.
 
 24 bytes per token for six columns, on disk: what a run keeps in memory does not grow with the text. The file is written
 whole, full of NaN, before the first window; a window without NaN is finished, so that a kill at any byte loses one window.

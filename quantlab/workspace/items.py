@@ -1,4 +1,4 @@
-"""Work in progress, item by item: `.quantlab/items/<checkpoint hash>/<what>.jsonl`.
+"""Keep unfinished work item by item in `.quantlab/items/<checkpoint hash>/<what>.jsonl`.
 
 DVC deletes a stage's outputs before it runs it, so what a killed run had finished lies here, outside them. An item is
 keyed by a hash of everything that decides its result; a line that was cut off by a kill is ignored.

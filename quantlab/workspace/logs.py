@@ -1,4 +1,4 @@
-"""The log of a stage: the libraries' own output, which no terminal shows."""
+"""Write the log of a stage: the libraries' output, which no terminal shows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Records of a model from another machine: `imported/<device>/<model>/`, outside what DVC produces here.
+"""Merge a model's records from another machine into `imported/<device>/<model>/`, outside what DVC produces.
 
     device.json                      the device's name here, and what the records call it
     data/<variant>/measure.json      and divergence.json, tasks.json where there were any

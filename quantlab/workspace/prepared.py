@@ -1,4 +1,4 @@
-"""The prepared model: what `prepare` and `convert` leave in `models/<model>/` and every later stage starts from.
+"""Find the prepared model: what `prepare` and `convert` write to `models/<model>/` for every later stage.
 
 models/<model>/source/source.json     what the weights are and where: here, or in the place that the user named
 models/<model>/source/*.safetensors   only where they had to be made (dequantized from a GGUF file)

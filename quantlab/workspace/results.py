@@ -1,4 +1,4 @@
-"""The only reader and writer of records: `reports/<model>/data/<variant>/<stage>.json`, written whole or not at all."""
+"""Read and write records, whole or not at all: `reports/<model>/data/<variant>/<stage>.json`. Nothing else does."""
 
 from __future__ import annotations
 

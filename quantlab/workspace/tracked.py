@@ -1,4 +1,4 @@
-"""Which part of a recipe decides each stage's result: what dvc.yaml tracks, and what a record is made with.
+"""List the parts of a recipe that decide each stage's result: what dvc.yaml tracks and a record is hashed by.
 
 A record carries the hash of its stage's part as the recipe had it when the stage began, so that a record of other
 settings is never taken for one of the recipe as it is now.

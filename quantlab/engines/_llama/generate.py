@@ -1,4 +1,4 @@
-"""Greedy generation with llama.cpp, several prompts at a time, with the rules of transformers' `generate`."""
+"""Generate greedily with llama.cpp, several prompts at a time, by the rules of transformers' `generate`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""llama.cpp in this process: a model file, a context on it, tokens in, logits out.
+"""Run llama.cpp in this process: a model file, a context on it, tokens in, logits out.
 
 Flash attention is off in every context, for the 16-bit model and the quantized ones alike: llama.cpp's default lets
 the backend choose, and the choice moves logits by more than good quantization does. Only with a quantized key-value

@@ -1,4 +1,4 @@
-"""An lm-eval language model over llama.cpp that answers as lm-eval's HFLM does on the same weights.
+"""Give lm-eval a language model over llama.cpp that answers as HFLM does on the same weights.
 
 Tokens are the Hugging Face tokenizer's, so that both engines see the same ids. Generation is greedy only.
 """

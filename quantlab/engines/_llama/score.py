@@ -1,4 +1,4 @@
-"""Scoring continuations with llama.cpp: tokens that questions have in common at their beginning are computed once.
+"""Score continuations with llama.cpp, computing common beginnings of questions once.
 
 Within a pass a token belongs to every sequence that begins with it, so that questions and their choices form a tree.
 From pass to pass the last question's context stays in the cache for what the next ones share with it: the examples of a

@@ -1,4 +1,4 @@
-"""transformers' key-value cache: an ordinary or a quantized one, its bytes, and logits that went through it."""
+"""Build transformers' key-value cache, ordinary or quantized, count its bytes, and compute logits through it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is inside a transformers model: which kernels multiply its weights, and which weights a decode reads."""
+"""Inspect a transformers model: the kernels that multiply its weights, and the weights that a decode reads."""
 
 from __future__ import annotations
 

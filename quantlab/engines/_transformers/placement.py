@@ -1,4 +1,4 @@
-"""Where the tensors of a transformers model lie: one device, or several that accelerate fills in order.
+"""Place the tensors of a transformers model: one device, or several that accelerate fills in order.
 
 Splitting over GPUs has not run on any; offloading to the disk has, from a CPU.
 """

@@ -1,4 +1,4 @@
-"""Loading vLLM: on which GPUs, with which settings, and what its refusals mean.
+"""Load vLLM: choose GPUs and settings, and explain its refusals.
 
 No GPU has run this file. Written against vLLM 0.33.0 (`LLM` and its `EngineArgs`).
 """

@@ -1,4 +1,4 @@
-"""What the vLLM engine asks of its workers: functions that run beside the model, one call per GPU.
+"""Run functions in vLLM's workers, beside the model, one call per GPU.
 
 No GPU has run this file. Written against vLLM 0.33.0 (`LLM.collective_rpc`: a callable gets the worker).
 """

@@ -1,4 +1,4 @@
-"""Task sets: one file each, the file's name is the set's name. A set says where lm-eval's own tasks get their data.
+"""Give lm-eval's own tasks their data: one file per task set, named as the set.
 
 A set is a module with `SUMMARY`, `names()` (its tasks, for listing and for refusing unknown ones), `unsafe(names)` (those
 whose scoring runs code that the model wrote) and `specs(names, folder)`: what lm-eval's TaskManager loads, a task's name or

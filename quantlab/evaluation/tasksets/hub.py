@@ -1,4 +1,4 @@
-"""hub: every task that lm-eval has, its data from where lm-eval fetches it."""
+"""Run every task of lm-eval on the data that lm-eval fetches: the set `hub`."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""Convert and quantize GGUF files for the gguf method."""

@@ -1,4 +1,4 @@
-"""A process of llama.cpp's, waited for: that it died, or did not end, is an outcome of the cell and not of this process."""
+"""Wait for a process of llama.cpp: a crash or a hang is an outcome of the cell and not of this process."""
 
 from __future__ import annotations
 

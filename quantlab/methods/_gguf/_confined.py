@@ -1,4 +1,4 @@
-"""Runs a script in this process without network: `python -P -m quantlab.methods._gguf._confined SCRIPT ARGUMENTS...`.
+"""Run a script in this process without network: `python -P -m quantlab.methods._gguf._confined SCRIPT ARGUMENTS...`.
 
 Guaranteed, on every system: a Python call of `socket` that would connect, bind, send to or look up another machine raises
 PermissionError, for the process's whole life (an audit hook cannot be taken away), so that no library downloads anything.

@@ -1,4 +1,4 @@
-"""A model's folder without code, for a program that would run it: llama.cpp's converter trusts every repository.
+"""Copy a model's folder without code, for llama.cpp's converter, which trusts every repository.
 
 In several of its model families the converter calls transformers with `trust_remote_code=True`. It is given a folder of
 links to the weights and tokenizer files, and JSON files without the keys that lead to code.

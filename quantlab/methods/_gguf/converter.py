@@ -1,4 +1,4 @@
-"""From safetensors to GGUF with llama.cpp's own convert_hf_to_gguf.py, in a process of its own without network.
+"""Convert safetensors to GGUF with llama.cpp's own convert_hf_to_gguf.py, in a child process without network.
 
 The script is taken from the source archive of the pinned llama-cpp-python, so that it is of the same commit as the
 library that reads the file; or from the llama.cpp checkout that the environment variable QUANTLAB_LLAMA_CPP names.

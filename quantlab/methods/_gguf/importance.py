@@ -1,4 +1,4 @@
-"""The importance matrix: how large the inputs of each weight's columns are on a calibration text.
+"""Compute the importance matrix: the size of the inputs of each weight's columns on a calibration text.
 
 What llama.cpp's llama-imatrix collects (tools/imatrix/imatrix.cpp: sums of squared activations of every matrix product
 on a weight of a block), collected here through the callback that llama.cpp calls on each node of its graph.

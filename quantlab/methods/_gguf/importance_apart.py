@@ -1,4 +1,4 @@
-"""The importance matrix computed in a process of its own: llama.cpp aborts where an assertion of its fails."""
+"""Compute the importance matrix in a child process: llama.cpp aborts if one of its assertions fails."""
 
 from __future__ import annotations
 

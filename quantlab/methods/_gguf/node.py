@@ -1,4 +1,4 @@
-"""A node of llama.cpp's compute graph as ctypes sees it, and the squares of a matrix product's inputs.
+"""Read a node of llama.cpp's compute graph with ctypes, and square a matrix product's inputs.
 
 The structure is ggml's (`struct ggml_tensor` in ggml.h); its size is checked against the library's before it is used.
 """

@@ -1,4 +1,4 @@
-"""Bytes of a GGUF file's tensors: llama.cpp's type for each matrix, in blocks; vectors and routers in float32."""
+"""Compute bytes of a GGUF file's tensors: llama.cpp's type for each matrix, in blocks; vectors and routers in float32."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Quantizing a GGUF file to another with llama.cpp, and which of its tensors are quantized."""
+"""Quantize a GGUF file with llama.cpp, and list the tensors that it quantizes."""
 
 from __future__ import annotations
 
