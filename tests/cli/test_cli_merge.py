@@ -61,7 +61,7 @@ def test_records_come_in_under_the_devices_slug(measured: Path, report: Path, qu
     assert said["records"] == {"bitsandbytes-4": ["measure", "diverge", "evaluate"]}
     assert set(files(measured / "imported")) == {
         "test-gpu-80gb/tiny/device.json",
-        *(f"test-gpu-80gb/tiny/data/bitsandbytes-4/{name}.json" for name in ("measure", "divergence", "tasks")),
+        *(f"test-gpu-80gb/tiny/data/bitsandbytes-4/{name}.json" for name in ("measure", "diverge", "evaluate")),
     }
     (found,) = imports(measured, "tiny")
     brought = found.variants["bitsandbytes-4"].measure
