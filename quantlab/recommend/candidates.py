@@ -21,9 +21,10 @@ from quantlab.errors import QuantlabError
 from quantlab.formats.json_file import read_object
 from quantlab.names import parse_variant
 from quantlab.planning.fit import ModelPlan, RigPlan, VariantPlan, Workload, plan_model
-from quantlab.recommend.choice import Candidate, Quantity, exact, unknown
+from quantlab.recommend.choice import Candidate
 from quantlab.recommend.losses import QuantizedModel, divergence_nats, drop_points
 from quantlab.recommend.measurements import Measured, local_evidence, measured_at
+from quantlab.recommend.quantity import Quantity, exact, unknown
 
 RELEASED = "as-released"
 """Stands in a variant's place for a release that is stored quantized: quantlab makes no such checkpoint."""

@@ -21,8 +21,8 @@ from quantlab import methods
 from quantlab.catalogue.expectation import expectations, published_loss
 from quantlab.formats import GGUF
 from quantlab.names import BASELINE, Variant, parse_variant
-from quantlab.recommend.choice import Quantity, exact, unknown
 from quantlab.recommend.measurements import Measured, measured_at
+from quantlab.recommend.quantity import Quantity, exact, unknown
 
 _SIZE = re.compile(r"-?(\d+x)?\d+(\.\d+)?b\b.*")
 

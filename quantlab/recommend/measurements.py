@@ -18,7 +18,7 @@ from quantlab.comparison.noise import interval
 from quantlab.comparison.rates import first_point, rate
 from quantlab.comparison.status import status_of
 from quantlab.errors import QuantlabError
-from quantlab.recommend.choice import Quantity, exact
+from quantlab.recommend.quantity import Quantity, exact
 from quantlab.records import MeasureRecord
 from quantlab.workspace.results import variants_in
 

@@ -13,7 +13,8 @@ from quantlab.names import BASELINE, parse_variant
 from quantlab.numbers import significant
 from quantlab.planning.serving import measure, serve, serve_release
 from quantlab.recommend.candidates import RELEASED
-from quantlab.recommend.choice import ASPECTS, UNKNOWN, Candidate, Change, Choice, Quantity, Ranked, Request, quantity_text
+from quantlab.recommend.choice import ASPECTS, Candidate, Change, Choice, Ranked, Request
+from quantlab.recommend.quantity import UNKNOWN, Quantity, quantity_text
 
 MARKS = {"measured": "m", "interpolated": "i", "estimated": "e", "unknown": "?"}
 LEGEND = "m measured here, i interpolated from measured neighbours, e estimated or planned (--json names each source), ? not known"

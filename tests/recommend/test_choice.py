@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from quantlab.recommend.choice import UNKNOWN, Candidate, Quantity, Request, choose, exact, judge, unknown
+from quantlab.recommend.choice import Candidate, Request, choose
+from quantlab.recommend.quantity import UNKNOWN, Quantity, exact, judge, unknown
 
 GB = 1e9
 

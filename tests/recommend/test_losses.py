@@ -10,9 +10,9 @@ import pytest
 from quantlab.catalogue.gpu import parse_gpus
 from quantlab.names import parse_variant
 from quantlab.recommend.candidates import Hardware, on_hardware
-from quantlab.recommend.choice import Quantity
 from quantlab.recommend.losses import QuantizedModel, divergence_nats, drop_points, family
 from quantlab.recommend.measurements import Measured, local_evidence
+from quantlab.recommend.quantity import Quantity
 from quantlab.records import DivergenceRecord, Estimate, Failure, MeasureRecord, QuantizeRecord, SpeedPoint, SpeedRecord
 from quantlab.workspace.results import write_record
 
