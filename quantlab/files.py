@@ -74,12 +74,6 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def folder_bytes(path: Path) -> int:
-    """Bytes of all files below a folder, each inode once."""
-    seen = {(s.st_dev, s.st_ino): s.st_size for s in (f.stat() for f in path.rglob("*") if f.is_file())}
-    return sum(seen.values())
-
-
 def cache_folder() -> Path:
     """quantlab's cache: `$QUANTLAB_CACHE`, else the user's cache folder."""
     import platformdirs

@@ -76,11 +76,6 @@ def pooled(tasks: Sequence[Counts], confidence: float) -> Interval:
     return mean_interval([task.drop for task in tasks], ends)
 
 
-def pooled_verdict_interval(tasks: Sequence[Counts], z: float = Z05) -> Interval:
-    """The same from each task's `verdict_interval`."""
-    return mean_interval([task.drop for task in tasks], [verdict_interval(task, z) for task in tasks])
-
-
 def mean_interval(drops: Sequence[float], ends: Sequence[Interval]) -> Interval:
     """The interval of the mean of independent drops from each one's own (MOVER, see `pooled`)."""
     lower, upper = mean_ends(drops, [end.lower for end in ends], [end.upper for end in ends])

@@ -45,10 +45,10 @@ KINDS = (
 )
 """Kinds of memory at run time, as the keys of the tables."""
 _WHATEVER_RUNS = ("weights_bytes",)
-_OLDER = "the record is older than this figure, or the system shows none"
+_NOT_SHOWN = "the system does not show it"
 _ABSENT = {
     "kv_cache_bytes": "no workload ran",
-    "state_bytes": "the record is older than this figure",
+    "state_bytes": "the engine does not count it",
     "peak_allocated_bytes": "only CUDA's allocator counts it",
     "peak_reserved_bytes": "only CUDA's allocator counts it",
     "process_vram_bytes": "no GPU, or its driver does not say which process holds how much",
@@ -76,7 +76,7 @@ def runtime(records: ModelRecords, variant: VariantRecords, kind: str) -> Saving
         return Saving(None, None, variant.why_not("measure"))
     ours = of_kind(measured, kind)
     if ours is None:
-        return Saving(None, None, _ABSENT.get(kind, _OLDER))
+        return Saving(None, None, _ABSENT.get(kind, _NOT_SHOWN))
     base = comparable(records, variant)
     if base.record is None or base.record.memory is None:
         return Saving(ours, None, base.reason or "not compared: the 16-bit variant has no memory measurement")

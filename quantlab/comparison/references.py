@@ -21,4 +21,4 @@ def against_another(records: ModelRecords) -> dict[str, str]:
 
 
 def _text(sha256: str | None, dtype: str | None) -> str:
-    return f"`{sha256[:12]}`" + (f" in {dtype}" if dtype else "") if sha256 else "not named (a record of an earlier version)"
+    return f"`{sha256[:12]}`" + (f" in {dtype}" if dtype else "") if sha256 else "not named"

@@ -16,7 +16,6 @@ from quantlab.endpoint.request import Client
 from quantlab.endpoint.statistics import summarize
 from quantlab.records.endpoint import Level, RequestRecord
 
-MakeAsk = Callable[[int], Ask]
 _HOPELESS = 3
 
 

@@ -39,13 +39,13 @@ class Record(Frozen):
 
     schema_version: int = SCHEMA_VERSION
     stage_version: int | None = None
-    """Of the stage that wrote it, raised when its numbers get another meaning; None where the record is older than the field."""
+    """Of the stage that wrote it, raised when its numbers get another meaning."""
     model: str
     variant: str
     checkpoint_sha256: str | None = None
     """Hash of the checkpoint's manifest; None where there is no checkpoint."""
     settings_sha256: str | None = None
-    """Of the stage's part of the recipe as it was when the stage began; None where the record is older than the field."""
+    """Of the stage's part of the recipe as it was when the stage began; None where it was not recorded."""
     engine: str | None = None
     device: str | None = None
     """The device in words, such as `AMD EPYC (2 cores)` or `NVIDIA H100 80GB HBM3`."""

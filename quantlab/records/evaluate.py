@@ -41,8 +41,8 @@ class TaskResult(Frozen):
     """Share of the items of which the limit on tokens ended a generated answer, before a stop string or an end token; None
     where nothing is generated, or where it is not known."""
     ties: int | None = None
-    """Items with more than one best choice, of which lm-eval takes the first; None where there are no choices, or the
-    record is older than the field."""
+    """Items with more than one best choice, of which lm-eval takes the first; None where there are no choices, or
+    where it was not recorded."""
     look: Look | None = None
     """None where all items of the recipe were asked at once."""
 
@@ -54,7 +54,7 @@ class TaskRecord(Record):
     failed: dict[str, Failure] = {}
     """Tasks that have no result, though others of the cell do."""
     scored_in: str | None = None
-    """What log-likelihoods were computed in, in words; None where the record is older than the field."""
+    """What log-likelihoods were computed in, in words; None where it was not recorded."""
     seed: int | None = None
     chat_template: bool = False
     dense: bool = False

@@ -25,7 +25,7 @@ class MemoryRecord(Frozen):
     state_bytes: int | None = None
     """Recurrent state of the same workload (linear attention, state spaces); 0 for models without."""
     cache_dtype: str | None = None
-    """What keys and values are stored in; None where the record is older than the field."""
+    """What keys and values are stored in; None where the engine does not say."""
     empty_process_rss_bytes: int
     """Resident memory of the process with its libraries imported, before loading."""
     loaded_process_rss_bytes: int

@@ -42,8 +42,8 @@ class ReferenceInfo(Frozen):
     """Of source.json, which names every weight file with its hash."""
     hidden_sha256: str
     """Of the states alone, without the file's header."""
-    head_sha256: str | None = None
-    """Of the head's file; None in references of earlier versions."""
+    head_sha256: str
+    """Of the head's file."""
     vocabulary: int
     revision: str | None
     """Of the source."""
@@ -117,7 +117,7 @@ def _require_stored(folder: Path, info: ReferenceInfo) -> None:
             found = (np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0)(file)
             same = found == (shape, False, np.dtype(kind)) and _rest_sha256(file) == info.hidden_sha256
         name = HIDDEN
-        if same and info.head_sha256 is not None:
+        if same:
             name, same = HEAD, sha256(folder / HEAD) == info.head_sha256
     except (OSError, ValueError):
         name, same = HIDDEN if not (folder / HIDDEN).is_file() or (folder / HEAD).is_file() else HEAD, False

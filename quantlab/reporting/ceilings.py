@@ -15,14 +15,16 @@ _WHY = (
     "and data that stays in the GPU's last-level cache between two steps is not read from its memory at all.",
 )
 """On a processor, on a GPU."""
-_OLDER = "the record is older than this figure"
+_NOT_RECORDED = "the record has no memory bandwidth"
 
 
 def put_ceiling(row: Row, speed: SpeedRecord | None, point: SpeedPoint | None, lacking: str) -> None:
     """The ceiling's columns; `lacking` says why there is no point."""
     roof = point.roofline if point else None
     failed = speed is None or point is None or point.failure is not None
-    reason = lacking if failed or speed is None else speed.bandwidth_reason or (_OLDER if speed.bandwidth is None else "not known for it")
+    reason = (
+        lacking if failed or speed is None else speed.bandwidth_reason or (_NOT_RECORDED if speed.bandwidth is None else "not known for it")
+    )
     row.put("ceiling_tokens_per_second", roof.tokens_per_second if roof else None, reason)
     row.put("ceiling_share", roof.share if roof else None)
     row.put("weight_bytes_per_step", roof.weight_bytes_per_step if roof else None)

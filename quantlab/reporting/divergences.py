@@ -77,7 +77,7 @@ def _put(row: Row, name: str, estimate: Estimate | None, why: str) -> None:
 
 def _why(variant: VariantRecords) -> str:
     if variant.divergence and not variant.divergence.failure:
-        return "the record is of an earlier version that did not measure it: run diverge again"
+        return "not in the record: run diverge again"
     return variant.why_not("diverge")
 
 

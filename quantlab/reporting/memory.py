@@ -72,7 +72,7 @@ def _put_cache(row: Row, measured: MeasureRecord | None) -> None:
     row.put("kv_cache_batch", point.batch if point else None, older if row.values["kv_cache_bytes"] is not None else None)
     tokens = point.context_tokens + point.prompt_tokens + point.decode_tokens if point else None
     row.put("kv_cache_tokens", tokens)
-    row.put("cache_dtype", measured.memory.cache_dtype if measured and measured.memory else None, "the record is older than this figure")
+    row.put("cache_dtype", measured.memory.cache_dtype if measured and measured.memory else None, "not in the record")
 
 
 def _put_sampling(row: Row, measured: MeasureRecord | None, why: str) -> None:

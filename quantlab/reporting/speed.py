@@ -19,7 +19,7 @@ from quantlab.reporting.table import Column, Row, Table
 
 PHASES: tuple[Phase, ...] = ("decode", "prefill")
 _OPTIONAL = ("ceiling_tokens_per_second", "decode_joules_per_token", "dollars_per_million_tokens")
-_NO_ENERGY, _NO_PRICE = "the record is older than this figure", "the recipe names no price_per_device_hour"
+_NO_ENERGY, _NO_PRICE = "the record has no energy", "the recipe names no price_per_device_hour"
 
 
 def speed_table(*devices: Comparison) -> Table:

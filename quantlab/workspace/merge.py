@@ -175,9 +175,9 @@ def _read(path: Path, stage: StageName, model: str) -> Record:
 
 
 def _check_stage_version(path: Path, stage: StageName, record: Record) -> None:
-    """A measurement that says no version is of an older one; the other stages' records had none for long, and may say none."""
+    """Refuse a record of another version of its stage, or of none."""
     here, theirs = STAGES[stage].version, record.stage_version
-    if theirs != here and (theirs is not None or stage == "measure"):
+    if theirs != here:
         said = "says no version of its stage" if theirs is None else f"has version {theirs} of its stage"
         raise QuantlabError(f"{path} {said}, this quantlab reads {here}: use the same version on both, and measure again there")
 

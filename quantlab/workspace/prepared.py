@@ -63,7 +63,7 @@ class Gguf(Frozen):
     failure: Failure | None = None
     imatrix_tokens: int = 0
     files: dict[str, FileEntry] = {}
-    """f16.gguf and imatrix.gguf; empty where it is older than the field."""
+    """f16.gguf and imatrix.gguf; empty where there is none."""
     notes: tuple[str, ...] = ()
 
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.stats import binom, multinomial
 
 from quantlab.analysis.tango import limits
-from quantlab.analysis.verdict import Counts, mean_ends, pooled_verdict_interval, verdict_interval
+from quantlab.analysis.verdict import Counts, mean_ends, mean_interval, verdict_interval
 
 Z90 = 1.6448536269514722
 Floats = NDArray[np.float64]
@@ -54,7 +54,7 @@ def test_false_pooled_verdicts_at_the_margin(margin: float) -> None:
         upper.append(limits(b + 0.5, c, n + 0.5, Z90)[1])
     low, high = mean_ends([(draw[:, 0] - draw[:, 1]) / n for (n, _, _), draw in zip(tasks, draws, strict=True)], lower, upper)
     first = [Counts(n, *map(int, draw[0][:2])) for (n, _, _), draw in zip(tasks, draws, strict=True)]
-    assert pooled_verdict_interval(first) == pytest.approx((low[0], high[0]))
+    assert mean_interval([c.drop for c in first], [verdict_interval(c) for c in first]) == pytest.approx((low[0], high[0]))
     # three standard errors of the simulation above 5 %
     most = 0.05 + 3 * np.sqrt(0.05 * 0.95 / runs)
     assert (high < margin).mean() <= most and (low > margin).mean() <= most

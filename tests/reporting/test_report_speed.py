@@ -209,8 +209,8 @@ def test_records_of_an_older_version_have_dashes_with_reasons(tmp_path: Path) ->
         write_cell(tmp_path, slug)
     row = rows(tmp_path)[(1, 0)]
     assert row.values["decode_ratio_kind"] == "separate"
-    assert row.missing["ceiling_tokens_per_second"] == "the record is older than this figure"
-    assert absences(table(tmp_path).rows)[0] == "No ceiling: the record is older than this figure."
+    assert row.missing["ceiling_tokens_per_second"] == "the record has no memory bandwidth"
+    assert absences(table(tmp_path).rows)[0] == "No ceiling: the record has no memory bandwidth."
 
 
 def test_speed_record_of_the_oldest_form_is_read() -> None:
