@@ -10,16 +10,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from quantlab.files import sha256
 from quantlab.hardware.device import find
 from quantlab.reference.head import Head, HeadSpec
-from quantlab.stages.reference import ReferenceInfo
+from quantlab.reference.store import ReferenceInfo
 
 LENGTH, HIDDEN, VOCABULARY = 256, 512, 64
 SCRIPT = """
 import sys
 from pathlib import Path
 from quantlab.hardware.device import process_memory
-from quantlab.stages._reference_store import Reference
+from quantlab.reference.store import Reference
 
 reference = Reference(Path(sys.argv[1]))
 for window in range(reference.info.windows):
@@ -35,6 +36,7 @@ def _peak_bytes(folder: Path, windows: int) -> int:
     Head(torch.ones(VOCABULARY, HIDDEN), None, HeadSpec()).save(folder / "head.safetensors")
     sizes = {"windows": windows, "length": LENGTH, "hidden_size": HIDDEN, "vocabulary": VOCABULARY}
     same = dict.fromkeys(("evaluation_sha256", "source_sha256"), "0" * 64)
+    same["head_sha256"] = sha256(folder / "head.safetensors")
     same["hidden_sha256"] = hashlib.sha256(hidden.tobytes()).hexdigest()
     numbers = dict.fromkeys(("head_max_difference", "head_divergence_nats", "bytes_per_scored_token"), 0.0)
     about = {

@@ -52,10 +52,11 @@ def test_what_was_stored_is_read(stored: Path) -> None:
     assert Reference(stored).logits(2).shape == (LENGTH, VOCABULARY)
 
 
-def test_a_reference_of_an_earlier_version_has_no_hash_of_its_head(stored: Path) -> None:
+def test_a_reference_without_a_hash_of_its_head_is_refused(stored: Path) -> None:
     info = ReferenceInfo.model_validate_json((stored / INFO).read_text())
     (stored / INFO).write_text(info.model_dump_json(exclude={"head_sha256"}))
-    Reference(stored)
+    with pytest.raises(QuantlabError, match="of another version"):
+        Reference(stored)
 
 
 def _flip(path: Path, at: int) -> None:

@@ -118,7 +118,10 @@ class LlamaLM(TemplateLM):  # type: ignore[misc]
         groups: list[list[int]] = []
         for i in order:
             same = groups and len(groups[-1]) < self.batch_size and requests[groups[-1][0]].args[1] == requests[i].args[1]
-            groups[-1].append(i) if same else groups.append([i])
+            if same:
+                groups[-1].append(i)
+            else:
+                groups.append([i])
         for group in groups:
             settings = requests[group[0]].args[1]
             for i, made in zip(group, self._generate([requests[i].args[0] for i in group], settings), strict=True):
