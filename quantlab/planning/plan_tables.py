@@ -48,7 +48,7 @@ def _rig_table(plan: ModelPlan, i: int) -> Table:
     overhead = " or ".join(dict.fromkeys(_overhead(v) for v in sorted(plan.variants, key=lambda v: splits_by_layers(v.method)) if v.rigs))
     title = (
         f"{first.gpus} × {first.gpu}, {first.usable_bytes / _GIB:.1f} GiB usable{each}; batch {plan.batch}, {plan.context_tokens:,} "
-        f"tokens\nGiB per GPU; the total has an overhead of {overhead}; the verdict says what is spare (+) or lacking (−)"
+        f"tokens\nGiB per GPU; the total has an overhead of {overhead}; the verdict shows spare (+) or missing (−) GiB per GPU"
     )
     table = Table(title=title, title_justify="left", header_style="bold")
     for name in ("variant", "file GB", "bits per\nweight", "weights", "cache", "activa-\ntions", "total", "verdict"):
@@ -97,7 +97,7 @@ def verdict(rig: RigPlan) -> str:
 
 def smallest_table(plan: ModelPlan) -> Table:
     """Per variant, the smallest set of each kind of GPU."""
-    title = f"smallest sets that hold it; batch {plan.batch}, {plan.context_tokens:,} tokens"
+    title = f"smallest sets of GPUs that hold each variant; batch {plan.batch}, {plan.context_tokens:,} tokens"
     table = Table(title=title, title_justify="left", header_style="bold")
     for name in ("variant", "file GB", "bits/weight"):
         table.add_column(name, justify="left" if name == "variant" else "right", no_wrap=True)
@@ -138,9 +138,9 @@ def _vllm(plan: ModelPlan) -> list[str]:
                 short.setdefault(f"{rig.gpus} × {rig.gpu}", []).append(variant.slug)
     if not any(rig.fits_vllm_share is not None for variant in plan.variants for rig in variant.rigs):
         return []
-    told = f"vLLM takes {share:g} of a GPU unless told otherwise (--gpu-memory-utilization)"
+    told = f"vLLM uses {share:g} of a GPU by default (--gpu-memory-utilization)"
     named = "; ".join(f"{listing(slugs)} on {where}" for where, slugs in short.items())
-    return [f"{told}: {f'too much for that is {named}' if named else 'what fits also fits into that'}"]
+    return [f"{told}: {f'too large for that: {named}' if named else 'every variant that fits also fits into that'}"]
 
 
 def _named(slugs: Sequence[str], plan: ModelPlan) -> str:

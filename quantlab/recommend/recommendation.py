@@ -17,7 +17,7 @@ from quantlab.recommend.choice import ASPECTS, Candidate, Change, Choice, Ranked
 from quantlab.recommend.quantity import UNKNOWN, Quantity, quantity_text
 
 MARKS = {"measured": "m", "interpolated": "i", "estimated": "e", "unknown": "?"}
-LEGEND = "m measured here, i interpolated from measured neighbours, e estimated or planned (--json names each source), ? not known"
+LEGEND = "m measured here, i interpolated from measured neighbours, e estimated or planned, ? not known (--json names each source)"
 HEADERS = ("#", "model", "variant", "ability", "drop (points)", "KL (nats)", "decode tokens/s", "memory (GB)", "context", "licence", "open")
 
 
@@ -100,7 +100,7 @@ def untried(candidate: Candidate) -> str | None:
     """What the plan cannot know of a variant that was never made here; None where it was measured."""
     if candidate.drop_points.kind == "measured" or candidate.variant == RELEASED or candidate.variant == BASELINE:
         return None
-    return f"not made here yet: whether {parse_variant(candidate.variant).method} can quantize this architecture shows when it runs"
+    return f"not made here yet; whether {parse_variant(candidate.variant).method} can quantize this architecture is known only after a run"
 
 
 def measuring(candidate: Candidate) -> str:

@@ -45,7 +45,7 @@ class Forecast(NamedTuple):
 
     def lines(self) -> list[str]:
         """For a person."""
-        found = [f"{failure.reason}: it will be recorded as that" for failure in self.too_large.values()]
+        found = [f"{failure.reason}: this will be its recorded result" for failure in self.too_large.values()]
         time = "how long it takes is not known yet: this folder has no records of the same variants on this device"
         if self.seconds is not None:
             time = f"about {_minutes(self.seconds)} for quantizing and tasks, from records here, scaled by the number of parameters"
