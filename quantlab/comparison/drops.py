@@ -77,22 +77,22 @@ def failed_everywhere(records: ModelRecords) -> tuple[str, ...]:
 
 def task_drop(records: ModelRecords, variant: VariantRecords, task: str) -> Outcome:
     """The drop of a variant on one task against the baseline."""
-    ours = variant.tasks
+    record = variant.tasks
     if variant.slug == BASELINE and not variant.failure:
         return Outcome(None, "reference for the drops")
-    if ours is None or ours.failure or task not in ours.tasks:
+    if record is None or record.failure or task not in record.tasks:
         return Outcome(None, why_no_task(variant, task))
     baseline = records.variants.get(BASELINE)
     if baseline is None or baseline.tasks is None or task not in baseline.tasks.tasks:
         reason = why_no_task(baseline, task) if baseline else "it has no records"
         return Outcome(None, f"the drop is not measured: {BASELINE} has no result of {task} to compare with ({reason})")
-    unlike = _unlike(baseline.tasks, ours, task)
+    unlike = _unlike(baseline.tasks, record, task)
     if unlike:
         return Outcome(None, f"not comparable with {BASELINE}: {unlike}")
     if variant.samples is None or baseline.samples is None:
         lacking = variant.slug if variant.samples is None else BASELINE
         return Outcome(None, f"the drop is not measured: the per-item results of {lacking} are missing")
-    result = ours.tasks[task]
+    result = record.tasks[task]
     z = result.look.quantile if result.look else Z05
     reference_items, items = (items_of(frame, task, result.metric) for frame in (baseline.samples, variant.samples))
     return _compare(reference_items, items, result.metric, z)
@@ -122,13 +122,13 @@ def mean_of_drops(records: ModelRecords, variant: VariantRecords, outcomes: Mapp
     return MeanOutcome(mean_drop([d.points for d in drops], [d.standard_error for d in drops]), None)
 
 
-def _unlike(baseline: TaskRecord, ours: TaskRecord, task: str) -> str:
-    a, b = baseline.tasks[task], ours.tasks[task]
+def _unlike(baseline: TaskRecord, variant: TaskRecord, task: str) -> str:
+    a, b = baseline.tasks[task], variant.tasks[task]
     if a.metric != b.metric:
         return f"metric {b.metric} against {a.metric}"
     if a.filter != b.filter:
         return f"filter {b.filter} against {a.filter}"
-    if (a.task_version, a.fewshot, baseline.chat_template) != (b.task_version, b.fewshot, ours.chat_template):
+    if (a.task_version, a.fewshot, baseline.chat_template) != (b.task_version, b.fewshot, variant.chat_template):
         return "another task version, number of few-shot examples or chat template"
     return ""
 
@@ -139,11 +139,11 @@ def items_of(samples: pd.DataFrame, task: str, metric: str) -> pd.DataFrame:
     return samples.loc[(samples["task"] == task) & (samples["metric"] == metric), columns]
 
 
-def _compare(baseline: pd.DataFrame, ours: pd.DataFrame, metric: str, z: float) -> Outcome:
-    same = [*_ITEM, *([_SUBTASK] if _SUBTASK in baseline.columns and _SUBTASK in ours.columns else [])]
-    if baseline.duplicated(same).any() or ours.duplicated(same).any():
+def _compare(baseline: pd.DataFrame, variant: pd.DataFrame, metric: str, z: float) -> Outcome:
+    same = [*_ITEM, *([_SUBTASK] if _SUBTASK in baseline.columns and _SUBTASK in variant.columns else [])]
+    if baseline.duplicated(same).any() or variant.duplicated(same).any():
         return Outcome(None, "not comparable: an item has several results")
-    both = baseline.merge(ours, on=same, suffixes=("_baseline", "_variant"), validate="one_to_one").sort_values(same)
+    both = baseline.merge(variant, on=same, suffixes=("_baseline", "_variant"), validate="one_to_one").sort_values(same)
     if both.empty:
         return Outcome(None, f"not comparable with {BASELINE}: no item in common")
     if {f"{_PROMPT}_baseline", f"{_PROMPT}_variant"} <= set(both.columns):

@@ -176,9 +176,9 @@ def _read(path: Path, stage: StageName, model: str) -> Record:
 
 def _check_stage_version(path: Path, stage: StageName, record: Record) -> None:
     """Refuse a record of another version of its stage, or of none."""
-    here, theirs = STAGES[stage].version, record.stage_version
-    if theirs != here:
-        said = "says no version of its stage" if theirs is None else f"has version {theirs} of its stage"
+    here, merged = STAGES[stage].version, record.stage_version
+    if merged != here:
+        said = "says no version of its stage" if merged is None else f"has version {merged} of its stage"
         raise QuantlabError(f"{path} {said}, this quantlab reads {here}: use the same version on both, and measure again there")
 
 
@@ -205,32 +205,32 @@ def of_another_checkpoint(root: Path, record: Record) -> str | None:
 
     A failure that names no checkpoint has no number, and so is of none.
     """
-    theirs = record.checkpoint_sha256
-    if theirs is None and record.failure is not None:
+    merged = record.checkpoint_sha256
+    if merged is None and record.failure is not None:
         return None
-    ours = _checkpoint_here(root, record.model, record.variant)
-    if ours is None:
+    local = _checkpoint_here(root, record.model, record.variant)
+    if local is None:
         return (
             f"there is no checkpoint and no record of {record.variant} here to compare with: quantize it in this workspace, "
             "then copy that checkpoint to the other machine and measure it there"
         )
-    if theirs == ours:
+    if merged == local:
         return _of_another_partner(root, record)
     return (
-        f"the {_stage(record)} record of {record.variant} is of another checkpoint ({(theirs or 'none named')[:12]}) than this "
-        f"workspace's ({ours[:12]}): measure the same files on both machines"
+        f"the {_stage(record)} record of {record.variant} is of another checkpoint ({(merged or 'none named')[:12]}) than this "
+        f"workspace's ({local[:12]}): measure the same files on both machines"
     )
 
 
 def _of_another_partner(root: Path, record: Record) -> str | None:
     """Why a record's ratios are not against this workspace's 16-bit variant; None where they are, or where it is not here."""
     beside = record.speed.baseline if isinstance(record, MeasureRecord) and record.speed else None
-    ours = _checkpoint_here(root, record.model, beside.variant) if beside else None
-    if beside is None or ours is None or beside.checkpoint_sha256 == ours:
+    local = _checkpoint_here(root, record.model, beside.variant) if beside else None
+    if beside is None or local is None or beside.checkpoint_sha256 == local:
         return None
     return (
         f"the measure record of {record.variant} was timed beside another {beside.variant} ({beside.checkpoint_sha256[:12]}) than this "
-        f"workspace's ({ours[:12]}): measure the same files on both machines"
+        f"workspace's ({local[:12]}): measure the same files on both machines"
     )
 
 
