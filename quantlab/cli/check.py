@@ -1,4 +1,4 @@
-"""Gate a report in CI: exit code 0 if no variant loses more than allowed, 1 if one does or is undecided, 2 for wrong usage."""
+"""Gate a report in CI: exit code 0 if no variant loses more than allowed, 1 if one does or it is unknown, 2 for wrong usage."""
 
 from __future__ import annotations
 
