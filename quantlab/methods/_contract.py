@@ -181,9 +181,9 @@ class Method(ABC):
         """What its kernels multiply in: 16 bits after dequantizing, unless the method says otherwise."""
         return "bf16"
 
-    def width_in(self, config: Mapping[str, Any]) -> int:
-        """The width that a checkpoint's quantization_config says."""
-        return int(config.get("bits") or 4)
+    def width_in(self, config: Mapping[str, Any]) -> object:
+        """The width that a checkpoint's quantization_config says; somebody else wrote it, and it may be anything."""
+        return config.get("bits") or 4
 
     def served_path(self, checkpoint: str, source: str) -> str:
         """What a server opens: the checkpoint's folder, or a file in it; `source` is where the unquantized weights are."""

@@ -84,8 +84,8 @@ def _safetensors(path: Path, trust_remote_code: bool) -> tuple[str, int]:
         raise unknown("quantization format", name, known, f"in {path}/config.json")
     method = known[name.lower()]
     bits, widths = method.width_in(config), method.widths_read or method.bits
-    if bits not in widths:
-        raise QuantlabError(f"{path} says {bits} bits of {method.name}: known are {', '.join(map(str, widths))}")
+    if not isinstance(bits, int) or bits not in widths:
+        raise QuantlabError(f"{path} says {bits} bits of {method.name}: known are {', '.join(map(str, method.bits))}")
     return method.name, bits
 
 

@@ -105,9 +105,9 @@ class BitsAndBytes(Method):
         """LLM.int8 multiplies in 8-bit integers."""
         return "int8" if bits == 8 else "bf16"
 
-    def width_in(self, config: Mapping[str, Any]) -> int:
+    def width_in(self, config: Mapping[str, Any]) -> object:
         """The width that the loading flag says."""
-        return int(config.get("bits") or (8 if config.get("load_in_8bit") else 4))
+        return config.get("bits") or (8 if config.get("load_in_8bit") else 4)
 
     def serving(self, bits: int, source: str) -> Serving:
         """vLLM's plugin, on one GPU."""

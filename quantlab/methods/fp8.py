@@ -44,9 +44,9 @@ class Fp8(Method):
         """8-bit floating point."""
         return "fp8"
 
-    def width_in(self, config: Mapping[str, Any]) -> int:
-        """8, whatever the config says of bits."""
-        return int(config.get("bits") or 8)
+    def width_in(self, config: Mapping[str, Any]) -> object:
+        """8 where the config does not say."""
+        return config.get("bits") or 8
 
     def serving(self, bits: int, source: str) -> Serving:
         """vLLM's own FP8."""
