@@ -1,4 +1,5 @@
-"""One task of the embedded set through an lm-eval language model: what it answers to each item, and how fast."""
+"""One task of the embedded set through an lm-eval language model: what it answers to each item, and how
+fast."""
 
 from __future__ import annotations
 
@@ -39,7 +40,8 @@ def answer(log_likelihoods: list[float], right: float) -> Answer:
 
 
 def ask(lm: Any, task: str, items: int, fewshot: int = 0) -> Answers:
-    """Ask so many items of a multiple-choice task, the same ones every time. Loading the data is not in the seconds."""
+    """Ask so many items of a multiple-choice task, the same ones every time. Loading the data is not in the
+    seconds."""
     from lm_eval.evaluator import simple_evaluate
     from lm_eval.tasks import TaskManager
 
@@ -59,4 +61,6 @@ def ask(lm: Any, task: str, items: int, fewshot: int = 0) -> Answers:
         )
         seconds = time.perf_counter() - began
     samples = found["samples"][task]
-    return Answers({int(s["doc_id"]): answer([r[0][0] for r in s["resps"]], float(s["acc"])) for s in samples}, seconds)
+    return Answers(
+        {int(s["doc_id"]): answer([r[0][0] for r in s["resps"]], float(s["acc"])) for s in samples}, seconds
+    )

@@ -2,17 +2,16 @@
 
     python benchmarks/divergence_vs_llama_cpp.py REFERENCE.gguf VARIANT.gguf TOKENIZER_FOLDER [--windows 8] [--length 512] [--rounds 3]
 
-Both read the beginning of the embedded evaluation text, as much of it as the windows need, and must find the same token
-ids in it. llama-perplexity is built once, from the source that the installed llama-cpp-python vendors, into quantlab's
-cache (see llama_tools.py). It stores log-probabilities in 16 bits, ours
-are exact: that is the difference to be seen.
+Both read the beginning of the embedded evaluation text, as much of it as the windows need, and must find the
+same token ids in it. llama-perplexity is built once, from the source that the installed llama-cpp-python
+vendors, into quantlab's cache (see llama_tools.py). It stores log-probabilities in 16 bits, ours are exact:
+that is the difference to be seen.
 
-Timed on both sides: tokenizing, loading both models, every window through both, the statistics. Left out: Python's
-imports on our side; nothing on theirs, which starts in some hundredths of a second. Both files are read once before, so
-that neither side waits for the disk. The sides take turns, and each one's quickest round counts: what else runs on the
-machine only slows. Tokens per second of processor time stand beside it, because it slows that less. A token counts once,
-though both models see it.
-"""
+Timed on both sides: tokenizing, loading both models, every window through both, the statistics. Left out:
+Python's imports on our side; nothing on theirs, which starts in some hundredths of a second. Both files are
+read once before, so that neither side waits for the disk. The sides take turns, and each one's quickest round
+counts: what else runs on the machine only slows. Tokens per second of processor time stand beside it, because
+it slows that less. A token counts once, though both models see it."""
 
 from __future__ import annotations
 
@@ -68,28 +67,49 @@ class Found(NamedTuple):
     """Of all threads."""
 
 
-def theirs(binary: Path, reference: Path, variant: Path, text: Path, base: Path, arguments: argparse.Namespace) -> Found:
+def theirs(
+    binary: Path, reference: Path, variant: Path, text: Path, base: Path, arguments: argparse.Namespace
+) -> Found:
     """llama-perplexity's statistics, and the seconds of both of its passes."""
     length = str(arguments.length)
-    common = [str(binary), "-f", str(text), "-c", length, "--chunks", str(arguments.windows), "-t", str(cores()), "-fa", "off"]
+    common = [
+        str(binary),
+        "-f",
+        str(text),
+        "-c",
+        length,
+        "--chunks",
+        str(arguments.windows),
+        "-t",
+        str(cores()),
+        "-fa",
+        "off",
+    ]
     common += ["-b", length, "-ub", length, "--kl-divergence-base", str(base)]
     began, cpu = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     _run([*common, "-m", str(reference)])
     output = _run([*common, "-m", str(variant), "--kl-divergence"])
     seconds, used = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
-    found = {name: float(match[1]) for name, pattern in PATTERNS.items() if (match := re.search(pattern, output))}
-    return Found(found, _stored_tokens(base), seconds, used.ru_utime + used.ru_stime - cpu.ru_utime - cpu.ru_stime)
+    found = {
+        name: float(match[1]) for name, pattern in PATTERNS.items() if (match := re.search(pattern, output))
+    }
+    return Found(
+        found, _stored_tokens(base), seconds, used.ru_utime + used.ru_stime - cpu.ru_utime - cpu.ru_stime
+    )
 
 
 def _run(command: list[str]) -> str:
-    done = subprocess.run(command, env=ENVIRONMENT, check=False, capture_output=True, text=True, errors="replace")
+    done = subprocess.run(
+        command, env=ENVIRONMENT, check=False, capture_output=True, text=True, errors="replace"
+    )
     if done.returncode:
         sys.exit(f"{Path(command[0]).name} failed with code {done.returncode}: {done.stderr[-1000:]}")
     return done.stdout + done.stderr
 
 
 def _stored_tokens(base: Path) -> NDArray[np.int64]:
-    """The token ids in the head of a base file: 8 letters; length, vocabulary, windows; the ids; all of 32 bits."""
+    """The token ids in the head of a base file: 8 letters; length, vocabulary, windows; the ids; all of 32
+    bits."""
     with base.open("rb") as file:
         assert file.read(8) == b"_logits_", "llama-perplexity writes another format of base file"
         length, _, windows = np.frombuffer(file.read(12), np.int32)
@@ -107,17 +127,23 @@ def enough_text(tokenizer: Any, tokens: int) -> str:
     sys.exit("the embedded text is shorter than these windows: ask for fewer")
 
 
-def ours(reference: Path, variant: Path, tokenizer: Path, bos: int | None, text: str, arguments: argparse.Namespace) -> Found:
+def ours(
+    reference: Path, variant: Path, tokenizer: Path, bos: int | None, text: str, arguments: argparse.Namespace
+) -> Found:
     """The same statistics as quantlab computes them."""
     began, cpu = time.perf_counter(), time.process_time()
     ids = Tokenizer.from_file(str(tokenizer / "tokenizer.json")).encode(text, add_special_tokens=False).ids
-    flat = np.array([*(() if bos is None else (bos,)), *ids][: arguments.windows * arguments.length], np.int64)
+    flat = np.array(
+        [*(() if bos is None else (bos,)), *ids][: arguments.windows * arguments.length], np.int64
+    )
     windows = flat.reshape(arguments.windows, arguments.length).copy()
     if bos is not None:
         windows[:, 0] = bos
     engines = [LlamaCppEngine(path, tokenizer, "cpu") for path in (reference, variant)]
     first = scored(arguments.length).start  # llama-perplexity too asks for the logits of the second half only
-    found = summarize([window_values(engines[0].logits(w, first), engines[1].logits(w, first), w) for w in windows])
+    found = summarize(
+        [window_values(engines[0].logits(w, first), engines[1].logits(w, first), w) for w in windows]
+    )
     seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu
     for engine in engines:
         engine.close()
@@ -137,7 +163,9 @@ def ours(reference: Path, variant: Path, tokenizer: Path, bos: int | None, text:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("reference", type=Path)
     parser.add_argument("variant", type=Path)
     parser.add_argument("tokenizer", type=Path)
@@ -148,7 +176,10 @@ def main() -> None:
     binary = build("llama-perplexity")
     # llama-perplexity wants two windows of text at the least
     tokenizer = AutoTokenizer.from_pretrained(arguments.tokenizer)
-    bos, text = starts_with_bos(tokenizer), enough_text(tokenizer, max(2, arguments.windows) * arguments.length)
+    bos, text = (
+        starts_with_bos(tokenizer),
+        enough_text(tokenizer, max(2, arguments.windows) * arguments.length),
+    )
     for file in (arguments.reference, arguments.variant):
         file.read_bytes()
     with tempfile.TemporaryDirectory() as folder:
@@ -158,18 +189,38 @@ def main() -> None:
         for _ in range(arguments.rounds):
             with noise_to(Path(folder) / "log.txt"):
                 own = ours(arguments.reference, arguments.variant, arguments.tokenizer, bos, text, arguments)
-            rounds.append((own, theirs(binary, arguments.reference, arguments.variant, path, Path(folder) / "base.kld", arguments)))
+            rounds.append(
+                (
+                    own,
+                    theirs(
+                        binary,
+                        arguments.reference,
+                        arguments.variant,
+                        path,
+                        Path(folder) / "base.kld",
+                        arguments,
+                    ),
+                )
+            )
     mine, peer = rounds[0]
     other_ids = int((mine.token_ids != peer.token_ids).sum())
     if other_ids:
-        sys.exit(f"{other_ids} of {mine.token_ids.size} token ids differ: the tokenizer's folder does not belong to these files")
+        sys.exit(
+            f"{other_ids} of {mine.token_ids.size} token ids differ: the tokenizer's folder does not belong"
+            " to these files"
+        )
     print(f"{'':24} {'quantlab':>14} {'llama.cpp':>14} {'difference':>12}")
     for name, value in mine.statistics.items():
         other = peer.statistics.get(name)
-        print(f"{name:24} {value:14.6f} " + (f"{other:14.6f} {value - other:12.6f}" if other is not None else f"{'not found':>14}"))
+        print(
+            f"{name:24} {value:14.6f} "
+            + (f"{other:14.6f} {value - other:12.6f}" if other is not None else f"{'not found':>14}")
+        )
     tokens = arguments.windows * arguments.length
     for what, field in (("tokens/s", "seconds"), ("tokens/s of CPU time", "cpu_seconds")):
-        mine_rate, peer_rate = (tokens / min(getattr(both[side], field) for both in rounds) for side in (0, 1))
+        mine_rate, peer_rate = (
+            tokens / min(getattr(both[side], field) for both in rounds) for side in (0, 1)
+        )
         print(f"{what:24} {mine_rate:14.1f} {peer_rate:14.1f} {'ratio':>6} {mine_rate / peer_rate:5.2f}")
 
 

@@ -2,11 +2,11 @@
 
     cd WORKSPACE; python PATH/benchmarks/harness_overhead.py MODEL VARIANT [--prompt 128] [--decode 32] [--rounds 5]
 
-Ours are the measure stage's: a worker process that is asked for a prefill and a decode. The bare ones come from another
-process with nothing of quantlab's in it but this file: `AutoModelForCausalLM.from_pretrained(...).generate`, greedy, of
-forced length. A generation of one token is a prefill; one of N + 1 tokens less that is a decode of N. The two processes
-take turns. Printed are the medians with the whole spread, and the ratio of our speed to theirs round by round.
-"""
+Ours are the measure stage's: a worker process that is asked for a prefill and a decode. The bare ones come
+from another process with nothing of quantlab's in it but this file:
+`AutoModelForCausalLM.from_pretrained(...).generate`, greedy, of forced length. A generation of one token is a
+prefill; one of N + 1 tokens less that is a decode of N. The two processes take turns. Printed are the medians
+with the whole spread, and the ratio of our speed to theirs round by round."""
 
 from __future__ import annotations
 
@@ -32,13 +32,17 @@ def bare(folder: str, ids: list[int]) -> None:
     from transformers import AutoModelForCausalLM
 
     model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", device_map={"": "cpu"}).eval()
-    model.generation_config.eos_token_id = None  # no token ends it, and nothing is added to a step to keep it going
+    model.generation_config.eos_token_id = (
+        None  # no token ends it, and nothing is added to a step to keep it going
+    )
     prompt = torch.tensor([ids])
     print("ready", file=answers)
     for line in sys.stdin:
         with torch.inference_mode():
             began = time.perf_counter()
-            made = model.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=int(line), do_sample=False)
+            made = model.generate(
+                prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=int(line), do_sample=False
+            )
             seconds = time.perf_counter() - began
         assert made.shape[1] == prompt.shape[1] + int(line)
         print(seconds, file=answers)
@@ -46,19 +50,28 @@ def bare(folder: str, ids: list[int]) -> None:
 
 def show(what: str, mine: list[float], other: list[float]) -> None:
     print(f"\n{what}, tokens/s     median     lowest    highest")
-    for name, values in (("quantlab", mine), ("generate", other), ("ratio", [a / b for a, b in zip(mine, other, strict=True)])):
+    for name, values in (
+        ("quantlab", mine),
+        ("generate", other),
+        ("ratio", [a / b for a, b in zip(mine, other, strict=True)]),
+    ):
         print(f"{name:12} {statistics.median(values):10.3f} {min(values):10.3f} {max(values):10.3f}")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("model")
     parser.add_argument("variant")
     parser.add_argument("--prompt", type=int, default=128)
     parser.add_argument("--decode", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
-    cell, work = Cell(Path.cwd(), arguments.model, arguments.variant), Workload(1, 0, arguments.prompt, arguments.decode)
+    cell, work = (
+        Cell(Path.cwd(), arguments.model, arguments.variant),
+        Workload(1, 0, arguments.prompt, arguments.decode),
+    )
     ids = cell.prepared.token_ids("evaluation").ravel()[: arguments.prompt].tolist()
     command = [sys.executable, __file__, "--bare", str(cell.checkpoint().weights), json.dumps(ids)]
     mine: list[tuple[float, float]] = []
@@ -80,12 +93,22 @@ def main() -> None:
 
         for _ in range(arguments.rounds + 1):
             mine.append((worker.prefill(work)["seconds"], worker.decode(work)["seconds"]))
-            first, again = generated(1), generated(1)  # the first finds the other process's data in the caches, as our prefill does
+            first, again = (
+                generated(1),
+                generated(1),
+            )  # the first finds the other process's data in the caches, as our prefill does
             other.append((first, generated(arguments.decode + 1) - again))
         peer.stdin.close()
-    print(f"{arguments.model}--{arguments.variant}: {worker.about['kernel']}, {worker.about['dtype']}, {worker.about['threads']} threads")
+    print(
+        f"{arguments.model}--{arguments.variant}: {worker.about['kernel']}, {worker.about['dtype']},"
+        f" {worker.about['threads']} threads"
+    )
     for index, (what, tokens) in enumerate((("prefill", arguments.prompt), ("decode", arguments.decode))):
-        show(f"{what} of {tokens}", [tokens / pair[index] for pair in mine[1:]], [tokens / pair[index] for pair in other[1:]])
+        show(
+            f"{what} of {tokens}",
+            [tokens / pair[index] for pair in mine[1:]],
+            [tokens / pair[index] for pair in other[1:]],
+        )
 
 
 if __name__ == "__main__":

@@ -2,12 +2,11 @@
 
     python benchmarks/speed_vs_llama_bench.py FILE.gguf TOKENIZER_FOLDER [--prompt 512] [--decode 128] [--rounds 5]
 
-Both run the same file with the same threads, batches of 2,048 tokens computed 512 at a time, no flash attention, a
-float16 cache. In each round ours does one prefill and one decode, in a process that stays and ends its threads for the
-while, and then llama-bench is started for one repeat of a prompt and one of a generation behind a prompt of the same
-length (its -d): a machine that gets slower slows both. Printed are the medians with the whole spread, and the ratio of
-ours to theirs round by round.
-"""
+Both run the same file with the same threads, batches of 2,048 tokens computed 512 at a time, no flash
+attention, a float16 cache. In each round ours does one prefill and one decode, in a process that stays and
+ends its threads for the while, and then llama-bench is started for one repeat of a prompt and one of a
+generation behind a prompt of the same length (its -d): a machine that gets slower slows both. Printed are the
+medians with the whole spread, and the ratio of ours to theirs round by round."""
 
 from __future__ import annotations
 
@@ -57,8 +56,14 @@ def theirs(binary: Path, file: Path, arguments: argparse.Namespace) -> Rates:
         "-o",
         "json",
     ]
-    tests = (["-p", str(arguments.prompt), "-n", "0"], ["-p", "0", "-n", str(arguments.decode), "-d", str(arguments.prompt)])
-    found = [json.loads(subprocess.run(command + test, check=True, capture_output=True, text=True).stdout)[0] for test in tests]
+    tests = (
+        ["-p", str(arguments.prompt), "-n", "0"],
+        ["-p", "0", "-n", str(arguments.decode), "-d", str(arguments.prompt)],
+    )
+    found = [
+        json.loads(subprocess.run(command + test, check=True, capture_output=True, text=True).stdout)[0]
+        for test in tests
+    ]
     return Rates(*(float(entry["avg_ts"]) for entry in found))
 
 
@@ -74,10 +79,13 @@ def ours(engine: LlamaCppEngine, prompt: np.ndarray, decode: int) -> Rates:
 
 
 def _end_idle_threads() -> None:
-    """With OMP_WAIT_POLICY=active, OpenMP's threads spin for as long as they have nothing to do: on llama-bench's cores."""
+    """With OMP_WAIT_POLICY=active, OpenMP's threads spin for as long as they have nothing to do: on
+    llama-bench's cores."""
     for name in ("libgomp.so.1", "libomp.so.5", "libomp.dylib"):
         try:
-            ctypes.CDLL(name).omp_pause_resource_all(1)  # omp_pause_soft of OpenMP 5.0: the next parallel region starts them anew
+            ctypes.CDLL(name).omp_pause_resource_all(
+                1
+            )  # omp_pause_soft of OpenMP 5.0: the next parallel region starts them anew
         except (OSError, AttributeError):
             continue
 
@@ -87,7 +95,9 @@ def line(name: str, values: list[float]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("file", type=Path)
     parser.add_argument("tokenizer", type=Path)
     parser.add_argument("--prompt", type=int, default=512)
@@ -97,12 +107,22 @@ def main() -> None:
     from transformers import AutoTokenizer
 
     text = "\n\n".join(embedded_passages("evaluation")[:50])
-    prompt = np.array([AutoTokenizer.from_pretrained(arguments.tokenizer)(text)["input_ids"][: arguments.prompt]], np.int64)
+    prompt = np.array(
+        [AutoTokenizer.from_pretrained(arguments.tokenizer)(text)["input_ids"][: arguments.prompt]], np.int64
+    )
     binary, engine = build("llama-bench"), LlamaCppEngine(arguments.file, arguments.tokenizer, "cpu")
     ours(engine, prompt, arguments.decode)
-    pairs = [(ours(engine, prompt, arguments.decode), theirs(binary, arguments.file, arguments)) for _ in range(arguments.rounds)]
-    print(f"{arguments.file.name}, {cores()} threads, OMP_WAIT_POLICY={os.environ.get('OMP_WAIT_POLICY', 'unset')}, {engine.kernel}")
-    for index, what in enumerate((f"prefill of {arguments.prompt}", f"decode of {arguments.decode} behind it")):
+    pairs = [
+        (ours(engine, prompt, arguments.decode), theirs(binary, arguments.file, arguments))
+        for _ in range(arguments.rounds)
+    ]
+    print(
+        f"{arguments.file.name}, {cores()} threads,"
+        f" OMP_WAIT_POLICY={os.environ.get('OMP_WAIT_POLICY', 'unset')}, {engine.kernel}"
+    )
+    for index, what in enumerate(
+        (f"prefill of {arguments.prompt}", f"decode of {arguments.decode} behind it")
+    ):
         mine, other = ([pair[side][index] for pair in pairs] for side in (0, 1))
         ratios = [a / b for a, b in zip(mine, other, strict=True)]
         print(f"\n{what}, tokens/s     median     lowest    highest")

@@ -1,12 +1,13 @@
-"""Whether both engines answer alike on the same weights: an F16 GGUF in llama.cpp, its safetensors in transformers.
+"""Whether both engines answer alike on the same weights: an F16 GGUF in llama.cpp, its safetensors in
+transformers.
 
     python benchmarks/tasks_f16_vs_transformers.py MODEL-F16.gguf WEIGHTS_FOLDER [--items 200] [--tasks piqa arc_easy]
 
-The same items in the same order, through lm-eval's own tasks: quantlab's language model on the GGUF file, and lm-eval's
-HFLM on the safetensors, in float32 and in float16. An item's answer is the choice with the highest log-likelihood. Printed
-is how many answers are the same, and for each that is not, how far the two best choices lie apart in each engine: less
-than the engines' rounding is a tie. The largest distance between the engines on any one item's margin says what that is.
-"""
+The same items in the same order, through lm-eval's own tasks: quantlab's language model on the GGUF file, and
+lm-eval's HFLM on the safetensors, in float32 and in float16. An item's answer is the choice with the highest
+log-likelihood. Printed is how many answers are the same, and for each that is not, how far the two best
+choices lie apart in each engine: less than the engines' rounding is a tie. The largest distance between the
+engines on any one item's margin says what that is."""
 
 from __future__ import annotations
 
@@ -38,21 +39,31 @@ def compare(task: str, dtype: str, ours: Answers, theirs: Answers) -> None:
     other = [item for item, found in ours.items.items() if found.choice != theirs.items[item].choice]
     right = sum(found.right == theirs.items[item].right for item, found in ours.items.items())
     apart = max(
-        (abs(found.margin_nats - theirs.items[item].margin_nats) for item, found in ours.items.items() if item not in other), default=0.0
+        (
+            abs(found.margin_nats - theirs.items[item].margin_nats)
+            for item, found in ours.items.items()
+            if item not in other
+        ),
+        default=0.0,
     )
     print(
-        f"{task}, transformers in {dtype}: the same answer on {len(ours.items) - len(other)} of {len(ours.items)} items, the same right or "
-        f"wrong on {right}; accuracy {ours.accuracy:.4f} and {theirs.accuracy:.4f}; margins of the same answers differ by {apart:.4f} nats "
-        "at the most"
+        f"{task}, transformers in {dtype}: the same answer on {len(ours.items) - len(other)} of"
+        f" {len(ours.items)} items, the same right or wrong on {right}; accuracy {ours.accuracy:.4f} and"
+        f" {theirs.accuracy:.4f}; margins of the same answers differ by {apart:.4f} nats at the most"
     )
     for item in other:
         mine, its = ours.items[item], theirs.items[item]
-        said = f"llama.cpp {mine.choice} by {mine.margin_nats:.4f} nats, transformers {its.choice} by {its.margin_nats:.4f} nats"
+        said = (
+            f"llama.cpp {mine.choice} by {mine.margin_nats:.4f} nats, transformers {its.choice} by"
+            f" {its.margin_nats:.4f} nats"
+        )
         print(f"  item {item}: {said}")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("file", type=Path)
     parser.add_argument("weights", type=Path)
     parser.add_argument("--items", type=int, default=200)

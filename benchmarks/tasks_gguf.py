@@ -1,12 +1,13 @@
-"""lm-eval's items per second on a GGUF file: our in-process batched model against lm-eval's `gguf` model over a server.
+"""lm-eval's items per second on a GGUF file: our in-process batched model against lm-eval's `gguf` model over
+a server.
 
     pip install 'quantlab[bench]'
     python benchmarks/tasks_gguf.py MODEL.gguf TOKENIZER_FOLDER [--items 20] [--task arc_easy]
 
-The peer is what lm-eval offers for GGUF: `lm_eval.models.gguf.GGUFLM`, which asks llama-cpp-python's server for the
-log-probabilities of prompt and continuation, one request at a time. Both see the same items of the embedded task set in
-the same run, loading excluded. Printed are both rates, their ratio, and how many answers agree.
-"""
+The peer is what lm-eval offers for GGUF: `lm_eval.models.gguf.GGUFLM`, which asks llama-cpp-python's server
+for the log-probabilities of prompt and continuation, one request at a time. Both see the same items of the
+embedded task set in the same run, loading excluded. Printed are both rates, their ratio, and how many answers
+agree."""
 
 from __future__ import annotations
 
@@ -28,14 +29,28 @@ from quantlab.progress import noise_to
 
 
 def _server(file: Path, port: int, log: Any) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "llama_cpp.server", "--model", str(file), "--port", str(port), "--n_ctx", "2048"]
-    return subprocess.Popen([*command, "--logits_all", "true", "--n_threads", str(cores())], stdout=log, stderr=log)
+    command = [
+        sys.executable,
+        "-m",
+        "llama_cpp.server",
+        "--model",
+        str(file),
+        "--port",
+        str(port),
+        "--n_ctx",
+        "2048",
+    ]
+    return subprocess.Popen(
+        [*command, "--logits_all", "true", "--n_threads", str(cores())], stdout=log, stderr=log
+    )
 
 
 def _wait(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
     for _ in range(600):
         if process.poll() is not None:
-            sys.exit(f"the server ended: {log.read_text()[-1000:]}\nIs it installed? pip install 'quantlab[bench]'")
+            sys.exit(
+                f"the server ended: {log.read_text()[-1000:]}\nIs it installed? pip install 'quantlab[bench]'"
+            )
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
@@ -50,7 +65,9 @@ def _free_port() -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("file", type=Path)
     parser.add_argument("tokenizer", type=Path)
     parser.add_argument("--items", type=int, default=20)
@@ -61,12 +78,18 @@ def main() -> None:
         engine = LlamaCppEngine(arguments.file, arguments.tokenizer, "cpu")
         ours = ask(engine.language_model(8), arguments.task, arguments.items, arguments.fewshot)
         engine.close()
-    print(f"quantlab, in process      {len(ours.items) / ours.seconds:8.2f} items/s, accuracy {ours.accuracy:.3f}")
+    print(
+        f"quantlab, in process      {len(ours.items) / ours.seconds:8.2f} items/s, accuracy"
+        f" {ours.accuracy:.3f}"
+    )
     theirs = _peer(arguments)
     if isinstance(theirs, str):
         print(f"lm-eval gguf over server  failed: {theirs}")
         return
-    print(f"lm-eval gguf over server  {len(theirs.items) / theirs.seconds:8.2f} items/s, accuracy {theirs.accuracy:.3f}")
+    print(
+        f"lm-eval gguf over server  {len(theirs.items) / theirs.seconds:8.2f} items/s, accuracy"
+        f" {theirs.accuracy:.3f}"
+    )
     same = sum(found.choice == theirs.items[item].choice for item, found in ours.items.items())
     print(f"ratio {theirs.seconds / ours.seconds:.2f}; the same answer on {same} of {len(ours.items)} items")
 
@@ -82,11 +105,17 @@ def _peer(arguments: argparse.Namespace) -> Answers | str:
             process = _server(arguments.file, port, file)
             try:
                 _wait(port, process, log)
-                return ask(GGUFLM(base_url=f"http://127.0.0.1:{port}"), arguments.task, arguments.items, arguments.fewshot)
+                return ask(
+                    GGUFLM(base_url=f"http://127.0.0.1:{port}"),
+                    arguments.task,
+                    arguments.items,
+                    arguments.fewshot,
+                )
             except Exception as error:  # the peer may fail in any way; that is a result too
                 last = traceback.extract_tb(error.__traceback__)[-1]
                 return (
-                    f"{type(error).__name__}: {' '.join(str(error).split())[:200]} at {Path(last.filename).name}:{last.lineno}: {last.line}"
+                    f"{type(error).__name__}: {' '.join(str(error).split())[:200]} at"
+                    f" {Path(last.filename).name}:{last.lineno}: {last.line}"
                 )
             finally:
                 process.terminate()

@@ -1,4 +1,5 @@
-"""Describe what went wrong with one item of a task in one line, and separate it from faults of the whole cell."""
+"""Describe what went wrong with one item of a task in one line, and separate it from faults of the whole
+cell."""
 
 from __future__ import annotations
 
@@ -10,12 +11,19 @@ from lm_eval.models.utils import normalize_gen_kwargs
 from quantlab.errors import CellFailure, FailureKind, QuantlabError
 from quantlab.outside import as_failure
 
-_OF_THE_CELL: tuple[FailureKind, ...] = ("not_installed", "does_not_fit", "out_of_memory", "disk_full", "killed")
+_OF_THE_CELL: tuple[FailureKind, ...] = (
+    "not_installed",
+    "does_not_fit",
+    "out_of_memory",
+    "disk_full",
+    "killed",
+)
 _LONGEST = 200
 
 
 def is_of_the_cell(error: Exception) -> bool:
-    """Whether an error would meet every other item too: no memory, a device that is lost, a mistake of the user's."""
+    """Whether an error would meet every other item too: no memory, a device that is lost, a mistake of the
+    user's."""
     found = as_failure(error)
     if found is not None:
         return found.kind in _OF_THE_CELL
@@ -38,17 +46,27 @@ def in_words(error: Exception) -> str:
 
 
 def reason_of(lm: Any, kind: str, request: Any) -> str | None:
-    """Why a language model cannot take a request, where its lengths say so: at a context's edge lm-eval asserts, and names
-    no item."""
+    """Why a language model cannot take a request, where its lengths say so: at a context's edge lm-eval
+    asserts, and names no item."""
     longest = int(lm.max_length)
     if kind == "generate_until":
         limit = int(normalize_gen_kwargs(request.args[1], lm.max_gen_toks)["max_gen_toks"])
         fits = limit < longest
-        return None if fits else f"{limit:,} tokens of an answer are asked for, the model's context has {longest:,}: ask for fewer"
+        return (
+            None
+            if fits
+            else (
+                f"{limit:,} tokens of an answer are asked for, the model's context has {longest:,}: ask for"
+                " fewer"
+            )
+        )
     if kind == "loglikelihood":
         context, continuation = str(request.args[0]), str(request.args[1])
         try:
-            whole, before = lm.tok_encode(context + continuation), lm.tok_encode(context.rstrip()) if context else []
+            whole, before = (
+                lm.tok_encode(context + continuation),
+                lm.tok_encode(context.rstrip()) if context else [],
+            )
         except Exception as error:  # a tokenizer may raise anything, and what it says is the reason
             return f"its text cannot be tokenized ({in_words(error)})"
         tokens = len(whole) - len(before)

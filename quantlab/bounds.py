@@ -1,9 +1,8 @@
-"""Check numbers of a record against the bounds of their units: far wider than any machine's, and narrow enough that
-whatever is computed from them stays finite.
+"""Check numbers of a record against the bounds of their units: far wider than any machine's, and narrow
+enough that whatever is computed from them stays finite.
 
-A record of somebody else may claim anything. One with 10^400 bytes or 10^308 seconds is refused where it is read, before a
-report divides, squares or draws it.
-"""
+A record of somebody else may claim anything. One with 10^400 bytes or 10^308 seconds is refused where it is
+read, before a report divides, squares or draws it."""
 
 from __future__ import annotations
 
@@ -107,4 +106,8 @@ def _bounds(unit: str) -> tuple[float, float]:
 
 
 def _short(value: float) -> str:
-    return f"a number of {len(str(abs(value)))} digits" if isinstance(value, int) and abs(value) > 10**20 else f"{value:g}"
+    return (
+        f"a number of {len(str(abs(value)))} digits"
+        if isinstance(value, int) and abs(value) > 10**20
+        else f"{value:g}"
+    )

@@ -1,9 +1,8 @@
 """Hash large files once per state of the file: asking again about an unchanged file takes no time.
 
-A state is device, inode, size, modification time and change time. A file that takes another's place has another inode,
-and whatever is written in place has another change time, which no program can set: `mv`, `cp -p` and `rsync -t` keep
-size and modification time alone. Small files are always read.
-"""
+A state is device, inode, size, modification time and change time. A file that takes another's place has
+another inode, and whatever is written in place has another change time, which no program can set: `mv`, `cp
+-p` and `rsync -t` keep size and modification time alone. Small files are always read."""
 
 from __future__ import annotations
 
@@ -17,7 +16,8 @@ from quantlab.files import cache_folder, sha256, write_json
 SMALL_BYTES = 2**20
 """Below it reading the file is as quick as looking its hash up."""
 SETTLED_NS = 2 * 10**9
-"""A change within the clock's step of the last one leaves the change time as it is; no file system's step is longer."""
+"""A change within the clock's step of the last one leaves the change time as it is; no file system's step is
+longer."""
 
 
 def content_sha256(path: Path) -> str:

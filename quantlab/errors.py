@@ -19,7 +19,7 @@ FailureKind = Literal[
     "crashed",  # the process died, or the library raised what nobody expected
     "not_measured",  # an earlier stage of the cell failed
     "disk_full",  # the disk, a quota or a limit on the size of files was reached
-    "killed",  # the process was ended from outside: by a person, a scheduler, or the system for want of memory
+    "killed",  # the process was ended from outside: by a person, a scheduler or the system
     "stale",  # there is a record, made with other settings than the recipe has now
 ]
 TRANSIENT: frozenset[FailureKind] = frozenset({"disk_full", "killed"})

@@ -1,8 +1,8 @@
 """Make texts from outside, such as a record's or a server's, harmless where they are shown.
 
-A terminal acts on control characters and turns text around at bidirectional ones; markdown holds HTML, images and links;
-matplotlib reads `$` as mathematics. What would act is shown instead of acted on, and nothing is left out.
-"""
+A terminal acts on control characters and turns text around at bidirectional ones; markdown holds HTML, images
+and links; matplotlib reads `$` as mathematics. What would act is shown instead of acted on, and nothing is
+left out."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ _ACTING = re.compile(
 _CODE = re.compile(r"(?<![`\\])(`+)(?!`).+?(?<!`)\1(?!`)")
 _SIGN = re.compile(r"\\(?=[!-/:-@\[-`{-~]|$)|&(?=#|\w+;)|<|\||`|(?<=!)\[|(?<=\])[(\[:]")
 _ENTITIES = {"&": "&amp;", "<": "&lt;", "`": "&#96;"}
-_BLOCK = re.compile(r"^[ \t]*\d{1,9}(?=[.)](?:\s|$))|^[ \t]*(?=#{1,6}(?:\s|$)|[-+*](?:\s|$)|>|~~~|=+\s*$|--+\s*$)", re.MULTILINE)
+_BLOCK = re.compile(
+    r"^[ \t]*\d{1,9}(?=[.)](?:\s|$))|^[ \t]*(?=#{1,6}(?:\s|$)|[-+*](?:\s|$)|>|~~~|=+\s*$|--+\s*$)",
+    re.MULTILINE,
+)
 _SIGNS = "\\`*_~[]<>#|&"
 
 
@@ -33,7 +36,8 @@ class Markdown(str):
 
 
 def plain(text: str) -> str:
-    """For a terminal: control characters and those that turn text around are shown as their escapes (`\\x1b`)."""
+    """For a terminal: control characters and those that turn text around are shown as their escapes
+    (`\\x1b`)."""
     return _ACTING.sub(lambda found: ascii(found[0])[1:-1], text.replace("\r\n", "\n"))
 
 
@@ -48,7 +52,8 @@ def one_line(text: str) -> str:
 
 
 def markdown(text: str) -> Markdown:
-    """For markdown, on one line: emphasis and code stay, while HTML, images, links, table cells and blocks cannot begin."""
+    """For markdown, on one line: emphasis and code stay, while HTML, images, links, table cells and blocks
+    cannot begin."""
     line = plain(re.sub(r"\s*[\r\n]\s*", " ", text))
     parts, end = [], 0
     for code in _CODE.finditer(line):
@@ -85,7 +90,9 @@ def console(**options: Any) -> Console:
     from rich.segment import Segment
 
     class Inert(Console):
-        def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        def render(
+            self, renderable: RenderableType, options: ConsoleOptions | None = None
+        ) -> Iterable[Segment]:
             for segment in super().render(renderable, options):
                 yield segment if segment.control else Segment(plain(segment.text), segment.style)
 

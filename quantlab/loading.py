@@ -1,9 +1,10 @@
-"""Load configurations, tokenizers and models with transformers: trust is always explicit, and weights are complete.
+"""Load configurations, tokenizers and models with transformers: trust is always explicit, and weights are
+complete.
 
-transformers only warns where tensors are missing, have another shape or belong to nothing, and goes on with what it
-initialised at random. Here that is refused with the tensors' names. Tied weights are not missing, and what a model's
-class says may be absent or ignored (`_keys_to_ignore_on_load_*`, rotary frequencies) is not counted.
-"""
+transformers only warns where tensors are missing, have another shape or belong to nothing, and goes on with
+what it initialised at random. Here that is refused with the tensors' names. Tied weights are not missing, and
+what a model's class says may be absent or ignored (`_keys_to_ignore_on_load_*`, rotary frequencies) is not
+counted."""
 
 from __future__ import annotations
 
@@ -23,14 +24,19 @@ def broken_checkpoint(why: str) -> CellFailure:
     return CellFailure("broken_checkpoint", why)
 
 
-def load_config(folder: Path, trust_remote_code: bool, error: Callable[[str], Exception] = QuantlabError) -> Any:
-    """The configuration of a model's folder. Raises what `error` makes of a text where transformers cannot read it."""
+def load_config(
+    folder: Path, trust_remote_code: bool, error: Callable[[str], Exception] = QuantlabError
+) -> Any:
+    """The configuration of a model's folder. Raises what `error` makes of a text where transformers cannot
+    read it."""
     from transformers import AutoConfig
 
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except Exception as raised:  # transformers raises whatever the file leads it to
-        raise error(f"transformers cannot read {folder / 'config.json'}: {_said(raised)}; mend it or save it again") from raised
+        raise error(
+            f"transformers cannot read {folder / 'config.json'}: {_said(raised)}; mend it or save it again"
+        ) from raised
 
 
 def load_tokenizer(folder: Path, trust_remote_code: bool, **options: Any) -> Any:
@@ -40,17 +46,26 @@ def load_tokenizer(folder: Path, trust_remote_code: bool, **options: Any) -> Any
     try:
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code, **options)
     except Exception as error:  # transformers raises whatever the files lead it to
-        raise QuantlabError(f"the tokenizer in {folder} cannot be read: {_said(error)}; download or save it again") from error
+        raise QuantlabError(
+            f"the tokenizer in {folder} cannot be read: {_said(error)}; download or save it again"
+        ) from error
 
 
-def build_model(config: Any, trust_remote_code: bool, error: Callable[[str], Exception] = QuantlabError, **options: Any) -> Any:
-    """A model of a configuration without weights. Raises what `error` makes of a text where transformers cannot build it."""
+def build_model(
+    config: Any, trust_remote_code: bool, error: Callable[[str], Exception] = QuantlabError, **options: Any
+) -> Any:
+    """A model of a configuration without weights. Raises what `error` makes of a text where transformers
+    cannot build it."""
     from transformers import AutoModelForCausalLM
 
     try:
         return AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code, **options)
-    except Exception as raised:  # an activation that does not exist, heads that do not divide a size: each in its own words
-        raise error(f"transformers cannot build the model that its config.json describes: {_said(raised)}") from raised
+    except (
+        Exception
+    ) as raised:  # an activation that does not exist, heads that do not divide a size: each in its own words
+        raise error(
+            f"transformers cannot build the model that its config.json describes: {_said(raised)}"
+        ) from raised
 
 
 def load_model(
@@ -63,19 +78,25 @@ def load_model(
 ) -> Any:
     """A causal language model with all its weights; `options` are those of `from_pretrained`.
 
-    Raises what `error` makes of a text where tensors are missing, of another shape, or, unless `left_over`, belong to nothing.
-    """
+    Raises what `error` makes of a text where tensors are missing, of another shape, or, unless `left_over`,
+    belong to nothing."""
     from transformers import AutoModelForCausalLM
 
     options |= {"use_safetensors": True} if safetensors else {}
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder, trust_remote_code=trust_remote_code, output_loading_info=True, ignore_mismatched_sizes=True, **options
+            folder,
+            trust_remote_code=trust_remote_code,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            **options,
         )
     except RuntimeError as raised:
         if "conversion of the weights" not in str(raised):
             raise
-        raise error(f"the tensors of {folder} cannot be put together to the layers of its config.json: see the log") from raised
+        raise error(
+            f"the tensors of {folder} cannot be put together to the layers of its config.json: see the log"
+        ) from raised
     model, info = loaded
     if wrong := wrong_tensors(info | ({"unexpected_keys": set()} if left_over else {})):
         raise error(f"the weights of {folder} are not those of its config.json: {wrong}")
@@ -83,20 +104,25 @@ def load_model(
 
 
 def wrong_tensors(info: Mapping[str, Any]) -> str:
-    """What is wrong with the weights by transformers' account of the loading, in words; empty where nothing is."""
+    """What is wrong with the weights by transformers' account of the loading, in words; empty where nothing
+    is."""
     shapes = [
         f"{name} is {_shape(stored)} in the files and {_shape(expected)} by config.json"
         for name, stored, expected in info["mismatched_keys"]
     ]
-    found = (("missing", info["missing_keys"]), ("left over", info["unexpected_keys"]), ("of another shape", shapes))
+    found = (
+        ("missing", info["missing_keys"]),
+        ("left over", info["unexpected_keys"]),
+        ("of another shape", shapes),
+    )
     return "; ".join(f"{len(names)} tensors are {how}: {_listed(names)}" for how, names in found if names)
 
 
 def require_whole(folder: Path, trust_remote_code: bool) -> None:
     """Raise QuantlabError where a folder's weights are not those of its config.json; nothing stays in memory.
 
-    transformers itself loads them onto its device without memory ("meta"), so that its renaming and merging of tensors counts.
-    """
+    transformers itself loads them onto its device without memory ("meta"), so that its renaming and merging
+    of tensors counts."""
     build_on_meta(load_config(folder, trust_remote_code), trust_remote_code)
     load_model(folder, trust_remote_code, device_map={"": "meta"})
 
@@ -128,7 +154,9 @@ def only_trusted_code(trust_remote_code: bool) -> Iterator[None]:
 
 def _refuse_code(class_name: str, module_path: Any, **_: Any) -> Any:
     raise CellFailure(
-        "unsupported", f"a library would run {class_name} of the model's own code ({Path(module_path).name}), which is not trusted"
+        "unsupported",
+        f"a library would run {class_name} of the model's own code ({Path(module_path).name}), which is not"
+        " trusted",
     )
 
 

@@ -37,18 +37,28 @@ def parse_variant(slug: str) -> Variant:
     """Split `method-bits[-label]`. Raises QuantlabError where it is not of that form."""
     found = _VARIANT.fullmatch(slug)
     if not found:
-        raise QuantlabError(f"{slug!r} is no variant: write method-bits or method-bits-label, such as gptq-4 or gguf-4-iq4_xs")
+        raise QuantlabError(
+            f"{slug!r} is no variant: write method-bits or method-bits-label, such as gptq-4 or gguf-4-iq4_xs"
+        )
     if len(slug) > LONGEST_LABEL + 20:
-        raise QuantlabError(f"{slug[:40]!r}... is too long for a variant: its label may have at most {LONGEST_LABEL} characters")
+        raise QuantlabError(
+            f"{slug[:40]!r}... is too long for a variant: its label may have at most {LONGEST_LABEL}"
+            " characters"
+        )
     return Variant(found[1], int(found[2]), found[3])
 
 
 def check_model_name(name: str) -> str:
     """The name itself where it can be a folder and a DVC key, else QuantlabError."""
     if len(name) > LONGEST_MODEL:
-        raise QuantlabError(f"{name[:40]!r}... is too long to name a model here: use at most {LONGEST_MODEL} characters")
+        raise QuantlabError(
+            f"{name[:40]!r}... is too long to name a model here: use at most {LONGEST_MODEL} characters"
+        )
     if not _MODEL.fullmatch(name) or "--" in name or ".." in name:
-        raise QuantlabError(f"{name!r} cannot name a model here: use a-z, 0-9, '.', '_' and single '-', beginning with a letter or digit")
+        raise QuantlabError(
+            f"{name!r} cannot name a model here: use a-z, 0-9, '.', '_' and single '-', beginning with a"
+            " letter or digit"
+        )
     return name
 
 

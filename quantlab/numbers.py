@@ -60,12 +60,16 @@ def points(value: float, standard_error: float | None = None) -> str:
     if value == 0 and standard_error == 0:
         return "0.0 (no change)"  # "± 0.0" would read as certainty
     decimals = 2 if standard_error is not None and 0 < standard_error < 0.3 else 1
-    return fixed(value, decimals) + (f" ± {fixed(standard_error, decimals)}" if standard_error is not None else "")
+    return fixed(value, decimals) + (
+        f" ± {fixed(standard_error, decimals)}" if standard_error is not None else ""
+    )
 
 
 def interval_text(points: float, lower: float | None, upper: float | None) -> str:
     """A drop in points with its 95 % interval."""
-    return fixed(points, 1) + (f" [{fixed(lower, 1)}, {fixed(upper, 1)}]" if lower is not None and upper is not None else "")
+    return fixed(points, 1) + (
+        f" [{fixed(lower, 1)}, {fixed(upper, 1)}]" if lower is not None and upper is not None else ""
+    )
 
 
 def percent(share: float) -> str:
@@ -78,7 +82,9 @@ def ratio(value: float) -> str:
     return f"{fixed(value, 2)}×"
 
 
-def beside(first: Callable[[Any], str], second: Callable[[Any], str], value: float, compared: float | None) -> str:
+def beside(
+    first: Callable[[Any], str], second: Callable[[Any], str], value: float, compared: float | None
+) -> str:
     """A figure with what it is relative to another in brackets, where that is known."""
     return first(value) + (f" ({second(compared)})" if compared is not None else "")
 

@@ -1,4 +1,5 @@
-"""Recognise failures from outside that pass: a full disk, a process ended by the system or a user. The next run retries."""
+"""Recognise failures from outside that pass: a full disk, a process ended by the system or a user. The next
+run retries."""
 
 from __future__ import annotations
 
@@ -11,14 +12,27 @@ from pathlib import Path
 from quantlab.errors import CellFailure
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""No room on the disk, none in the quota, a file beyond the limit of the process (`ulimit -f`) or of the file system."""
+"""No room on the disk, none in the quota, a file beyond the limit of the process (`ulimit -f`) or of the file
+system."""
 _FULL_TEXT = re.compile(
-    r"no space left on device|disk quota exceeded|file too large|storagefull|os error (28|122|27)\b|\d+ requested and \d+ written"
+    r"no space left on device|disk quota exceeded|file too large|storagefull|os error (28|122|27)\b|\d+"
+    r" requested and \d+ written"
     r"|pytorchstreamwriter failed|basic_ios::clear|iostream error",
     re.IGNORECASE,
 )
-"""How libraries say it that keep no errno: safetensors, numpy, torch, llama.cpp's stream of a file that it writes."""
-_FROM_OUTSIDE = ("SIGKILL", "SIGTERM", "SIGHUP", "SIGINT", "SIGQUIT", "SIGXCPU", "SIGALRM", "SIGUSR1", "SIGUSR2")
+"""How libraries say it that keep no errno: safetensors, numpy, torch, llama.cpp's stream of a file that it
+writes."""
+_FROM_OUTSIDE = (
+    "SIGKILL",
+    "SIGTERM",
+    "SIGHUP",
+    "SIGINT",
+    "SIGQUIT",
+    "SIGXCPU",
+    "SIGALRM",
+    "SIGUSR1",
+    "SIGUSR2",
+)
 _NEARLY_FULL_BYTES = 2**20
 _AGAIN = "the next run tries it again"
 
@@ -40,7 +54,9 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def ended_from_outside(code: int, kills_before: int | None, folder: Path, what: str = "the process") -> CellFailure | None:
+def ended_from_outside(
+    code: int, kills_before: int | None, folder: Path, what: str = "the process"
+) -> CellFailure | None:
     """The failure of a process that ended with this code (minus the signal), where it was ended from outside.
 
     `kills_before` is `memory_kills()` when it began. A write to mapped pages of a full disk is SIGBUS.
@@ -65,13 +81,15 @@ def _by_whom(kills_before: int | None) -> str:
 
 
 def short_of_memory(kills_before: int | None) -> bool:
-    """Whether a process that was killed was so for want of memory; where the system does not count it, that is taken for granted."""
+    """Whether a process that was killed was so for want of memory; where the system does not count it, that
+    is taken for granted."""
     now = memory_kills()
     return now is None or kills_before is None or now > kills_before
 
 
 def memory_kills() -> int | None:
-    """How many processes the system has killed for want of memory, in this container where it can be told; None elsewhere."""
+    """How many processes the system has killed for want of memory, in this container where it can be told;
+    None elsewhere."""
     for place in ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control", "/proc/vmstat"):
         try:
             words = Path(place).read_text().split()
@@ -97,6 +115,10 @@ def as_failure(error: BaseException) -> CellFailure | None:
     if isinstance(error, CellFailure):
         return error
     text = " ".join(str(error).split())[:300]
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text:
+    if (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "can't allocate memory" in text
+    ):
         return CellFailure("out_of_memory", text or "out of memory")
     return None

@@ -30,7 +30,8 @@ class Ended(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """Raise Ended in the block for the first SIGINT, SIGTERM or SIGHUP; later ones do not disturb what then ends.
+    """Raise Ended in the block for the first SIGINT, SIGTERM or SIGHUP; later ones do not disturb what then
+    ends.
 
     A signal that is ignored (`nohup`) stays ignored. Outside the main thread signals are left as they are.
     """
@@ -63,16 +64,20 @@ def end_with_parent(number: int = signal.SIGKILL) -> None:
 
 
 def end_with_dvc() -> None:
-    """The same for a stage that DVC runs, so that no stage outlives its pipeline; not for a command of a person's shell."""
+    """The same for a stage that DVC runs, so that no stage outlives its pipeline; not for a command of a
+    person's shell."""
     if "DVC_STAGE" in os.environ and "QUANTLAB_STAGE" not in os.environ:
-        os.environ["QUANTLAB_STAGE"] = os.environ["DVC_STAGE"]  # a quantlab that a stage runs has another parent
+        os.environ["QUANTLAB_STAGE"] = os.environ[
+            "DVC_STAGE"
+        ]  # a quantlab that a stage runs has another parent
         end_with_parent(signal.SIGTERM)
         if _is_orphan():  # it ended while this process began, too early for the system to tell
             raise Ended(signal.SIGTERM)
 
 
 def _is_orphan() -> bool:
-    """Whether the process that looks after orphans is the parent now, and is not DVC itself (the first one of a container)."""
+    """Whether the process that looks after orphans is the parent now, and is not DVC itself (the first one of
+    a container)."""
     import psutil
 
     try:
@@ -83,7 +88,8 @@ def _is_orphan() -> bool:
 
 
 def run(command: Sequence[str], **options: Any) -> subprocess.CompletedProcess[str]:
-    """`subprocess.run` of a child that ends, with all that it started, when this process is interrupted or killed."""
+    """`subprocess.run` of a child that ends, with all that it started, when this process is interrupted or
+    killed."""
     with subprocess.Popen(command, preexec_fn=child_begins(), **options) as process:
         try:
             said, error = process.communicate()

@@ -1,7 +1,7 @@
 """Show progress of long work on standard error, and send the libraries' output to a log file.
 
-On a terminal a live bar with the elapsed and the remaining time; elsewhere (CI, a pipe) a line every 15 seconds.
-"""
+On a terminal a live bar with the elapsed and the remaining time; elsewhere (CI, a pipe) a line every 15
+seconds."""
 
 from __future__ import annotations
 
@@ -28,10 +28,28 @@ class Step(Protocol):
 class _Bar:
     def __init__(self, console: IO[str], what: str, total: float | None) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            Progress,
+            SpinnerColumn,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
 
-        columns = [SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %")]
-        self._progress = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(file=console), transient=True)
+        columns = [
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+        ]
+        self._progress = Progress(
+            *columns,
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=Console(file=console),
+            transient=True,
+        )
         self._progress.start()
         self._task = self._progress.add_task(what, total=total)
 
@@ -61,7 +79,11 @@ class _Lines:
         if now - self._said >= self.INTERVAL_SECONDS:
             self._said = now
             elapsed = now - self._began
-            left = f", about {elapsed * (self._total - self._done) / self._done:.0f} s left" if self._total and self._done else ""
+            left = (
+                f", about {elapsed * (self._total - self._done) / self._done:.0f} s left"
+                if self._total and self._done
+                else ""
+            )
             share = f" {100 * self._done / self._total:.0f} %" if self._total else ""
             print(f"  {self._what}:{share} after {elapsed:.0f} s{left}", file=self._console, flush=True)
 
@@ -90,7 +112,8 @@ class Progress:
             print(plain(text), file=self._console, flush=True)
 
     def descriptor(self) -> int | None:
-        """The terminal's file descriptor, for a child process that says how far it is; None where nothing is to be said."""
+        """The terminal's file descriptor, for a child process that says how far it is; None where nothing is
+        to be said."""
         try:
             return None if self.quiet else self._console.fileno()
         except (OSError, ValueError):  # a stream of a test's, which has none
@@ -131,10 +154,16 @@ class _Forgiving(io.RawIOBase):
 @contextmanager
 def _forgiving_streams() -> Iterator[None]:
     """Python's own streams, where they are those of the process, as ones whose writing never raises."""
-    before = {name: getattr(sys, name) for name, number in (("stdout", 1), ("stderr", 2)) if _descriptor(getattr(sys, name)) == number}
+    before = {
+        name: getattr(sys, name)
+        for name, number in (("stdout", 1), ("stderr", 2))
+        if _descriptor(getattr(sys, name)) == number
+    }
     for name, stream in before.items():
         raw = io.BufferedWriter(_Forgiving(stream.fileno()), 1)
-        setattr(sys, name, io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", line_buffering=True))
+        setattr(
+            sys, name, io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", line_buffering=True)
+        )
     try:
         yield
     finally:
@@ -155,7 +184,10 @@ def _open_log(log: Path, console: IO[str]) -> int:
         log.parent.mkdir(parents=True, exist_ok=True)
         return os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     except OSError as error:
-        print(f"quantlab: {log} cannot be written ({error.strerror}): the libraries' own output is lost", file=console)
+        print(
+            f"quantlab: {log} cannot be written ({error.strerror}): the libraries' own output is lost",
+            file=console,
+        )
         return os.open(os.devnull, os.O_WRONLY)
 
 
@@ -169,11 +201,11 @@ def append(log: Path, text: str) -> None:
 
 @contextmanager
 def noise_to(log: Path, quiet: bool = False) -> Iterator[Progress]:
-    """Send what the process and its libraries print, C code included, to a log file; the progress still reaches the terminal.
+    """Send what the process and its libraries print, C code included, to a log file; the progress still
+    reaches the terminal.
 
-    The log is appended to; its path is part of every unexpected error's message. One that cannot be written, on a full
-    disk, loses lines and stops nothing.
-    """
+    The log is appended to; its path is part of every unexpected error's message. One that cannot be written,
+    on a full disk, loses lines and stops nothing."""
     sys.stdout.flush()
     sys.stderr.flush()
     out, err = os.dup(1), os.dup(2)

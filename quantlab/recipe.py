@@ -72,7 +72,8 @@ class MeasureSpec(Strict):
     batch: tuple[int, ...] | None = Field(default=None, strict=False)
     """Null for the device's usual: 1 on a CPU, 1 and 8 on a GPU."""
     context: tuple[int, ...] | None = Field(default=None, strict=False)
-    """Tokens before the prompt, in the same prefill. Null for the device's usual: 0 on a CPU, 0 and 4,096 on a GPU."""
+    """Tokens before the prompt, in the same prefill. Null for the device's usual: 0 on a CPU, 0 and 4,096 on
+    a GPU."""
     price_per_device_hour: float | None = Field(default=None, gt=0, le=1e6)
     """Dollars per hour of all devices that the measurement uses together; null for no cost per token."""
 
@@ -102,9 +103,11 @@ class TasksSpec(Strict):
     fewshot: int | None = Field(default=None, ge=0, le=64)
     """Examples before each item; null for what lm-eval's task has itself."""
     filters: dict[str, str] = {}
-    """By task, the filter whose answers are compared (lm-eval's `flexible-extract`, ...); the task's first without one."""
+    """By task, the filter whose answers are compared (lm-eval's `flexible-extract`, ...); the task's first
+    without one."""
     unsafe: tuple[str, ...] = Field(default=(), strict=False)
-    """Tasks that may run code which the model wrote, by name (lm-eval's humaneval, mbpp, ...): on this machine, unguarded."""
+    """Tasks that may run code which the model wrote, by name (lm-eval's humaneval, mbpp, ...): on this
+    machine, unguarded."""
     until_decided: bool = False
     """Stop a task when its verdict against the baseline is settled, in at most five looks."""
     chat_template: bool = False
@@ -114,7 +117,9 @@ class TasksSpec(Strict):
     @classmethod
     def _named(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not value or not all(name.strip() for name in value):
-            raise ValueError("name at least one task, and none that is empty; `quantlab list tasks` shows all")
+            raise ValueError(
+                "name at least one task, and none that is empty; `quantlab list tasks` shows all"
+            )
         if len(set(value)) < len(value):
             raise ValueError("a task stands there twice: name each once")
         return value
@@ -157,19 +162,25 @@ class Recipe(Strict):
         return {k: {} if v is None else v for k, v in value.items()} if isinstance(value, dict) else value
 
     def given(self, variant: Variant) -> dict[str, Any]:
-        """The settings of a variant's method as the recipe gives them, without the cache's type; checked by nobody."""
+        """The settings of a variant's method as the recipe gives them, without the cache's type; checked by
+        nobody."""
         return {k: v for k, v in self.variants.get(variant.slug, {}).items() if k != "cache"}
 
 
 def explain(error: ValidationError) -> str:
     """Pydantic's finding on one line, each problem with its place."""
-    return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'the whole'}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors())
+    return "; ".join(
+        f"{'.'.join(map(str, e['loc'])) or 'the whole'}: {e['msg'].removeprefix('Value error, ')}"
+        for e in error.errors()
+    )
 
 
 def parse_recipe(data: Any, origin: str) -> Recipe:
     """Check a recipe read from YAML, its variants' settings included. Raises QuantlabError."""
     if not isinstance(data, dict):
-        raise QuantlabError(f"{origin} is no recipe: it must be a YAML mapping with model, source and variants")
+        raise QuantlabError(
+            f"{origin} is no recipe: it must be a YAML mapping with model, source and variants"
+        )
     try:
         recipe = Recipe.model_validate(data)
     except ValidationError as error:

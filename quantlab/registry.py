@@ -31,7 +31,8 @@ def load(package: str, paths: Sequence[str], what: str, name: str) -> ModuleType
 
 
 class Registry(Generic[T]):
-    """Objects by name: `attribute` of each file of a folder, and of each entry point of `group` in other packages.
+    """Objects by name: `attribute` of each file of a folder, and of each entry point of `group` in other
+    packages.
 
     An entry point is written as pip's packages write it, in their pyproject.toml:
 
@@ -48,7 +49,8 @@ class Registry(Generic[T]):
         return tuple(sorted({*names(self._paths), *self._from_outside()}))
 
     def load(self, name: str) -> T:
-        """The object of that name. Raises QuantlabError for an unknown name, or a package that cannot be loaded."""
+        """The object of that name. Raises QuantlabError for an unknown name, or a package that cannot be
+        loaded."""
         outside = self._from_outside()
         if name in outside:
             found = self._loaded(outside[name])
@@ -64,9 +66,13 @@ class Registry(Generic[T]):
         found: dict[str, importlib.metadata.EntryPoint] = {}
         for entry in _entry_points(self._package):
             if not _NAME.fullmatch(entry.name):
-                raise QuantlabError(f"{self._what} {entry.name!r} of {entry.value}: use lower-case letters, digits and _")
+                raise QuantlabError(
+                    f"{self._what} {entry.name!r} of {entry.value}: use lower-case letters, digits and _"
+                )
             if entry.name in found or entry.name in names(self._paths):
-                raise QuantlabError(f"two packages bring the {self._what} {entry.name}: uninstall one ({entry.value})")
+                raise QuantlabError(
+                    f"two packages bring the {self._what} {entry.name}: uninstall one ({entry.value})"
+                )
             found[entry.name] = entry
         return found
 
@@ -75,7 +81,9 @@ class Registry(Generic[T]):
             return entry.load()
         except Exception as error:  # somebody else's module may raise anything while it is imported
             said = " ".join(str(error).split())[:200]
-            raise QuantlabError(f"the {self._what} {entry.name} of {entry.value} cannot be loaded: {said}") from error
+            raise QuantlabError(
+                f"the {self._what} {entry.name} of {entry.value} cannot be loaded: {said}"
+            ) from error
 
     def _origin(self, name: str) -> str:
         outside = self._from_outside().get(name)

@@ -1,8 +1,8 @@
 """Make temporary folders inside the workspace, and remove those whose process is gone.
 
-The owner holds a lock (flock) on what it writes for a while. The system lets go of it when the process ends, however it
-ends, on whichever machine and in whichever container: no process number that was given away again can deceive.
-"""
+The owner holds a lock (flock) on what it writes for a while. The system lets go of it when the process ends,
+however it ends, on whichever machine and in whichever container: no process number that was given away again
+can deceive."""
 
 from __future__ import annotations
 
@@ -74,11 +74,14 @@ def _unfinished(root: Path) -> Iterator[Path]:
     for place in _PLACES:
         for folder, folders, files in os.walk(root / place):
             yield from (Path(folder, name) for name in (*folders, *files) if name.startswith(PARTIAL))
-            folders[:] = [name for name in folders if not name.startswith(PARTIAL)]  # what is in one goes with it
+            folders[:] = [
+                name for name in folders if not name.startswith(PARTIAL)
+            ]  # what is in one goes with it
 
 
 def _is_abandoned(path: Path) -> bool:
-    """Whether nobody holds it. What is younger than a second may not be held yet; what cannot be locked stays."""
+    """Whether nobody holds it. What is younger than a second may not be held yet; what cannot be locked
+    stays."""
     try:
         if path.name.startswith(PARTIAL) and time.time() - path.lstat().st_mtime < _YOUNG_SECONDS:
             return False
@@ -94,7 +97,8 @@ def _is_abandoned(path: Path) -> bool:
 
 
 def hold(handle: int) -> bool:
-    """Lock an open file or folder until it is closed; False where another holds it, or where there are no locks."""
+    """Lock an open file or folder until it is closed; False where another holds it, or where there are no
+    locks."""
     try:
         import fcntl
 

@@ -1,4 +1,5 @@
-"""The environment that the libraries read when they are imported, as quantlab.stages.isolation sets it for a stage."""
+"""The environment that the libraries read when they are imported, as quantlab.stages.isolation sets it for a
+stage."""
 
 from __future__ import annotations
 

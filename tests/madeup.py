@@ -1,4 +1,5 @@
-"""A workspace of made-up records. No number here was measured: they only look like a small model's, so that plots are as full."""
+"""A workspace of made-up records. No number here was measured: they only look like a small model's, so that
+plots are as full."""
 
 from __future__ import annotations
 
@@ -46,15 +47,25 @@ FAILED = {
     "awq-2": "awq does not offer 2 bits: it has 4, 3",
 }
 DEVICE = "TEST CPU (2 cores)"
-_LLAMA_DTYPE = ("float32 (8-bit activations inside quantized products), float16 cache", "float32, float16 cache")
+_LLAMA_DTYPE = (
+    "float32 (8-bit activations inside quantized products), float16 cache",
+    "float32, float16 cache",
+)
 
 
-def write_cell(root: Path, slug: str, items: int = 100, tasks: tuple[str, ...] = ("piqa", "arc_easy")) -> None:
+def write_cell(
+    root: Path, slug: str, items: int = 100, tasks: tuple[str, ...] = ("piqa", "arc_easy")
+) -> None:
     """All records of one measured variant."""
     megabytes, kl, perplexity, wrong, speed = NUMBERS[slug]
     variant, size = parse_variant(slug), int(megabytes * 1e6)
     engine = "llama_cpp" if variant.method == "gguf" else "transformers"
-    base = {"model": MODEL, "variant": slug, "checkpoint_sha256": slug.encode().hex().ljust(64, "0"), "device": DEVICE}
+    base = {
+        "model": MODEL,
+        "variant": slug,
+        "checkpoint_sha256": slug.encode().hex().ljust(64, "0"),
+        "device": DEVICE,
+    }
     ran = {**base, "engine": engine, "versions": {"transformers": "5.23.0"}}
     write_record(
         root,
@@ -74,7 +85,11 @@ def write_cell(root: Path, slug: str, items: int = 100, tasks: tuple[str, ...] =
             loss_in_memory_nats=np.log(perplexity),
             loss_reloaded_nats=np.log(perplexity),
             collapsed=perplexity > 5000,
-            notes=(f"{slug}: 180 of 272 tensors fell back to another type.",) if engine == "llama_cpp" and variant.bits < 8 else (),
+            notes=(
+                (f"{slug}: 180 of 272 tensors fell back to another type.",)
+                if engine == "llama_cpp" and variant.bits < 8
+                else ()
+            ),
         ),
     )
     write_record(root, _measure(ran, size, speed))
@@ -88,7 +103,11 @@ def write_failure(root: Path, slug: str, reason: str, kind: str = "not_offered")
     later = Failure(kind="not_measured", reason=f"not quantized: {reason}")
     base = {"model": MODEL, "variant": slug}
     write_record(root, QuantizeRecord(**base, failure=failure))
-    for record in (MeasureRecord(**base, failure=later), DivergenceRecord(**base, failure=later), TaskRecord(**base, failure=later)):
+    for record in (
+        MeasureRecord(**base, failure=later),
+        DivergenceRecord(**base, failure=later),
+        TaskRecord(**base, failure=later),
+    ):
         write_record(root, record)
 
 
@@ -113,7 +132,9 @@ def _measure(ran: dict[str, object], size: int, speed: float) -> MeasureRecord:
     return MeasureRecord(
         **ran,  # type: ignore[arg-type]
         memory=memory,
-        speed=SpeedRecord(kernel="TorchTestKernel", dtype="bfloat16", threads=2, load_seconds=1.7, points=(point,)),
+        speed=SpeedRecord(
+            kernel="TorchTestKernel", dtype="bfloat16", threads=2, load_seconds=1.7, points=(point,)
+        ),
     )
 
 
@@ -148,7 +169,11 @@ def _quarter(place: int, kl: float) -> SureTokens:
     value = Estimate(value=kl * (0.2, 0.6, 1.2, 2.0)[place], standard_error=kl * 0.1, n=32)
     agreement = Estimate(value=max(0.1, 0.99 - 0.2 * place), standard_error=0.01, n=32)
     return SureTokens(
-        entropy_from_nats=1.5 * place, entropy_to_nats=1.5 * place + 1.5, tokens=2040, kl_divergence_nats=value, top1_agreement=agreement
+        entropy_from_nats=1.5 * place,
+        entropy_to_nats=1.5 * place + 1.5,
+        tokens=2040,
+        kl_divergence_nats=value,
+        top1_agreement=agreement,
     )
 
 
@@ -173,7 +198,9 @@ def _write_tasks(root: Path, ran: dict[str, object], wrong: int, items: int, tas
         ]
     path = write_record(root, TaskRecord(**ran, tasks=results, seed=1234))  # type: ignore[arg-type]
     samples = pd.concat(frames, ignore_index=True)
-    samples["doc_hash"] = [f"{task}-{doc}" for task, doc in zip(samples["task"], samples["doc_id"], strict=True)]
+    samples["doc_hash"] = [
+        f"{task}-{doc}" for task, doc in zip(samples["task"], samples["doc_id"], strict=True)
+    ]
     samples.assign(target="0", response="[]").to_parquet(path.with_name("samples.parquet"))
 
 

@@ -1,4 +1,5 @@
-"""What no machine can have measured is refused where a record is made or read, by the unit in the field's name."""
+"""What no machine can have measured is refused where a record is made or read, by the unit in the field's
+name."""
 
 from __future__ import annotations
 
@@ -8,7 +9,16 @@ import pytest
 from pydantic import ValidationError
 
 from quantlab.bounds import impossible
-from quantlab.records import DivergenceRecord, Estimate, MeasureRecord, QuantizeRecord, SpeedPoint, SpeedRecord, TaskRecord, TaskResult
+from quantlab.records import (
+    DivergenceRecord,
+    Estimate,
+    MeasureRecord,
+    QuantizeRecord,
+    SpeedPoint,
+    SpeedRecord,
+    TaskRecord,
+    TaskResult,
+)
 from quantlab.records.measured import Median
 
 CELL: Any = {"model": "tiny", "variant": "gptq-4"}
@@ -16,7 +26,10 @@ CELL: Any = {"model": "tiny", "variant": "gptq-4"}
 
 def _measured(**values: Any) -> MeasureRecord:
     point = {"batch": 1, "context_tokens": 0, "prompt_tokens": 8, "decode_tokens": 8} | values
-    return MeasureRecord(**CELL, speed=SpeedRecord(kernel="k", dtype="d", threads=2, load_seconds=0.0, points=(SpeedPoint(**point),)))
+    return MeasureRecord(
+        **CELL,
+        speed=SpeedRecord(kernel="k", dtype="d", threads=2, load_seconds=0.0, points=(SpeedPoint(**point),)),
+    )
 
 
 @pytest.mark.parametrize(
@@ -59,7 +72,10 @@ def test_no_speed_divides_by_nothing_or_overflows(values: dict[str, Any]) -> Non
 
 
 def test_the_place_names_every_step() -> None:
-    with pytest.raises(ValidationError, match=r"speed\.points\.0\.decode_seconds\.1 is 0, which cannot be: from 1e-09 to 1e\+09 can"):
+    with pytest.raises(
+        ValidationError,
+        match=r"speed\.points\.0\.decode_seconds\.1 is 0, which cannot be: from 1e-09 to 1e\+09 can",
+    ):
         _measured(decode_seconds=(0.1, 0.0))
 
 
@@ -71,13 +87,24 @@ def test_nan_and_infinity_are_no_numbers(value: float) -> None:
         DivergenceRecord(**CELL, bits_per_byte=value)
     score = Estimate(value=0.5, standard_error=None, n=2)
     with pytest.raises(ValidationError, match="finite"):
-        TaskRecord(**CELL, tasks={"a": TaskResult(metric="acc", score=score, metrics={"acc": value}, task_version="1", fewshot=0)})
+        TaskRecord(
+            **CELL,
+            tasks={
+                "a": TaskResult(
+                    metric="acc", score=score, metrics={"acc": value}, task_version="1", fewshot=0
+                )
+            },
+        )
 
 
 def test_real_figures_are_far_within() -> None:
     fast = Median(value=2.5e6, low=2e6, high=3e6, coverage=0.9375, n=5)
-    fine = _measured(batch=4096, context_tokens=10_000_000, decode_seconds=(1e-4,), decode_rate=fast, kv_cache_bytes=10**13)
+    fine = _measured(
+        batch=4096, context_tokens=10_000_000, decode_seconds=(1e-4,), decode_rate=fast, kv_cache_bytes=10**13
+    )
     assert impossible(fine) is None
     worst = Estimate(value=7e86, standard_error=1e80, n=32)
-    assert DivergenceRecord(**CELL, perplexity=worst, log_perplexity_ratio=Estimate(value=-3.0, standard_error=0.1, n=32))
+    assert DivergenceRecord(
+        **CELL, perplexity=worst, log_perplexity_ratio=Estimate(value=-3.0, standard_error=0.1, n=32)
+    )
     assert QuantizeRecord(**CELL, parameters=10**13, disk_bytes=2 * 10**13, seconds=10**7)

@@ -35,7 +35,9 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.mark.usefixtures("settled")
-def test_an_unchanged_file_is_read_once_whatever_its_folder_and_link_are_called(file: Path, reads: list[Path]) -> None:
+def test_an_unchanged_file_is_read_once_whatever_its_folder_and_link_are_called(
+    file: Path, reads: list[Path]
+) -> None:
     folder = file.parent / "folder"
     folder.mkdir()
     file = file.rename(folder / "weights")
@@ -66,7 +68,9 @@ def test_a_file_that_was_written_just_now_is_read_again(file: Path, reads: list[
 
 
 @pytest.mark.usefixtures("settled")
-def test_small_files_are_always_read_and_a_damaged_note_is_none(file: Path, reads: list[Path], tmp_path: Path) -> None:
+def test_small_files_are_always_read_and_a_damaged_note_is_none(
+    file: Path, reads: list[Path], tmp_path: Path
+) -> None:
     small = tmp_path / "small"
     small.write_bytes(b"123")
     content_sha256(small)

@@ -57,15 +57,26 @@ def test_harmless_text_stays_byte_for_byte(text: str) -> None:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_nothing_of_it_acts_in_markdown(text: str) -> None:
-    for made in (markdown(text), f"- **x**: {markdown(text)}", f"{markdown(text)} {markdown(text)}", literal(text).replace("\n", " ")):
+    for made in (
+        markdown(text),
+        f"- **x**: {markdown(text)}",
+        f"{markdown(text)} {markdown(text)}",
+        literal(text).replace("\n", " "),
+    ):
         found = _tokens(made)
-        assert not {t for t in found if t.startswith(("html", "image", "link", "heading", "fence", "code_block", "hr"))}, made
+        assert not {
+            t
+            for t in found
+            if t.startswith(("html", "image", "link", "heading", "fence", "code_block", "hr"))
+        }, made
         assert "<" not in made.replace("\\<", "")
 
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_a_cell_stays_one_cell_and_says_what_the_text_says(text: str) -> None:
-    table = MarkdownIt("commonmark").enable("table").parse(f"| a | b |\n|---|---|\n| {markdown(text)} | last |\n")
+    table = (
+        MarkdownIt("commonmark").enable("table").parse(f"| a | b |\n|---|---|\n| {markdown(text)} | last |\n")
+    )
     cells = [token for token in table if token.type == "inline"]
     assert [cell.content for cell in (*cells[:2], cells[-1])] == ["a", "b", "last"] and len(cells) == 4
     said = "".join(child.content for child in cells[2].children or [])
@@ -73,7 +84,9 @@ def test_a_cell_stays_one_cell_and_says_what_the_text_says(text: str) -> None:
 
 
 def test_what_a_terminal_would_act_on_is_shown() -> None:
-    assert plain("a\x1b[2Jb\x07\x9b\u202ec\ud800\r\nd\te\rf") == "a\\x1b[2Jb\\x07\\x9b\\u202ec\\ud800\nd\te\\rf"
+    assert (
+        plain("a\x1b[2Jb\x07\x9b\u202ec\ud800\r\nd\te\rf") == "a\\x1b[2Jb\\x07\\x9b\\u202ec\\ud800\nd\te\\rf"
+    )
     assert plain("zażółć 👩\u200d🔬 中文 ± ×") == "zażółć 👩\u200d🔬 中文 ± ×"
 
 

@@ -13,7 +13,9 @@ def test_a_variant_is_read_as_it_is_written(slug: str) -> None:
     assert parse_variant(slug).slug == slug
 
 
-@pytest.mark.parametrize("slug", ["gptq", "gptq-", "gptq-4-", "GPTQ-4", "gptq-4-a.b", "../gptq-4", "gptq-4-a-b", "gptq-100", ""])
+@pytest.mark.parametrize(
+    "slug", ["gptq", "gptq-", "gptq-4-", "GPTQ-4", "gptq-4-a.b", "../gptq-4", "gptq-4-a-b", "gptq-100", ""]
+)
 def test_what_is_no_variant_is_refused(slug: str) -> None:
     with pytest.raises(QuantlabError, match="no variant"):
         parse_variant(slug)
@@ -24,7 +26,8 @@ def test_external_variants_are_told_apart() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "slug"), [("Qwen/Qwen3.5-27B", "qwen3.5-27b"), ("./My Model/", "my-model"), ("a/x.Q4_K_M.gguf", "x.q4_k_m")]
+    ("name", "slug"),
+    [("Qwen/Qwen3.5-27B", "qwen3.5-27b"), ("./My Model/", "my-model"), ("a/x.Q4_K_M.gguf", "x.q4_k_m")],
 )
 def test_a_name_becomes_a_folder(name: str, slug: str) -> None:
     assert model_slug(name) == slug

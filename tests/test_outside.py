@@ -29,9 +29,14 @@ def _wrapped() -> CellFailure:
         OSError(errno.ENOSPC, "No space left on device"),
         OSError(errno.EDQUOT, "Disk quota exceeded"),
         OSError(errno.EFBIG, "File too large"),
-        CellFailure("unsupported", "llama.cpp cannot convert this model: OSError: [Errno 28] No space left on device"),
+        CellFailure(
+            "unsupported", "llama.cpp cannot convert this model: OSError: [Errno 28] No space left on device"
+        ),
         CellFailure("unsupported", "llama.cpp cannot quantize to Q8_0: basic_ios::clear: iostream error"),
-        RuntimeError('Error while serializing: I/O error: Os { code: 28, kind: StorageFull, message: "No space left on device" }'),
+        RuntimeError(
+            'Error while serializing: I/O error: Os { code: 28, kind: StorageFull, message: "No space left on'
+            ' device" }'
+        ),
         OSError("4096 requested and 1024 written"),
         RuntimeError("PytorchStreamWriter failed writing file data/3: file write failed"),
         _wrapped(),
@@ -40,11 +45,18 @@ def _wrapped() -> CellFailure:
 def test_a_full_disk_is_no_property_of_the_cell(error: Exception) -> None:
     failure = as_failure(error)
     assert failure and failure.kind == "disk_full" and failure.kind in TRANSIENT
-    assert failure.reason.startswith("the disk was full: ") and failure.reason.endswith("; the next run tries it again")
+    assert failure.reason.startswith("the disk was full: ") and failure.reason.endswith(
+        "; the next run tries it again"
+    )
 
 
 @pytest.mark.parametrize(
-    "error", [OSError(errno.ENOENT, "No such file"), CellFailure("unsupported", "no such layer"), ValueError("shapes")]
+    "error",
+    [
+        OSError(errno.ENOENT, "No such file"),
+        CellFailure("unsupported", "no such layer"),
+        ValueError("shapes"),
+    ],
 )
 def test_other_errors_are_not_of_the_disk(error: Exception) -> None:
     assert disk_full(error) is None
@@ -67,7 +79,10 @@ def test_a_kill_is_told_from_one_for_want_of_memory(
 
 
 def test_a_crash_is_not_from_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert all(ended_from_outside(-number, 0, tmp_path) is None for number in (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS))
+    assert all(
+        ended_from_outside(-number, 0, tmp_path) is None
+        for number in (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS)
+    )
     assert ended_from_outside(1, 0, tmp_path) is None
     monkeypatch.setattr(outside, "nearly_full", lambda folder: True)
     failure = ended_from_outside(-signal.SIGBUS, 0, tmp_path)

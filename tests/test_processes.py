@@ -61,11 +61,15 @@ def _until(true: object, seconds: float = 60) -> bool:
 
 def _living(folder: Path) -> list[int]:
     pids = [int(word) for word in (folder / "pids").read_text().split()]
-    return [pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE]
+    return [
+        pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    ]
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
-def test_a_signal_ends_children_and_grandchildren(parent: subprocess.Popen[bytes], name: str, tmp_path: Path) -> None:
+def test_a_signal_ends_children_and_grandchildren(
+    parent: subprocess.Popen[bytes], name: str, tmp_path: Path
+) -> None:
     assert len(_living(tmp_path)) == 2
     parent.send_signal(signal.Signals[name])
     assert parent.wait(timeout=60) == 128 + signal.Signals[name]
@@ -83,7 +87,9 @@ def test_the_death_of_the_parent_ends_its_child(parent: subprocess.Popen[bytes],
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux alone tells a child of its parent's death")
 @pytest.mark.parametrize("by_dvc", [True, False])
-def test_a_stage_ends_with_its_dvc_and_a_command_does_not_end_with_its_shell(by_dvc: bool, tmp_path: Path) -> None:
+def test_a_stage_ends_with_its_dvc_and_a_command_does_not_end_with_its_shell(
+    by_dvc: bool, tmp_path: Path
+) -> None:
     (tmp_path / "stage.py").write_text(STAGE)
     pipeline = "import subprocess, sys; subprocess.run([sys.executable, 'stage.py'])"
     environment = os.environ | ({"DVC_STAGE": "measure@m--gguf-8"} if by_dvc else {})

@@ -22,7 +22,9 @@ print("after")
 
 
 def _run(log: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", NOISY.format(log=str(log))], capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, "-c", NOISY.format(log=str(log))], capture_output=True, text=True, check=False
+    )
 
 
 def test_noise_goes_to_the_log(tmp_path: Path) -> None:

@@ -46,7 +46,9 @@ def test_a_file_that_is_no_recipe_is_refused(text: str, tmp_path: Path) -> None:
         read_recipe(tmp_path / "r.yaml")
 
 
-@pytest.mark.parametrize("path", [p for p in sorted(shipped_recipes().glob("*.yaml")) if p.stem != "default"], ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", [p for p in sorted(shipped_recipes().glob("*.yaml")) if p.stem != "default"], ids=lambda p: p.stem
+)
 def test_shipped_recipes_are_valid(path: Path) -> None:
     recipe = read_recipe(path)
     assert recipe.variants and path.stem.startswith(recipe.model)

@@ -1,4 +1,5 @@
-"""The order of the rooms, as docs/architecture.md says it: arrows point down, no circle, and names stay in their rooms."""
+"""The order of the rooms, as docs/architecture.md says it: arrows point down, no circle, and names stay in
+their rooms."""
 
 from __future__ import annotations
 
@@ -13,13 +14,19 @@ import pytest
 from quantlab import engines, methods
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = tuple(re.findall(r"^- `(\w+)/`: ", (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8"), re.M))
-FILES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "quantlab").rglob("*.py"))}
+ROOMS = tuple(
+    re.findall(r"^- `(\w+)/`: ", (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8"), re.M)
+)
+FILES = {
+    path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "quantlab").rglob("*.py"))
+}
 ABOUT_DISTRIBUTIONS = ("installed", "version", "import_module", "find_spec", "bring", "missing")
 """Calls whose words are names of packages of the index, some of which are engines' and methods' too."""
 OTHER_MEANINGS = {
     "architecture/cache_types.py": "types of the key-value cache",
-    "architecture/cache_formula.py": "ways in which a cache is kept, named after the library that began with each",
+    "architecture/cache_formula.py": (
+        "ways in which a cache is kept, named after the library that began with each"
+    ),
     "architecture/kvcache.py": "ways in which a cache is kept, named after the library that began with each",
     "architecture/release.py": "what a release's config.json calls its format",
     "endpoint/discovery.py": "what a server calls itself in `owned_by`",
@@ -54,30 +61,46 @@ def arrows() -> Iterator[Arrow]:
                     inner = f"{node.module}.{name.name}"
                     yield Arrow(module_of(path), inner if inner in MODULES else str(node.module), node.lineno)
             elif isinstance(node, ast.Import):
-                yield from (Arrow(module_of(path), a.name, node.lineno) for a in node.names if a.name.startswith("quantlab"))
+                yield from (
+                    Arrow(module_of(path), a.name, node.lineno)
+                    for a in node.names
+                    if a.name.startswith("quantlab")
+                )
 
 
 def floor(module: str) -> int:
-    """How far down a module stands; what is no room is on the lowest floor, and the package's face on the highest."""
+    """How far down a module stands; what is no room is on the lowest floor, and the package's face on the
+    highest."""
     parts = module.split(".")
     return ROOMS.index(parts[1]) if len(parts) > 1 and parts[1] in ROOMS else len(ROOMS)
 
 
 def test_every_folder_is_a_room_that_is_described() -> None:
-    folders = {path.name for path in (ROOT / "quantlab").iterdir() if path.is_dir() and list(path.glob("*.py"))}
+    folders = {
+        path.name for path in (ROOT / "quantlab").iterdir() if path.is_dir() and list(path.glob("*.py"))
+    }
     assert folders - set(ROOMS) <= {"parsing"} and set(ROOMS) <= folders
 
 
 def test_arrows_point_down() -> None:
-    up = [f"{a.start}:{a.line} -> {a.end}" for a in arrows() if a.start != "quantlab" and floor(a.start) > floor(a.end)]
+    up = [
+        f"{a.start}:{a.line} -> {a.end}"
+        for a in arrows()
+        if a.start != "quantlab" and floor(a.start) > floor(a.end)
+    ]
     assert not up
 
 
 def test_modules_make_no_circle() -> None:
-    """Of imports at any depth, so that no import has to hide inside a function; a package's face is part of it."""
+    """Of imports at any depth, so that no import has to hide inside a function; a package's face is part of
+    it."""
     below: dict[str, set[str]] = {}
     for arrow in arrows():
-        if arrow.start != arrow.end and not arrow.end.startswith(f"{arrow.start}.") and not arrow.start.startswith(f"{arrow.end}."):
+        if (
+            arrow.start != arrow.end
+            and not arrow.end.startswith(f"{arrow.start}.")
+            and not arrow.start.startswith(f"{arrow.end}.")
+        ):
             below.setdefault(arrow.start, set()).add(arrow.end)
     left = dict(below)
     while free := [module for module, needs in left.items() if not needs & left.keys()]:
@@ -94,7 +117,9 @@ def test_no_methods_or_engines_name_stands_outside_its_room(path: Path) -> None:
     names = {*methods.names(), *engines.names()}
     parents = {child: node for node in ast.walk(FILES[path]) for child in ast.iter_child_nodes(node)}
     said = [node for node in ast.walk(FILES[path]) if isinstance(node, ast.Constant) and node.value in names]
-    assert not [f"line {node.lineno}: {node.value!r}" for node in said if not _names_a_distribution(node, parents)]
+    assert not [
+        f"line {node.lineno}: {node.value!r}" for node in said if not _names_a_distribution(node, parents)
+    ]
 
 
 def _names_a_distribution(node: ast.AST, parents: dict[ast.AST, ast.AST]) -> bool:

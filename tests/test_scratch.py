@@ -30,7 +30,9 @@ with scratch(root) as folder, folder_beside(root / "checkpoints" / "m" / "gguf-8
 
 
 def _left(root: Path) -> list[Path]:
-    return [path for path in root.rglob("*") if path.name not in (".lock", ".quantlab", "tmp", "checkpoints", "m")]
+    return [
+        path for path in root.rglob("*") if path.name not in (".lock", ".quantlab", "tmp", "checkpoints", "m")
+    ]
 
 
 def test_what_a_killed_process_left_is_swept_at_the_next_start(tmp_path: Path) -> None:

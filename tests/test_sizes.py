@@ -25,7 +25,9 @@ def test_contexts(text: str, tokens: int) -> None:
     assert parse_context(text) == tokens
 
 
-@pytest.mark.parametrize("text", ["0", "0k", "-1", "10^15", "1e3", "1.5", "0.0001k", "k", "", "32 kib", "٣", "9" * 19, "1025M"])
+@pytest.mark.parametrize(
+    "text", ["0", "0k", "-1", "10^15", "1e3", "1.5", "0.0001k", "k", "", "32 kib", "٣", "9" * 19, "1025M"]
+)
 def test_what_is_no_context(text: str) -> None:
     with pytest.raises(QuantlabError, match="is no context"):
         parse_context(text)

@@ -1,4 +1,5 @@
-"""A small Llama of width 256, trained for about a minute on the embedded text: real enough that quantization shows.
+"""A small Llama of width 256, trained for about a minute on the embedded text: real enough that quantization
+shows.
 
 Cached in quantlab's cache under a hash of what it is made of; the same seed and machine give the same model.
 """
@@ -35,13 +36,16 @@ STEPS, BATCH, LENGTH = 300, 8, 128
 
 
 def tokenizer(folder: Path, size: int) -> Any:
-    """Byte pairs with byte fallback as Llama 2's, which llama.cpp's converter knows; trained on the embedded text."""
+    """Byte pairs with byte fallback as Llama 2's, which llama.cpp's converter knows; trained on the embedded
+    text."""
     from tokenizers import Tokenizer, decoders, models, normalizers, trainers
     from transformers import PreTrainedTokenizerFast
 
     raw = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
     raw.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-    raw.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    raw.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
     special = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
     trainer = trainers.BpeTrainer(vocab_size=size, special_tokens=special, show_progress=False)
     words = " ".join(embedded_passages("calibration")[:400]).split()
@@ -53,7 +57,9 @@ def tokenizer(folder: Path, size: int) -> Any:
 
 def trained_llama() -> Path:
     """The folder of the trained model."""
-    key = hashlib.sha256(repr((CONFIG, STEPS, BATCH, LENGTH, Path(__file__).read_bytes())).encode()).hexdigest()[:12]
+    key = hashlib.sha256(
+        repr((CONFIG, STEPS, BATCH, LENGTH, Path(__file__).read_bytes())).encode()
+    ).hexdigest()[:12]
     target = cache_folder() / "tests" / f"llama-256-{key}"
     if not target.is_dir():
         with new_folder(target) as folder:
@@ -66,7 +72,9 @@ def _train(folder: Path) -> None:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     made = tokenizer(folder, CONFIG["vocab_size"])
-    ids = torch.tensor([i for passage in embedded_passages("calibration") for i in made(passage + "\n\n")["input_ids"]])
+    ids = torch.tensor(
+        [i for passage in embedded_passages("calibration") for i in made(passage + "\n\n")["input_ids"]]
+    )
     torch.manual_seed(0)
     model = LlamaForCausalLM(LlamaConfig(**CONFIG | {"vocab_size": len(made)})).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, betas=(0.9, 0.95))

@@ -1,4 +1,5 @@
-"""Well-known claims about open models, checked by running the planner: `cd docs && python -m claims > claims.md`.
+"""Well-known claims about open models, checked by running the planner: `cd docs && python -m claims >
+claims.md`.
 
 | file | what it checks |
 |---|---|
@@ -9,15 +10,21 @@
 | money.py | prices, the worked example of an article |
 | __main__.py | the document |
 
-A figure is `right` within 2 % of the planner's, `near` within 10 %, `wrong` beyond. A claim that nothing here can
-check says so.
-"""
+A figure is `right` within 2 % of the planner's, `near` within 10 %, `wrong` beyond. A claim that nothing here
+can check says so."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-RIGHT, NEAR, WRONG, PARTLY, DOUBTED, UNCHECKED = "right", "near", "wrong", "right in part", "doubted", "not checked"
+RIGHT, NEAR, WRONG, PARTLY, DOUBTED, UNCHECKED = (
+    "right",
+    "near",
+    "wrong",
+    "right in part",
+    "doubted",
+    "not checked",
+)
 _RIGHT_WITHIN, _NEAR_WITHIN = 0.02, 0.10
 
 
@@ -39,7 +46,8 @@ def agree(said: float, found: float) -> str:
 
 
 def together(*verdicts: str) -> str:
-    """The verdict on several figures said in one breath: the worst, or `right in part` where they differ by more than nearness."""
+    """The verdict on several figures said in one breath: the worst, or `right in part` where they differ by
+    more than nearness."""
     kinds = set(verdicts)
     if WRONG in kinds:
         return WRONG if kinds == {WRONG} else PARTLY

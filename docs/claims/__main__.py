@@ -41,12 +41,20 @@ def document() -> str:
     """The page."""
     found = sections()
     counts = Counter(claim.verdict for claims in found.values() for claim in claims)
-    total = f"{sum(counts.values())} claims: {', '.join(f'{count} {verdict}' for verdict, count in sorted(counts.items()))}."
+    total = (
+        f"{sum(counts.values())} claims:"
+        f" {', '.join(f'{count} {verdict}' for verdict, count in sorted(counts.items()))}."
+    )
     return "\n".join([HEAD, total, "", *(_section(title, claims) for title, claims in found.items())])
 
 
 def _section(title: str, claims: Iterable[Claim]) -> str:
-    lines = [f"## {title}", "", "| what is said | what the planner says | verdict | how |", "|:---|:---|:---|:---|"]
+    lines = [
+        f"## {title}",
+        "",
+        "| what is said | what the planner says | verdict | how |",
+        "|:---|:---|:---|:---|",
+    ]
     lines += [f"| {' | '.join(_plain(cell) for cell in claim)} |" for claim in claims]
     return "\n".join([*lines, ""])
 

@@ -1,4 +1,5 @@
-"""What the planner and the catalogue say of a model, each in one call. Nothing here is a figure of its own."""
+"""What the planner and the catalogue say of a model, each in one call. Nothing here is a figure of its
+own."""
 
 from __future__ import annotations
 
@@ -45,7 +46,9 @@ def parameters(model: str) -> Parameters:
     """Its parameters in billions."""
     found = counted(model)
     more = found.by_role.get("mtp", 0)
-    return Parameters(*(n / 1e9 for n in (found.total, found.active, found.active_without_embedding, found.total + more)))
+    return Parameters(
+        *(n / 1e9 for n in (found.total, found.active, found.active_without_embedding, found.total + more))
+    )
 
 
 def context(model: str) -> int:
@@ -95,13 +98,21 @@ def cache_gigabytes(model: str, tokens: int, policy: Policy = "exact") -> float:
 def cache_bytes_per_token(model: str) -> float:
     """What each further token adds, in bytes, beyond every window and away from open blocks."""
     far, step = 2**17, 2**12
-    return (cache_bytes(architecture(model), far + step).total - cache_bytes(architecture(model), far).total) / step
+    return (
+        cache_bytes(architecture(model), far + step).total - cache_bytes(architecture(model), far).total
+    ) / step
 
 
 def _planned(model: str, slug: str, rigs: tuple[GpuSet, ...], place: bool) -> VariantPlan:
     found = target(model)
     counts = counted(model) if found.config is None else None
     plan = plan_model(
-        found.config, name=model, rigs=rigs, workload=Workload(context_tokens=CONTEXT), methods=(slug,), counted=counts, place_gpus=place
+        found.config,
+        name=model,
+        rigs=rigs,
+        workload=Workload(context_tokens=CONTEXT),
+        methods=(slug,),
+        counted=counts,
+        place_gpus=place,
     )
     return plan.variants[0]

@@ -10,7 +10,15 @@ from quantlab.catalogue import entries
 from quantlab.catalogue.config import known_config
 from quantlab.numbers import listing
 
-_DENSE = ("qwen3.5-0.8b", "qwen3.5-2b", "qwen3.5-4b", "qwen3.5-9b", "qwen3.5-27b", "gemma-3-27b", "mistral-small-3.2-24b")
+_DENSE = (
+    "qwen3.5-0.8b",
+    "qwen3.5-2b",
+    "qwen3.5-4b",
+    "qwen3.5-9b",
+    "qwen3.5-27b",
+    "gemma-3-27b",
+    "mistral-small-3.2-24b",
+)
 
 
 def architectures() -> Iterable[Claim]:
@@ -25,23 +33,24 @@ def architectures() -> Iterable[Claim]:
     kinds = architecture("deepseek-v4-pro").kinds
     yield Claim(
         "DeepSeek V4 attends with MLA, the latent attention of V3.",
-        f"Its layers are {_kinds('deepseek-v4-pro')}, with {architecture('deepseek-v4-pro').kv_heads} key-value head; V3's are "
-        f"{_kinds('deepseek-v3')}.",
+        f"Its layers are {_kinds('deepseek-v4-pro')}, with {architecture('deepseek-v4-pro').kv_heads}"
+        f" key-value head; V3's are {_kinds('deepseek-v3')}.",
         WRONG if not any("mla" in kind for kind in kinds) else RIGHT,
         "`quantlab plan deepseek-v4-pro`: the cache by kind of layer",
     )
     linear = architecture("qwen3.5-397b-a17b").kinds.get("delta_net", 0)
     yield Claim(
         "GDN in Qwen3.5 is a normalization that balances the load of the experts.",
-        f"It is a kind of layer: {_kinds('qwen3.5-397b-a17b')}. A gated delta net is linear attention with a state that does not grow with "
-        "the context.",
+        f"It is a kind of layer: {_kinds('qwen3.5-397b-a17b')}. A gated delta net is linear attention with a"
+        " state that does not grow with the context.",
         WRONG if linear else RIGHT,
         "`quantlab plan qwen3.5-397b-a17b`: state_bytes",
     )
     chunked = next(layer for layer in architecture("llama-4-scout").layers if layer.kind == "chunked")
     yield Claim(
         "Llama 4's iRoPE alternates layers with and without rotary positions.",
-        f"{_kinds('llama-4-scout')}: every fourth layer sees everything, and the others see chunks of {chunked.window:,} tokens.",
+        f"{_kinds('llama-4-scout')}: every fourth layer sees everything, and the others see chunks of"
+        f" {chunked.window:,} tokens.",
         PARTLY,
         "`quantlab plan llama-4-scout`: the cache by kind of layer",
     )
@@ -54,12 +63,15 @@ def _kinds(model: str) -> str:
 
 def _latent() -> Claim:
     ours = cache_bytes_per_token("deepseek-v3")
-    others = {name: cache_bytes_per_token(name) for name in ("llama-3.1-405b", "llama-3.1-70b", "qwen3.5-397b-a17b")}
+    others = {
+        name: cache_bytes_per_token(name) for name in ("llama-3.1-405b", "llama-3.1-70b", "qwen3.5-397b-a17b")
+    }
     ratios = [f"{name} {size:,.0f} ({size / ours:.2f} times)" for name, size in others.items()]
     inside = [5 <= size / ours <= 8 for size in others.values()]
     return Claim(
         "MLA makes the cache 5 to 8 times smaller than grouped-query attention does.",
-        f"Bytes per token in bfloat16: deepseek-v3 {ours:,.0f}; {listing(ratios)}. It depends on the model that it is compared with.",
+        f"Bytes per token in bfloat16: deepseek-v3 {ours:,.0f}; {listing(ratios)}. It depends on the model"
+        " that it is compared with.",
         PARTLY if any(inside) and not all(inside) else RIGHT if all(inside) else WRONG,
         "`cache_bytes(architecture, tokens)` of two contexts",
     )
@@ -77,10 +89,15 @@ def sizes() -> Iterable[Claim]:
     }
     for model, (name, total, active) in said.items():
         found = parameters(model)
-        # a release may count its layers for multi-token prediction, and leave the embedding out of what is active
+        # a release may count its layers for multi-token prediction, and leave the embedding out of what is
+        # active
         best = min((found.total, found.with_prediction), key=lambda n: abs(n - total))
         used = min((found.active, found.active_without_embedding), key=lambda n: abs(n - active))
-        more = f", {found.with_prediction:,.1f}B with its layers for multi-token prediction" if found.with_prediction > found.total else ""
+        more = (
+            f", {found.with_prediction:,.1f}B with its layers for multi-token prediction"
+            if found.with_prediction > found.total
+            else ""
+        )
         yield Claim(
             f"{name} has {total:,}B parameters, {active}B of them active.",
             f"{found.total:,.1f}B{more}{_tower(model, found.total)}; active {found.active:.1f}B, "
@@ -92,18 +109,26 @@ def sizes() -> Iterable[Claim]:
 
 
 def _tower(model: str, total: float) -> str:
-    """What a Llama 4 has beside the text model that its config is of: the same tower in Scout and in Maverick."""
+    """What a Llama 4 has beside the text model that its config is of: the same tower in Scout and in
+    Maverick."""
     scout = known_config("llama-4-scout")
     if not model.startswith("llama-4") or scout is None or scout.repository_parameters is None:
         return ""
     tower = scout.repository_parameters / 1e9 - parameters("llama-4-scout").total
-    return f" in the text model alone, {total + tower:,.2f}B with the vision tower of {tower:.2f}B (Scout's repository less its text model)"
+    return (
+        f" in the text model alone, {total + tower:,.2f}B with the vision tower of {tower:.2f}B (Scout's"
+        " repository less its text model)"
+    )
 
 
 def _rounded(said: float, found: float) -> str:
     """As `agree`, and right where the figure rounds to what is said, or a small one is cut to it."""
     digits = len(f"{said:.0f}".rstrip("0"))
-    return RIGHT if float(f"{found:.{digits - 1}e}") == said or (said < 100 and abs(said - found) < 1) else agree(said, found)
+    return (
+        RIGHT
+        if float(f"{found:.{digits - 1}e}") == said or (said < 100 and abs(said - found) < 1)
+        else agree(said, found)
+    )
 
 
 def _ratios() -> Iterable[Claim]:
@@ -112,7 +137,8 @@ def _ratios() -> Iterable[Claim]:
     ratios = {model: 100 * p.active / p.total for model, p in found.items()}
     yield Claim(
         "4.3 % of Qwen3.5-397B's parameters are active, 4.3 % of Maverick's, 3.1 % of V4-Pro's.",
-        f"{listing(f'{ratio:.2f} % of {model}' for model, ratio in ratios.items())}, the input embedding counted.",
+        f"{listing(f'{ratio:.2f} % of {model}' for model, ratio in ratios.items())}, the input embedding"
+        " counted.",
         together(*(agree(said[model], ratio) for model, ratio in ratios.items())),
         "active_parameters / total_parameters",
     )
@@ -157,7 +183,9 @@ def licences() -> Iterable[Claim]:
     }
     for model, (words, right) in said.items():
         found = licence(model)
-        yield Claim(words, f"`{found}`", RIGHT if found.lower() in right else WRONG, f"`entries()['{model}'].license`")
+        yield Claim(
+            words, f"`{found}`", RIGHT if found.lower() in right else WRONG, f"`entries()['{model}'].license`"
+        )
     yield Claim(
         "Llama 4's licence asks companies with over 700M monthly users for an approval.",
         "The catalogue has the licence's name and not its text.",
@@ -180,7 +208,8 @@ def names() -> Iterable[Claim]:
     )
     yield Claim(
         "Scores on SWE-Bench, GPQA, MMLU-Pro and others, of open and of closed models.",
-        "A planner measures nothing: they stand in the catalogue as quoted, and `quantlab recommend` marks them so.",
+        "A planner measures nothing: they stand in the catalogue as quoted, and `quantlab recommend` marks"
+        " them so.",
         UNCHECKED,
         "quantlab/catalogue/expectations.yaml",
     )

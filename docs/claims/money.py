@@ -1,4 +1,5 @@
-"""Claims about prices, and the worked example of an article: 8 × H100 against 3.48 dollars per million output tokens."""
+"""Claims about prices, and the worked example of an article: 8 × H100 against 3.48 dollars per million output
+tokens."""
 
 from __future__ import annotations
 
@@ -12,7 +13,9 @@ from quantlab.numbers import listing
 from quantlab.recommend.bill import Options, paid
 from quantlab.recommend.cost import Comparison, Rate, TokenPrices, Traffic, compare
 
-_COMMAND = "`quantlab cost deepseek-v4-pro gptq-4 --gpu h100:8 --tokens-per-month 5000M --throughput 15000 --anyway`"
+_COMMAND = (
+    "`quantlab cost deepseek-v4-pro gptq-4 --gpu h100:8 --tokens-per-month 5000M --throughput 15000 --anyway`"
+)
 
 
 def example() -> Comparison:
@@ -29,7 +32,11 @@ def _prices(name: str) -> TokenPrices:
 def worked_example() -> Iterable[Claim]:
     """Its figures one by one, to the dollar."""
     found = example()
-    own, api, even = found.self_hosting_dollars_per_month, found.api_dollars_per_month, found.break_even_tokens_per_month / 1e6
+    own, api, even = (
+        found.self_hosting_dollars_per_month,
+        found.api_dollars_per_month,
+        found.break_even_tokens_per_month / 1e6,
+    )
     yield Claim(
         "5,000M output tokens a month of V4-Pro cost 17,400 dollars through the API.",
         f"{api:,.0f} dollars.",
@@ -38,13 +45,24 @@ def worked_example() -> Iterable[Claim]:
     )
     yield Claim(
         "The same tokens cost about 9,653 dollars on 8 × H100.",
-        f"{own:,.0f} dollars: hardware {found.rig.hardware:,.0f}, power {found.rig.power:,.0f}, hosting {found.rig.hosting:,.0f}.",
+        f"{own:,.0f} dollars: hardware {found.rig.hardware:,.0f}, power {found.rig.power:,.0f}, hosting"
+        f" {found.rig.hosting:,.0f}.",
         _to_one(9_653, own),
         _COMMAND,
     )
-    yield Claim("Both cost the same at about 2,774M tokens a month.", f"{even:,.0f}M tokens.", _to_one(2_774, even), _COMMAND)
+    yield Claim(
+        "Both cost the same at about 2,774M tokens a month.",
+        f"{even:,.0f}M tokens.",
+        _to_one(2_774, even),
+        _COMMAND,
+    )
     able = found.capacity_tokens_per_month / 1e6
-    yield Claim("At 15,000 tokens/s the rig makes 38,880M tokens a month.", f"{able:,.0f}M tokens.", _to_one(38_880, able), _COMMAND)
+    yield Claim(
+        "At 15,000 tokens/s the rig makes 38,880M tokens a month.",
+        f"{able:,.0f}M tokens.",
+        _to_one(38_880, able),
+        _COMMAND,
+    )
     rig, least = on("deepseek-v4-pro", "gptq-4", "h100", 8), gigabytes("deepseek-v4-pro", "gptq-4")
     there = rig.usable_bytes * 8 / 1e9
     yield Claim(
@@ -70,7 +88,11 @@ def prices() -> Iterable[Claim]:
     yield Claim(
         "V4-Pro is 8.6 times cheaper than GPT-5.5, V4-Flash 107 times, and 89 times cheaper than Opus 4.7.",
         f"{listing(f'{ratio:.1f}' for ratio in found)}, of the output prices alone.",
-        RIGHT if all(agree(said, ratio) == RIGHT for said, ratio in zip((8.6, 107, 89), found, strict=True)) else PARTLY,
+        (
+            RIGHT
+            if all(agree(said, ratio) == RIGHT for said, ratio in zip((8.6, 107, 89), found, strict=True))
+            else PARTLY
+        ),
         "`api_prices()`: output_dollars",
     )
     names = ("gpt-5.5", "claude-opus-4.7", "deepseek-v4-pro", "deepseek-v4-flash", "kimi-k2.6")
@@ -79,8 +101,8 @@ def prices() -> Iterable[Claim]:
     said = (35_000, 40_000, 4_060, 320, 2_920)
     yield Claim(
         f"1B tokens cost {listing(f'{value:,}' for value in said)} dollars ({', '.join(names)}).",
-        f"That is 1B of input and 1B of output: {listing(f'{value:,.0f}' for value in both)}. 1B of output alone costs "
-        f"{listing(f'{value:,.0f}' for value in alone)}.",
+        f"That is 1B of input and 1B of output: {listing(f'{value:,.0f}' for value in both)}. 1B of output"
+        f" alone costs {listing(f'{value:,.0f}' for value in alone)}.",
         WRONG if [round(value) for value in both] == list(said) else PARTLY,
         "`api_prices()`: (input_dollars + output_dollars) × 1,000",
     )

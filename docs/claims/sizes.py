@@ -40,8 +40,8 @@ def gigabytes_at_a_width() -> Iterable[Claim]:
     nominal = gigabytes("qwen3.5-72b", "awq-4")
     yield Claim(
         "A 72B model takes 36 GB at 4 bits.",
-        f"No such Qwen3.5 exists; {nominal:.1f} GB by published bits per weight, and llama-3.1-70b, which does exist, takes "
-        f"{large:.1f} as awq-4 and {gigabytes('llama-3.1-70b', 'gguf-4'):.1f} as gguf-4.",
+        f"No such Qwen3.5 exists; {nominal:.1f} GB by published bits per weight, and llama-3.1-70b, which"
+        f" does exist, takes {large:.1f} as awq-4 and {gigabytes('llama-3.1-70b', 'gguf-4'):.1f} as gguf-4.",
         agree(36, nominal),
         "`quantlab plan qwen3.5-72b`, `quantlab plan llama-3.1-70b`",
     )
@@ -56,7 +56,11 @@ def savings() -> Iterable[Claim]:
         (3, 5.3, ("gptq-3", "gguf-3")),
         (2, 8.0, ("gptq-2", "gguf-2")),
     ):
-        found = {(slug, model): gigabytes(model, "baseline-16") / gigabytes(model, slug) for slug in slugs for model in models}
+        found = {
+            (slug, model): gigabytes(model, "baseline-16") / gigabytes(model, slug)
+            for slug in slugs
+            for model in models
+        }
         shown = [f"{slug} {listing(f'{found[slug, model]:.2f}' for model in models)}" for slug in slugs]
         verdicts = {agree(said, times) for times in found.values()}
         yield Claim(
@@ -65,7 +69,10 @@ def savings() -> Iterable[Claim]:
             together(*verdicts) if WRONG in verdicts else RIGHT if verdicts == {RIGHT} else PARTLY,
             "weight_bytes of baseline-16 / weight_bytes of the variant",
         )
-    bits_per_weight = listing(f"{slug} {variant('llama-3.1-8b', slug).bits_per_weight:.2f}" for slug in ("gptq-4", "gguf-4", "gguf-2"))
+    bits_per_weight = listing(
+        f"{slug} {variant('llama-3.1-8b', slug).bits_per_weight:.2f}"
+        for slug in ("gptq-4", "gguf-4", "gguf-2")
+    )
     yield Claim(
         "The bits in a variant's name are the bits that are stored.",
         f"Bits per weight of the whole of llama-3.1-8b: {bits_per_weight}.",

@@ -1,4 +1,5 @@
-"""Estimate means of values in clusters: tokens in windows, items in passages. Only clusters are independent."""
+"""Estimate means of values in clusters: tokens in windows, items in passages. Only clusters are
+independent."""
 
 from __future__ import annotations
 
@@ -40,7 +41,8 @@ def ratio(sums: Floats, counts: Floats) -> Estimate:
 
 
 def percentile(values: Floats, q: float) -> Estimate:
-    """The q-th percentile of all values (clusters, items); standard error by a bootstrap over clusters, seeded."""
+    """The q-th percentile of all values (clusters, items); standard error by a bootstrap over clusters,
+    seeded."""
     n = len(values)
     value = float(np.percentile(values, q))
     if n < (MIN_CLUSTERS if q <= 90 else MIN_CLUSTERS_TAIL):

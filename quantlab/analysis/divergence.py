@@ -1,9 +1,9 @@
-"""Compute the divergence of a variant's next-token distributions Q from the reference's P, and both perplexities.
+"""Compute the divergence of a variant's next-token distributions Q from the reference's P, and both
+perplexities.
 
-Included: every token of the second half of each window, so that each has context (llama.cpp's convention), over the
-whole vocabulary, from float32 log-softmax. Left out: the first half of each window. Tokens within a window are not
-independent: standard errors are clustered by window (`quantlab.analysis.clustered`).
-"""
+Included: every token of the second half of each window, so that each has context (llama.cpp's convention),
+over the whole vocabulary, from float32 log-softmax. Left out: the first half of each window. Tokens within a
+window are not independent: standard errors are clustered by window (`quantlab.analysis.clustered`)."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ class WindowValues(NamedTuple):
 
 
 def scored(length: int) -> slice:
-    """Rows of a window whose next token is scored: positions length // 2 to length - 2, as llama-perplexity does."""
+    """Rows of a window whose next token is scored: positions length // 2 to length - 2, as llama-perplexity
+    does."""
     return slice(length // 2, length - 1)
 
 
@@ -63,19 +64,25 @@ def is_finite(values: NDArray[np.floating[Any]]) -> bool:
     return math.isfinite(float(values.max())) and math.isfinite(float(values.min()))
 
 
-def window_values(reference: NDArray[np.float32], variant: NDArray[np.float32], token_ids: NDArray[np.int64]) -> WindowValues:
-    """Compare the logits of one window of token ids (length,): each (rows, vocabulary), the window's last rows, all that are scored."""
+def window_values(
+    reference: NDArray[np.float32], variant: NDArray[np.float32], token_ids: NDArray[np.int64]
+) -> WindowValues:
+    """Compare the logits of one window of token ids (length,): each (rows, vocabulary), the window's last
+    rows, all that are scored."""
     rows = scored(len(token_ids))
     p, q = (logits[len(logits) - len(token_ids) + rows.start : -1] for logits in (reference, variant))
     targets = token_ids[1:][rows]
-    # a few rows at a time, their arrays stay in the processor's cache; numpy lets threads compute side by side
+    # a few rows at a time, their arrays stay in the processor's cache; numpy lets threads compute side by
+    # side
     blocks = [slice(i, i + _BLOCK) for i in range(0, max(1, len(targets)), _BLOCK)]
     with ThreadPoolExecutor(cores()) as pool:
         parts = list(pool.map(lambda block: _compare(p[block], q[block], targets[block]), blocks))
     return WindowValues(*(np.concatenate(column, dtype=np.float64) for column in zip(*parts, strict=True)))
 
 
-def _compare(reference: NDArray[np.float32], variant: NDArray[np.float32], targets: NDArray[np.int64]) -> WindowValues:
+def _compare(
+    reference: NDArray[np.float32], variant: NDArray[np.float32], targets: NDArray[np.int64]
+) -> WindowValues:
     """Each row's values; `targets` are the text's next tokens."""
     log_p, log_q = log_softmax(reference), log_softmax(variant)
     index = np.arange(len(targets))
@@ -124,11 +131,11 @@ def summarize(windows: Sequence[WindowValues]) -> Divergence:
 
 
 def summarize_columns(columns: WindowValues) -> Divergence:
-    """The same of arrays (windows, tokens), which may be mapped from a file: what is computed of them is kept per window.
+    """The same of arrays (windows, tokens), which may be mapped from a file: what is computed of them is kept
+    per window.
 
-    Perplexity by the delta method: PPL × SE(mean loss). ln(PPL_Q / PPL_P) is the mean of the paired differences of the
-    losses, so Var_Q + Var_P - 2 Cov is in its standard error.
-    """
+    Perplexity by the delta method: PPL × SE(mean loss). ln(PPL_Q / PPL_P) is the mean of the paired
+    differences of the losses, so Var_Q + Var_P - 2 Cov is in its standard error."""
     kl, nll, reference_nll, entropy, top1, top5 = columns
     whole = clustered.mean(kl)
     paired = np.array([_paired(q, p) for q, p in zip(nll, reference_nll, strict=True)])
@@ -148,7 +155,11 @@ def summarize_columns(columns: WindowValues) -> Divergence:
         top5_overlap=clustered.mean(top5),
         delta_p=delta_p,
         delta_p_rms=Estimate(
-            value=rms, standard_error=None if square.standard_error is None or not rms else square.standard_error / (2 * rms), n=square.n
+            value=rms,
+            standard_error=(
+                None if square.standard_error is None or not rms else square.standard_error / (2 * rms)
+            ),
+            n=square.n,
         ),
         by_entropy=_by_entropy(kl, entropy, top1),
     )
@@ -162,7 +173,8 @@ def _paired(nll: Floats, reference_nll: Floats) -> tuple[float, float, float]:
 
 
 def _by_entropy(kl: Floats, entropy: Floats, top1: Floats) -> tuple[SureTokens, ...]:
-    """Mean divergence and agreement in each quarter of the tokens by entropy; a window without such tokens counts nothing."""
+    """Mean divergence and agreement in each quarter of the tokens by entropy; a window without such tokens
+    counts nothing."""
     edges = np.quantile(entropy, np.linspace(0, 1, QUARTERS + 1))
     found = []
     for i, (low, high) in enumerate(itertools.pairwise(edges)):
@@ -170,7 +182,10 @@ def _by_entropy(kl: Floats, entropy: Floats, top1: Floats) -> tuple[SureTokens, 
         counts = np.array([inside.sum() for inside in rows])
         if not counts.any():
             continue  # equal edges: a quarter of tokens that are all alike
-        sums = (np.array([row[inside].sum(dtype=np.float64) for row, inside in zip(v, rows, strict=True)]) for v in (kl, top1))
+        sums = (
+            np.array([row[inside].sum(dtype=np.float64) for row, inside in zip(v, rows, strict=True)])
+            for v in (kl, top1)
+        )
         divergence, agreement = (clustered.ratio(values, counts) for values in sums)
         found.append(
             SureTokens(
@@ -190,6 +205,11 @@ def _inside(entropy: Floats, low: float, high: float) -> NDArray[np.bool_]:
 
 
 def _exp(loss: Estimate) -> Estimate:
-    """Perplexity of a mean loss; infinity is refused by the record, so a loss beyond floats is capped where exp is."""
+    """Perplexity of a mean loss; infinity is refused by the record, so a loss beyond floats is capped where
+    exp is."""
     value = math.exp(min(loss.value, 200.0))
-    return Estimate(value=value, standard_error=None if loss.standard_error is None else value * loss.standard_error, n=loss.n)
+    return Estimate(
+        value=value,
+        standard_error=None if loss.standard_error is None else value * loss.standard_error,
+        n=loss.n,
+    )

@@ -1,10 +1,10 @@
-"""Estimate a drop and its interval from two checkpoints' values on the same items, for any metric and grouping.
+"""Estimate a drop and its interval from two checkpoints' values on the same items, for any metric and
+grouping.
 
-Right and wrong answers to independent items: Tango's interval. Items that come in clusters (questions on one passage,
-several samples of one question): `quantlab.analysis.grouped`. Shares between 0 and 1: a t interval of the paired
-differences, by cluster, and never narrower than Tango's with changes of the size that was seen. Any other metric
-(log-likelihoods, perplexities): the t interval alone, in the metric's own unit.
-"""
+Right and wrong answers to independent items: Tango's interval. Items that come in clusters (questions on one
+passage, several samples of one question): `quantlab.analysis.grouped`. Shares between 0 and 1: a t interval
+of the paired differences, by cluster, and never narrower than Tango's with changes of the size that was seen.
+Any other metric (log-likelihoods, perplexities): the t interval alone, in the metric's own unit."""
 
 from __future__ import annotations
 
@@ -16,14 +16,32 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from quantlab.analysis.clustered import MIN_CLUSTERS
-from quantlab.analysis.grouped import RESAMPLES, SEED, Ends, Groups, change_size, clustered_ends, group, tango_ends
+from quantlab.analysis.grouped import (
+    RESAMPLES,
+    SEED,
+    Ends,
+    Groups,
+    change_size,
+    clustered_ends,
+    group,
+    tango_ends,
+)
 from quantlab.analysis.paired import compare_means
 from quantlab.analysis.tango import Interval, interval
-from quantlab.analysis.verdict import DECIDING, Z05, Counts, items_to_decide, mcnemar_p, minimum_detectable_drop, verdict_interval
+from quantlab.analysis.verdict import (
+    DECIDING,
+    Z05,
+    Counts,
+    items_to_decide,
+    mcnemar_p,
+    minimum_detectable_drop,
+    verdict_interval,
+)
 
 _Z95 = 1.959963984540054
 _HALF = 0.5
-"""Half a change more against each end of the interval that a verdict is read from, as in `verdict_interval`."""
+"""Half a change more against each end of the interval that a verdict is read from, as in
+`verdict_interval`."""
 
 Floats = NDArray[np.float64]
 
@@ -31,9 +49,8 @@ Floats = NDArray[np.float64]
 class Evidence(NamedTuple):
     """A drop of a metric between 0 and 1, as a share, above 0 where the variant is worse.
 
-    Where `bounded` is False the metric has no such scale: the drop is reference - variant in the metric's own unit, its
-    sign says nothing of better or worse, and no margin in points applies to it.
-    """
+    Where `bounded` is False the metric has no such scale: the drop is reference - variant in the metric's own
+    unit, its sign says nothing of better or worse, and no margin in points applies to it."""
 
     n: int
     drop: float
@@ -49,14 +66,16 @@ class Evidence(NamedTuple):
     clusters: int
     """How many independent units; `n` where the items are independent."""
     design_effect: float
-    """Variance of the drop over what it would be with independent items; at least 1. Of right or wrong answers it is as if
-    one cluster more had changed as a whole, so that it is a cluster's size where nothing changed."""
+    """Variance of the drop over what it would be with independent items; at least 1. Of right or wrong
+    answers it is as if one cluster more had changed as a whole, so that it is a cluster's size where nothing
+    changed."""
     bounded: bool = True
     """Whether every value lies between 0 and 1."""
 
     @property
     def minimum_detectable_drop(self) -> float | None:
-        """The drop that a one-sided 5 % test finds with power 80 %, as a share; None where nothing is known of the spread."""
+        """The drop that a one-sided 5 % test finds with power 80 %, as a share; None where nothing is known
+        of the spread."""
         if self.counts:
             return minimum_detectable_drop(self.counts) * math.sqrt(self.design_effect)
         return math.sqrt(DECIDING) * self.standard_error if self.standard_error is not None else None
@@ -70,12 +89,14 @@ class Evidence(NamedTuple):
         return max(1, math.ceil(DECIDING * self.n * (100 * self.standard_error / margin_points) ** 2))
 
 
-def weigh(reference: ArrayLike, variant: ArrayLike, clusters: Sequence[Hashable] | None = None, z: float = Z05) -> Evidence:
-    """Values of shape (items,), with each item's cluster; `z` is above 1.645 where an evaluation was ended early.
+def weigh(
+    reference: ArrayLike, variant: ArrayLike, clusters: Sequence[Hashable] | None = None, z: float = Z05
+) -> Evidence:
+    """Values of shape (items,), with each item's cluster; `z` is above 1.645 where an evaluation was ended
+    early.
 
-    Below 30 clusters, where items come in clusters or are not right or wrong, the intervals say that nothing is known.
-    Raises ValueError for values that are no pair or not finite.
-    """
+    Below 30 clusters, where items come in clusters or are not right or wrong, the intervals say that nothing
+    is known. Raises ValueError for values that are no pair or not finite."""
     difference = compare_means(reference, variant).difference
     a, b = np.asarray(reference, dtype=np.float64), np.asarray(variant, dtype=np.float64)
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
@@ -84,22 +105,47 @@ def weigh(reference: ArrayLike, variant: ArrayLike, clusters: Sequence[Hashable]
     n, k = len(a), len(groups.sizes)
     values = np.concatenate([a, b])
     bounded = bool(values.min() >= 0 and values.max() <= 1)
-    counts = Counts(n, int(groups.lost.sum()), int(groups.won.sum())) if bounded and bool(np.isin(values, (0, 1)).all()) else None
+    counts = (
+        Counts(n, int(groups.lost.sum()), int(groups.won.sum()))
+        if bounded and bool(np.isin(values, (0, 1)).all())
+        else None
+    )
     effect = _design_effect(a - b, groups, counts is not None)
     if k < MIN_CLUSTERS and not (counts and k == n):
         reach = 1.0 if bounded else math.inf
-        return Evidence(n, difference, None, Interval(-reach, reach), Interval(-reach, reach), 1.0, counts, k, effect, bounded)
+        return Evidence(
+            n,
+            difference,
+            None,
+            Interval(-reach, reach),
+            Interval(-reach, reach),
+            1.0,
+            counts,
+            k,
+            effect,
+            bounded,
+        )
     error = _error(difference, groups.sums, groups.sizes) if k > 1 else None
     narrow, wide = _intervals(difference, groups, counts, bounded, z)
-    p = _student_p(difference, groups) if not counts else mcnemar_p(*counts[1:]) if k == n else _sign_flip_p(groups.sums)
+    p = (
+        _student_p(difference, groups)
+        if not counts
+        else mcnemar_p(*counts[1:])
+        if k == n
+        else _sign_flip_p(groups.sums)
+    )
     return Evidence(n, difference, error, narrow, wide, p, counts, k, effect, bounded)
 
 
-def _intervals(drop: float, groups: Groups, counts: Counts | None, bounded: bool, z: float) -> tuple[Interval, Interval]:
+def _intervals(
+    drop: float, groups: Groups, counts: Counts | None, bounded: bool, z: float
+) -> tuple[Interval, Interval]:
     """What the verdict is read from, and the 95 % interval, both wider where `z` is above 1.645."""
     wider = z * _Z95 / Z05
     if counts and len(groups.sizes) == counts.n:
-        return verdict_interval(counts, z), interval(counts.right_to_wrong, counts.wrong_to_right, counts.n, _two_sided(wider))
+        return verdict_interval(counts, z), interval(
+            counts.right_to_wrong, counts.wrong_to_right, counts.n, _two_sided(wider)
+        )
     if counts:
         return _clipped(clustered_ends(groups, z, _HALF)), _clipped(clustered_ends(groups, wider, 0.0))
     narrow, wide = (_student(drop, groups, at) for at in (z, wider))
@@ -116,9 +162,14 @@ def _clipped(*ends: Ends | Interval) -> Interval:
 
 
 def _error(drop: float, sums: Floats, sizes: Floats) -> float:
-    """Standard error of a mean over clusters of different sizes (Cochran, Sampling Techniques, equation 6.13)."""
+    """Standard error of a mean over clusters of different sizes (Cochran, Sampling Techniques, equation
+    6.13)."""
     k = len(sums)
-    return math.sqrt(k / (k - 1) * float(((sums - drop * sizes) ** 2).sum())) / float(sizes.sum()) if k > 1 else math.inf
+    return (
+        math.sqrt(k / (k - 1) * float(((sums - drop * sizes) ** 2).sum())) / float(sizes.sum())
+        if k > 1
+        else math.inf
+    )
 
 
 def _design_effect(difference: Floats, groups: Groups, right_or_wrong: bool) -> float:
@@ -128,7 +179,11 @@ def _design_effect(difference: Floats, groups: Groups, right_or_wrong: bool) -> 
         return max(1.0, float(change_size(groups)))
     drop = float(difference.mean())
     alone = _error(drop, difference, np.ones(len(difference)))
-    return max(1.0, (_error(drop, groups.sums, groups.sizes) / alone) ** 2) if math.isfinite(alone) and alone > 0 else 1.0
+    return (
+        max(1.0, (_error(drop, groups.sums, groups.sizes) / alone) ** 2)
+        if math.isfinite(alone) and alone > 0
+        else 1.0
+    )
 
 
 def _student(drop: float, groups: Groups, z: float) -> Interval:

@@ -14,14 +14,19 @@ _COVERAGE = 0.95
 def median(samples: Sequence[float]) -> Median | None:
     """The median and [x(k), x(n+1-k)]; see `quantlab.records.measured.Median` for k. None without samples.
 
-    Source: David and Nagaraja, Order Statistics, 3rd edition (2003), 7.1; the events "at least k samples lie below the
-    median" are binomial with p = 1/2.
-    """
+    Source: David and Nagaraja, Order Statistics, 3rd edition (2003), 7.1; the events "at least k samples lie
+    below the median" are binomial with p = 1/2."""
     if not samples:
         return None
     ordered, n = sorted(samples), len(samples)
     k = max((k for k in range(1, (n + 1) // 2 + 1) if _coverage(n, k) >= _COVERAGE), default=1)
-    return Median(value=statistics.median(ordered), low=ordered[k - 1], high=ordered[n - k], coverage=_coverage(n, k), n=n)
+    return Median(
+        value=statistics.median(ordered),
+        low=ordered[k - 1],
+        high=ordered[n - k],
+        coverage=_coverage(n, k),
+        n=n,
+    )
 
 
 def _coverage(n: int, k: int) -> float:
@@ -30,7 +35,8 @@ def _coverage(n: int, k: int) -> float:
 
 
 def paired_ratio(ours: Sequence[float], theirs: Sequence[float]) -> Median | None:
-    """Median of ours / theirs over pairs that were measured one after the other; None where they are no pairs."""
+    """Median of ours / theirs over pairs that were measured one after the other; None where they are no
+    pairs."""
     if len(ours) != len(theirs):
         return None
     return median([a / b for a, b in zip(ours, theirs, strict=True)])

@@ -1,8 +1,7 @@
 """Compare two checkpoints on the same items, paired.
 
-Included: the mean of per-item differences with its standard error, and the mean over tasks. Intervals, tests and items
-that come in clusters are in `quantlab.analysis.evidence`.
-"""
+Included: the mean of per-item differences with its standard error, and the mean over tasks. Intervals, tests
+and items that come in clusters are in `quantlab.analysis.evidence`."""
 
 from __future__ import annotations
 
@@ -44,9 +43,8 @@ def compare_means(reference: ArrayLike, variant: ArrayLike) -> PairedMean:
 def mean_drop(points: Sequence[float], standard_errors: Sequence[float | None]) -> MeanDrop:
     """Stratified mean over tasks: the mean of their drops, whose variance is the sum of theirs / tasks^2.
 
-    The tasks' items are independent of each other, so no covariances enter (Cochran, Sampling Techniques, 5.3,
-    with equal weights). Raises ValueError without a task.
-    """
+    The tasks' items are independent of each other, so no covariances enter (Cochran, Sampling Techniques,
+    5.3, with equal weights). Raises ValueError without a task."""
     if not points or len(points) != len(standard_errors):
         raise ValueError("one standard error for each of one or more tasks")
     known = [error for error in standard_errors if error is not None]

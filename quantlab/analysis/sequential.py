@@ -1,10 +1,9 @@
 """Compute boundaries for stopping early without more false verdicts: alpha spending over at most five looks.
 
-Lan and DeMets, Biometrika 70 (1983), 659-663: the error that a two-sided or one-sided test may spend up to the
-fraction t of its items is 2 - 2 Phi(z(alpha / 2) / sqrt(t)), of O'Brien and Fleming's type: little early, nearly all at
-the end. The boundary of each look follows by integrating the score's distribution over those that went on
-(Armitage, McPherson and Rowe 1969), here on a grid.
-"""
+Lan and DeMets, Biometrika 70 (1983), 659-663: the error that a two-sided or one-sided test may spend up to
+the fraction t of its items is 2 - 2 Phi(z(alpha / 2) / sqrt(t)), of O'Brien and Fleming's type: little early,
+nearly all at the end. The boundary of each look follows by integrating the score's distribution over those
+that went on (Armitage, McPherson and Rowe 1969), here on a grid."""
 
 from __future__ import annotations
 
@@ -31,7 +30,8 @@ def spent(fraction: float, alpha: float = ALPHA) -> float:
 
 @cache
 def boundaries(fractions: tuple[float, ...], alpha: float = ALPHA) -> tuple[float, ...]:
-    """The normal quantile of each look, for looks at these rising fractions of the items, the last of them 1 or less.
+    """The normal quantile of each look, for looks at these rising fractions of the items, the last of them 1
+    or less.
 
     Raises ValueError for more than five looks or fractions that do not rise.
     """
@@ -41,7 +41,8 @@ def boundaries(fractions: tuple[float, ...], alpha: float = ALPHA) -> tuple[floa
     if not 1 <= len(fractions) <= MAX_LOOKS or list(fractions) != sorted(set(fractions)):
         raise ValueError(f"looks are 1 to {MAX_LOOKS} rising fractions, not {fractions}")
     found: list[float] = []
-    # Density of the sum S(t) = Z sqrt(t) of those that went on, on a grid of S; increments are normal with variance t - t'.
+    # Density of the sum S(t) = Z sqrt(t) of those that went on, on a grid of S; increments are normal with
+    # variance t - t'.
     grid = density = np.empty(0)
     before, used = 0.0, 0.0
     for fraction in fractions:
@@ -49,13 +50,21 @@ def boundaries(fractions: tuple[float, ...], alpha: float = ALPHA) -> tuple[floa
         budget = spent(fraction, alpha) - used
 
         def beyond(
-            z: float, root: float = root, step: float = step, grid: NDArray[np.float64] = grid, density: NDArray[np.float64] = density
+            z: float,
+            root: float = root,
+            step: float = step,
+            grid: NDArray[np.float64] = grid,
+            density: NDArray[np.float64] = density,
         ) -> float:
             if not len(grid):
                 return float(norm.sf(z))
             return float(np.trapezoid(density * norm.sf((z * root - grid) / step), grid))
 
-        z = _FAR if budget <= beyond(_FAR) else float(brentq(lambda z, b=budget, f=beyond: f(z) - b, -_FAR, _FAR))
+        z = (
+            _FAR
+            if budget <= beyond(_FAR)
+            else float(brentq(lambda z, b=budget, f=beyond: f(z) - b, -_FAR, _FAR))
+        )
         found.append(z)
         used += beyond(z)
         to = np.linspace(-_FAR * root, z * root, _GRID)

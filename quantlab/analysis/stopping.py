@@ -1,9 +1,8 @@
 """Stop a paired comparison as soon as its verdict is decided.
 
-Items come in a fixed random order. After each of at most five equal blocks the verdict's interval is read at that look's
-quantile (`quantlab.analysis.sequential`), which is wide at first; all looks together spend no more error than one look
-at all items would.
-"""
+Items come in a fixed random order. After each of at most five equal blocks the verdict's interval is read at
+that look's quantile (`quantlab.analysis.sequential`), which is wide at first; all looks together spend no
+more error than one look at all items would."""
 
 from __future__ import annotations
 
@@ -52,4 +51,6 @@ def after(counts: Sequence[Counts], total: int, margin_points: float) -> Stop:
         verdict = verdict_of(verdict_interval(at, z), margin_points)
         if verdict != "undecided":
             return Stop(at.n, place, len(plan), total, verdict, z, True)
-    return Stop(seen[-1], len(seen), len(plan), total, "undecided", quantiles[len(seen) - 1], len(seen) == len(plan))
+    return Stop(
+        seen[-1], len(seen), len(plan), total, "undecided", quantiles[len(seen) - 1], len(seen) == len(plan)
+    )

@@ -1,9 +1,8 @@
 """Compute Tango's score interval for the difference of two paired proportions.
 
-Tango, "Equivalence test and confidence interval for the difference in proportions for the paired-sample design",
-Statistics in Medicine 17 (1998), 891-908. Wald's interval has a width near 0 where few answers change and then says
-"no loss" falsely; the score interval has not.
-"""
+Tango, "Equivalence test and confidence interval for the difference in proportions for the paired-sample
+design", Statistics in Medicine 17 (1998), 891-908. Wald's interval has a width near 0 where few answers
+change and then says "no loss" falsely; the score interval has not."""
 
 from __future__ import annotations
 
@@ -23,11 +22,12 @@ class Interval(NamedTuple):
 
 
 def score(difference: ArrayLike, b: ArrayLike, c: ArrayLike, n: ArrayLike) -> Array:
-    """The score statistic of the hypothesis that the proportions differ by `difference`, standard normal under it.
+    """The score statistic of the hypothesis that the proportions differ by `difference`, standard normal
+    under it.
 
-    b of n items changed from right to wrong, c from wrong to right; (b - c - n d) / sqrt(n (2 q + d (1 - d))), with q
-    the maximum-likelihood estimate of the share of c under the hypothesis (Tango 1998, equation 26).
-    """
+    b of n items changed from right to wrong, c from wrong to right; (b - c - n d) / sqrt(n (2 q + d (1 -
+    d))), with q the maximum-likelihood estimate of the share of c under the hypothesis (Tango 1998, equation
+    26)."""
     d, b, c, n = (np.asarray(value, dtype=np.float64) for value in (difference, b, c, n))
     linear, constant = -b - c + (2 * n - b + c) * d, -c * d * (1 - d)
     q = (np.sqrt(np.maximum(linear**2 - 8 * n * constant, 0)) - linear) / (4 * n)
@@ -38,14 +38,16 @@ def score(difference: ArrayLike, b: ArrayLike, c: ArrayLike, n: ArrayLike) -> Ar
 
 
 def limits(b: ArrayLike, c: ArrayLike, n: ArrayLike, z: ArrayLike) -> tuple[Array, Array]:
-    """Both ends of the interval of (b - c) / n at the normal quantile z (1.96 for 95 %, two-sided), elementwise."""
+    """Both ends of the interval of (b - c) / n at the normal quantile z (1.96 for 95 %, two-sided),
+    elementwise."""
     from scipy.optimize import elementwise
 
     b, c, n, z = np.broadcast_arrays(*(np.asarray(value, dtype=np.float64) for value in (b, c, n, z)))
     estimate = (b - c) / n
 
     def end(sign: float) -> Array:
-        # the score falls with the difference: it is -z at the upper end, z at the lower; at the end of the scale the
+        # the score falls with the difference: it is -z at the upper end, z at the lower; at the end of the
+        # scale the
         # interval ends with it
         def beyond(d: Array, *args: Any) -> Array:
             found: Array = score(d, *args[:3]) + sign * args[3]
@@ -53,7 +55,9 @@ def limits(b: ArrayLike, c: ArrayLike, n: ArrayLike, z: ArrayLike) -> tuple[Arra
 
         edge = np.full_like(estimate, sign * (1 - 1e-12))
         start = np.clip(estimate, -(1 - 1e-9), 1 - 1e-9)
-        found = elementwise.find_root(beyond, (np.minimum(start, edge), np.maximum(start, edge)), args=(b, c, n, z))
+        found = elementwise.find_root(
+            beyond, (np.minimum(start, edge), np.maximum(start, edge)), args=(b, c, n, z)
+        )
         return np.where(found.success, found.x, sign)
 
     return end(-1.0), end(1.0)

@@ -1,9 +1,8 @@
 """Judge a loss at a margin from a paired comparison of right and wrong answers.
 
-Definitions: a drop is (b - c) / n, b answers right in the unquantized model and wrong in the variant, c the other way
-round. The verdict comes from the two-sided 90 % interval [L, U] of the drop: `within margin` where U < margin, `worse`
-where L > margin, `undecided` otherwise. No verdict says that there is no loss.
-"""
+Definitions: a drop is (b - c) / n, b answers right in the unquantized model and wrong in the variant, c the
+other way round. The verdict comes from the two-sided 90 % interval [L, U] of the drop: `within margin` where
+U < margin, `worse` where L > margin, `undecided` otherwise. No verdict says that there is no loss."""
 
 from __future__ import annotations
 
@@ -44,14 +43,14 @@ class Counts(NamedTuple):
 
 
 def verdict_interval(counts: Counts, z: float = Z05) -> Interval:
-    """The interval that a verdict is read from: Tango's, each end with half an item more that speaks against the claim.
+    """The interval that a verdict is read from: Tango's, each end with half an item more that speaks against
+    the claim.
 
-    Tango's own 90 % interval is right on average over the unknown share of flips, not for each: where the drop is the
-    margin of 1 point it says `worse` in up to 8.9 % of cases (n = 300, flips 1.5 %), because the counts are whole
-    numbers. With half a right-to-wrong item more for the upper end, and half a wrong-to-right item more for the lower,
-    no false verdict is above 5 % for n from 100 to 10,000 and flips from 1 to 20 % (summed exactly in the tests, for one
-    task of independent items).
-    """
+    Tango's own 90 % interval is right on average over the unknown share of flips, not for each: where the
+    drop is the margin of 1 point it says `worse` in up to 8.9 % of cases (n = 300, flips 1.5 %), because the
+    counts are whole numbers. With half a right-to-wrong item more for the upper end, and half a
+    wrong-to-right item more for the lower, no false verdict is above 5 % for n from 100 to 10,000 and flips
+    from 1 to 20 % (summed exactly in the tests, for one task of independent items)."""
     b, c, n = counts.right_to_wrong, counts.wrong_to_right, counts.n
     lower, upper = float(limits(b, c + 0.5, n + 0.5, z)[0]), float(limits(b + 0.5, c, n + 0.5, z)[1])
     return Interval(lower, upper)
@@ -67,9 +66,8 @@ def verdict_of(ninety: Interval, margin_points: float) -> Verdict:
 def pooled(tasks: Sequence[Counts], confidence: float) -> Interval:
     """The interval of the mean drop over tasks that count alike, from each task's score interval.
 
-    MOVER: Zou and Donner, Statistics in Medicine 27 (2008), 1693-1702, equations 4 and 5, for a sum of independent
-    estimates. With one task it is Tango's interval. Raises ValueError without a task.
-    """
+    MOVER: Zou and Donner, Statistics in Medicine 27 (2008), 1693-1702, equations 4 and 5, for a sum of
+    independent estimates. With one task it is Tango's interval. Raises ValueError without a task."""
     if not tasks:
         raise ValueError("no task to pool")
     ends = [interval(task.right_to_wrong, task.wrong_to_right, task.n, confidence) for task in tasks]
@@ -91,7 +89,8 @@ def mean_ends(drops: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> tuple[Arr
 
 
 def mcnemar_p(right_to_wrong: int, wrong_to_right: int) -> float:
-    """McNemar's exact two-sided p: min(1, 2 P[Binomial(b + c, 1/2) <= min(b, c)]); 1 where nothing changed."""
+    """McNemar's exact two-sided p: min(1, 2 P[Binomial(b + c, 1/2) <= min(b, c)]); 1 where nothing
+    changed."""
     from scipy.stats import binomtest
 
     changed = right_to_wrong + wrong_to_right
@@ -102,7 +101,11 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     """Holm's adjusted p values of several tasks of one variant."""
     from statsmodels.stats.multitest import multipletests
 
-    return dict(zip(p_values, map(float, multipletests(list(p_values.values()), method="holm")[1]), strict=True)) if p_values else {}
+    return (
+        dict(zip(p_values, map(float, multipletests(list(p_values.values()), method="holm")[1]), strict=True))
+        if p_values
+        else {}
+    )
 
 
 def minimum_detectable_drop(counts: Counts) -> float:
@@ -114,12 +117,13 @@ def minimum_detectable_drop(counts: Counts) -> float:
 
 
 def items_to_decide(counts: Counts, margin_points: float = MARGIN_POINTS) -> int:
-    """About how many items decide at the margin: 6.18 × flips / margin², flips at the upper end of their 90 % interval.
+    """About how many items decide at the margin: 6.18 × flips / margin², flips at the upper end of their 90 %
+    interval.
 
-    Where nothing changed, as many as bound the drop below the margin if nothing changes on them either: the least n at
-    which `verdict_interval` of (0, 0) ends below it, 361 at 1 point. Tango's own would be z² (1 / margin - 1) = 268, an
-    exact binomial bound ln 0.05 / ln 0.99 = 299; the half change against the claim asks for more.
-    """
+    Where nothing changed, as many as bound the drop below the margin if nothing changes on them either: the
+    least n at which `verdict_interval` of (0, 0) ends below it, 361 at 1 point. Tango's own would be z² (1 /
+    margin - 1) = 268, an exact binomial bound ln 0.05 / ln 0.99 = 299; the half change against the claim asks
+    for more."""
     from statsmodels.stats.proportion import proportion_confint
 
     margin = margin_points / 100

@@ -1,4 +1,5 @@
-"""Count what a config.json describes: layers, parameters, cache, bytes, roofline. The only place that counts them.
+"""Count what a config.json describes: layers, parameters, cache, bytes, roofline. The only place that counts
+them.
 
 | file | what it holds |
 |---|---|

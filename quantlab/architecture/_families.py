@@ -29,7 +29,14 @@ KEYS = (
     "linear_head_dim", "linear_num_heads",
 )
 # fmt: on
-_UNLIKELY = ("layer_types", "layers_block_type", "mlp_layer_types", "hidden_size", "vocab_size", "num_attention_heads")
+_UNLIKELY = (
+    "layer_types",
+    "layers_block_type",
+    "mlp_layer_types",
+    "hidden_size",
+    "vocab_size",
+    "num_attention_heads",
+)
 _LISTS = ("layer_types", "layers_block_type", "full_attn_idxs", "block_types")
 
 
@@ -61,7 +68,8 @@ def layout(config_class: Any, depth: int, **fields: Any) -> list[str] | None:
 
 
 def rule(config_class: Any) -> dict[str, Any] | None:
-    """The rule of schedules.py for the class; {} where it has a layout that no rule describes, None where it has none."""
+    """The rule of schedules.py for the class; {} where it has a layout that no rule describes, None where it
+    has none."""
     found = {depth: layout(config_class, depth) for depth in DEPTHS}
     known = {depth: types for depth, types in found.items() if types}
     if not known:
@@ -79,7 +87,8 @@ def rule(config_class: Any) -> dict[str, Any] | None:
 
 
 def _slides_from(config_class: Any) -> bool:
-    """Whether layers from max_window_layers on slide, if use_sliding_window (where there is one) and sliding_window are given."""
+    """Whether layers from max_window_layers on slide, if use_sliding_window (where there is one) and
+    sliding_window are given."""
     named = {f.name for f in dataclasses.fields(config_class)}
     if "max_window_layers" not in named:
         return False
@@ -90,16 +99,23 @@ def _slides_from(config_class: Any) -> bool:
 
 def _is_length(config_class: Any, made: Mapping[str, Any], key: str) -> bool:
     lengths = (2, 3, 5, 7)
-    return all(layout(config_class, depth, **{key: k}) == expand(made, depth, k) for k in lengths for depth in (24, 31))
+    return all(
+        layout(config_class, depth, **{key: k}) == expand(made, depth, k)
+        for k in lengths
+        for depth in (24, 31)
+    )
 
 
 def _knobs(config_class: Any, known: Mapping[int, list[str]]) -> Iterator[tuple[str, Any]]:
-    """Fields that change the layout, with their defaults: those of the class, and those that it takes out of its kwargs."""
+    """Fields that change the layout, with their defaults: those of the class, and those that it takes out of
+    its kwargs."""
     own = {f.name: f.default for f in dataclasses.fields(config_class)}
     source = inspect.getsource(config_class.__post_init__) if "__post_init__" in vars(config_class) else ""
     loose = dict.fromkeys(re.findall(r"kwargs\.(?:pop|get)\(\s*[\"'](\w+)", source))
     for key, value in (loose | own).items():
-        if key in _UNLIKELY or key == config_class.attribute_map.get("num_hidden_layers", "num_hidden_layers"):
+        if key in _UNLIKELY or key == config_class.attribute_map.get(
+            "num_hidden_layers", "num_hidden_layers"
+        ):
             continue
         for other in _others(value):
             changed = {depth: layout(config_class, depth, **{key: other}) for depth in (24, 96)}

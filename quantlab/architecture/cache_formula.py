@@ -23,8 +23,8 @@ class CacheFormula(NamedTuple):
         return (held.total - held.state) * batch
 
     def read_per_step(self, before: int, decoded: int, batch: int, gpus: int = 1) -> int:
-        """Bytes that a step in the middle of a decode of `decoded` tokens reads, state included, over all GPUs that
-        split each layer. `before` tokens are in the cache when the decode begins."""
+        """Bytes that a step in the middle of a decode of `decoded` tokens reads, state included, over all
+        GPUs that split each layer. `before` tokens are in the cache when the decode begins."""
         middle = {before + decoded // 2, before + -(-decoded // 2)}
         per_gpu = [cache_bytes_read(self.architecture, tokens, gpus, self.cache_dtype) for tokens in middle]
         return round(sum(per_gpu) / len(per_gpu)) * gpus * batch
@@ -33,9 +33,8 @@ class CacheFormula(NamedTuple):
 def cache_formula(config: Mapping[str, Any], cache_dtype: str) -> CacheFormula | None:
     """The formula for the model that a config.json describes.
 
-    None where that is not certain to be the whole truth: a config whose layers are not all known, or a cache type
-    that keeps some tokens in another one.
-    """
+    None where that is not certain to be the whole truth: a config whose layers are not all known, or a cache
+    type that keeps some tokens in another one."""
     if bytes_per_value(cache_dtype) is None:
         return None
     try:

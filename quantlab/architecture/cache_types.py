@@ -1,8 +1,8 @@
 """Check the type of the key-value cache, a setting that every variant may have: `cache: q8_0`.
 
 llama.cpp's are its own types; a quantized one needs flash attention, which is then on for that variant alone.
-transformers' are its `QuantizedCache`: `fp8` is built in, `quanto...` needs optimum-quanto, `hqq...` needs hqq.
-"""
+transformers' are its `QuantizedCache`: `fp8` is built in, `quanto...` needs optimum-quanto, `hqq...` needs
+hqq."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ BYTES_PER_VALUE: Mapping[str, Fraction] = {
     "q4_0": Fraction(18, 32),
     "iq4_nl": Fraction(18, 32),
 }
-"""Of llama.cpp's types, bytes of a block of 32 values with its scales (ggml-common.h); HQQ's and quanto's are not in it,
-because they keep the last tokens in full."""
+"""Of llama.cpp's types, bytes of a block of 32 values with its scales (ggml-common.h); HQQ's and quanto's are
+not in it, because they keep the last tokens in full."""
 _OTHER_NAMES: Mapping[str, str] = {
     "fp32": "float32",
     "f32": "float32",
@@ -43,7 +43,8 @@ _OTHER_NAMES: Mapping[str, str] = {
 
 
 def bytes_per_value(cache_type: str) -> Fraction | None:
-    """Bytes of one cached value, by any of the type's names; None for a type that has no fixed size, or is not known."""
+    """Bytes of one cached value, by any of the type's names; None for a type that has no fixed size, or is
+    not known."""
     lowered = cache_type.lower()
     return BYTES_PER_VALUE.get(_OTHER_NAMES.get(lowered, lowered))
 
@@ -60,7 +61,10 @@ def check_cache(checkpoint_format: str, cache: object) -> str:
     """The type itself. Raises QuantlabError where the format's engine has no such one."""
     known = CACHES.get(checkpoint_format, ())
     if not isinstance(cache, str) or cache not in known:
-        raise QuantlabError(f"there is no cache {cache!r} for {checkpoint_format} checkpoints: use {', '.join(known)}, or leave it out")
+        raise QuantlabError(
+            f"there is no cache {cache!r} for {checkpoint_format} checkpoints: use {', '.join(known)}, or"
+            " leave it out"
+        )
     return cache
 
 

@@ -1,9 +1,9 @@
 """Count an architecture's parameters by building it on torch's meta device in a child process.
 
-The count is stored in the user's cache folder under the hash of the config, so the second call takes milliseconds, and
-the counts of the catalogue's models ship with quantlab. What building cannot know (layers for multi-token prediction,
-which transformers never builds) is computed from the shapes and named apart; it is in no total.
-"""
+The count is stored in the user's cache folder under the hash of the config, so the second call takes
+milliseconds, and the counts of the catalogue's models ship with quantlab. What building cannot know (layers
+for multi-token prediction, which transformers never builds) is computed from the shapes and named apart; it
+is in no total."""
 
 from __future__ import annotations
 
@@ -35,9 +35,8 @@ SECONDS_LIMIT = 300
 def count(config: Mapping[str, Any]) -> ParameterCount:
     """Parameters of the model that a config.json describes.
 
-    An architecture that transformers does not know is estimated, `certain=False`. Raises QuantlabError for a config
-    without the sizes that an estimate needs, or with impossible ones.
-    """
+    An architecture that transformers does not know is estimated, `certain=False`. Raises QuantlabError for a
+    config without the sizes that an estimate needs, or with impossible ones."""
     check_sizes(config)
     key = config_key(config)
     shipped = _shipped().get(key)
@@ -47,7 +46,9 @@ def count(config: Mapping[str, Any]) -> ParameterCount:
     known = _read(path)
     answer = known or _ask(config)
     if "refused" in answer:
-        raise QuantlabError(f"transformers refuses this config: {answer['refused']}: mend config.json, or name another model")
+        raise QuantlabError(
+            f"transformers refuses this config: {answer['refused']}: mend config.json, or name another model"
+        )
     if "unknown" in answer:
         return estimate(config, str(answer["unknown"]))
     if not known:
@@ -62,7 +63,10 @@ def stated(total: int, active: int | None = None, why: str = "") -> ParameterCou
     """
     used = total if active is None else active
     if not 0 < used <= total:
-        raise QuantlabError(f"{total} parameters with {used} active are no model: both are 1 or more, and active is at most the total")
+        raise QuantlabError(
+            f"{total} parameters with {used} active are no model: both are 1 or more, and active is at most"
+            " the total"
+        )
     return ParameterCount(
         architecture="stated",
         total=total,
@@ -73,13 +77,23 @@ def stated(total: int, active: int | None = None, why: str = "") -> ParameterCou
         tied=False,
         by_role={"other": total},
         certain=False,
-        doubts=(why or "Only a stated number of parameters is known: no shapes, so no exact bytes and no cache.",),
+        doubts=(
+            why or "Only a stated number of parameters is known: no shapes, so no exact bytes and no cache.",
+        ),
     )
 
 
 def config_key(config: Mapping[str, Any]) -> str:
     """Hash of what a config says, whatever the order of its keys, and of what a count means."""
-    left_out = ("quantization_config", "auto_map", "dtype", "torch_dtype", "_name_or_path", "transformers_version", "architectures")
+    left_out = (
+        "quantization_config",
+        "auto_map",
+        "dtype",
+        "torch_dtype",
+        "_name_or_path",
+        "transformers_version",
+        "architectures",
+    )
     told = {key: value for key, value in config.items() if key not in left_out}
     return hashlib.sha256(json.dumps([COUNT_VERSION, told], sort_keys=True).encode()).hexdigest()
 
@@ -109,7 +123,12 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 def _ask(config: Mapping[str, Any]) -> dict[str, Any]:
     """Count in a process of its own, so that this one imports no torch."""
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "TRANSFORMERS_VERBOSITY": "error"}
+    environment = {
+        **os.environ,
+        "HF_HUB_OFFLINE": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+        "TRANSFORMERS_VERBOSITY": "error",
+    }
     try:
         done = subprocess.run(
             [sys.executable, "-P", "-m", "quantlab.architecture._meta_count"],

@@ -1,10 +1,11 @@
-"""Estimate parameters by the arithmetic of an ordinary decoder, for architectures that cannot be built. Never exact.
+"""Estimate parameters by the arithmetic of an ordinary decoder, for architectures that cannot be built. Never
+exact.
 
-Each layer: query, key, value and output projections; a gated feed-forward network, or as many as there are experts, with
-their router and the shared ones; two norms. Then the embedding, a last norm and, unless it is tied, the head. Where a
-config says more (latent attention, linear attention, compression), this arithmetic does not know it. A test holds it
-against every exact count of the catalogue: TOTAL_WITHIN and ACTIVE_WITHIN are the worst of them.
-"""
+Each layer: query, key, value and output projections; a gated feed-forward network, or as many as there are
+experts, with their router and the shared ones; two norms. Then the embedding, a last norm and, unless it is
+tied, the head. Where a config says more (latent attention, linear attention, compression), this arithmetic
+does not know it. A test holds it against every exact count of the catalogue: TOTAL_WITHIN and ACTIVE_WITHIN
+are the worst of them."""
 
 from __future__ import annotations
 
@@ -34,7 +35,9 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "shared": ("n_shared_experts",),
     "shared_inner": ("shared_expert_intermediate_size",),
 }
-_MAY_BE_ZERO = [key for name in ("experts", "chosen", "dense_layers", "shared", "shared_inner") for key in _NAMES[name]]
+_MAY_BE_ZERO = [
+    key for name in ("experts", "chosen", "dense_layers", "shared", "shared_inner") for key in _NAMES[name]
+]
 
 
 def text_of(config: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -56,21 +59,28 @@ def check_sizes(config: Mapping[str, Any]) -> None:
             if isinstance(value, list):
                 continue  # a size per layer
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise QuantlabError(f"{key} is {value!r} in this config: it must be a whole number above 0; mend config.json")
+                raise QuantlabError(
+                    f"{key} is {value!r} in this config: it must be a whole number above 0; mend config.json"
+                )
     layers = _size(text, "layers") or 0
     if layers > LAYERS_LIMIT:
-        raise QuantlabError(f"this config has {layers} layers: no more than {LAYERS_LIMIT} can be planned; mend config.json")
+        raise QuantlabError(
+            f"this config has {layers} layers: no more than {LAYERS_LIMIT} can be planned; mend config.json"
+        )
 
 
 def estimate(config: Mapping[str, Any], why: str) -> ParameterCount:
-    """The estimate, with `why` there is no exact count. Raises QuantlabError for a config that lacks even these sizes."""
+    """The estimate, with `why` there is no exact count. Raises QuantlabError for a config that lacks even
+    these sizes."""
     text = text_of(config)
     hidden, layers, vocabulary = (_need(text, name) for name in ("hidden", "layers", "vocabulary"))
     heads = _size(text, "heads") or max(1, hidden // 128)
     kv, dim = _size(text, "kv") or heads, _size(text, "head_dim") or hidden // heads
     experts, chosen = _size(text, "experts") or 0, _size(text, "chosen") or 0
     inner = _size(text, "inner") or 4 * hidden
-    routed = max(0, layers - (_size(text, "dense_layers") or 0)) // (_size(text, "every") or 1) if experts else 0
+    routed = (
+        max(0, layers - (_size(text, "dense_layers") or 0)) // (_size(text, "every") or 1) if experts else 0
+    )
     expert_inner = _size(text, "expert_inner") or inner
     dense_inner = _size(text, "dense_inner") or inner
     shared = _size(text, "shared_inner") or expert_inner * (_size(text, "shared") or 0)
@@ -87,11 +97,21 @@ def estimate(config: Mapping[str, Any], why: str) -> ParameterCount:
     ]
     matrices = [
         *(m for m in rows if m.parameters),
-        Matrix(role="embedding", name="model.embed_tokens", out_features=vocabulary, in_features=hidden, how_many=1),
+        Matrix(
+            role="embedding",
+            name="model.embed_tokens",
+            out_features=vocabulary,
+            in_features=hidden,
+            how_many=1,
+        ),
     ]
     if not tied:
-        matrices.append(Matrix(role="head", name="lm_head", out_features=vocabulary, in_features=hidden, how_many=1))
-    return _counted(config, matrices, (2 * layers + 1) * hidden, layers, hidden, heads // kv, (experts, chosen), tied, why)
+        matrices.append(
+            Matrix(role="head", name="lm_head", out_features=vocabulary, in_features=hidden, how_many=1)
+        )
+    return _counted(
+        config, matrices, (2 * layers + 1) * hidden, layers, hidden, heads // kv, (experts, chosen), tied, why
+    )
 
 
 def _counted(
@@ -130,8 +150,11 @@ def _counted(
         vectors=vectors,
         certain=False,
         doubts=(
-            f"Estimated as an ordinary decoder, not counted: {why}. Of models whose count is known the total came out within "
-            f"{TOTAL_WITHIN:.0%} this way, and the active parameters within {ACTIVE_WITHIN:.0%}; another design may be further off.",
+            (
+                f"Estimated as an ordinary decoder, not counted: {why}. Of models whose count is known the"
+                f" total came out within {TOTAL_WITHIN:.0%} this way, and the active parameters within"
+                f" {ACTIVE_WITHIN:.0%}; another design may be further off."
+            ),
         ),
     )
 
@@ -164,5 +187,8 @@ def _size(text: Mapping[str, Any], name: str) -> int | None:
 def _need(text: Mapping[str, Any], name: str) -> int:
     found = _size(text, name)
     if found is None:
-        raise QuantlabError(f"this config gives no {_NAMES[name][0]}, so the model's size cannot even be estimated; mend config.json")
+        raise QuantlabError(
+            f"this config gives no {_NAMES[name][0]}, so the model's size cannot even be estimated; mend"
+            " config.json"
+        )
     return found

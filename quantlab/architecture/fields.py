@@ -1,9 +1,10 @@
-"""Read a config.json: nested text configs, names of fields, and the values that transformers assumes for absent ones.
+"""Read a config.json: nested text configs, names of fields, and the values that transformers assumes for
+absent ones.
 
-`families.json` holds, for each causal language model of transformers 5.23.0, the values that its config class gives to
-fields which a config.json leaves out, the rule that it lays out its layers by (schedules.py), and whether the cache
-computed from it was equal to the real cache tensors. `python -m quantlab.architecture._families` writes it anew.
-"""
+`families.json` holds, for each causal language model of transformers 5.23.0, the values that its config class
+gives to fields which a config.json leaves out, the rule that it lays out its layers by (schedules.py), and
+whether the cache computed from it was equal to the real cache tensors. `python -m
+quantlab.architecture._families` writes it anew."""
 
 from __future__ import annotations
 
@@ -36,7 +37,14 @@ OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
     "num_attention_heads": ("n_head", "n_heads", "num_heads", "decoder_attention_heads"),
     "num_key_value_heads": ("num_kv_heads", "n_kv_heads", "n_head_kv", "multi_query_group_num"),
     "head_dim": ("kv_channels", "attention_head_dim"),
-    "max_position_embeddings": ("n_positions", "n_ctx", "max_seq_len", "max_sequence_length", "seq_length", "max_context_length"),
+    "max_position_embeddings": (
+        "n_positions",
+        "n_ctx",
+        "max_seq_len",
+        "max_sequence_length",
+        "seq_length",
+        "max_context_length",
+    ),
     "intermediate_size": ("n_inner", "ffn_dim", "d_ff", "ffn_hidden_size"),
     "experts": EXPERT_COUNTS,
     "num_experts_per_tok": EXPERTS_PER_TOKEN[1:],
@@ -45,9 +53,17 @@ OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
     "vocab_size": ("padded_vocab_size",),
 }
 """The names that a field has in other architectures."""
-KNOWN_AS = {"kimi_k2": "deepseek_v3", "kimi_k25": "deepseek_v3", "chatglm": "glm", "baichuan": "llama", "internlm2": "llama", "yi": "llama"}
+KNOWN_AS = {
+    "kimi_k2": "deepseek_v3",
+    "kimi_k25": "deepseek_v3",
+    "chatglm": "glm",
+    "baichuan": "llama",
+    "internlm2": "llama",
+    "yi": "llama",
+}
 KNOWN_AS |= {"minimax_text_01": "minimax", "minimax_m1": "minimax"}
-"""Model types of the hub that transformers 5.23.0 does not know and that keep the cache of one that it knows."""
+"""Model types of the hub that transformers 5.23.0 does not know and that keep the cache of one that it
+knows."""
 LARGEST = 10**9
 """No dimension of a model is larger; a larger one is a mistake."""
 
@@ -55,7 +71,9 @@ LARGEST = 10**9
 @functools.cache
 def families() -> dict[str, dict[str, Any]]:
     """Defaults by model type."""
-    found: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("families.json").read_text(encoding="utf-8"))["families"]
+    found: dict[str, dict[str, Any]] = json.loads(
+        Path(__file__).with_name("families.json").read_text(encoding="utf-8")
+    )["families"]
     return found
 
 
@@ -84,7 +102,9 @@ def experts_of(config: Any) -> Experts:
 
 def _whole_numbers(value: Any) -> list[int]:
     """The numbers above 0 of a size or of a list of sizes."""
-    return [n for n in (value if isinstance(value, list | tuple) else [value]) if isinstance(n, int) and n > 0]
+    return [
+        n for n in (value if isinstance(value, list | tuple) else [value]) if isinstance(n, int) and n > 0
+    ]
 
 
 class Fields:
@@ -126,7 +146,8 @@ class Fields:
         self.certain = self.certain and certain
 
     def get(self, key: str) -> Any:
-        """The field as config.json has it, by any of its names, else what transformers assumes; None where neither has it."""
+        """The field as config.json has it, by any of its names, else what transformers assumes; None where
+        neither has it."""
         for name in keys_of(key):
             if self.raw.get(name) is not None:
                 return self.raw[name]
@@ -137,26 +158,41 @@ class Fields:
         value = self.get(key)
         if value is None:
             return None
-        if isinstance(value, bool) or not isinstance(value, int | float) or value != value or value in (float("inf"), float("-inf")):
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or value != value
+            or value in (float("inf"), float("-inf"))
+        ):
             raise QuantlabError(f"config.json: {key} is {value!r:.80}, where a number belongs")
         if value != int(value):
             raise QuantlabError(f"config.json: {key} is {value}, where a whole number belongs")
         if not least <= value <= LARGEST:
-            raise QuantlabError(f"config.json: {key} is {int(value)}, which no model has: it must be between {least} and {LARGEST}")
+            raise QuantlabError(
+                f"config.json: {key} is {int(value)}, which no model has: it must be between {least} and"
+                f" {LARGEST}"
+            )
         return int(value)
 
     def needed(self, key: str) -> int:
         """A whole number that must be there. Raises QuantlabError where it is not.
 
-        A size that config.json leaves out is the config class's own, as for transformers, and a doubt names it. Only a
-        nested config is read without its width or depth: a config of its own that lacks them is no model's.
-        """
+        A size that config.json leaves out is the config class's own, as for transformers, and a doubt names
+        it. Only a nested config is read without its width or depth: a config of its own that lacks them is no
+        model's."""
         found = self.integer(key)
         left_out = key in _ESSENTIAL and not self.written(key)
         if found is None or (left_out and (self.borrowed or (key in _TELLING and not self.nested))):
-            raise QuantlabError(f"config.json lacks {key}: without it nothing can be planned; name the model's own config.json")
+            raise QuantlabError(
+                f"config.json lacks {key}: without it nothing can be planned; name the model's own"
+                " config.json"
+            )
         if left_out:
-            self.doubt(f"config.json leaves out {key}: {found}, the default of {self.family} in transformers, is taken", certain=True)
+            self.doubt(
+                f"config.json leaves out {key}: {found}, the default of {self.family} in transformers, is"
+                " taken",
+                certain=True,
+            )
         return found
 
     def window(self) -> int | None:
@@ -164,7 +200,9 @@ class Fields:
         if self.family == "modernbert-decoder":  # its class halves what config.json gives for both directions
             local = self.integer("local_attention", 0)
             return (128 if local is None else local) // 2 or None
-        if self.family == "mimo_v2_flash" and self.raw.get("sliding_window_size") is not None:  # without the token itself
+        if (
+            self.family == "mimo_v2_flash" and self.raw.get("sliding_window_size") is not None
+        ):  # without the token itself
             return (self.integer("sliding_window_size") or 0) + 1
         return self.integer("sliding_window", 0) or None
 
@@ -177,9 +215,14 @@ class Fields:
         if not value:
             return None
         if not isinstance(value, list | tuple):
-            raise QuantlabError(f"config.json: {key} is {value!r:.80}, where a list with one element per layer belongs")
+            raise QuantlabError(
+                f"config.json: {key} is {value!r:.80}, where a list with one element per layer belongs"
+            )
         if len(value) < layers or (len(value) > layers and not longer):
-            raise QuantlabError(f"config.json contradicts itself: num_hidden_layers is {layers} and {key} has {len(value)} elements")
+            raise QuantlabError(
+                f"config.json contradicts itself: num_hidden_layers is {layers} and {key} has {len(value)}"
+                " elements"
+            )
         return list(value[:layers])
 
 

@@ -1,4 +1,5 @@
-"""Convert a GGUF file's header to the config.json of its model. Reads only the header, with the standard library.
+"""Convert a GGUF file's header to the config.json of its model. Reads only the header, with the standard
+library.
 
 The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
@@ -13,7 +14,19 @@ from typing import Any, BinaryIO, NamedTuple
 from quantlab.errors import QuantlabError
 
 MAGIC = b"GGUF"
-_SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
+_SCALARS = {
+    0: "<B",
+    1: "<b",
+    2: "<H",
+    3: "<h",
+    4: "<I",
+    5: "<i",
+    6: "<f",
+    7: "<?",
+    10: "<Q",
+    11: "<q",
+    12: "<d",
+}
 _STRING, _ARRAY, _LONGEST_STRING, _MOST_ITEMS, _DEEPEST = 8, 9, 2**24, 2**24, 8
 _TYPES: Mapping[str, str] = {
     "qwen2moe": "qwen2_moe",
@@ -71,16 +84,20 @@ def is_gguf(path: Path) -> bool:
 
 
 def read_header(path: Path) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
-    """A GGUF file's keys and the shapes of its tensors. Raises QuantlabError where its header cannot be read."""
+    """A GGUF file's keys and the shapes of its tensors. Raises QuantlabError where its header cannot be
+    read."""
     try:
         with path.open("rb") as file:
             return _header(file)
     except (struct.error, UnicodeDecodeError, ValueError) as error:
-        raise QuantlabError(f"{path} is truncated or damaged: its header cannot be read ({error}); download it again") from None
+        raise QuantlabError(
+            f"{path} is truncated or damaged: its header cannot be read ({error}); download it again"
+        ) from None
 
 
 def read_gguf(path: Path) -> GgufModel:
-    """The model of a GGUF file. Raises QuantlabError where its header cannot be read or describes no language model."""
+    """The model of a GGUF file. Raises QuantlabError where its header cannot be read or describes no language
+    model."""
     metadata, shapes = read_header(path)
     kind = metadata.get("general.architecture")
     if not isinstance(kind, str):

@@ -1,9 +1,10 @@
-"""Classify the layers of models that mix attention with state-space or linear layers, and size their recurrent state.
+"""Classify the layers of models that mix attention with state-space or linear layers, and size their
+recurrent state.
 
 Shapes from transformers 5.23.0: a Mamba-2 layer keeps heads · head_dim · state_size and kernel columns of
-(heads · head_dim + 2 · groups · state_size) channels; Mamba-1 keeps channels · state_size; Kimi's delta attention keeps
-heads · head_dim² and columns of queries, keys and values; MiniMax's lightning attention heads · head_dim².
-"""
+(heads · head_dim + 2 · groups · state_size) channels; Mamba-1 keeps channels · state_size; Kimi's delta
+attention keeps heads · head_dim² and columns of queries, keys and values; MiniMax's lightning attention heads
+· head_dim²."""
 
 from __future__ import annotations
 
@@ -50,7 +51,9 @@ def layer_types(fields: Fields, count: int) -> list[str] | None:
         return ["full_attention" if i in full else "conv" for i in range(count)]
     about = fields.get("linear_attn_config")
     if isinstance(about, Mapping) and isinstance(about.get("full_attn_layers"), list):
-        return ["full_attention" if i + 1 in about["full_attn_layers"] else "mamba" for i in range(count)]  # counted from 1
+        return [
+            "full_attention" if i + 1 in about["full_attn_layers"] else "mamba" for i in range(count)
+        ]  # counted from 1
     return None
 
 
@@ -60,7 +63,9 @@ def state(fields: Fields) -> State | None:
         return _mamba2(fields)
     if fields.family == "jamba":
         channels = fields.needed("mamba_expand") * fields.needed("hidden_size")
-        return State(1, channels * fields.needed("mamba_d_state"), channels, channels, fields.needed("mamba_d_conv"))
+        return State(
+            1, channels * fields.needed("mamba_d_state"), channels, channels, fields.needed("mamba_d_conv")
+        )
     if fields.family == "minimax":
         heads = fields.needed("num_attention_heads")
         dim = fields.integer("head_dim") or fields.needed("hidden_size") // heads
@@ -70,7 +75,11 @@ def state(fields: Fields) -> State | None:
 
 def _mamba2(fields: Fields) -> State:
     if fields.family == "nemotron_h":
-        heads, dim, size = fields.needed("mamba_num_heads"), fields.needed("mamba_head_dim"), fields.needed("ssm_state_size")
+        heads, dim, size = (
+            fields.needed("mamba_num_heads"),
+            fields.needed("mamba_head_dim"),
+            fields.needed("ssm_state_size"),
+        )
         groups, kernel = fields.needed("n_groups"), fields.needed("conv_kernel")
     else:
         heads, size = fields.needed("mamba_n_heads"), fields.needed("mamba_d_state")

@@ -1,4 +1,5 @@
-"""Compute bytes of key-value cache and recurrent state, layer by layer, and the bytes that one decode step reads.
+"""Compute bytes of key-value cache and recurrent state, layer by layer, and the bytes that one decode step
+reads.
 
 Policies: what an engine really holds differs from what attention needs.
 
@@ -9,8 +10,8 @@ Policies: what an engine really holds differs from what attention needs.
 | llama_cpp | contexts in steps of 256 tokens; of a sliding layer the window and one batch of 512; recurrent layers in float32 |
 | every_layer_full | every token in every layer, as engines do that do not honour windows |
 
-The formulas are those of the layer kinds' papers; `transformers` is compared with that library's tensors in the tests.
-"""
+The formulas are those of the layer kinds' papers; `transformers` is compared with that library's tensors in
+the tests."""
 
 from __future__ import annotations
 
@@ -47,29 +48,39 @@ class _Elements(NamedTuple):
     cached: int
     """Keys and values, in the cache's dtype."""
     half: int
-    """Convolution columns, open windows and MiniMax's state, in the model's own dtype: never in fewer than 16 bits."""
+    """Convolution columns, open windows and MiniMax's state, in the model's own dtype: never in fewer than 16
+    bits."""
     state: int
     """Recurrent state, in float32."""
 
 
-def cache_bytes(architecture: Architecture, tokens: int, dtype: str = "bfloat16", policy: str = "exact") -> CacheBytes:
-    """Cache of one sequence of `tokens` tokens. Raises QuantlabError for an unknown dtype or policy, or fewer than 1 token."""
+def cache_bytes(
+    architecture: Architecture, tokens: int, dtype: str = "bfloat16", policy: str = "exact"
+) -> CacheBytes:
+    """Cache of one sequence of `tokens` tokens. Raises QuantlabError for an unknown dtype or policy, or fewer
+    than 1 token."""
     return cache_bytes_per_gpu(architecture, tokens, 1, dtype, policy)
 
 
 def cache_bytes_per_gpu(
-    architecture: Architecture, tokens: int, tensor_parallel: int, dtype: str = "bfloat16", policy: str = "exact"
+    architecture: Architecture,
+    tokens: int,
+    tensor_parallel: int,
+    dtype: str = "bfloat16",
+    policy: str = "exact",
 ) -> CacheBytes:
     """What one of `tensor_parallel` GPUs holds of one sequence's cache.
 
-    Heads are split over the GPUs; where there are fewer heads than GPUs each holds one, and latents that all heads
-    share lie on every GPU. Raises QuantlabError as `cache_bytes` does.
-    """
+    Heads are split over the GPUs; where there are fewer heads than GPUs each holds one, and latents that all
+    heads share lie on every GPU. Raises QuantlabError as `cache_bytes` does."""
     return _sum(architecture, tokens, tensor_parallel, dtype, policy, _held)
 
 
-def cache_bytes_read(architecture: Architecture, tokens: int, tensor_parallel: int = 1, dtype: str = "bfloat16") -> int:
-    """Bytes of one sequence's cache that one GPU reads for one more token: an indexer's choice bounds what is read."""
+def cache_bytes_read(
+    architecture: Architecture, tokens: int, tensor_parallel: int = 1, dtype: str = "bfloat16"
+) -> int:
+    """Bytes of one sequence's cache that one GPU reads for one more token: an indexer's choice bounds what is
+    read."""
     return _sum(architecture, tokens, tensor_parallel, dtype, "exact", _read).total
 
 
@@ -82,7 +93,9 @@ def _sum(
     elements: Callable[[Layer, int, int, str], _Elements],
 ) -> CacheBytes:
     if tokens < 1 or tensor_parallel < 1:
-        raise QuantlabError(f"a cache of {tokens} tokens on {tensor_parallel} GPUs is none: give 1 or more of both")
+        raise QuantlabError(
+            f"a cache of {tokens} tokens on {tensor_parallel} GPUs is none: give 1 or more of both"
+        )
     if policy not in POLICIES:
         raise unknown("cache policy", policy, POLICIES)
     size = BYTES_PER_VALUE[cache_type_name(dtype)]
@@ -90,10 +103,15 @@ def _sum(
     state = 0
     for layer, how_many in architecture.distinct_layers.items():
         cached, half, recurrent = elements(layer, tokens, tensor_parallel, policy)
-        fixed = math.ceil(half * (_FLOAT32 if policy == "llama_cpp" else max(size, Fraction(2)))) + recurrent * _FLOAT32
+        fixed = (
+            math.ceil(half * (_FLOAT32 if policy == "llama_cpp" else max(size, Fraction(2))))
+            + recurrent * _FLOAT32
+        )
         by_kind[layer.kind] = by_kind.get(layer.kind, 0) + how_many * (math.ceil(cached * size) + fixed)
         state += how_many * fixed if layer.state_elements or layer.conv_channels else 0
-    return CacheBytes(total=sum(by_kind.values()), by_kind={k: v for k, v in by_kind.items() if v}, state=state)
+    return CacheBytes(
+        total=sum(by_kind.values()), by_kind={k: v for k, v in by_kind.items() if v}, state=state
+    )
 
 
 def _held(layer: Layer, tokens: int, tensor_parallel: int, policy: str) -> _Elements:
@@ -102,13 +120,15 @@ def _held(layer: Layer, tokens: int, tensor_parallel: int, policy: str) -> _Elem
     if layer.kind in ("compressed_sparse", "heavily_compressed"):
         return _compressed(layer, tokens, policy)
     if policy == "transformers" and not layer.value_dim:
-        per_token *= 2  # DeepSeek V4's layers that do not compress: the one tensor is stored as keys and again as values
+        # DeepSeek V4's layers that do not compress: the one tensor is stored as keys and again as values
+        per_token *= 2
     kept = _kept(layer, tokens, policy)
     columns = layer.conv_kernel if policy == "transformers" else max(layer.conv_kernel - 1, 0)
     state = _state(layer, tensor_parallel)
     return _Elements(
         cached=per_token * kept + layer.index_dim * tokens,
-        half=math.ceil(layer.conv_channels / tensor_parallel) * columns + (state if layer.state_in_model_dtype else 0),
+        half=math.ceil(layer.conv_channels / tensor_parallel) * columns
+        + (state if layer.state_in_model_dtype else 0),
         state=0 if layer.state_in_model_dtype else state,
     )
 
@@ -133,11 +153,12 @@ def _state(layer: Layer, tensor_parallel: int) -> int:
 
 
 def _compressed(layer: Layer, tokens: int, policy: str) -> _Elements:
-    """DeepSeek V4: a window of keys, one entry per `ratio` tokens, and what the window that is not full yet holds.
+    """DeepSeek V4: a window of keys, one entry per `ratio` tokens, and what the window that is not full yet
+    holds.
 
-    Keys and gates of the open window are held, at twice the width in a sparse layer, and the last full window's first
-    half (its overlap with the next). The indexer of a sparse layer holds the same at its own width.
-    """
+    Keys and gates of the open window are held, at twice the width in a sparse layer, and the last full
+    window's first half (its overlap with the next). The indexer of a sparse layer holds the same at its own
+    width."""
     ratio = layer.ratio or 1
     entries, left = divmod(tokens, ratio)
     width = layer.key_dim + layer.index_dim
@@ -155,4 +176,6 @@ def _read(layer: Layer, tokens: int, tensor_parallel: int, policy: str) -> _Elem
     entries = tokens // ratio
     chosen = min(entries, layer.index_topk)
     window = _kept(layer, tokens, policy) * layer.key_dim if layer.ratio else 0
-    return held._replace(cached=window + chosen * (layer.key_dim + layer.value_dim) + entries * layer.index_dim)
+    return held._replace(
+        cached=window + chosen * (layer.key_dim + layer.value_dim) + entries * layer.index_dim
+    )

@@ -75,7 +75,8 @@ class Layer(Frozen):
 
 
 def layers_of(fields: Fields, count: int) -> tuple[Layer, ...]:
-    """The layers of a model, the first one first. Raises QuantlabError for lists that contradict the number of layers."""
+    """The layers of a model, the first one first. Raises QuantlabError for lists that contradict the number
+    of layers."""
     shared = fields.integer("num_kv_shared_layers", 0) or 0
     kinds = _kinds(fields, count)
     found = [_layer(fields, kind) for kind in kinds]
@@ -83,7 +84,11 @@ def layers_of(fields: Fields, count: int) -> tuple[Layer, ...]:
 
 
 def _kinds(fields: Fields, count: int) -> list[LayerKind]:
-    named = fields.sequence("layer_types", count) or fields.sequence("layers_block_type", count) or hybrids.layer_types(fields, count)
+    named = (
+        fields.sequence("layer_types", count)
+        or fields.sequence("layers_block_type", count)
+        or hybrids.layer_types(fields, count)
+    )
     if named:
         return [_named(fields, name) for name in named]
     ratios = fields.sequence("compress_ratios", count, longer=True)
@@ -94,7 +99,9 @@ def _kinds(fields: Fields, count: int) -> list[LayerKind]:
         return ["heavily_compressed" if i < 2 or i % 2 == 0 else "compressed_sparse" for i in range(count)]
     if fields.family == "llama4_text":
         return _llama4(fields, count)
-    scheduled = None if isinstance(fields.get("sliding_window_pattern"), str) else schedules.scheduled(fields, count)
+    scheduled = (
+        None if isinstance(fields.get("sliding_window_pattern"), str) else schedules.scheduled(fields, count)
+    )
     if scheduled:
         return [_named(fields, name, listed=False) for name in scheduled]
     if fields.get("linear_num_value_heads"):
@@ -113,21 +120,33 @@ def _named(fields: Fields, name: Any, listed: bool = True) -> LayerKind:
     if kind == "full" and fields.get("kv_lora_rank"):
         return "mla"
     if kind == "mla_indexed" and not fields.get("kv_lora_rank"):
-        fields.doubt("config.json does not give the latent of its indexed_attention layers: their cache is taken as full attention's")
+        fields.doubt(
+            "config.json does not give the latent of its indexed_attention layers: their cache is taken as"
+            " full attention's"
+        )
         return "full"
     if kind == "delta_net" and fields.family in hybrids.FAMILIES:
         return "mamba"
     if kind in ("mamba", "hybrid") and fields.family not in hybrids.FAMILIES:
-        left = _without_state(fields, f"the state of the {name} layers of {fields.model_type} is not known here", listed)
+        left = _without_state(
+            fields, f"the state of the {name} layers of {fields.model_type} is not known here", listed
+        )
         return left if kind == "mamba" else "full"
     if kind == "delta_net" and not fields.get("linear_num_value_heads") and fields.family != "olmo_hybrid":
-        return _without_state(fields, "config.json does not give the state of its linear_attention layers", listed)
+        return _without_state(
+            fields, "config.json does not give the state of its linear_attention layers", listed
+        )
     return kind
 
 
 def _without_state(fields: Fields, why: str, listed: bool) -> LayerKind:
-    """Listed layers are known to keep no tokens; where config.json does not even list them, the most is taken that they can keep."""
-    fields.doubt(f"{why}: it is left out" if listed else f"{why}, nor which layers they are: all are taken as attention")
+    """Listed layers are known to keep no tokens; where config.json does not even list them, the most is taken
+    that they can keep."""
+    fields.doubt(
+        f"{why}: it is left out"
+        if listed
+        else f"{why}, nor which layers they are: all are taken as attention"
+    )
     if listed:
         return "none"
     return "mla" if fields.get("kv_lora_rank") else "full"
@@ -187,7 +206,10 @@ def _layer(fields: Fields, kind: LayerKind) -> Layer:
 def _delta_net(fields: Fields) -> Layer:
     if fields.family == "olmo_hybrid":  # its config class computes what is left out
         usual = fields.needed("num_attention_heads")
-        heads, keys = fields.integer("linear_num_value_heads") or usual, fields.integer("linear_num_key_heads") or usual
+        heads, keys = (
+            fields.integer("linear_num_value_heads") or usual,
+            fields.integer("linear_num_key_heads") or usual,
+        )
         key_dim = fields.integer("linear_key_head_dim") or fields.needed("hidden_size") * 3 // (4 * keys)
         value_dim = fields.integer("linear_value_head_dim") or 2 * key_dim
     else:
@@ -259,24 +281,34 @@ def head_dim(fields: Fields, kind: LayerKind = "full") -> int:
     """Dimension of one head's key. Raises QuantlabError where the hidden size does not divide into heads."""
     from quantlab.errors import QuantlabError
 
-    own = fields.integer("global_head_dim") or 512 if fields.family == "gemma4_text" and kind == "full" else None
+    own = (
+        fields.integer("global_head_dim") or 512
+        if fields.family == "gemma4_text" and kind == "full"
+        else None
+    )
     given = own or fields.integer("head_dim")
     if given:
         return given
     hidden, heads = fields.needed("hidden_size"), fields.needed("num_attention_heads")
     if hidden % heads:
         raise QuantlabError(
-            f"config.json contradicts itself: hidden_size {hidden} is no multiple of num_attention_heads {heads}, and it has no head_dim"
+            f"config.json contradicts itself: hidden_size {hidden} is no multiple of num_attention_heads"
+            f" {heads}, and it has no head_dim"
         )
     return hidden // heads
 
 
 def kv_heads(fields: Fields, kind: LayerKind = "full") -> int:
-    """Heads of keys and values; as many as attention heads where config.json and the architecture name none."""
+    """Heads of keys and values; as many as attention heads where config.json and the architecture name
+    none."""
     if fields.family == "gemma4_text" and kind == "full" and fields.get("attention_k_eq_v"):
         own = fields.integer("num_global_key_value_heads")
         if own:
             return own
-    if fields.get("multi_query") and fields.family in ("falcon", "gpt_bigcode") and not fields.get("new_decoder_architecture"):
+    if (
+        fields.get("multi_query")
+        and fields.family in ("falcon", "gpt_bigcode")
+        and not fields.get("new_decoder_architecture")
+    ):
         return 1
     return fields.integer("num_key_value_heads") or fields.needed("num_attention_heads")

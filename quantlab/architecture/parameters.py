@@ -19,13 +19,15 @@ class Matrix(Frozen):
     """The module's name with `*` for the numbers in it, such as `model.layers.*.self_attn.q_proj`."""
     out_features: int
     in_features: int
-    """Of one matrix; an expert's own, also where transformers holds all experts in one three-dimensional tensor."""
+    """Of one matrix; an expert's own, also where transformers holds all experts in one three-dimensional
+    tensor."""
     how_many: int
     layers: tuple[int, ...] = ()
     """Numbers of the layers that have it; () outside the blocks."""
     bias: bool = False
     fused: bool = False
-    """Whether it lies in a three-dimensional tensor, which is no torch Linear: some methods leave it alone."""
+    """Whether it lies in a three-dimensional tensor, which is no torch Linear: some methods leave it
+    alone."""
 
     @property
     def parameters(self) -> int:
@@ -41,7 +43,8 @@ class ParameterCount(Frozen):
     total: int
     """Without layers for multi-token prediction, with the vision tower where the config has one."""
     active: int
-    """Used for one token of text: the total without the vision tower, with experts_per_token / experts of the experts."""
+    """Used for one token of text: the total without the vision tower, with experts_per_token / experts of the
+    experts."""
     active_without_embedding: int
     """The same without the input embedding; where that is tied it is the head, and stays in."""
     embedding: int
@@ -59,9 +62,11 @@ class ParameterCount(Frozen):
     by_role: dict[Role, int]
     """Adds up to `total`, but for `mtp`, which is apart."""
     tensors: tuple[Matrix, ...] = ()
-    """Every weight matrix of the text model: linears, experts, routers, embedding and head. () where only a number is known."""
+    """Every weight matrix of the text model: linears, experts, routers, embedding and head. () where only a
+    number is known."""
     vectors: int = 0
-    """Parameters of the text model outside matrices (norms, biases, state-space constants), which stay unquantized."""
+    """Parameters of the text model outside matrices (norms, biases, state-space constants), which stay
+    unquantized."""
     buffers: int = 0
     """Elements of saved tensors that are no parameters, such as routers' corrections; in no total."""
     buffer_bytes: int = 0

@@ -1,8 +1,7 @@
 """Read the format that a release is stored in from the quantization_config of its config.json.
 
-Read are the dialects of transformers (fp8, mxfp4, gptq, awq, auto-round, bitsandbytes), of compressed-tensors (config_groups)
-and of modelopt (quant_algo, also in a `quantization` of its own).
-"""
+Read are the dialects of transformers (fp8, mxfp4, gptq, awq, auto-round, bitsandbytes), of compressed-tensors
+(config_groups) and of modelopt (quant_algo, also in a `quantization` of its own)."""
 
 from __future__ import annotations
 
@@ -45,7 +44,8 @@ class Stored(Frozen):
     block: tuple[int, int] | None = None
     """Rows and columns that share a scale."""
     per_row: bool = False
-    """Whether each row has a scale; where nothing is said of scales, a matrix has one, which is not counted."""
+    """Whether each row has a scale; where nothing is said of scales, a matrix has one, which is not
+    counted."""
     zero_points: bool = False
     double_quantization: bool = False
     kept: tuple[str, ...] = ()
@@ -60,8 +60,11 @@ class Stored(Frozen):
 
 
 def read_stored(found: Any, fields: Fields) -> Stored | None:
-    """The format; None for an unquantized release, and where the config does not say how many bits, which is a doubt."""
-    fp4 = fields.raw.get("expert_dtype") == "fp4" or (isinstance(found, Mapping) and found.get("expert_dtype") == "fp4")
+    """The format; None for an unquantized release, and where the config does not say how many bits, which is
+    a doubt."""
+    fp4 = fields.raw.get("expert_dtype") == "fp4" or (
+        isinstance(found, Mapping) and found.get("expert_dtype") == "fp4"
+    )
     if fp4:  # DeepSeek V4: experts in blocks of 32 with an 8-bit scale, the rest in fp8
         return Stored(method="fp8", bits=8, expert_bits=4.25, block=(128, 128), scale_bits=32)
     if not isinstance(found, Mapping) or not found:
@@ -69,17 +72,33 @@ def read_stored(found: Any, fields: Fields) -> Stored | None:
     inner = found.get("quantization")
     found = {**found, **inner} if isinstance(inner, Mapping) else found
     method = str(found.get("quant_method") or found.get("quant_algo") or "unknown")
-    known = _grouped(found, fields) if isinstance(found.get("config_groups"), Mapping) and found["config_groups"] else _plain(found, method)
+    known = (
+        _grouped(found, fields)
+        if isinstance(found.get("config_groups"), Mapping) and found["config_groups"]
+        else _plain(found, method)
+    )
     if not known.get("bits"):
-        fields.doubt(f"the release is quantized ({method}) and its config does not say to how many bits", certain=fields.certain)
+        fields.doubt(
+            f"the release is quantized ({method}) and its config does not say to how many bits",
+            certain=fields.certain,
+        )
         return None
     return Stored(method=method, kept=_not_quantized(found, fields), **known)
 
 
 def _plain(found: Mapping[str, Any], method: str) -> dict[str, Any]:
-    algorithm = _ALGORITHMS.get(str(found.get("quant_algo") or "").lower()) or _ALGORITHMS.get(method if method not in _FP8 else "")
+    algorithm = _ALGORITHMS.get(str(found.get("quant_algo") or "").lower()) or _ALGORITHMS.get(
+        method if method not in _FP8 else ""
+    )
     if algorithm:
-        return {**algorithm, **({"group_size": size} if (size := _number(found.get("group_size"))) and "group_size" in algorithm else {})}
+        return {
+            **algorithm,
+            **(
+                {"group_size": size}
+                if (size := _number(found.get("group_size"))) and "group_size" in algorithm
+                else {}
+            ),
+        }
     if method in _FP8:
         block = found.get("weight_block_size")
         sizes = tuple(filter(None, map(_number, block))) if isinstance(block, list | tuple) else ()
@@ -95,13 +114,17 @@ def _plain(found: Mapping[str, Any], method: str) -> dict[str, Any]:
 def _grouped(found: Mapping[str, Any], fields: Fields) -> dict[str, Any]:
     """compressed-tensors, which modelopt writes too."""
     groups = [
-        group for group in found["config_groups"].values() if isinstance(group, Mapping) and isinstance(group.get("weights"), Mapping)
+        group
+        for group in found["config_groups"].values()
+        if isinstance(group, Mapping) and isinstance(group.get("weights"), Mapping)
     ]
     if not groups:
         return {}
     weights, targets = groups[0]["weights"], groups[0].get("targets")
     if any(group["weights"].get("num_bits") != weights.get("num_bits") for group in groups):
-        fields.doubt("the release has several quantized formats: the bytes as stored take the first one for all")
+        fields.doubt(
+            "the release has several quantized formats: the bytes as stored take the first one for all"
+        )
     bits, group = _number(weights.get("num_bits")), _number(weights.get("group_size"))
     fp4 = weights.get("type") == "float" and bits == 4
     strategy, block = weights.get("strategy"), weights.get("block_structure")
@@ -110,21 +133,34 @@ def _grouped(found: Mapping[str, Any], fields: Fields) -> dict[str, Any]:
         "bits": bits,
         "group_size": group or (16 if fp4 else None),
         "scale_bits": 8 if fp4 else 16,
-        "block": tuple(block) if strategy == "block" and isinstance(block, list | tuple) and len(block) == 2 else None,
+        "block": (
+            tuple(block)
+            if strategy == "block" and isinstance(block, list | tuple) and len(block) == 2
+            else None
+        ),
         "per_row": strategy == "channel",
         "zero_points": weights.get("symmetric") is False,
-        "only": named if named and all("." in name for name in named) else (),  # a class, such as Linear, has no dot
+        "only": (
+            named if named and all("." in name for name in named) else ()
+        ),  # a class, such as Linear, has no dot
     }
 
 
 def _not_quantized(found: Mapping[str, Any], fields: Fields) -> tuple[str, ...]:
     kept = next((found[key] for key in _KEPT if found.get(key)), ())
     dynamic = found.get("dynamic")  # gptqmodel: `-:` before a pattern leaves what it matches alone
-    more = tuple(f"re:{key[2:]}" for key in dynamic if str(key).startswith("-:")) if isinstance(dynamic, Mapping) else ()
+    more = (
+        tuple(f"re:{key[2:]}" for key in dynamic if str(key).startswith("-:"))
+        if isinstance(dynamic, Mapping)
+        else ()
+    )
     if isinstance(kept, str):
         return (kept, *more)
     if not isinstance(kept, list | tuple):
-        fields.doubt(f"the release's list of modules that are not quantized is {kept!r:.40}: it is read as empty", certain=fields.certain)
+        fields.doubt(
+            f"the release's list of modules that are not quantized is {kept!r:.40}: it is read as empty",
+            certain=fields.certain,
+        )
         return more
     return (*map(str, kept), *more)
 
@@ -133,5 +169,10 @@ def _number(value: Any) -> int | None:
     """A whole number above 0, also as a string; None for anything else."""
     if isinstance(value, str) and value.strip().isdigit():
         value = int(value)
-    whole = isinstance(value, int | float) and not isinstance(value, bool) and value == value and value == int(value)
+    whole = (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and value == value
+        and value == int(value)
+    )
     return int(value) if whole and value > 0 else None

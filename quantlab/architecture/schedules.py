@@ -1,10 +1,10 @@
 """Derive the type of each layer that config.json does not list, by the rules of transformers' config classes.
 
-A rule of `families.json` gives the types of `period`, repeated over all layers, but for the `first` and the `last` layers.
-`every` names the field that sets the period's length, `from_layer` the one that names the first sliding layer, and `knobs`
-are further fields that change the layout in a way that no rule here describes. `python -m quantlab.architecture._families`
-derives the rules from the classes, at several depths. A rule without a period: the class has a layout, but none of this form.
-"""
+A rule of `families.json` gives the types of `period`, repeated over all layers, but for the `first` and the
+`last` layers. `every` names the field that sets the period's length, `from_layer` the one that names the
+first sliding layer, and `knobs` are further fields that change the layout in a way that no rule here
+describes. `python -m quantlab.architecture._families` derives the rules from the classes, at several depths.
+A rule without a period: the class has a layout, but none of this form."""
 
 from __future__ import annotations
 
@@ -30,14 +30,16 @@ def expand(rule: Rule, count: int, every: int | None = None) -> list[str]:
 
 
 def _stretched(period: Sequence[str], length: int) -> list[str]:
-    """The period's one odd layer and as many others as fill the length: the odd one stands where it stood, first or last."""
+    """The period's one odd layer and as many others as fill the length: the odd one stands where it stood,
+    first or last."""
     if len(set(period[:-1])) == 1:  # also for two layers: the last one is odd
         return [period[0]] * (length - 1) + [period[-1]]
     return [period[0]] + [period[-1]] * (length - 1)
 
 
 def fit(layouts: Mapping[int, Sequence[str]]) -> dict[str, Any]:
-    """The shortest rule that reproduces layouts (by number of layers) at every depth; {} where there is none."""
+    """The shortest rule that reproduces layouts (by number of layers) at every depth; {} where there is
+    none."""
     if any(len(layout) != depth for depth, layout in layouts.items()):
         return {}
     whole = list(layouts[max(layouts)])
@@ -54,19 +56,31 @@ def fit(layouts: Mapping[int, Sequence[str]]) -> dict[str, Any]:
 
 
 def scheduled(fields: Fields, count: int) -> list[str] | None:
-    """Types of the layers by the rule of the model's config class; None where the class has no layers of different types.
+    """Types of the layers by the rule of the model's config class; None where the class has no layers of
+    different types.
 
-    Where the rule cannot tell, all layers are taken as full attention, which needs the most memory, with a doubt.
-    """
+    Where the rule cannot tell, all layers are taken as full attention, which needs the most memory, with a
+    doubt."""
     rule = fields.rule
     if rule is None:
         return None
     if fields.borrowed:
         fields.doubt(f"config.json does not list its layers' types: those of {fields.family}'s are taken")
-    turned = [key for key, usual in rule.get("knobs", {}).items() if fields.raw.get(key, usual) != usual and (fields.raw[key] or usual)]
+    turned = [
+        key
+        for key, usual in rule.get("knobs", {}).items()
+        if fields.raw.get(key, usual) != usual and (fields.raw[key] or usual)
+    ]
     if turned or "period" not in rule:
-        why = f"{turned[0]} is {fields.raw[turned[0]]!r:.40}" if turned else "its architecture has no rule for them"
-        fields.doubt(f"config.json does not list its layers' types and {why}: all are taken as full attention, the most that it can be")
+        why = (
+            f"{turned[0]} is {fields.raw[turned[0]]!r:.40}"
+            if turned
+            else "its architecture has no rule for them"
+        )
+        fields.doubt(
+            f"config.json does not list its layers' types and {why}: all are taken as full attention, the"
+            " most that it can be"
+        )
         return ["full_attention"] * count
     if rule.get("from_layer"):
         return _from_layer(fields, rule["from_layer"], count)

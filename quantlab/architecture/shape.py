@@ -60,7 +60,8 @@ class Architecture(Frozen):
 
 
 def read_architecture(config: Mapping[str, Any]) -> Architecture:
-    """The shape that a config.json's content describes; a nested text config is read, an unknown type as ordinary attention.
+    """The shape that a config.json's content describes; a nested text config is read, an unknown type as
+    ordinary attention.
 
     Raises QuantlabError for missing or contradictory fields.
     """
@@ -73,14 +74,19 @@ def read_architecture(config: Mapping[str, Any]) -> Architecture:
 def _read(fields: Fields) -> Architecture:
     heads, experts = fields.needed("num_attention_heads"), _most(fields, "experts", 0) or None
     if "num_key_value_heads" not in fields.raw and fields.family is None:
-        fields.doubt(f"config.json has no num_key_value_heads: as many as attention heads ({heads}) are taken")
+        fields.doubt(
+            f"config.json has no num_key_value_heads: as many as attention heads ({heads}) are taken"
+        )
     layers = layers_of(fields, _how_many_layers(fields))
     latent = any(layer.kind in _MLA for layer in layers)
     kv = 1 if latent else kv_heads(fields)
     _check_heads(heads, kv)
     per_token = _experts_per_token(fields, experts)
     if fields.family and not families()[fields.family].get("checked"):
-        fields.doubt(f"the cache of {fields.model_type} has not been compared with the real one: it is read from the config's own fields")
+        fields.doubt(
+            f"the cache of {fields.model_type} has not been compared with the real one: it is read from the"
+            " config's own fields"
+        )
     return Architecture(
         model_type=fields.model_type or "unknown",
         hidden_size=fields.needed("hidden_size"),
@@ -100,18 +106,30 @@ def _read(fields: Fields) -> Architecture:
 
 
 def _how_many_layers(fields: Fields) -> int:
-    listed = next((found for key in _LISTS if (found := fields.get(key)) and isinstance(found, list | str)), ())
-    found = len(listed) if listed and not fields.written("num_hidden_layers") else fields.needed("num_hidden_layers")
+    listed = next(
+        (found for key in _LISTS if (found := fields.get(key)) and isinstance(found, list | str)), ()
+    )
+    found = (
+        len(listed)
+        if listed and not fields.written("num_hidden_layers")
+        else fields.needed("num_hidden_layers")
+    )
     if found > LAYERS_LIMIT:
-        raise QuantlabError(f"config.json: num_hidden_layers is {found}, which no model has: it must be at most {LAYERS_LIMIT}")
-    twice = fields.family == "longcat_flash" and "num_hidden_layers" not in fields.raw  # two attentions in each of its layers
+        raise QuantlabError(
+            f"config.json: num_hidden_layers is {found}, which no model has: it must be at most"
+            f" {LAYERS_LIMIT}"
+        )
+    twice = (
+        fields.family == "longcat_flash" and "num_hidden_layers" not in fields.raw
+    )  # two attentions in each of its layers
     return 2 * found if twice else found
 
 
 def _check_heads(heads: int, kv: int) -> None:
     if kv > heads or heads % kv:
         raise QuantlabError(
-            f"config.json contradicts itself: num_attention_heads {heads} is no multiple of num_key_value_heads {kv}; check both"
+            f"config.json contradicts itself: num_attention_heads {heads} is no multiple of"
+            f" num_key_value_heads {kv}; check both"
         )
 
 
@@ -120,10 +138,15 @@ def _experts_per_token(fields: Fields, experts: int | None) -> int | None:
         return None
     per_token = _most(fields, "num_experts_per_tok")
     if per_token is None:
-        fields.doubt(f"config.json has {experts} experts and does not say how many a token passes: all are taken")
+        fields.doubt(
+            f"config.json has {experts} experts and does not say how many a token passes: all are taken"
+        )
         return experts
     if per_token > experts:
-        raise QuantlabError(f"config.json contradicts itself: num_experts_per_tok {per_token} is more than its {experts} experts")
+        raise QuantlabError(
+            f"config.json contradicts itself: num_experts_per_tok {per_token} is more than its {experts}"
+            " experts"
+        )
     return per_token
 
 
@@ -132,9 +155,14 @@ def _most(fields: Fields, key: str, least: int = 1) -> int | None:
     value = fields.get(key)
     if not isinstance(value, list) or not value:
         return fields.integer(key, least)
-    sizes = [Fields({"model_type": fields.model_type or "unknown", key: size}).integer(key, least) or 0 for size in value]
+    sizes = [
+        Fields({"model_type": fields.model_type or "unknown", key: size}).integer(key, least) or 0
+        for size in value
+    ]
     if len(set(sizes)) > 1:
-        fields.doubt(f"{key} differs between layers: the largest, {max(sizes)}, is taken for all", certain=True)
+        fields.doubt(
+            f"{key} differs between layers: the largest, {max(sizes)}, is taken for all", certain=True
+        )
     return max(sizes)
 
 

@@ -24,11 +24,13 @@ class WeightBytes(Frozen):
     quantized_bits_per_weight: float | None
     """Of the quantized matrices alone; None for a 16-bit variant."""
     how: Literal["formula", "analogy"]
-    """formula: from every matrix's shape; analogy: another model's bits per weight times the parameters (no shapes known)."""
+    """formula: from every matrix's shape; analogy: another model's bits per weight times the parameters (no
+    shapes known)."""
     expert_bytes: int = 0
     """The part of bytes_total in routed experts."""
     embedding_bytes: int = 0
-    """The part in the input embedding, of which one token reads one row (0 where it is tied: the head reads all of it)."""
+    """The part in the input embedding, of which one token reads one row (0 where it is tied: the head reads
+    all of it)."""
     notes: tuple[str, ...] = ()
     """What a reader must know, one sentence each."""
 
@@ -65,8 +67,11 @@ def plain_bytes(count: ParameterCount, notes: tuple[str, ...] = ()) -> WeightByt
     return sum_up(count, 0, total, 0, experts, PLAIN_BYTES * count.embedding, notes)
 
 
-def packed_bytes(count: ParameterCount, packed: Sequence[tuple[Matrix, int]], notes: tuple[str, ...] = ()) -> WeightBytes:
-    """Count a model of which some matrices are packed, each with the bytes of all its equals; the rest is in 16 bits."""
+def packed_bytes(
+    count: ParameterCount, packed: Sequence[tuple[Matrix, int]], notes: tuple[str, ...] = ()
+) -> WeightBytes:
+    """Count a model of which some matrices are packed, each with the bytes of all its equals; the rest is in
+    16 bits."""
     inside = sum(size for _, size in packed)
     weights = sum(m.parameters for m, _ in packed)
     expert_weights = sum(m.parameters for m, _ in packed if m.role == "expert")

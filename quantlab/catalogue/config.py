@@ -1,4 +1,5 @@
-"""Read the config.json of the catalogue's models, so that planning needs no hub. Each file names its source."""
+"""Read the config.json of the catalogue's models, so that planning needs no hub. Each file names its
+source."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ class KnownConfig(Frozen):
     """Of all files in the repository: vision tower and layers for multi-token prediction included."""
     repository_parameters_source: str | None = None
     config: dict[str, Any]
-    """The keys of config.json that decide sizes; for a model with a vision tower often the text model's alone."""
+    """The keys of config.json that decide sizes; for a model with a vision tower often the text model's
+    alone."""
 
 
 def known_configs() -> tuple[str, ...]:

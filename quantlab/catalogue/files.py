@@ -1,4 +1,5 @@
-"""Find a catalogue's data: the shipped file, the user's own, and one in the current folder; the later one wins."""
+"""Find a catalogue's data: the shipped file, the user's own, and one in the current folder; the later one
+wins."""
 
 from __future__ import annotations
 
@@ -18,18 +19,25 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def own_file(name: str, variable: str) -> Path:
-    """The user's own file: what the environment variable names, else `name` in quantlab's user configuration folder."""
+    """The user's own file: what the environment variable names, else `name` in quantlab's user configuration
+    folder."""
     import platformdirs
 
     given = os.environ.get(variable)
-    return Path(given).expanduser() if given else Path(platformdirs.user_config_dir("quantlab", appauthor=False)) / name
+    return (
+        Path(given).expanduser()
+        if given
+        else Path(platformdirs.user_config_dir("quantlab", appauthor=False)) / name
+    )
 
 
 def catalogue_files(name: str, variable: str) -> list[Path]:
     """The files that there are, the strongest last. Raises QuantlabError where the variable names none."""
     own = own_file(name, variable)
     if os.environ.get(variable) and not own.is_file():
-        raise QuantlabError(f"there is no file {own}, which {variable} names: write it, or unset the variable")
+        raise QuantlabError(
+            f"there is no file {own}, which {variable} names: write it, or unset the variable"
+        )
     return [path for path in (HERE / name, own, Path(name)) if path.is_file()]
 
 

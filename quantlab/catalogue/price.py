@@ -1,8 +1,8 @@
-"""Look up prices of API tokens and of running one's own GPUs, each with date and source; all can be overridden.
+"""Look up prices of API tokens and of running one's own GPUs, each with date and source; all can be
+overridden.
 
-Read from prices.yaml; the user's own file ($QUANTLAB_PRICES, else prices.yaml in quantlab's user configuration folder)
-and a prices.yaml in the current folder add to it and replace whole entries of it.
-"""
+Read from prices.yaml; the user's own file ($QUANTLAB_PRICES, else prices.yaml in quantlab's user
+configuration folder) and a prices.yaml in the current folder add to it and replace whole entries of it."""
 
 from __future__ import annotations
 
@@ -71,7 +71,10 @@ class Hosting(Frozen):
 
 def api_prices() -> dict[str, ApiPrice]:
     """By model, the user's own included. Raises QuantlabError for a file that is no list of prices."""
-    return {name: checked(ApiPrice, _with(fields, model=name), f"prices of {name}") for name, fields in _section("api").items()}
+    return {
+        name: checked(ApiPrice, _with(fields, model=name), f"prices of {name}")
+        for name, fields in _section("api").items()
+    }
 
 
 def gpu_prices() -> dict[str, GpuPrice]:

@@ -1,9 +1,9 @@
 """Run the command line: one file per command in this folder, named as the command.
 
-A command's file begins with a docstring whose first line is what `quantlab --help` shows, and defines `command`.
-It is read as text for the help and imported only when the command is invoked. A `command` without a docstring of its
-own takes the file's. The group itself stands in _group.py: in this file an imported `list` would hide the built-in one.
-"""
+A command's file begins with a docstring whose first line is what `quantlab --help` shows, and defines
+`command`. It is read as text for the help and imported only when the command is invoked. A `command` without
+a docstring of its own takes the file's. The group itself stands in _group.py: in this file an imported `list`
+would hide the built-in one."""
 
 from __future__ import annotations
 

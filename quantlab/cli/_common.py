@@ -54,9 +54,12 @@ class Ending(NamedTuple):
 
 
 def common(function: Callable[..., Any]) -> Callable[..., None]:
-    """Give a command `--json` and `--quiet`, and turn how it ends into output and an exit code (the module's table)."""
+    """Give a command `--json` and `--quiet`, and turn how it ends into output and an exit code (the module's
+    table)."""
 
-    @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout and nothing else there.")
+    @click.option(
+        "--json", "as_json", is_flag=True, help="Print one JSON object on stdout and nothing else there."
+    )
     @click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
     @functools.wraps(function)
     def command(*args: Any, as_json: bool, quiet: bool, **options: Any) -> None:
@@ -74,12 +77,14 @@ def common(function: Callable[..., Any]) -> Callable[..., None]:
 
 
 def say(text: str = "", *, mark: str = "", err: bool = False, nl: bool = True, **style: Any) -> None:
-    """Print text for a person: what a terminal would act on is shown instead, but in `mark`, which stands before it."""
+    """Print text for a person: what a terminal would act on is shown instead, but in `mark`, which stands
+    before it."""
     click.echo(mark + (click.style(plain(text), **style) if style else plain(text)), err=err, nl=nl)
 
 
 def to_json(value: Any) -> str:
-    """JSON of a mapping, a list or a pydantic model. Raises ValueError for a number that JSON has no word for (NaN)."""
+    """JSON of a mapping, a list or a pydantic model. Raises ValueError for a number that JSON has no word for
+    (NaN)."""
     return plain_json(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=_plain))
 
 
@@ -125,7 +130,13 @@ def ending(as_json: bool) -> Iterator[None]:
 def _of_the_disk(error: OSError) -> tuple[str, str]:
     """What an error of the file system is for a person, and what to say of it."""
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-        return "usage", f"{error.filename or 'a file'} cannot be used: {error.strerror}; work in a folder that you may write to"
+        return (
+            "usage",
+            (
+                f"{error.filename or 'a file'} cannot be used: {error.strerror}; work in a folder that you"
+                " may write to"
+            ),
+        )
     full = disk_full(error)
     return (full.kind, str(full)) if full else ("bug", f"{type(error).__name__}: {error}")
 
@@ -145,7 +156,8 @@ def _print_error(kind: str, message: str, stdout: TextIO) -> None:
 
 @contextlib.contextmanager
 def _clean_stdout(as_json: bool) -> Iterator[TextIO]:
-    """The real stdout; under `--json` everything else that prints, C code and child processes included, goes to stderr."""
+    """The real stdout; under `--json` everything else that prints, C code and child processes included, goes
+    to stderr."""
     if not as_json:
         yield sys.stdout
         return

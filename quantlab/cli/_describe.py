@@ -9,7 +9,8 @@ DECIMALS = 4
 
 
 def lines(value: Mapping[str, Any], indent: str = "  ", none: str | None = None) -> Iterator[str]:
-    """The lines of a JSON mapping, units from the ends of the names; what is empty is left out, None unless `none` says it."""
+    """The lines of a JSON mapping, units from the ends of the names; what is empty is left out, None unless
+    `none` says it."""
     for name, inner in value.items():
         text = none if inner is None else _text(name, inner)
         if text is not None:
@@ -28,7 +29,11 @@ def _text(name: str, value: Any) -> str | None:
     if isinstance(value, Mapping):
         return _estimate(value) if {"value", "standard_error", "n"} == set(value) else None
     if isinstance(value, list):
-        return ", ".join(number(item) for item in value) if value and all(isinstance(item, int | float) for item in value) else None
+        return (
+            ", ".join(number(item) for item in value)
+            if value and all(isinstance(item, int | float) for item in value)
+            else None
+        )
     if value == "":
         return None
     if isinstance(value, int) and name.endswith("bytes"):

@@ -38,7 +38,11 @@ class LazyGroup(click.Group):
     """The commands of this folder, each imported when it is invoked."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(m.name.replace("_", "-") for m in pkgutil.iter_modules([str(FOLDER)]) if not m.name.startswith("_"))
+        return sorted(
+            m.name.replace("_", "-")
+            for m in pkgutil.iter_modules([str(FOLDER)])
+            if not m.name.startswith("_")
+        )
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.list_commands(ctx):
@@ -49,7 +53,9 @@ class LazyGroup(click.Group):
         command.help = command.help or module.__doc__
         return command
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and not args[0].startswith("-") and args[0] not in self.list_commands(ctx):
             raise unknown("command", args[0], self.list_commands(ctx), "see `quantlab --help`")
         return super().resolve_command(ctx, args)
@@ -66,7 +72,9 @@ class LazyGroup(click.Group):
             with formatter.section(title):
                 formatter.write_dl([(name, short_help(name)) for name in names])
 
-    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, *_: Any, **extra: Any) -> NoReturn:
+    def main(
+        self, args: Sequence[str] | None = None, prog_name: str | None = None, *_: Any, **extra: Any
+    ) -> NoReturn:
         """Run the command line and leave with its exit code; wrong usage is one line and code 2."""
         given = list(sys.argv[1:] if args is None else args)
         as_json = "--json" in given
@@ -84,18 +92,27 @@ class LazyGroup(click.Group):
 
 
 def _in_one_line(error: click.ClickException) -> str:
-    where = f"; see `{error.ctx.command_path} --help`" if isinstance(error, click.UsageError) and error.ctx else ""
+    where = (
+        f"; see `{error.ctx.command_path} --help`"
+        if isinstance(error, click.UsageError) and error.ctx
+        else ""
+    )
     return error.format_message().rstrip(".") + where
 
 
 def short_help(name: str) -> str:
-    """First line of a command's file without the command's name before it, read without importing the file."""
+    """First paragraph of a command's file without the command's name before it, read without importing the
+    file."""
     path = FOLDER / f"{name.replace('-', '_')}.py"
     docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-    return docstring.split("\n", 1)[0].removeprefix(f"{name}: ")
+    return " ".join(docstring.split("\n\n", 1)[0].split()).removeprefix(f"{name}: ")
 
 
 def _no_such_option(error: click.NoSuchOption) -> QuantlabError:
     context = error.ctx
-    options = [name for parameter in context.command.get_params(context) for name in parameter.opts] if context else []
+    options = (
+        [name for parameter in context.command.get_params(context) for name in parameter.opts]
+        if context
+        else []
+    )
     return unknown("option", error.option_name, (name for name in options if name.startswith("--")))

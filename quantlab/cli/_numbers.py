@@ -1,4 +1,5 @@
-"""Refuse nan and infinities on the command line: click's own ranges let nan through, since it is neither below nor above."""
+"""Refuse nan and infinities on the command line: click's own ranges let nan through, since it is neither
+below nor above."""
 
 from __future__ import annotations
 

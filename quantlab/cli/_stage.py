@@ -20,18 +20,23 @@ Function = Callable[..., Any]
 
 def model_option(function: Function) -> Function:
     """`--model`"""
-    return click.option("--model", required=True, help="The model's name, as in recipes/MODEL.yaml.")(function)
+    return click.option("--model", required=True, help="The model's name, as in recipes/MODEL.yaml.")(
+        function
+    )
 
 
 def variant_option(function: Function) -> Function:
     """`--variant`"""
-    return click.option("--variant", required=True, help="The variant, METHOD-BITS or METHOD-BITS-LABEL, such as gptq-4.")(function)
+    return click.option(
+        "--variant", required=True, help="The variant, METHOD-BITS or METHOD-BITS-LABEL, such as gptq-4."
+    )(function)
 
 
 def device_option(function: Function) -> Function:
     """`--device`"""
     help_ = (
-        "auto, cpu, cuda:N, or several places for one model, such as cuda:0,1 or cuda:0,cpu,disk. Default: the device that `probe` found."
+        "auto, cpu, cuda:N, or several places for one model, such as cuda:0,1 or cuda:0,cpu,disk. Default:"
+        " the device that `probe` found."
     )
     return click.option("--device", default=None, help=help_)(function)
 
@@ -45,27 +50,40 @@ def run_stage(ctx: Context, stage: str, model: str, variant: str, device: str | 
     root = Path.cwd()
     cell = Cell(root, model, variant)
     require_recipe(root, model)
-    record = run_isolated(cell, cast("StageName", stage), target_device(root, device).device, ctx.quiet, **options)
+    record = run_isolated(
+        cell, cast("StageName", stage), target_device(root, device).device, ctx.quiet, **options
+    )
     if not ctx.quiet and not ctx.json:
         where = f"{model}--{variant}: {stage}"
-        say(f"{where}: {record.failure.kind}: {record.failure.reason}" if record.failure else f"{where}: done", err=True)
+        say(
+            (
+                f"{where}: {record.failure.kind}: {record.failure.reason}"
+                if record.failure
+                else f"{where}: done"
+            ),
+            err=True,
+        )
     return record
 
 
 def require_recipe(root: Path, model: str) -> None:
-    """Raise QuantlabError where the workspace has no recipe of the model, before anything is written there."""
+    """Raise QuantlabError where the workspace has no recipe of the model, before anything is written
+    there."""
     from quantlab.errors import QuantlabError
     from quantlab.names import check_model_name
 
     check_model_name(model)
     if not (root / "recipes" / f"{model}.yaml").exists():
         known = ", ".join(sorted(p.stem for p in (root / "recipes").glob("*.yaml"))) or "none"
-        raise QuantlabError(f"no recipes/{model}.yaml in this workspace: known are {known}; `quantlab run` writes one")
+        raise QuantlabError(
+            f"no recipes/{model}.yaml in this workspace: known are {known}; `quantlab run` writes one"
+        )
 
 
 @contextmanager
 def stage_of(root: Path, model: str, stage: str, quiet: bool) -> Iterator[Progress]:
-    """Set up a stage of a model: keep temporary files in the workspace, send the libraries' output to a log."""
+    """Set up a stage of a model: keep temporary files in the workspace, send the libraries' output to a
+    log."""
     from quantlab.progress import noise_to
     from quantlab.scratch import scratch
 
@@ -82,11 +100,15 @@ def workspace_of(model: str) -> Path:
     for root in (Path.cwd(), Path.cwd() / "runs" / name):
         if (root / "recipes" / f"{name}.yaml").is_file() and (root / "checkpoints" / name).is_dir():
             return root
-    raise QuantlabError(f"no checkpoints of {name} here or in runs/{name}: make one with `quantlab run {name} --method M --bits B`")
+    raise QuantlabError(
+        f"no checkpoints of {name} here or in runs/{name}: make one with `quantlab run {name} --method M"
+        " --bits B`"
+    )
 
 
 def offline(root: Path, model: str) -> None:
-    """Keep the libraries from asking the hub where the recipe needs nothing of it; the user's own setting comes first."""
+    """Keep the libraries from asking the hub where the recipe needs nothing of it; the user's own setting
+    comes first."""
     import os
 
     from quantlab.methods import checked_recipe

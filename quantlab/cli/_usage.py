@@ -1,9 +1,8 @@
 """Measure the disk space that a workspace and quantlab's cache take, and free it.
 
-Only these folders are ever removed. Recipes, reports, pipeline files and records, here or merged from another machine
-(imported/), are never touched, nothing behind a symbolic link is, and hardlinked files (DVC's cache and the workspace
-share theirs) are counted once.
-"""
+Only these folders are ever removed. Recipes, reports, pipeline files and records, here or merged from another
+machine (imported/), are never touched, nothing behind a symbolic link is, and hardlinked files (DVC's cache
+and the workspace share theirs) are counted once."""
 
 from __future__ import annotations
 
@@ -65,7 +64,9 @@ def folders(root: Path, cache: Path) -> dict[str, tuple[Path, str]]:
         before = "" if workspace == root else f"{workspace.relative_to(root).as_posix()}/"
         found.update({before + name: (workspace / name, what) for name, what in FOLDERS.items()})
     found.update({f"cache/{name}": (cache / name, what) for name, what in CACHE_FOLDERS.items()})
-    return {name: (path, what) for name, (path, what) in found.items() if path.is_dir() and not path.is_symlink()}
+    return {
+        name: (path, what) for name, (path, what) in found.items() if path.is_dir() and not path.is_symlink()
+    }
 
 
 def usage(root: Path, cache: Path) -> list[Usage]:
@@ -94,7 +95,8 @@ def _files(path: Path) -> Iterator[_File]:
 
 
 def remove(chosen: Iterable[Usage], root: Path, cache: Path) -> int:
-    """Remove folders and return the bytes that it freed. Raises QuantlabError, before anything is removed, where it is not safe."""
+    """Remove folders and return the bytes that it freed. Raises QuantlabError, before anything is removed,
+    where it is not safe."""
     selected = list(chosen)
     for one in selected:
         _require_ours(one.path, root, cache)
@@ -114,11 +116,14 @@ def _freed(selected: list[Usage], twins: list[Path]) -> int:
     files = [file for one in selected for file in _files(one.path)]
     names = Counter(file.key for file in files)
     names.update((s.st_dev, s.st_ino) for s in (twin.stat() for twin in twins))
-    return sum(file.bytes for file in {file.key: file for file in files}.values() if names[file.key] >= file.links)
+    return sum(
+        file.bytes for file in {file.key: file for file in files}.values() if names[file.key] >= file.links
+    )
 
 
 def _cached_twins(selected: list[Usage]) -> Iterator[Path]:
-    """The other names, in DVC's cache, of the files of removed checkpoints: without removing them no room is won."""
+    """The other names, in DVC's cache, of the files of removed checkpoints: without removing them no room is
+    won."""
     chosen = {one.path for one in selected}
     for one in selected:
         cache = one.path.parent / DVC_CACHE
@@ -130,7 +135,9 @@ def _cached_twins(selected: list[Usage]) -> Iterator[Path]:
 def _require_ours(path: Path, root: Path, cache: Path) -> None:
     inside = path.resolve().is_relative_to(root.resolve()) or path.resolve().is_relative_to(cache.resolve())
     if path.is_symlink() or not inside:
-        raise QuantlabError(f"{path} points outside the workspace and was not removed: remove its target by hand")
+        raise QuantlabError(
+            f"{path} points outside the workspace and was not removed: remove its target by hand"
+        )
 
 
 def _require_no_links_into(cache: Path) -> None:
@@ -139,6 +146,6 @@ def _require_no_links_into(cache: Path) -> None:
         for path in (workspace / folder).rglob("*"):
             if path.is_symlink() and folder != DVC_CACHE and path.resolve().is_relative_to(cache.resolve()):
                 raise QuantlabError(
-                    f"{path} is a link into {cache}, whose removal would lose it: run `dvc config cache.type copy` and "
-                    "`dvc checkout --relink` in that folder first"
+                    f"{path} is a link into {cache}, whose removal would lose it: run `dvc config cache.type"
+                    " copy` and `dvc checkout --relink` in that folder first"
                 )

@@ -1,4 +1,5 @@
-"""Gate a report in CI: exit code 0 if no variant loses more than allowed, 1 if one does or it is unknown, 2 for wrong usage."""
+"""Gate a report in CI: exit code 0 if no variant loses more than allowed, 1 if one does or it is unknown, 2
+for wrong usage."""
 
 from __future__ import annotations
 
@@ -13,14 +14,29 @@ from quantlab.cli._numbers import Finite
 @click.command()
 @click.argument("report", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option(
-    "--max-drop", type=Finite(0, 100, min_open=True), required=True, help="The margin: largest accepted drop of accuracy, in points."
+    "--max-drop",
+    type=Finite(0, 100, min_open=True),
+    required=True,
+    help="The margin: largest accepted drop of accuracy, in points.",
 )
-@click.option("--task", "tasks", multiple=True, help="Judge this task; may be repeated. Default: all tasks together.")
-@click.option("--variant", "variants", multiple=True, help="Judge this variant; may be repeated. Default: every quantized one.")
+@click.option(
+    "--task", "tasks", multiple=True, help="Judge this task; may be repeated. Default: all tasks together."
+)
+@click.option(
+    "--variant",
+    "variants",
+    multiple=True,
+    help="Judge this variant; may be repeated. Default: every quantized one.",
+)
 @click.option("--allow-undecided", is_flag=True, help="Pass where there are too few items to decide.")
 @common
 def command(
-    ctx: Context, report: Path, max_drop: float, tasks: tuple[str, ...], variants: tuple[str, ...], allow_undecided: bool
+    ctx: Context,
+    report: Path,
+    max_drop: float,
+    tasks: tuple[str, ...],
+    variants: tuple[str, ...],
+    allow_undecided: bool,
 ) -> Ending:
     """Judge a report's accuracy drops against a margin.
 
@@ -34,9 +50,8 @@ def command(
     quantlab check reports/smollm2 --max-drop 1.0
     quantlab check reports/smollm2 --max-drop 2 --task piqa --variant gguf-4 --allow-undecided
 
-    With --json: {"passed", "max_drop_points", "judged": [{"variant", "task", "verdict", "passed", "drop_points",
-    "lower_points", "upper_points", "n", "reason"}]}, the interval at 90 %.
-    """
+    With --json: {"passed", "max_drop_points", "judged": [{"variant", "task", "verdict", "passed",
+    "drop_points", "lower_points", "upper_points", "n", "reason"}]}, the interval at 90 %."""
     from quantlab.comparison.compare import compare
     from quantlab.comparison.gate import judge
     from quantlab.comparison.load import load_report
@@ -47,7 +62,16 @@ def command(
     if not ctx.json:
         for row in judged:
             colour = "green" if row.passed else "red"
-            say(f"  {row.variant}  {row.task}: {row.reason}", mark=click.style("pass" if row.passed else "FAIL", fg=colour))
+            say(
+                f"  {row.variant}  {row.task}: {row.reason}",
+                mark=click.style("pass" if row.passed else "FAIL", fg=colour),
+            )
         failed = sum(not row.passed for row in judged)
-        say(f"{len(judged) - failed} of {len(judged)} pass at {max_drop:g} point{'' if max_drop == 1 else 's'}")
-    return Ending({"passed": passed, "max_drop_points": max_drop, "judged": [row._asdict() for row in judged]}, 0 if passed else 1)
+        say(
+            f"{len(judged) - failed} of {len(judged)} pass at {max_drop:g}"
+            f" point{'' if max_drop == 1 else 's'}"
+        )
+    return Ending(
+        {"passed": passed, "max_drop_points": max_drop, "judged": [row._asdict() for row in judged]},
+        0 if passed else 1,
+    )

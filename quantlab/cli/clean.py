@@ -17,20 +17,25 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--checkpoints", is_flag=True, help="Remove the checkpoints, here and in runs/, and DVC's copies of them.")
-@click.option("--cache", is_flag=True, help="Remove DVC's cache, work in progress, and quantlab's cache of downloads.")
-@click.option("--all", "everything", is_flag=True, help="Remove every folder listed. Recipes, reports and records stay.")
+@click.option(
+    "--checkpoints", is_flag=True, help="Remove the checkpoints, here and in runs/, and DVC's copies of them."
+)
+@click.option(
+    "--cache", is_flag=True, help="Remove DVC's cache, work in progress, and quantlab's cache of downloads."
+)
+@click.option(
+    "--all", "everything", is_flag=True, help="Remove every folder listed. Recipes, reports and records stay."
+)
 @click.option("--yes", "-y", is_flag=True, help="Remove without asking.")
 @common
 def command(ctx: Context, checkpoints: bool, cache: bool, everything: bool, yes: bool) -> dict[str, Any]:
     """Show how much disk space this workspace and quantlab's cache take, and free it.
 
-    Without an option it only lists. Recipes, reports and records, of this machine or merged from another, are never
-    removed. The next run that needs something that was removed makes or downloads it again.
+    Without an option it only lists. Recipes, reports and records, of this machine or merged from another, are
+    never removed. The next run that needs something that was removed makes or downloads it again.
 
-    With --json: {"folders": [{"name", "path", "what", "bytes", "freed_bytes"}], "total_bytes", "removed": [names],
-    "freed_bytes"}; to remove something under --json add --yes.
-    """
+    With --json: {"folders": [{"name", "path", "what", "bytes", "freed_bytes"}], "total_bytes", "removed":
+    [names], "freed_bytes"}; to remove something under --json add --yes."""
     from quantlab.cli._usage import remove, total_bytes, usage
     from quantlab.files import cache_folder
 

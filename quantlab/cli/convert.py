@@ -26,6 +26,10 @@ def command(ctx: Context, model: str) -> Any:
     with stage_of(root, model, "convert", ctx.quiet) as progress:
         made = convert.run(root, model, log, progress)
     if not ctx.quiet and not ctx.json:
-        said = f"{made.failure.kind}: {made.failure.reason}" if made.failure else f"importance matrix of {made.imatrix_tokens:,} tokens"
+        said = (
+            f"{made.failure.kind}: {made.failure.reason}"
+            if made.failure
+            else f"importance matrix of {made.imatrix_tokens:,} tokens"
+        )
         say(f"{model}: GGUF: {said}", err=True)
     return made

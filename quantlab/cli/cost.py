@@ -1,4 +1,5 @@
-"""Compare the cost of a month's tokens on your own GPUs and through an API, and find the break-even volume."""
+"""Compare the cost of a month's tokens on your own GPUs and through an API, and find the break-even
+volume."""
 
 from __future__ import annotations
 
@@ -37,10 +38,25 @@ class Wanted(NamedTuple):
 @click.command()
 @click.argument("model")
 @click.argument("variant")
-@click.option("--gpu", "gpu_name", required=True, help="The GPUs that hold one copy of the model, such as h100:8.")
-@click.option("--tokens-per-month", "tokens", required=True, help="Input and output tokens together, such as 5000M or 5B.")
-@click.option("--input-share", type=SHARE, default=0.0, show_default=True, help="Share of the tokens that are input.")
-@click.option("--cached-share", type=SHARE, default=0.0, show_default=True, help="Share of the input that a prompt cache serves.")
+@click.option(
+    "--gpu", "gpu_name", required=True, help="The GPUs that hold one copy of the model, such as h100:8."
+)
+@click.option(
+    "--tokens-per-month",
+    "tokens",
+    required=True,
+    help="Input and output tokens together, such as 5000M or 5B.",
+)
+@click.option(
+    "--input-share", type=SHARE, default=0.0, show_default=True, help="Share of the tokens that are input."
+)
+@click.option(
+    "--cached-share",
+    type=SHARE,
+    default=0.0,
+    show_default=True,
+    help="Share of the input that a prompt cache serves.",
+)
 @click.option("--price-per-hour", type=PRICE, help="Rent in dollars per GPU and hour.")
 @click.option("--purchase-price", type=PRICE, help="Purchase price in dollars per GPU.")
 @click.option("--depreciation-months", type=POSITIVE, help="Months over which the purchase is depreciated.")
@@ -49,15 +65,35 @@ class Wanted(NamedTuple):
 @click.option("--hosting", type=PRICE, help="Hosting in dollars per month for the whole rig.")
 @click.option("--hours", type=POSITIVE, help="Hours of operation per month.")
 @click.option(
-    "--utilisation", type=Finite(0, 1, min_open=True), default=1.0, show_default=True, help="Share of the hours in which the GPUs are busy."
+    "--utilisation",
+    type=Finite(0, 1, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Share of the hours in which the GPUs are busy.",
 )
-@click.option("--throughput", type=POSITIVE, help="Output tokens per second of the rig. Default: measured, else estimated.")
+@click.option(
+    "--throughput",
+    type=POSITIVE,
+    help="Output tokens per second of the rig. Default: measured, else estimated.",
+)
 @click.option("--prefill-throughput", type=POSITIVE, help="Input tokens per second of the rig.")
-@click.option("--efficiency", type=Finite(0, 1, min_open=True), help="Share of the roofline that the engine reaches.")
+@click.option(
+    "--efficiency", type=Finite(0, 1, min_open=True), help="Share of the roofline that the engine reaches."
+)
 @click.option("--context", default="8k", show_default=True, help="Tokens in the cache of each sequence.")
-@click.option("--batch", type=click.IntRange(min=1, max=2**24), help="Sequences at the same time. Default: as many as fit, at most 256.")
-@click.option("--against-api", "api_name", help="The API's name in prices.yaml. Default: the API that serves MODEL.")
-@click.option("--anyway", is_flag=True, help="Show the figures, as a hypothesis, even if the GPUs cannot hold the model.")
+@click.option(
+    "--batch",
+    type=click.IntRange(min=1, max=2**24),
+    help="Sequences at the same time. Default: as many as fit, at most 256.",
+)
+@click.option(
+    "--against-api", "api_name", help="The API's name in prices.yaml. Default: the API that serves MODEL."
+)
+@click.option(
+    "--anyway",
+    is_flag=True,
+    help="Show the figures, as a hypothesis, even if the GPUs cannot hold the model.",
+)
 @common
 def command(
     ctx: Context,
@@ -83,11 +119,12 @@ def command(
     api_name: str | None,
     anyway: bool,
 ) -> dict[str, Any]:
-    """Compare the cost of a month's tokens on your own GPUs and through an API, and find the break-even volume.
+    """Compare the cost of a month's tokens on your own GPUs and through an API, and find the break-even
+    volume.
 
-    MODEL is an alias, a hub repository, a folder or a config.json; VARIANT is METHOD-BITS, such as gptq-4. Prices come
-    from prices.yaml, with dates and sources (add your own: $QUANTLAB_PRICES), or from the options. GPUs that cannot hold
-    the variant are refused. The GPUs are paid for every hour, busy or not.
+    MODEL is an alias, a hub repository, a folder or a config.json; VARIANT is METHOD-BITS, such as gptq-4.
+    Prices come from prices.yaml, with dates and sources (add your own: $QUANTLAB_PRICES), or from the
+    options. GPUs that cannot hold the variant are refused. The GPUs are paid for every hour, busy or not.
 
     \b
     quantlab cost deepseek-v4-flash gptq-4 --gpu h100:4 --tokens-per-month 5000M
@@ -95,9 +132,8 @@ def command(
         --input-share 0.8 --cached-share 0.5 --against-api deepseek-v4-flash
     quantlab cost deepseek-v4-pro gptq-4 --gpu h100:8 --tokens-per-month 5000M --throughput 15000 --anyway
 
-    With --json: the comparison, "api", "assumptions" (each with its source), "throughput_kind" (given, measured or
-    estimated), "fits" and "notes".
-    """
+    With --json: the comparison, "api", "assumptions" (each with its source), "throughput_kind" (given,
+    measured or estimated), "fits" and "notes". """
     from quantlab.amounts import parse_tokens
     from quantlab.catalogue.gpu import parse_gpus
     from quantlab.catalogue.price import api_prices, gpu_prices
@@ -127,7 +163,11 @@ def command(
     wanted = Wanted(variant, rig, parse_context(context), batch, anyway)
     placed, output, notes = _output_of(known, wanted, own_figures)
     compared = bill(traffic, payment, output, api)
-    notes += [*output.notes, *_notes(traffic, output, compared), *([f"the API's price: {api.doubt}"] if api.doubt else [])]
+    notes += [
+        *output.notes,
+        *_notes(traffic, output, compared),
+        *([f"the API's price: {api.doubt}"] if api.doubt else []),
+    ]
     if not ctx.json:
         _print(known.name, variant, rig, traffic, payment, output, api, compared, notes)
     return _json(known.name, variant, rig, placed, payment, output, api, compared, notes)
@@ -155,9 +195,15 @@ def _output_of(known: Ingredients, wanted: Wanted, own_figures: Options) -> tupl
             raise CellFailure("does_not_fit", f"{why}; --anyway shows the figures as a hypothesis")
         notes.insert(0, f"a hypothesis: {why}")
     elif plan.verdict != "fits":
-        notes.insert(0, f"it is not certain that it fits: {_gib(plan.total_bytes, plan.total_high_bytes, plan.usable_bytes)}")
+        notes.insert(
+            0,
+            "it is not certain that it fits:"
+            f" {_gib(plan.total_bytes, plan.total_high_bytes, plan.usable_bytes)}",
+        )
     rig = wanted.rig
-    measured = measured_at(on_hardware(local_evidence(Path()), Hardware(rig, rig.gpu.name)), known.name, wanted.variant)
+    measured = measured_at(
+        on_hardware(local_evidence(Path()), Hardware(rig, rig.gpu.name)), known.name, wanted.variant
+    )
     counted = known.counted or count(known.config or {})
     return placed, speed(parse_variant(wanted.variant), rig, placed, counted, measured, own_figures), notes
 
@@ -168,10 +214,19 @@ def _place(known: Ingredients, wanted: Wanted, batch: int) -> Placed:
     from quantlab.recommend.bill import Placed
 
     workload = Workload(context_tokens=wanted.context_tokens, batch=batch)
-    plan = plan_model(known.config, name=known.name, rigs=[wanted.rig], workload=workload, methods=[wanted.variant], counted=known.counted)
+    plan = plan_model(
+        known.config,
+        name=known.name,
+        rigs=[wanted.rig],
+        workload=workload,
+        methods=[wanted.variant],
+        counted=known.counted,
+    )
     first = plan.variants[0]
     if not first.rigs:
-        raise CellFailure("not_offered", first.reason or f"{wanted.variant} of {known.name} cannot be planned")
+        raise CellFailure(
+            "not_offered", first.reason or f"{wanted.variant} of {known.name} cannot be planned"
+        )
     return Placed(first.rigs[0], workload)
 
 
@@ -179,15 +234,22 @@ def _too_small(known: Ingredients, wanted: Wanted, placed: Placed) -> str:
     from quantlab.planning.fit import plan_model
 
     rig, variant = wanted.rig, wanted.variant
-    plan = plan_model(known.config, name=known.name, workload=placed.workload, methods=[variant], counted=known.counted)
+    plan = plan_model(
+        known.config, name=known.name, workload=placed.workload, methods=[variant], counted=known.counted
+    )
     wider = plan.variants[0].rigs
     own = [f"{r.gpus} × {r.gpu}" for r in wider if r.gpu == rig.gpu.name]
-    others = [f"{r.gpus} × {r.gpu}" for r in sorted(wider, key=lambda r: (r.gpus, r.usable_bytes)) if r.gpu != rig.gpu.name]
+    others = [
+        f"{r.gpus} × {r.gpu}"
+        for r in sorted(wider, key=lambda r: (r.gpus, r.usable_bytes))
+        if r.gpu != rig.gpu.name
+    ]
     holding = ", ".join([*own, *others][:3]) or "no set of the catalogue's GPUs"
     low, high, usable = placed.plan.total_bytes, placed.plan.total_high_bytes, placed.plan.usable_bytes
     return (
-        f"{rig.count} × {rig.gpu.name} cannot hold {known.name} {variant}: {(low - usable) * rig.count / 1e9:,.1f} GB are missing in "
-        f"total ({_gib(low, high, usable)} each); it fits {holding}"
+        f"{rig.count} × {rig.gpu.name} cannot hold {known.name} {variant}:"
+        f" {(low - usable) * rig.count / 1e9:,.1f} GB are missing in total ({_gib(low, high, usable)} each);"
+        f" it fits {holding}"
     )
 
 
@@ -204,7 +266,9 @@ def _notes(traffic: Traffic, output: Speed, compared: Comparison) -> list[str]:
     if compared.rigs > 1:
         notes.append(f"one rig cannot generate so many tokens: the cost is that of {compared.rigs} rigs")
     if not compared.breaks_even:
-        notes.append("one rig cannot generate enough tokens to pay for itself: the API is cheaper at any volume")
+        notes.append(
+            "one rig cannot generate enough tokens to pay for itself: the API is cheaper at any volume"
+        )
     return notes
 
 
@@ -223,17 +287,30 @@ def _print(
 
     shares, one = traffic.shares, compared.rig
     mixture = f"{shares.input:.0%} input, {shares.cached_input:.0%} cached input, {shares.output:.0%} output"
-    say(f"{model} {variant} on {rig.count} × {rig.gpu.name}, {_million(traffic.tokens_per_month)} tokens a month ({mixture})", bold=True)
+    say(
+        f"{model} {variant} on {rig.count} × {rig.gpu.name}, {_million(traffic.tokens_per_month)} tokens a"
+        f" month ({mixture})",
+        bold=True,
+    )
     say(
         f"own GPUs   {compared.self_hosting_dollars_per_month:>12,.0f} dollars a month   "
         f"{compared.self_hosting_dollars_per_million:,.3f} per million tokens"
     )
-    say(f"           {compared.rigs} × (hardware {one.hardware:,.0f} + power {one.power:,.0f} + hosting {one.hosting:,.0f})")
-    say(f"API        {compared.api_dollars_per_month:>12,.0f} dollars a month   {compared.api_dollars_per_million:,.3f} per million tokens")
+    say(
+        f"           {compared.rigs} × (hardware {one.hardware:,.0f} + power {one.power:,.0f} + hosting"
+        f" {one.hosting:,.0f})"
+    )
+    say(
+        f"API        {compared.api_dollars_per_month:>12,.0f} dollars a month  "
+        f" {compared.api_dollars_per_million:,.3f} per million tokens"
+    )
     say(f"           {api.model}, {api.date}, {api.source}")
     say(f"cheaper    {compared.cheaper}")
     say(f"break-even {_million(compared.break_even_tokens_per_month):>12} tokens a month")
-    say(f"capacity   {_million(compared.capacity_tokens_per_month):>12} tokens a month of one rig, throughput {output.kind}")
+    say(
+        f"capacity   {_million(compared.capacity_tokens_per_month):>12} tokens a month of one rig, throughput"
+        f" {output.kind}"
+    )
     say("\nassumptions")
     for each in (*payment.assumptions, *output.assumptions):
         say(f"  {each.name}: {amount(each)} ({each.source})")

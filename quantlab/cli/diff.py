@@ -21,14 +21,22 @@ from quantlab.cli._stage import device_option, workspace_of
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Text file with one prompt per line, or .jsonl. Default: prompts that come with quantlab.",
 )
-@click.option("--tokens", type=click.IntRange(1), default=128, show_default=True, help="Largest number of tokens of an answer.")
+@click.option(
+    "--tokens",
+    type=click.IntRange(1),
+    default=128,
+    show_default=True,
+    help="Largest number of tokens of an answer.",
+)
 @device_option
 @common
-def command(ctx: Context, model: str, first: str, second: str, prompts: Path | None, tokens: int, device: str | None) -> dict[str, Any]:
+def command(
+    ctx: Context, model: str, first: str, second: str, prompts: Path | None, tokens: int, device: str | None
+) -> dict[str, Any]:
     """Compare the greedy answers of two variants of MODEL, side by side.
 
-    FIRST and SECOND are variants with a checkpoint, such as baseline-16 and gptq-4. Words that only FIRST says are
-    struck out, words that only SECOND says are highlighted. The comparison is also written to
+    FIRST and SECOND are variants with a checkpoint, such as baseline-16 and gptq-4. Words that only FIRST
+    says are struck out, words that only SECOND says are highlighted. The comparison is also written to
     reports/MODEL/diff/FIRST--SECOND.md.
 
     \b
@@ -38,10 +46,9 @@ def command(ctx: Context, model: str, first: str, second: str, prompts: Path | N
     Lengths and the first token that differs are counted in the tokens that the models generated. An answer that reaches
     --tokens is cut off and marked so.
 
-    With --json: {"model", "first", "second", "limit_tokens", "identical", "mean_tokens": [a, b], "cut_off": [a, b], "longer":
-    {"first", "second", "same", "unknown"}, "answers": [{"prompt", "first", "second", "tokens": [a, b], "ended": [a, b],
-    "first_divergent_token"}], "report"}.
-    """
+    With --json: {"model", "first", "second", "limit_tokens", "identical", "mean_tokens": [a, b], "cut_off":
+    [a, b], "longer": {"first", "second", "same", "unknown"}, "answers": [{"prompt", "first", "second",
+    "tokens": [a, b], "ended": [a, b], "first_divergent_token"}], "report"}."""
     from quantlab.comparison.answers import compare_answers
     from quantlab.evaluation.generation import generate, read_prompts
     from quantlab.files import write_text

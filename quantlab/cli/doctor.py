@@ -1,4 +1,5 @@
-"""Check what is installed and what works on this machine, and print the commands that install what is missing."""
+"""Check what is installed and what works on this machine, and print the commands that install what is
+missing."""
 
 from __future__ import annotations
 
@@ -15,9 +16,13 @@ if TYPE_CHECKING:
     from quantlab.environments.health import Health
 
 TOOLS = {"git": "git", "c++": "g++"}
-"""Programs, and the Debian package of each; llama-cpp-python and GPTQModel's CPU kernels are compiled on this machine."""
+"""Programs, and the Debian package of each; llama-cpp-python and GPTQModel's CPU kernels are compiled on this
+machine."""
 MARKS = {"works": "ok", "installed": "ok", "other version": "!!", "missing": "--", "broken": "!!"}
-CUDA_BUILD = "CMAKE_ARGS=-DGGML_CUDA=on pip install --force-reinstall --no-deps --no-cache-dir --no-binary llama-cpp-python"
+CUDA_BUILD = (
+    "CMAKE_ARGS=-DGGML_CUDA=on pip install --force-reinstall --no-deps --no-cache-dir --no-binary"
+    " llama-cpp-python"
+)
 
 
 @click.command()
@@ -25,20 +30,26 @@ CUDA_BUILD = "CMAKE_ARGS=-DGGML_CUDA=on pip install --force-reinstall --no-deps 
 @click.option("--online", is_flag=True, help="Also check that the model hub answers.")
 @common
 def command(ctx: Context, quick: bool, online: bool) -> dict[str, Any]:
-    """Check what is installed and what works on this machine, and print the commands that install what is missing.
+    """Check what is installed and what works on this machine, and print the commands that install what is
+    missing.
 
-    Imports every library once, each in its own process, which takes up to a minute. The exit code is always 0.
+    Imports every library once, each in its own process, which takes up to a minute. The exit code is always
+    0.
 
-    With --json: machine, gpus, tools, libraries (distribution, version, state, detail, fix), methods and engines (name,
-    ready, lacks), disk (place, path, free_bytes), hub (null without --online), fixes (the commands, in order).
-    """
+    With --json: machine, gpus, tools, libraries (distribution, version, state, detail, fix), methods and
+    engines (name, ready, lacks), disk (place, path, free_bytes), hub (null without --online), fixes (the
+    commands, in order)."""
     if not (ctx.quiet or quick):
         say("importing every library once, each in its own process; this takes up to a minute", err=True)
     libraries = _libraries(quick)
     found: dict[str, Any] = {
         **_machine(),
         "tools": [
-            {"name": name, "path": shutil.which(name), "fix": None if shutil.which(name) else f"apt-get install {package}"}
+            {
+                "name": name,
+                "path": shutil.which(name),
+                "fix": None if shutil.which(name) else f"apt-get install {package}",
+            }
             for name, package in TOOLS.items()
         ],
         "libraries": [library._asdict() for library in libraries],
@@ -56,7 +67,13 @@ def _machine() -> dict[str, Any]:
     from quantlab.hardware.device import find
 
     device = find("cpu")
-    machine = {"system": device.system, "python": device.python, "cpu": device.cpu, "cores": device.cores, "memory_gib": device.memory_gib}
+    machine = {
+        "system": device.system,
+        "python": device.python,
+        "cpu": device.cpu,
+        "cores": device.cores,
+        "memory_gib": device.memory_gib,
+    }
     return {"machine": machine, "gpus": [gpu.model_dump() for gpu in device.gpus]}
 
 
@@ -72,7 +89,9 @@ def _libraries(quick: bool) -> list[Health]:
     light = sorted(set(asked()) - set(names))
     with ThreadPoolExecutor(max_workers=min(4, cores())) as pool:
         found = list(pool.map(lambda name: check(name, not quick), names))
-    return found + [health for health in (check(name, False) for name in light) if health.state != "installed"]
+    return found + [
+        health for health in (check(name, False) for name in light) if health.state != "installed"
+    ]
 
 
 class _Part(NamedTuple):
@@ -89,7 +108,9 @@ class _Part(NamedTuple):
 def _parts() -> list[_Part]:
     from quantlab import engines, methods
 
-    found = [_Part("methods", m.name, m.summary, m.requires, False) for m in map(methods.load, methods.names())]
+    found = [
+        _Part("methods", m.name, m.summary, m.requires, False) for m in map(methods.load, methods.names())
+    ]
     for name in engines.names():
         engine = engines.load(name)
         found.append(_Part("engines", name, engine.summary, engine.requires, engine.install is not None))
@@ -104,7 +125,9 @@ def _ready(libraries: list[Health]) -> dict[str, list[dict[str, Any]]]:
     for part in _parts():
         bad |= set(missing(part.requires)) if part.apart else set()
         lacks = [required for required in part.requires if required in bad]
-        rows[part.kind].append({"name": part.name, "ready": not lacks, "lacks": lacks, "summary": part.summary})
+        rows[part.kind].append(
+            {"name": part.name, "ready": not lacks, "lacks": lacks, "summary": part.summary}
+        )
     return rows
 
 
@@ -115,7 +138,10 @@ def _disk() -> list[dict[str, Any]]:
 
     hub = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
     places = {"this folder": Path.cwd(), "quantlab's cache": cache_folder(), "the hub's cache": hub}
-    return [{"place": place, "path": str(path), "free_bytes": shutil.disk_usage(_existing(path)).free} for place, path in places.items()]
+    return [
+        {"place": place, "path": str(path), "free_bytes": shutil.disk_usage(_existing(path)).free}
+        for place, path in places.items()
+    ]
 
 
 def _existing(path: Path) -> Path:
@@ -140,7 +166,10 @@ def _hub() -> dict[str, Any]:
 
 def _fixes(found: dict[str, Any]) -> list[str]:
     commands = [row["fix"] for row in (*found["tools"], *found["libraries"]) if row["fix"]]
-    llama = next((row for row in found["libraries"] if row["distribution"] == "llama-cpp-python" and row["version"]), None)
+    llama = next(
+        (row for row in found["libraries"] if row["distribution"] == "llama-cpp-python" and row["version"]),
+        None,
+    )
     if found["gpus"] and llama and "without GPU offload" in llama["detail"]:
         commands.append(f"{CUDA_BUILD} llama-cpp-python=={llama['version']}")
     return list(dict.fromkeys(commands))
@@ -150,7 +179,10 @@ def _print(found: dict[str, Any]) -> None:
     machine = found["machine"]
     say(f"{machine['system']}, Python {machine['python']}; {machine['cpu']}, {machine['memory_gib']} GiB")
     for gpu in found["gpus"]:
-        say(f"cuda:{gpu['index']}  {gpu['name']}, {gpu['memory_bytes'] / 2**30:.0f} GiB, driver {gpu['driver']}, {gpu['uuid']}")
+        say(
+            f"cuda:{gpu['index']}  {gpu['name']}, {gpu['memory_bytes'] / 2**30:.0f} GiB, driver"
+            f" {gpu['driver']}, {gpu['uuid']}"
+        )
     if not found["gpus"]:
         say("no NVIDIA GPU found by the driver")
     say("\nLibraries")
@@ -168,7 +200,10 @@ def _print(found: dict[str, Any]) -> None:
     for row in found["disk"]:
         say(f"  {row['free_bytes'] / 1e9:8.1f} GB free  {row['place']}: {row['path']}")
     if found["hub"]:
-        say(f"\nHub {found['hub']['endpoint']}: {'reachable' if found['hub']['reachable'] else 'not reachable: ' + found['hub']['error']}")
+        say(
+            f"\nHub {found['hub']['endpoint']}:"
+            f" {'reachable' if found['hub']['reachable'] else 'not reachable: ' + found['hub']['error']}"
+        )
     say("\nTo fix it, run:" if found["fixes"] else "\nNothing is missing.")
     for line in found["fixes"]:
         say(f"  {line}")

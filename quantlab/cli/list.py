@@ -25,8 +25,8 @@ def command(ctx: Context, what: str) -> dict[str, Rows]:
     engines   programs that run checkpoints, and the command that installs a missing one
     tasks     lm-eval tasks by task set
 
-    With --json: {"models": [...]} (or methods, engines, tasks), one object per row; the keys are those of the columns.
-    """
+    With --json: {"models": [...]} (or methods, engines, tasks), one object per row; the keys are those of the
+    columns."""
     if what not in LISTS:
         raise unknown("list", what, LISTS)
     if what == "tasks" and not ctx.quiet:
@@ -37,7 +37,10 @@ def command(ctx: Context, what: str) -> dict[str, Rows]:
         if what == "models":
             from quantlab.catalogue import user_file
 
-            say(f"\nMODEL can also be org/name[@revision], a local folder or a GGUF file. Your own names: {user_file()}")
+            say(
+                "\nMODEL can also be org/name[@revision], a local folder or a GGUF file. Your own names:"
+                f" {user_file()}"
+            )
     return {what: rows}
 
 
@@ -49,7 +52,9 @@ def _models() -> Rows:
             "name": name,
             "parameters": entry.parameters,
             "license": entry.license,
-            "where": entry.place if entry.exists else f"no known release; nearest: {', '.join(entry.nearest)}",
+            "where": (
+                entry.place if entry.exists else f"no known release; nearest: {', '.join(entry.nearest)}"
+            ),
             "note": entry.note,
         }
         for name, entry in entries().items()
@@ -90,7 +95,10 @@ def _engines() -> Rows:
 def _tasks() -> Rows:
     from quantlab.evaluation import tasksets
 
-    return [{"set": name, "summary": (taskset := tasksets.load(name)).SUMMARY, "tasks": list(taskset.names())} for name in tasksets.names()]
+    return [
+        {"set": name, "summary": (taskset := tasksets.load(name)).SUMMARY, "tasks": list(taskset.names())}
+        for name in tasksets.names()
+    ]
 
 
 def _state(requires: tuple[str, ...], extra: str | None, install: str | None = None) -> dict[str, Any]:
@@ -101,7 +109,12 @@ def _state(requires: tuple[str, ...], extra: str | None, install: str | None = N
     return {"installed": not absent, "install": command}
 
 
-LISTS: dict[str, Callable[[], Rows]] = {"models": _models, "methods": _methods, "engines": _engines, "tasks": _tasks}
+LISTS: dict[str, Callable[[], Rows]] = {
+    "models": _models,
+    "methods": _methods,
+    "engines": _engines,
+    "tasks": _tasks,
+}
 
 
 def _print(rows: Rows) -> None:

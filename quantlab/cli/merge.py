@@ -10,22 +10,26 @@ from quantlab.cli._common import Context, common, say
 
 
 @click.command()
-@click.argument("source", metavar="DIR_OR_REPORT", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--device-name", help="Name of the other device in reports here. Default: the name in its records.")
+@click.argument(
+    "source", metavar="DIR_OR_REPORT", type=click.Path(exists=True, file_okay=False, path_type=Path)
+)
+@click.option(
+    "--device-name", help="Name of the other device in reports here. Default: the name in its records."
+)
 @click.option("--model", help="The model's name, as in recipes/MODEL.yaml. Default: the name in the records.")
 @common
 def command(ctx: Context, source: Path, device_name: str | None, model: str | None) -> object:
     """Add another machine's records of this workspace's checkpoints.
 
-    DIR_OR_REPORT is the other machine's reports/MODEL folder, its data folder, or a copy of either, such as an unpacked
-    artifact. The records (measure.json, and divergence.json and tasks.json where they are) go to
-    imported/DEVICE/MODEL/. DVC does not track that folder: run `quantlab report --model MODEL` to write the report again.
-    From then on every report of this workspace shows both devices.
+    DIR_OR_REPORT is the other machine's reports/MODEL folder, its data folder, or a copy of either, such as
+    an unpacked artifact. The records (measure.json, and divergence.json and tasks.json where they are) go to
+    imported/DEVICE/MODEL/. DVC does not track that folder: run `quantlab report --model MODEL` to write the
+    report again. From then on every report of this workspace shows both devices.
 
-    Refused, with nothing written: records of a checkpoint that is not this workspace's, records timed beside another
-    16-bit checkpoint, records of another version of quantlab, records of a variant that this workspace does not have, and
-    records of the same device unless --device-name gives it another name. Repeating a merge changes nothing; merging
-    other variants of the same device adds them.
+    Refused, with nothing written: records of a checkpoint that is not this workspace's, records timed beside
+    another 16-bit checkpoint, records of another version of quantlab, records of a variant that this
+    workspace does not have, and records of the same device unless --device-name gives it another name.
+    Repeating a merge changes nothing; merging other variants of the same device adds them.
 
     \b
     quantlab merge ../from-the-h100/reports/smollm2
@@ -60,4 +64,7 @@ def _workspace(model: str) -> Path:
     for root in (Path.cwd(), Path.cwd() / "runs" / model):
         if (root / "recipes" / f"{model}.yaml").is_file():
             return root
-    raise QuantlabError(f"no recipe of {model} here or in runs/{model}: run `quantlab merge` in the workspace that quantized it")
+    raise QuantlabError(
+        f"no recipe of {model} here or in runs/{model}: run `quantlab merge` in the workspace that"
+        " quantized it"
+    )

@@ -1,4 +1,5 @@
-"""Predict the memory that a model needs at every method and width, and on which GPUs it fits, before any download."""
+"""Predict the memory that a model needs at every method and width, and on which GPUs it fits, before any
+download."""
 
 from __future__ import annotations
 
@@ -15,21 +16,45 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("model", required=False)
-@click.option("--gpu", "gpu_names", multiple=True, help="GPUs to fit the model into, such as h100 or h100:2; may be repeated.")
-@click.option("--context", default="8k", show_default=True, help="Tokens in the cache of each sequence: 8192, 32k (32 × 1024) or 1M.")
-@click.option("--batch", type=click.IntRange(min=1, max=2**24), default=1, show_default=True, help="Sequences at the same time.")
+@click.option(
+    "--gpu",
+    "gpu_names",
+    multiple=True,
+    help="GPUs to fit the model into, such as h100 or h100:2; may be repeated.",
+)
+@click.option(
+    "--context",
+    default="8k",
+    show_default=True,
+    help="Tokens in the cache of each sequence: 8192, 32k (32 × 1024) or 1M.",
+)
+@click.option(
+    "--batch",
+    type=click.IntRange(min=1, max=2**24),
+    default=1,
+    show_default=True,
+    help="Sequences at the same time.",
+)
 @click.option("--methods", help="Methods or variants, separated by commas, such as gptq,awq-4. Default: all.")
 @click.option(
-    "--cache-dtype", default="bfloat16", show_default=True, help="Type of the key-value cache: bfloat16, float32, fp8, q8_0, q4_0, ..."
+    "--cache-dtype",
+    default="bfloat16",
+    show_default=True,
+    help="Type of the key-value cache: bfloat16, float32, fp8, q8_0, q4_0, ...",
 )
 @click.option(
     "--policy",
     default="exact",
     show_default=True,
-    help="How an engine allocates the cache: exact (what attention needs), transformers, llama_cpp or every_layer_full.",
+    help=(
+        "How an engine allocates the cache: exact (what attention needs), transformers, llama_cpp or"
+        " every_layer_full."
+    ),
 )
 @click.option(
-    "--against", type=click.Path(path_type=Path), help="Compare predictions with the records under this folder, such as reports/."
+    "--against",
+    type=click.Path(path_type=Path),
+    help="Compare predictions with the records under this folder, such as reports/.",
 )
 @common
 def command(
@@ -43,13 +68,14 @@ def command(
     policy: str,
     against: Path | None,
 ) -> dict[str, Any]:
-    """Predict the memory that a model needs at every method and width, and on which GPUs it fits, before any download.
+    """Predict the memory that a model needs at every method and width, and on which GPUs it fits, before any
+    download.
 
-    MODEL is an alias, a hub repository, a local folder, a config.json or a GGUF file. Without --gpu the plan shows, for
-    each kind of GPU, the smallest set that holds each variant, in sizes that divide the attention heads. A variant
-    "fits" if it fits with the highest published overhead per GPU, and is "tight" if it fits only with the lowest
-    (sources: quantlab/planning/calibration.yaml). The ceiling is the decode speed that bandwidth and arithmetic allow:
-    real engines are slower.
+    MODEL is an alias, a hub repository, a local folder, a config.json or a GGUF file. Without --gpu the plan
+    shows, for each kind of GPU, the smallest set that holds each variant, in sizes that divide the attention
+    heads. A variant "fits" if it fits with the highest published overhead per GPU, and is "tight" if it fits
+    only with the lowest (sources: quantlab/planning/calibration.yaml). The ceiling is the decode speed that
+    bandwidth and arithmetic allow: real engines are slower.
 
     \b
     quantlab plan llama-3.1-8b --gpu rtx-4090 --context 32k
@@ -57,11 +83,11 @@ def command(
     quantlab plan ./config.json --gpu h100:2 --batch 8 --json
     quantlab plan --against reports/examples/smollm2
 
-    With --json: total_parameters, active_parameters, cache_bytes_per_sequence (at context_tokens, in cache_dtype),
-    weight_bytes {method: {bits: bytes}}, certain, doubts, warnings, and variants, one object per method and width with
-    weight_bytes (its tensors), checkpoint_bytes (all its files: the tokenizer as well) and rigs. All bytes are whole
-    numbers of bytes. With --against: {"rows", "largest_error", "skipped"}.
-    """
+    With --json: total_parameters, active_parameters, cache_bytes_per_sequence (at context_tokens, in
+    cache_dtype), weight_bytes {method: {bits: bytes}}, certain, doubts, warnings, and variants, one object
+    per method and width with weight_bytes (its tensors), checkpoint_bytes (all its files: the tokenizer as
+    well) and rigs. All bytes are whole numbers of bytes. With --against: {"rows", "largest_error",
+    "skipped"}."""
     from quantlab.errors import QuantlabError
     from quantlab.planning.fit import Workload
     from quantlab.sizes import parse_context
@@ -69,15 +95,21 @@ def command(
     if against:
         return _against(ctx, against, model)
     if model is None:
-        raise QuantlabError("name a MODEL to plan (`quantlab list models`), or a folder of records with --against")
-    workload = Workload(context_tokens=parse_context(context), batch=batch, cache_dtype=cache_dtype, policy=policy)
+        raise QuantlabError(
+            "name a MODEL to plan (`quantlab list models`), or a folder of records with --against"
+        )
+    workload = Workload(
+        context_tokens=parse_context(context), batch=batch, cache_dtype=cache_dtype, policy=policy
+    )
     plan, source = _plan(model, gpu_names, workload, methods)
     if not ctx.json:
         _print(plan, source)
     return {**plan.model_dump(mode="json"), "source": source, "weight_bytes": plan.weight_bytes}
 
 
-def _plan(model: str, gpu_names: tuple[str, ...], workload: Workload, methods: str | None) -> tuple[ModelPlan, str]:
+def _plan(
+    model: str, gpu_names: tuple[str, ...], workload: Workload, methods: str | None
+) -> tuple[ModelPlan, str]:
     from quantlab.catalogue.gpu import parse_gpus
     from quantlab.models.ingredients import ingredients
     from quantlab.planning.fit import plan_model
@@ -99,12 +131,15 @@ def _plan(model: str, gpu_names: tuple[str, ...], workload: Workload, methods: s
 
 
 def _methods(text: str | None) -> list[str]:
-    """The methods and variants that --methods names, none where it is not given. Raises QuantlabError where it names none."""
+    """The methods and variants that --methods names, none where it is not given. Raises QuantlabError where
+    it names none."""
     from quantlab.errors import QuantlabError
 
     found = [name.strip() for name in (text or "").split(",") if name.strip()]
     if text is not None and not found:
-        raise QuantlabError(f"--methods {text!r} names no method: write some, separated by commas, or leave it out for all")
+        raise QuantlabError(
+            f"--methods {text!r} names no method: write some, separated by commas, or leave it out for all"
+        )
     return found
 
 

@@ -25,5 +25,8 @@ def command(ctx: Context, model: str) -> Any:
     with stage_of(root, model, "prepare", ctx.quiet) as progress:
         source = prepare.run(root, model, progress)
     if not ctx.quiet and not ctx.json:
-        say(f"{model}: {source.parameters:,} parameters, {source.dtype}, {source.kind} {source.name}", err=True)
+        say(
+            f"{model}: {source.parameters:,} parameters, {source.dtype}, {source.kind} {source.name}",
+            err=True,
+        )
     return source

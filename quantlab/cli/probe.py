@@ -1,10 +1,9 @@
 """Record what this machine is and what is installed.
 
-Writes env/: the device, each method's library versions, each stage's version, a hash of each model's source. Later
-stages depend on these files. A record whose settings are not the recipe's, but which DVC takes for current, is set
-aside. A stage that failed for a passing reason (a full disk, a killed process) runs again. Refused, with nothing
-written, if a recipe in params.yaml lacks a key that dvc.yaml tracks.
-"""
+Writes env/: the device, each method's library versions, each stage's version, a hash of each model's source.
+Later stages depend on these files. A record whose settings are not the recipe's, but which DVC takes for
+current, is set aside. A stage that failed for a passing reason (a full disk, a killed process) runs again.
+Refused, with nothing written, if a recipe in params.yaml lacks a key that dvc.yaml tracks."""
 
 from __future__ import annotations
 
@@ -17,7 +16,11 @@ from quantlab.cli._common import Context, common, say
 
 
 @click.command()
-@click.option("--device", default="auto", help="auto (the first GPU, else the CPU), cpu, cuda:N, or several places such as cuda:0,1.")
+@click.option(
+    "--device",
+    default="auto",
+    help="auto (the first GPU, else the CPU), cpu, cuda:N, or several places such as cuda:0,1.",
+)
 @common
 def command(ctx: Context, device: str) -> Any:
     from quantlab.run.mending import set_aside_stale

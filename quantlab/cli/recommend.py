@@ -27,9 +27,17 @@ class Shown(NamedTuple):
 
 @click.command()
 @click.option("--vram", help="Memory of one device, with its unit: 24GB (10^9 bytes) or 24GiB (2^30).")
-@click.option("--gpu", "gpu_name", help="GPUs of the catalogue, such as rtx-5090 or h100:2, which set memory and bandwidth.")
 @click.option(
-    "--context", help=f"Tokens in the cache: 8192, 32k (32 × 1024), 1M. Default: {CONTEXT}; {LONG_CONTEXT} with --use long-context."
+    "--gpu",
+    "gpu_name",
+    help="GPUs of the catalogue, such as rtx-5090 or h100:2, which set memory and bandwidth.",
+)
+@click.option(
+    "--context",
+    help=(
+        f"Tokens in the cache: 8192, 32k (32 × 1024), 1M. Default: {CONTEXT}; {LONG_CONTEXT} with --use"
+        " long-context."
+    ),
 )
 @click.option(
     "--max-drop",
@@ -39,15 +47,24 @@ class Shown(NamedTuple):
     help="Largest accepted drop of accuracy through quantization, in points.",
 )
 @click.option(
-    "--min-speed", type=Finite(min=0, min_open=True), help="Smallest accepted decode speed of one sequence, in tokens per second."
+    "--min-speed",
+    type=Finite(min=0, min_open=True),
+    help="Smallest accepted decode speed of one sequence, in tokens per second.",
 )
 @click.option(
     "--use",
     type=click.Choice(USES),
-    help="Rank by the published scores of this use's benchmarks first. edge also sets the memory to 8GB by default.",
+    help=(
+        "Rank by the published scores of this use's benchmarks first. edge also sets the memory to 8GB by"
+        " default."
+    ),
 )
-@click.option("--license", "licences", multiple=True, help="An accepted licence, such as apache-2.0; may be repeated.")
-@click.option("--certain", is_flag=True, help="Show only variants that certainly keep every limit, not those that may.")
+@click.option(
+    "--license", "licences", multiple=True, help="An accepted licence, such as apache-2.0; may be repeated."
+)
+@click.option(
+    "--certain", is_flag=True, help="Show only variants that certainly keep every limit, not those that may."
+)
 @click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="Number of rows.")
 @click.option("--all-variants", is_flag=True, help="Show every variant of a model, not only its best.")
 @common
@@ -66,20 +83,19 @@ def command(
 ) -> dict[str, Any]:
     """Rank models and variants for a GPU, a context, a use and the quality loss that you accept.
 
-    The candidates are the catalogue's models at every method and width, with the measurements of the reports here
-    (reports/, runs/). Each limit is checked against the whole interval of a figure: a variant that certainly breaks a
-    limit is rejected; one that may break it stays in the ranking with the limit listed as open. Models with published
-    scores for the use come first, the others follow by size. Of one model, the first variant has the fewest open limits,
-    then the smallest certain drop, then the smallest divergence.
+    The candidates are the catalogue's models at every method and width, with the measurements of the reports
+    here (reports/, runs/). Each limit is checked against the whole interval of a figure: a variant that
+    certainly breaks a limit is rejected; one that may break it stays in the ranking with the limit listed as
+    open. Models with published scores for the use come first, the others follow by size. Of one model, the
+    first variant has the fewest open limits, then the smallest certain drop, then the smallest divergence.
 
     \b
     quantlab recommend --gpu rtx-4090 --context 32k --use code
     quantlab recommend --vram 24GB --max-drop 1.0 --license apache-2.0 --certain
     quantlab recommend --gpu h200:8 --use long-context --json
 
-    With --json: {"request", "hardware", "ranked", "rejected", "changes", "left_out", "measure", "serve"}; every figure is
-    {"value", "kind", "low", "high", "source"}.
-    """
+    With --json: {"request", "hardware", "ranked", "rejected", "changes", "left_out", "measure", "serve"};
+    every figure is {"value", "kind", "low", "high", "source"}."""
     from quantlab.planning.fit import Workload
     from quantlab.recommend.candidates import gather
     from quantlab.recommend.choice import Request, choose
@@ -87,7 +103,9 @@ def command(
     from quantlab.sizes import parse_context
 
     hardware = _hardware(vram, gpu_name, use)
-    context_tokens = parse_context(context if context is not None else (LONG_CONTEXT if use == "long-context" else CONTEXT))
+    context_tokens = parse_context(
+        context if context is not None else (LONG_CONTEXT if use == "long-context" else CONTEXT)
+    )
     pool = gather(Path(), hardware, Workload(context_tokens=context_tokens))
     _check_licences(licences, pool)
     request = Request(
@@ -103,7 +121,12 @@ def command(
     following = _following(choice, hardware, pool, context_tokens)
     if not ctx.json:
         _print(choice, request, hardware, pool, Shown(top, all_variants), following)
-    return {**as_json(request, choice), "hardware": hardware.name, "left_out": dict(pool.left_out), **following}
+    return {
+        **as_json(request, choice),
+        "hardware": hardware.name,
+        "left_out": dict(pool.left_out),
+        **following,
+    }
 
 
 def _hardware(vram: str | None, gpu_name: str | None, use: str | None) -> Hardware:
@@ -118,7 +141,11 @@ def _hardware(vram: str | None, gpu_name: str | None, use: str | None) -> Hardwa
         rig = parse_gpus(gpu_name)
         return Hardware(rig, f"{rig.count} × {rig.gpu.name}" if rig.count > 1 else rig.gpu.name)
     amount = EDGE_MEMORY if vram is None and use == "edge" else vram
-    return memory_alone(parse_bytes(amount), f"a device with {amount}") if amount is not None else Hardware(None, "no hardware named")
+    return (
+        memory_alone(parse_bytes(amount), f"a device with {amount}")
+        if amount is not None
+        else Hardware(None, "no hardware named")
+    )
 
 
 def _check_licences(wanted: tuple[str, ...], pool: Pool) -> None:
@@ -146,13 +173,19 @@ def _following(choice: Choice, hardware: Hardware, pool: Pool, context: int) -> 
     return {"measure": measuring(best), "serve": {**served._asdict(), "notes": notes}}
 
 
-def _print(choice: Choice, request: Request, hardware: Hardware, pool: Pool, shown: Shown, following: dict[str, Any]) -> None:
+def _print(
+    choice: Choice, request: Request, hardware: Hardware, pool: Pool, shown: Shown, following: dict[str, Any]
+) -> None:
     from rich.table import Table
 
     from quantlab.inert import console
     from quantlab.recommend.recommendation import HEADERS, LEGEND, changes, rejections, rows
 
-    hint = f"; without --certain, {may} may keep them" if request.certain and (may := len(_may(request, pool))) else ""
+    hint = (
+        f"; without --certain, {may} may keep them"
+        if request.certain and (may := len(_may(request, pool)))
+        else ""
+    )
     screen = console(width=None if console().is_terminal else 180)
     usable = f", {hardware.usable_bytes / 1e9:.2f} GB usable each" if hardware.usable_bytes else ""
 
@@ -162,7 +195,11 @@ def _print(choice: Choice, request: Request, hardware: Hardware, pool: Pool, sho
     points = f"{request.max_drop_points:g} point{'s' * (request.max_drop_points != 1)}"
     say(f"{hardware.name}{usable}; {request.context_tokens:,} tokens; drop at most {points}")
     if choice.best is None:
-        say(f"no variant certainly keeps these limits{hint}" if request.certain else "no variant keeps these limits")
+        say(
+            f"no variant certainly keeps these limits{hint}"
+            if request.certain
+            else "no variant keeps these limits"
+        )
     else:
         table = Table(header_style="bold")
         for name in HEADERS:

@@ -1,8 +1,7 @@
 """Run the unquantized model on the evaluation text and store its output, the reference.
 
-Reads models/MODEL/, writes references/MODEL/: the final hidden states, and the output head that computes the exact
-logits from them.
-"""
+Reads models/MODEL/, writes references/MODEL/: the final hidden states, and the output head that computes the
+exact logits from them."""
 
 from __future__ import annotations
 

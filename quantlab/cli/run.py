@@ -1,10 +1,10 @@
 """Quantize a model, measure it, and write its report.
 
-MODEL is an alias (`quantlab list models`), a hub repository (org/name@revision), a local folder or a GGUF file.
-Several --method and --bits run every combination; without --bits a method runs at every width that it offers. The
-16-bit variants, which the others are compared with, are added. DVC runs the work in a workspace, runs/MODEL: run the
-same command again and only what is missing or changed runs; ask for another variant and its cell is added.
-"""
+MODEL is an alias (`quantlab list models`), a hub repository (org/name@revision), a local folder or a GGUF
+file. Several --method and --bits run every combination; without --bits a method runs at every width that it
+offers. The 16-bit variants, which the others are compared with, are added. DVC runs the work in a workspace,
+runs/MODEL: run the same command again and only what is missing or changed runs; ask for another variant and
+its cell is added."""
 
 from __future__ import annotations
 
@@ -27,13 +27,35 @@ MOST_ITEMS = 10_000_000
 @click.argument("model")
 @click.option("--method", "methods", multiple=True, help="A method, such as awq; may be repeated.")
 @click.option("--bits", multiple=True, type=click.IntRange(min=1), help="A bit width; may be repeated.")
-@click.option("--variant", "variants", multiple=True, help="A variant of the recipe, such as gguf-4-iq4_xs; may be repeated.")
+@click.option(
+    "--variant",
+    "variants",
+    multiple=True,
+    help="A variant of the recipe, such as gguf-4-iq4_xs; may be repeated.",
+)
 @click.option("--tasks", help="lm-eval tasks, separated by commas (`quantlab list tasks`).")
-@click.option("--limit", type=click.IntRange(1, MOST_ITEMS), help="Largest number of items per task, chosen by the recipe's seed.")
-@click.option("--until-decided", is_flag=True, help="Stop each task when its verdict is decided; looks at the items at most five times.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1, MOST_ITEMS),
+    help="Largest number of items per task, chosen by the recipe's seed.",
+)
+@click.option(
+    "--until-decided",
+    is_flag=True,
+    help="Stop each task when its verdict is decided; looks at the items at most five times.",
+)
 @click.option("--engine", help="Run checkpoints in this engine, such as vllm, if it reads their format.")
-@click.option("--device", default="auto", help="auto, cpu, cuda:N, or several places such as cuda:0,1 or cuda:0,cpu,disk.")
-@click.option("--recipe", "recipe_file", type=click.Path(path_type=Path), help="A recipe file instead of the shipped one.")
+@click.option(
+    "--device",
+    default="auto",
+    help="auto, cpu, cuda:N, or several places such as cuda:0,1 or cuda:0,cpu,disk.",
+)
+@click.option(
+    "--recipe",
+    "recipe_file",
+    type=click.Path(path_type=Path),
+    help="A recipe file instead of the shipped one.",
+)
 @click.option(
     "--checkpoint",
     "checkpoints",
@@ -41,8 +63,14 @@ MOST_ITEMS = 10_000_000
     type=click.Path(path_type=Path, exists=True),
     help="Measure a checkpoint that somebody else made of MODEL.",
 )
-@click.option("--workspace", type=click.Path(path_type=Path, file_okay=False), help="The folder to work in. Default: runs/MODEL.")
-@click.option("--trust-remote-code", is_flag=True, help="Allow Python code from the model's repository to run.")
+@click.option(
+    "--workspace",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The folder to work in. Default: runs/MODEL.",
+)
+@click.option(
+    "--trust-remote-code", is_flag=True, help="Allow Python code from the model's repository to run."
+)
 @click.option("--no-run", is_flag=True, help="Check the request and write the workspace, but run nothing.")
 @common
 def command(
@@ -74,7 +102,9 @@ def command(
     if bits and not methods:
         raise QuantlabError("--bits needs --method: name the method that should quantize to that width")
     task_settings = _task_settings(tasks, limit, until_decided)
-    request = build(model, wanted, recipe_file, task_settings, trust_remote_code, checkpoints, find(device), engine)
+    request = build(
+        model, wanted, recipe_file, task_settings, trust_remote_code, checkpoints, find(device), engine
+    )
     place = Workspace(as_path(str(workspace or Path("runs") / request.recipe.model)).resolve())
     with place.held(lambda line: say(f"quantlab: {line}", err=True)):
         return _run(ctx, request, place, device, no_run)
@@ -102,11 +132,24 @@ def _run(ctx: Context, request: Request, workspace: Workspace, device: str, no_r
     if no_run:
         if not ctx.json:
             say(f"{workspace.root}: {len(request.variants)} cells; run them with `dvc repro` in that folder")
-        return {"model": name, "workspace": str(workspace.root), "variants": list(request.variants), "report": None}
+        return {
+            "model": name,
+            "workspace": str(workspace.root),
+            "variants": list(request.variants),
+            "report": None,
+        }
     code = workspace.reproduce(name, request.variants, ctx.quiet or ctx.json)
     report = workspace.root / "reports" / name / "report.md"
     if code or not report.exists():
-        raise QuantlabError(f"the pipeline failed (dvc's exit code {code}): see its output above and {workspace.root / 'logs'}")
+        raise QuantlabError(
+            f"the pipeline failed (dvc's exit code {code}): see its output above and"
+            f" {workspace.root / 'logs'}"
+        )
     if not ctx.json:
         show(report)
-    return {"model": name, "workspace": str(workspace.root), "variants": list(request.variants), "report": str(report)}
+    return {
+        "model": name,
+        "workspace": str(workspace.root),
+        "variants": list(request.variants),
+        "report": str(report),
+    }

@@ -16,15 +16,31 @@ from quantlab.cli._stage import device_option, workspace_of
 @click.option("--bits", type=int, required=True, help="The width, such as 4.")
 @click.option("--label", default="", help="The variant's label, where it has one.")
 @click.option("--linears", is_flag=True, help="Measure each linear layer instead of each block.")
-@click.option("--windows", type=click.IntRange(1), default=8, show_default=True, help="Windows of the evaluation text to measure on.")
+@click.option(
+    "--windows",
+    type=click.IntRange(1),
+    default=8,
+    show_default=True,
+    help="Windows of the evaluation text to measure on.",
+)
 @device_option
 @common
-def command(ctx: Context, model: str, method: str, bits: int, label: str, linears: bool, windows: int, device: str | None) -> Any:
+def command(
+    ctx: Context,
+    model: str,
+    method: str,
+    bits: int,
+    label: str,
+    linears: bool,
+    windows: int,
+    device: str | None,
+) -> Any:
     """Measure how much of the divergence each part of a quantized model causes.
 
-    Swaps one block of the quantized MODEL (a name in this workspace, or of a run in runs/) into the unquantized model at a
-    time and measures the divergence; prints the sum of the blocks beside the divergence of the whole model. Quantize
-    the model first with `quantlab run`. Adds a heat map and a table to the report.
+    Swaps one block of the quantized MODEL (a name in this workspace, or of a run in runs/) into the
+    unquantized model at a time and measures the divergence; prints the sum of the blocks beside the
+    divergence of the whole model. Quantize the model first with `quantlab run`. Adds a heat map and a table
+    to the report.
 
     \b
     quantlab sensitivity smollm2 --method gptq --bits 4
@@ -42,7 +58,9 @@ def command(ctx: Context, model: str, method: str, bits: int, label: str, linear
     root = workspace_of(model)
     cell = Cell(root, model, Variant(method, bits, label).slug)
     cell.checkpoint()
-    record: Any = run_isolated(cell, "sensitivity", target_device(root, device).device, ctx.quiet, linears=linears, windows=windows)
+    record: Any = run_isolated(
+        cell, "sensitivity", target_device(root, device).device, ctx.quiet, linears=linears, windows=windows
+    )
     if record.failure:
         raise CellFailure(record.failure.kind, record.failure.reason)
     path = report.run(root, model)
@@ -52,6 +70,9 @@ def command(ctx: Context, model: str, method: str, bits: int, label: str, linear
             value = part.kl_divergence_nats.value
             say(f"{part.part:32} {value:12.6f} nats  {100 * value / total if total else 0:5.1f} %")
         whole = record.whole.value
-        say(f"{'sum of the parts':32} {total:12.6f} nats, {total / whole if whole else 0:.2f} times the {whole:.6f} of the whole model")
+        say(
+            f"{'sum of the parts':32} {total:12.6f} nats, {total / whole if whole else 0:.2f} times the"
+            f" {whole:.6f} of the whole model"
+        )
         say(str(path))
     return record

@@ -13,7 +13,11 @@ from quantlab.errors import QuantlabError, unknown
 
 @click.command()
 @click.argument("variant")
-@click.option("--model", default=None, help="Show this model alone. Default: every model of the workspace that has the variant.")
+@click.option(
+    "--model",
+    default=None,
+    help="Show this model alone. Default: every model of the workspace that has the variant.",
+)
 @click.option(
     "--workspace",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -27,9 +31,9 @@ def command(ctx: Context, variant: str, model: str | None, workspace: Path, veri
 
     VARIANT is method-bits or method-bits-label, such as gptq-4.
 
-    With --json: {"variant": ..., "models": [{"model", "settings", "manifest", "records"}]}; settings is null if
-    the recipe lacks the variant, manifest if there is no checkpoint; records holds the measurements by stage.
-    """
+    With --json: {"variant": ..., "models": [{"model", "settings", "manifest", "records"}]}; settings is null
+    if the recipe lacks the variant, manifest if there is no checkpoint; records holds the measurements by
+    stage."""
     from quantlab.names import parse_variant
 
     parse_variant(variant)
@@ -41,7 +45,9 @@ def command(ctx: Context, variant: str, model: str | None, workspace: Path, veri
     having = [name for name, variants in known.items() if variant in variants and model in (None, name)]
     if not having:
         raise unknown(
-            "variant in this workspace", variant, {slug for name, slugs in known.items() if model in (None, name) for slug in slugs}
+            "variant in this workspace",
+            variant,
+            {slug for name, slugs in known.items() if model in (None, name) for slug in slugs},
         )
     found = [_known_of(workspace, name, variant) for name in having]
     if verify:
@@ -88,7 +94,10 @@ def _known_of(root: Path, model: str, variant: str) -> dict[str, Any]:
 
     folder = root / "checkpoints" / model / variant
     checkpoint = read_checkpoint(folder) if (folder / MANIFEST).is_file() else None
-    records = {name: read_record(record_path(root, model, variant, name), stage.record) for name, stage in STAGES.items()}
+    records = {
+        name: read_record(record_path(root, model, variant, name), stage.record)
+        for name, stage in STAGES.items()
+    }
     return {
         "model": model,
         "settings": _settings(root, model, variant),
@@ -118,12 +127,24 @@ def _print(variant: str, found: list[dict[str, Any]]) -> None:
         say("\n".join(lines(row["settings"] or {}, none="default")), nl=bool(row["settings"]))
         if row["manifest"]:
             say("checkpoint (manifest)")
-            say("\n".join(lines({k: v for k, v in row["manifest"].items() if k not in ("model", "variant", "files")})))
+            say(
+                "\n".join(
+                    lines(
+                        {k: v for k, v in row["manifest"].items() if k not in ("model", "variant", "files")}
+                    )
+                )
+            )
             for name, entry in row["manifest"]["files"].items():
                 say(f"    {name}  {entry['bytes'] / 1e6:,.1f} MB  sha256 {entry['sha256'][:16]}...")
         else:
             say("no checkpoint")
         for stage, record in row["records"].items():
             say(f"measured: {stage}")
-            say("\n".join(lines({k: v for k, v in record.items() if k not in ("model", "variant", "schema_version")})))
+            say(
+                "\n".join(
+                    lines(
+                        {k: v for k, v in record.items() if k not in ("model", "variant", "schema_version")}
+                    )
+                )
+            )
         say("" if row["records"] else "nothing measured\n", nl=False)

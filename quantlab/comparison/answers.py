@@ -18,7 +18,8 @@ class Pair(NamedTuple):
     first: Answer
     second: Answer
     divergent: int | None
-    """Index of the first token that differs, the shorter answer's length where one begins the other; None where both are the same."""
+    """Index of the first token that differs, the shorter answer's length where one begins the other; None
+    where both are the same."""
 
     @property
     def lengths(self) -> tuple[int, int]:
@@ -57,7 +58,9 @@ class SideBySide(NamedTuple):
     @property
     def cut(self) -> tuple[int, int]:
         """How many answers of each the limit cut off."""
-        return sum(not pair.first.ended for pair in self.pairs), sum(not pair.second.ended for pair in self.pairs)
+        return sum(not pair.first.ended for pair in self.pairs), sum(
+            not pair.second.ended for pair in self.pairs
+        )
 
     @property
     def longer(self) -> dict[Longer, int]:
@@ -72,8 +75,16 @@ class SideBySide(NamedTuple):
 
 
 def compare_answers(
-    model: str, variants: tuple[str, str], limit: int, prompts: Sequence[str], first: Sequence[Answer], second: Sequence[Answer]
+    model: str,
+    variants: tuple[str, str],
+    limit: int,
+    prompts: Sequence[str],
+    first: Sequence[Answer],
+    second: Sequence[Answer],
 ) -> SideBySide:
     """Pair the answers up."""
-    pairs = [Pair(p, a, b, first_divergence(a.token_ids, b.token_ids)) for p, a, b in zip(prompts, first, second, strict=True)]
+    pairs = [
+        Pair(p, a, b, first_divergence(a.token_ids, b.token_ids))
+        for p, a, b in zip(prompts, first, second, strict=True)
+    ]
     return SideBySide(model, variants, limit, tuple(pairs))

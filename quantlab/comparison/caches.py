@@ -41,7 +41,9 @@ class CacheComparison(NamedTuple):
 
 def compare_caches(records: ModelRecords) -> tuple[CacheComparison, ...]:
     """One for each variant with a cache type of its own; empty where none has one."""
-    return tuple(_compare(records, variant) for variant in records.variants.values() if _has_type(records, variant))
+    return tuple(
+        _compare(records, variant) for variant in records.variants.values() if _has_type(records, variant)
+    )
 
 
 def counterpart(records: ModelRecords, variant: VariantRecords) -> VariantRecords | None:
@@ -100,7 +102,9 @@ def _deepest_first(measured: MeasureRecord | None) -> list[SpeedPoint]:
     return sorted(points, key=lambda point: (point.context_tokens, point.batch), reverse=True)
 
 
-def _ratio(points: list[SpeedPoint], measured: MeasureRecord | None, usual: MeasureRecord | None) -> tuple[float | None, SpeedPoint | None]:
+def _ratio(
+    points: list[SpeedPoint], measured: MeasureRecord | None, usual: MeasureRecord | None
+) -> tuple[float | None, SpeedPoint | None]:
     if measured is None or usual is None or measured.device != usual.device:
         return None, None
     for point in points:

@@ -167,5 +167,8 @@ def _ranked(variants: Mapping[str, VariantComparison]) -> dict[str, Ranked]:
     return {
         slug: Ranked(each.divergence, each.mean.drop.points if each.mean.drop else None)
         for slug, each in variants.items()
-        if each.quantized and each.divergence.estimate and not each.records.failure and each.divergence.other_reference is None
+        if each.quantized
+        and each.divergence.estimate
+        and not each.records.failure
+        and each.divergence.other_reference is None
     }

@@ -33,7 +33,9 @@ class Divergence(NamedTuple):
         return self.interval or Interval(self.estimate.value, self.estimate.value)
 
 
-def compare_divergence(records: ModelRecords, variant: VariantRecords, other_reference: str | None) -> Divergence:
+def compare_divergence(
+    records: ModelRecords, variant: VariantRecords, other_reference: str | None
+) -> Divergence:
     """Set a variant's divergence beside its noise floor."""
     record = variant.divergence
     estimate, floor = record.kl_divergence_nats if record else None, noise_floor(records, variant)

@@ -1,4 +1,5 @@
-"""Compute the accuracy drop of a variant on each task: paired with the baseline on the items that both answered.
+"""Compute the accuracy drop of a variant on each task: paired with the baseline on the items that both
+answered.
 
 Compared only where task version, few-shot, chat template, metric and the items' own hashes are the same.
 """
@@ -23,7 +24,8 @@ _SUBTASK, _PROMPT = "subtask", "prompt_hash"
 
 
 class Drop(NamedTuple):
-    """A paired drop in percentage points of a metric that lies between 0 and 1, on the items that both were asked."""
+    """A paired drop in percentage points of a metric that lies between 0 and 1, on the items that both were
+    asked."""
 
     n: int
     points: float
@@ -53,7 +55,8 @@ class Outcome(NamedTuple):
     drop: Drop | None
     reason: str | None
     difference: Evidence | None = None
-    """Baseline - variant in the metric's own unit, where it does not lie between 0 and 1 and has no drop in points."""
+    """Baseline - variant in the metric's own unit, where it does not lie between 0 and 1 and has no drop in
+    points."""
 
 
 class MeanOutcome(NamedTuple):
@@ -66,12 +69,16 @@ class MeanOutcome(NamedTuple):
 def task_names(records: ModelRecords) -> tuple[str, ...]:
     """Every task that any variant has a result of: the recipe's order, then others."""
     done = {task for variant in records.variants.values() if variant.tasks for task in variant.tasks.tasks}
-    return tuple([t for t in records.recipe.tasks.names if t in done] + sorted(done - set(records.recipe.tasks.names)))
+    return tuple(
+        [t for t in records.recipe.tasks.names if t in done] + sorted(done - set(records.recipe.tasks.names))
+    )
 
 
 def failed_everywhere(records: ModelRecords) -> tuple[str, ...]:
     """Tasks that were asked and that no variant has a result of."""
-    asked = dict.fromkeys(task for variant in records.variants.values() if variant.tasks for task in variant.tasks.failed)
+    asked = dict.fromkeys(
+        task for variant in records.variants.values() if variant.tasks for task in variant.tasks.failed
+    )
     return tuple(task for task in asked if task not in task_names(records))
 
 
@@ -85,7 +92,9 @@ def task_drop(records: ModelRecords, variant: VariantRecords, task: str) -> Outc
     baseline = records.variants.get(BASELINE)
     if baseline is None or baseline.tasks is None or task not in baseline.tasks.tasks:
         reason = why_no_task(baseline, task) if baseline else "it has no records"
-        return Outcome(None, f"the drop is not measured: {BASELINE} has no result of {task} to compare with ({reason})")
+        return Outcome(
+            None, f"the drop is not measured: {BASELINE} has no result of {task} to compare with ({reason})"
+        )
     unlike = _unlike(baseline.tasks, record, task)
     if unlike:
         return Outcome(None, f"not comparable with {BASELINE}: {unlike}")
@@ -94,17 +103,21 @@ def task_drop(records: ModelRecords, variant: VariantRecords, task: str) -> Outc
         return Outcome(None, f"the drop is not measured: the per-item results of {lacking} are missing")
     result = record.tasks[task]
     z = result.look.quantile if result.look else Z05
-    reference_items, items = (items_of(frame, task, result.metric) for frame in (baseline.samples, variant.samples))
+    reference_items, items = (
+        items_of(frame, task, result.metric) for frame in (baseline.samples, variant.samples)
+    )
     return _compare(reference_items, items, result.metric, z)
 
 
 def tasks_in_points(records: ModelRecords) -> tuple[str, ...]:
-    """The tasks that a mean drop is over: all of the report but those whose metric does not lie between 0 and 1."""
+    """The tasks that a mean drop is over: all of the report but those whose metric does not lie between 0 and
+    1."""
     return tuple(task for task in task_names(records) if not _off_scale(records, task))
 
 
 def _off_scale(records: ModelRecords, task: str) -> bool:
-    """Whether an item of the first variant that has the task lies outside 0 and 1; the baseline is the first."""
+    """Whether an item of the first variant that has the task lies outside 0 and 1; the baseline is the
+    first."""
     for variant in records.variants.values():
         if variant.samples is not None and variant.tasks and task in variant.tasks.tasks:
             values = items_of(variant.samples, task, variant.tasks.tasks[task].metric)["value"]
@@ -112,10 +125,19 @@ def _off_scale(records: ModelRecords, task: str) -> bool:
     return False
 
 
-def mean_of_drops(records: ModelRecords, variant: VariantRecords, outcomes: Mapping[str, Outcome]) -> MeanOutcome:
+def mean_of_drops(
+    records: ModelRecords, variant: VariantRecords, outcomes: Mapping[str, Outcome]
+) -> MeanOutcome:
     """The mean over the tasks of the report that have a drop in points; none where one lacks."""
     if not outcomes:
-        return MeanOutcome(None, variant.why_not("evaluate") if not task_names(records) else "no task has a metric between 0 and 1")
+        return MeanOutcome(
+            None,
+            (
+                variant.why_not("evaluate")
+                if not task_names(records)
+                else "no task has a metric between 0 and 1"
+            ),
+        )
     drops = [outcome.drop for outcome in outcomes.values() if outcome.drop]
     if len(drops) < len(outcomes):
         return MeanOutcome(None, next(outcome.reason for outcome in outcomes.values() if outcome.reason))
@@ -128,14 +150,22 @@ def _unlike(baseline: TaskRecord, variant: TaskRecord, task: str) -> str:
         return f"metric {b.metric} against {a.metric}"
     if a.filter != b.filter:
         return f"filter {b.filter} against {a.filter}"
-    if (a.task_version, a.fewshot, baseline.chat_template) != (b.task_version, b.fewshot, variant.chat_template):
+    if (a.task_version, a.fewshot, baseline.chat_template) != (
+        b.task_version,
+        b.fewshot,
+        variant.chat_template,
+    ):
         return "another task version, number of few-shot examples or chat template"
     return ""
 
 
 def items_of(samples: pd.DataFrame, task: str, metric: str) -> pd.DataFrame:
     """The items of one task with their values of one metric; samples hold a row for every metric."""
-    columns = [*_ITEM, "value", *(column for column in (_SUBTASK, _PROMPT, "answer", "cluster") if column in samples.columns)]
+    columns = [
+        *_ITEM,
+        "value",
+        *(column for column in (_SUBTASK, _PROMPT, "answer", "cluster") if column in samples.columns),
+    ]
     return samples.loc[(samples["task"] == task) & (samples["metric"] == metric), columns]
 
 
@@ -143,17 +173,27 @@ def _compare(baseline: pd.DataFrame, variant: pd.DataFrame, metric: str, z: floa
     same = [*_ITEM, *([_SUBTASK] if _SUBTASK in baseline.columns and _SUBTASK in variant.columns else [])]
     if baseline.duplicated(same).any() or variant.duplicated(same).any():
         return Outcome(None, "not comparable: an item has several results")
-    both = baseline.merge(variant, on=same, suffixes=("_baseline", "_variant"), validate="one_to_one").sort_values(same)
+    both = baseline.merge(
+        variant, on=same, suffixes=("_baseline", "_variant"), validate="one_to_one"
+    ).sort_values(same)
     if both.empty:
         return Outcome(None, f"not comparable with {BASELINE}: no item in common")
     if {f"{_PROMPT}_baseline", f"{_PROMPT}_variant"} <= set(both.columns):
         other = int((both[f"{_PROMPT}_baseline"] != both[f"{_PROMPT}_variant"]).sum())
         if other:
-            return Outcome(None, f"not comparable with {BASELINE}: {other:,} of {len(both):,} items were asked with another prompt")
+            return Outcome(
+                None,
+                f"not comparable with {BASELINE}: {other:,} of {len(both):,} items were asked with another"
+                " prompt",
+            )
     a, b = both["value_baseline"].to_numpy(float), both["value_variant"].to_numpy(float)
     no_number = int((~(np.isfinite(a) & np.isfinite(b))).sum())
     if no_number:
-        return Outcome(None, f"not comparable with {BASELINE}: {no_number:,} of {len(both):,} items have a result that is no number")
+        return Outcome(
+            None,
+            f"not comparable with {BASELINE}: {no_number:,} of {len(both):,} items have a result that is no"
+            " number",
+        )
     known = {"answer_baseline", "answer_variant"} <= set(both.columns)
     changed = int((both["answer_baseline"] != both["answer_variant"]).sum()) if known else None
     clusters = tuple(both["cluster_variant"]) if "cluster_variant" in both.columns else None
@@ -162,7 +202,24 @@ def _compare(baseline: pd.DataFrame, variant: pd.DataFrame, metric: str, z: floa
     except ValueError as fault:
         return Outcome(None, f"not comparable with {BASELINE}: {fault}")
     if not evidence.bounded:
-        return Outcome(None, f"{metric} is no share of right answers: its paired difference stands in the accuracy table", evidence)
+        return Outcome(
+            None,
+            f"{metric} is no share of right answers: its paired difference stands in the accuracy table",
+            evidence,
+        )
     lost, won = evidence.counts[1:] if evidence.counts else (None, None)
     error = 100 * evidence.standard_error if evidence.standard_error is not None else None
-    return Outcome(Drop(evidence.n, 100 * evidence.drop, error, lost, won, evidence, float(a.mean()), float(b.mean()), changed), None)
+    return Outcome(
+        Drop(
+            evidence.n,
+            100 * evidence.drop,
+            error,
+            lost,
+            won,
+            evidence,
+            float(a.mean()),
+            float(b.mean()),
+            changed,
+        ),
+        None,
+    )

@@ -1,7 +1,7 @@
 """Compute the bytes of a variant by kind, and what each kind saves. Kinds are never added up.
 
-Disk is compared with the baseline's checkpoint, memory at run time with the 16-bit variant of the same engine.
-"""
+Disk is compared with the baseline's checkpoint, memory at run time with the 16-bit variant of the same
+engine."""
 
 from __future__ import annotations
 
@@ -65,7 +65,9 @@ def disk(records: ModelRecords, variant: VariantRecords) -> Saving:
     baseline = records.variants.get(BASELINE)
     theirs = disk_bytes(baseline) if baseline else None
     if not theirs:
-        return Saving(ours, None, f"the saving is not measured: there is no size of {BASELINE} to compare with")
+        return Saving(
+            ours, None, f"the saving is not measured: there is no size of {BASELINE} to compare with"
+        )
     return Saving(ours, 1 - ours / theirs, None)
 
 
@@ -85,7 +87,11 @@ def runtime(records: ModelRecords, variant: VariantRecords, kind: str) -> Saving
     theirs = _their_bytes(measured, base.record, kind)
     if theirs == 0 == ours:
         return Saving(ours, None, None)  # nothing there, nothing to save
-    return Saving(ours, 1 - ours / theirs, None) if theirs else Saving(ours, None, "not compared: the 16-bit variant has none of this kind")
+    return (
+        Saving(ours, 1 - ours / theirs, None)
+        if theirs
+        else Saving(ours, None, "not compared: the 16-bit variant has none of this kind")
+    )
 
 
 def _their_bytes(ours: MeasureRecord, theirs: MeasureRecord, kind: str) -> int | None:
@@ -105,7 +111,8 @@ def largest_cache(record: MeasureRecord) -> SpeedPoint | None:
 
 
 def peak_kind(records: ModelRecords) -> str:
-    """The kind that stands for the peak in the summary: the driver's account where every measured variant has one, else the process's."""
+    """The kind that stands for the peak in the summary: the driver's account where every measured variant has
+    one, else the process's."""
     memories = [v.measure.memory for v in records.variants.values() if v.measure and v.measure.memory]
     on_device = bool(memories) and all(m.process_vram_bytes is not None for m in memories)
     return "process_vram_bytes" if on_device else "peak_process_rss_bytes"
@@ -124,7 +131,9 @@ def of_kind(record: MeasureRecord, kind: str) -> int | None:
     if seen is None:
         return None
     if kind in ("vram_above_empty_bytes", "device_change_bytes"):
-        return seen.peak_vram_above_empty_bytes if kind == "vram_above_empty_bytes" else seen.device_change_bytes
+        return (
+            seen.peak_vram_above_empty_bytes if kind == "vram_above_empty_bytes" else seen.device_change_bytes
+        )
     field = "tree_pss_bytes" if "pss" in kind else "tree_rss_bytes"
     peak: int | None = getattr(seen.peak, field)
     if kind.startswith("peak_"):
@@ -137,4 +146,8 @@ def disk_bytes(variant: VariantRecords) -> int | None:
     """Bytes of all files of the checkpoint; None where neither making nor measuring it left them."""
     if variant.quantize and variant.quantize.disk_bytes is not None:
         return variant.quantize.disk_bytes
-    return variant.measure.memory.disk_bytes if variant.measure and variant.measure.memory and not variant.failure else None
+    return (
+        variant.measure.memory.disk_bytes
+        if variant.measure and variant.measure.memory and not variant.failure
+        else None
+    )

@@ -1,7 +1,7 @@
 """Find the Pareto frontier of quality loss over disk size: variants that no other beats in both.
 
-By the measured means. A divergence that cannot be told from the noise floor counts as the floor: there nothing is closer.
-"""
+By the measured means. A divergence that cannot be told from the noise floor counts as the floor: there
+nothing is closer."""
 
 from __future__ import annotations
 

@@ -34,9 +34,16 @@ class Judgement(NamedTuple):
     reason: str
 
 
-def judge(comparison: Comparison, margin: float, tasks: Sequence[str], variants: Sequence[str], allow_undecided: bool) -> list[Judgement]:
-    """Each variant on each named task, or on all tasks of the recipe and the report together. A variant or task of the
-    recipe that nobody ran is not measured. Raises QuantlabError where there is nothing to judge."""
+def judge(
+    comparison: Comparison,
+    margin: float,
+    tasks: Sequence[str],
+    variants: Sequence[str],
+    allow_undecided: bool,
+) -> list[Judgement]:
+    """Each variant on each named task, or on all tasks of the recipe and the report together. A variant or
+    task of the recipe that nobody ran is not measured. Raises QuantlabError where there is nothing to
+    judge."""
     records, done, in_points = comparison.records, comparison.tasks, comparison.tasks_in_points
     there = tuple(dict.fromkeys((*records.recipe.tasks.names, *done)))
     for task in tasks:
@@ -48,18 +55,29 @@ def judge(comparison: Comparison, margin: float, tasks: Sequence[str], variants:
             raise unknown("variant in this report", slug, asked)
         if slug == BASELINE:
             raise QuantlabError(
-                f"{BASELINE} cannot be judged, because it is the reference for the drops: name another variant, or none for all"
+                f"{BASELINE} cannot be judged, because it is the reference for the drops: name another"
+                " variant, or none for all"
             )
     chosen = list(dict.fromkeys(variants)) or [slug for slug in asked if parse_variant(slug).bits < 16]
     if not done or not chosen:
-        raise QuantlabError(f"{records.model} has no {'tasks' if chosen else 'quantized variants'} to judge: run `quantlab evaluate` first")
+        raise QuantlabError(
+            f"{records.model} has no {'tasks' if chosen else 'quantized variants'} to judge: run `quantlab"
+            " evaluate` first"
+        )
     judged = tuple(task for task in there if task not in done or task in in_points) or there
-    groups: list[tuple[str, tuple[str, ...]]] = [(task, (task,)) for task in tasks] or [(ALL if len(judged) > 1 else judged[0], judged)]
-    return [_judge(comparison, slug, name, group, margin, allow_undecided) for slug in chosen for name, group in groups]
+    groups: list[tuple[str, tuple[str, ...]]] = [(task, (task,)) for task in tasks] or [
+        (ALL if len(judged) > 1 else judged[0], judged)
+    ]
+    return [
+        _judge(comparison, slug, name, group, margin, allow_undecided)
+        for slug in chosen
+        for name, group in groups
+    ]
 
 
 def _outcome(comparison: Comparison, slug: str, task: str) -> Outcome:
-    """The drop on a task; of a variant or task of the recipe that nobody ran, the reason why there is none."""
+    """The drop on a task; of a variant or task of the recipe that nobody ran, the reason why there is
+    none."""
     variant = comparison.variants.get(slug)
     if variant is None:
         empty = VariantRecords(parse_variant(slug), None, None, None, None, None, None)
@@ -68,7 +86,9 @@ def _outcome(comparison: Comparison, slug: str, task: str) -> Outcome:
     return compared.outcome if compared else task_drop(comparison.records, variant.records, task)
 
 
-def _judge(comparison: Comparison, slug: str, name: str, tasks: Sequence[str], margin: float, allow_undecided: bool) -> Judgement:
+def _judge(
+    comparison: Comparison, slug: str, name: str, tasks: Sequence[str], margin: float, allow_undecided: bool
+) -> Judgement:
     variant = comparison.variants.get(slug)
     made = variant.records.quantize if variant else None
     if made and made.collapsed:
@@ -77,11 +97,23 @@ def _judge(comparison: Comparison, slug: str, name: str, tasks: Sequence[str], m
     for task in tasks:
         outcome = _outcome(comparison, slug, task)
         if not outcome.drop:
-            return Judgement(slug, name, "not measured", False, None, None, None, None, f"{task}: {outcome.reason}")
+            return Judgement(
+                slug, name, "not measured", False, None, None, None, None, f"{task}: {outcome.reason}"
+            )
         evidence.append(outcome.drop.evidence)
     ninety = mean_interval([e.drop for e in evidence], [e.ninety for e in evidence])
     if not math.isfinite(ninety.lower) or not math.isfinite(ninety.upper):
-        return Judgement(slug, name, "not measured", False, None, None, None, None, "the interval of the drop is not a finite number")
+        return Judgement(
+            slug,
+            name,
+            "not measured",
+            False,
+            None,
+            None,
+            None,
+            None,
+            "the interval of the drop is not a finite number",
+        )
     verdict = verdict_of(ninety, margin)
     drop, n = 100 * sum(e.drop for e in evidence) / len(evidence), sum(e.n for e in evidence)
     reason = f"{verdict}, {interval_text(drop, 100 * ninety.lower, 100 * ninety.upper)} points on {n:,} items"

@@ -72,7 +72,11 @@ class VariantRecords(NamedTuple):
 
     def notes(self, *stages: StageName) -> tuple[str, ...]:
         """What the records of these stages say that a reader must know."""
-        return tuple(dict.fromkeys(note for stage in stages if stage in self.records for note in self.records[stage].notes))
+        return tuple(
+            dict.fromkeys(
+                note for stage in stages if stage in self.records for note in self.records[stage].notes
+            )
+        )
 
     def why_not(self, stage: StageName) -> str:
         """Why a number of this stage is missing, in words."""
@@ -127,7 +131,10 @@ def load_model(root: Path, model: str) -> ModelRecords:
     recipe = methods.checked_recipe(root / "recipes" / f"{model}.yaml")
     data = root / "reports" / model / "data"
     variants = _variants(data, model, recipe)
-    about, reference = (_json(root / path) for path in (Path("env") / "device.json", Path("references") / model / "reference.json"))
+    about, reference = (
+        _json(root / path)
+        for path in (Path("env") / "device.json", Path("references") / model / "reference.json")
+    )
     prepared = Prepared(root, model)
     return ModelRecords(
         model=model,
@@ -141,26 +148,31 @@ def load_model(root: Path, model: str) -> ModelRecords:
 
 
 def load_report(folder: Path) -> ModelRecords:
-    """The records of any folder with a report's `data/`, wherever it was copied to; what its workspace knows beside them is left out.
+    """The records of any folder with a report's `data/`, wherever it was copied to; what its workspace knows
+    beside them is left out.
 
-    The recipe is `recipes/<model>.yaml` of the folder or one above it, else the `recipe.yaml` that the report stage
-    writes beside the report. Raises QuantlabError where either is missing.
-    """
+    The recipe is `recipes/<model>.yaml` of the folder or one above it, else the `recipe.yaml` that the report
+    stage writes beside the report. Raises QuantlabError where either is missing."""
     folder = folder.resolve()
     if not (folder / "data").is_dir():
         raise QuantlabError(
-            f"{folder} holds no data/ with records: name the reports/MODEL folder that `quantlab run` printed, or a copy of it"
+            f"{folder} holds no data/ with records: name the reports/MODEL folder that `quantlab run`"
+            " printed, or a copy of it"
         )
     above = (place / "recipes" / f"{folder.name}.yaml" for place in (folder, *folder.parents))
     path = next((p for p in (*above, folder / RECIPE) if p.is_file()), None)
     if path is None:
-        raise QuantlabError(f"{folder} has neither a recipes/{folder.name}.yaml above it nor a {RECIPE} in it: run `quantlab report` again")
+        raise QuantlabError(
+            f"{folder} has neither a recipes/{folder.name}.yaml above it nor a {RECIPE} in it: run `quantlab"
+            " report` again"
+        )
     recipe = methods.checked_recipe(path)
     found = _variants(folder / "data", recipe.model, recipe)
     for record in (record for variant in found.values() for record in variant.records.values()):
         if record.model != recipe.model:
             raise QuantlabError(
-                f"{folder} holds a record of {record.model[:80]!r} of {record.variant}, though its recipe is {recipe.model}'s"
+                f"{folder} holds a record of {record.model[:80]!r} of {record.variant}, though its recipe is"
+                f" {recipe.model}'s"
             )
     return ModelRecords(recipe.model, recipe, {}, None, None, {}, found)
 
@@ -168,7 +180,9 @@ def load_report(folder: Path) -> ModelRecords:
 def _variants(data: Path, model: str, recipe: Recipe) -> dict[str, VariantRecords]:
     found = {slug: without_stale(load_variant(data / slug, slug), recipe) for slug in variants_in(data)}
     if not found:
-        raise QuantlabError(f"there are no records of {model} under {data}: run a stage such as measure first")
+        raise QuantlabError(
+            f"there are no records of {model} under {data}: run a stage such as measure first"
+        )
     return found
 
 
@@ -191,10 +205,13 @@ def load_variant(folder: Path, slug: str, with_samples: bool = True) -> VariantR
 
 
 def without_stale(variant: VariantRecords, recipe: Recipe) -> VariantRecords:
-    """The variant with every record that was made with other settings than the recipe's replaced by a failure that says so."""
+    """The variant with every record that was made with other settings than the recipe's replaced by a failure
+    that says so."""
     kept = variant._asdict()
     stale: dict[str, Any] = {
-        field: as_stale(record) for field, record in kept.items() if isinstance(record, Record) and is_stale(record, recipe)
+        field: as_stale(record)
+        for field, record in kept.items()
+        if isinstance(record, Record) and is_stale(record, recipe)
     }
     samples = None if variant.tasks and is_stale(variant.tasks, recipe) else variant.samples
     return variant._replace(**stale | {"samples": samples})
@@ -207,7 +224,9 @@ def _read_samples(path: Path) -> pd.DataFrame:
         raise QuantlabError(f"{path} lacks the columns {', '.join(lacking)}: run the evaluate stage again")
     for column, is_kind, kind in _SAMPLE_KINDS:
         if column in frame.columns and not (is_kind(frame[column]) or frame.empty):
-            raise QuantlabError(f"{path}: the column {column} does not hold {kind}: run the evaluate stage again")
+            raise QuantlabError(
+                f"{path}: the column {column} does not hold {kind}: run the evaluate stage again"
+            )
     return frame
 
 
@@ -218,10 +237,14 @@ def _frame(path: Path) -> pd.DataFrame:
     try:
         file = pq.ParquetFile(path)
         if file.metadata.num_rows > _MOST_ROWS:
-            raise QuantlabError(f"{path} says that it has {file.metadata.num_rows:,} rows, which no evaluation has")
+            raise QuantlabError(
+                f"{path} says that it has {file.metadata.num_rows:,} rows, which no evaluation has"
+            )
         return pd.DataFrame(file.read().to_pandas())
     except (OSError, ValueError, OverflowError, pa.ArrowException) as error:
-        raise QuantlabError(f"{path} cannot be read: {' '.join(str(error).split())[:200]}: run the evaluate stage again") from None
+        raise QuantlabError(
+            f"{path} cannot be read: {' '.join(str(error).split())[:200]}: run the evaluate stage again"
+        ) from None
 
 
 def _whole(column: pd.Series[Any]) -> bool:
@@ -242,7 +265,10 @@ def _flat(column: pd.Series[Any]) -> bool:
 
 
 _SAMPLE_KINDS: tuple[tuple[str, Callable[[pd.Series[Any]], bool], str], ...] = (
-    *((name, _texts, "texts") for name in ("task", "subtask", "doc_hash", "prompt_hash", "metric", "answer", "cluster")),
+    *(
+        (name, _texts, "texts")
+        for name in ("task", "subtask", "doc_hash", "prompt_hash", "metric", "answer", "cluster")
+    ),
     ("doc_id", _whole, "whole numbers"),
     ("value", _numeric, "numbers"),
 )

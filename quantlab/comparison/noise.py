@@ -1,4 +1,5 @@
-"""Compute the noise floor: the divergence of the unquantized model from the reference, in the same engine and dtype."""
+"""Compute the noise floor: the divergence of the unquantized model from the reference, in the same engine and
+dtype."""
 
 from __future__ import annotations
 
@@ -39,7 +40,11 @@ def noise_floor(records: ModelRecords, variant: VariantRecords) -> Floor:
     slug = engines.sixteen_bit(ours.engine) or "a 16-bit variant"
     theirs = base.divergence if base else None
     if theirs is None or theirs.kl_divergence_nats is None or theirs.engine != ours.engine:
-        return Floor(None, None, f"the noise floor of engine {ours.engine} is not measured: it needs the divergence of {slug}")
+        return Floor(
+            None,
+            None,
+            f"the noise floor of engine {ours.engine} is not measured: it needs the divergence of {slug}",
+        )
     if _base(theirs.dtype) != _base(ours.dtype):
         return Floor(None, None, f"no noise floor in {ours.dtype}: {slug} ran in {theirs.dtype}")
     found = theirs.kl_divergence_nats
@@ -52,7 +57,8 @@ def _base(dtype: str | None) -> str:
 
 
 def interval(estimate: Estimate, confidence: float = 0.95) -> Interval | None:
-    """Student's t interval of a mean over n independent units; None below MINIMUM_WINDOWS or without a standard error."""
+    """Student's t interval of a mean over n independent units; None below MINIMUM_WINDOWS or without a
+    standard error."""
     if estimate.standard_error is None or estimate.n < MINIMUM_WINDOWS:
         return None
     reach = float(student.ppf((1 + confidence) / 2, estimate.n - 1)) * estimate.standard_error
@@ -66,7 +72,8 @@ def upper(estimate: Estimate) -> float:
 
 
 def distinguishable(estimate: Estimate, floor: Floor) -> bool:
-    """Whether a divergence is above a floor that is known: its interval wholly above the floor's, or the means where there are none.
+    """Whether a divergence is above a floor that is known: its interval wholly above the floor's, or the
+    means where there are none.
 
     The two are not independent, so intervals that do not meet claim less than a paired comparison could.
     """

@@ -1,9 +1,9 @@
-"""Compare what was measured with what is commonly quoted for the width: losses in relative per cent, savings as factors.
+"""Compare what was measured with what is commonly quoted for the width: losses in relative per cent, savings
+as factors.
 
-A quoted band holds where the whole 95 % interval of the loss lies in it, does not where the interval lies outside, and
-cannot be decided otherwise. A quoted saving holds where the measured factor reaches it within 5 %: bytes have no
-sampling error.
-"""
+A quoted band holds where the whole 95 % interval of the loss lies in it, does not where the interval lies
+outside, and cannot be decided otherwise. A quoted saving holds where the measured factor reaches it within 5
+%: bytes have no sampling error."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ class Quoted(NamedTuple):
     peak: str | None
 
 
-def compare_quoted(variant: VariantRecords, status: Status, mean: MeanComparison, disk: Saving, peak: Saving) -> Quoted:
+def compare_quoted(
+    variant: VariantRecords, status: Status, mean: MeanComparison, disk: Saving, peak: Saving
+) -> Quoted:
     """Look a variant's loss and savings up in the band of its width."""
     bits = variant.variant.bits
     band, loss = None if status.failed else expectations().quoted_bands.of(bits), mean.relative

@@ -1,4 +1,5 @@
-"""Rank variants by divergence, and those whose intervals of the divergence overlap by their paired task drops."""
+"""Rank variants by divergence, and those whose intervals of the divergence overlap by their paired task
+drops."""
 
 from __future__ import annotations
 
@@ -31,12 +32,11 @@ class Place(NamedTuple):
 
 
 def ranking(known: Mapping[str, Ranked]) -> tuple[Place, ...]:
-    """The closest first. A place begins with its closest variant and holds those whose 95 % intervals of the divergence
-    overlap that one's; they need not overlap each other's.
+    """The closest first. A place begins with its closest variant and holds those whose 95 % intervals of the
+    divergence overlap that one's; they need not overlap each other's.
 
-    A variant without a drop stands last in its place. All saw the same windows, so overlapping intervals claim less than a
-    comparison window by window could.
-    """
+    A variant without a drop stands last in its place. All saw the same windows, so overlapping intervals
+    claim less than a comparison window by window could."""
     groups: list[list[str]] = []
     for slug in sorted(known, key=lambda slug: known[slug].nats):
         if groups and _meet(known[slug], known[groups[-1][0]]):

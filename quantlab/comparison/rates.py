@@ -1,4 +1,5 @@
-"""Compute medians of the speed samples and their ratio to the 16-bit variant of the same engine on the same device."""
+"""Compute medians of the speed samples and their ratio to the 16-bit variant of the same engine on the same
+device."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ NOT_THIS_POINT = "not compared: the 16-bit variant did not run this point"
 
 
 class Comparable(NamedTuple):
-    """The 16-bit variant's measurement that a variant's may be divided by, or the reason why there is none."""
+    """The 16-bit variant's measurement that a variant's may be divided by, or the reason why there is
+    none."""
 
     record: MeasureRecord | None
     reason: str | None
@@ -27,17 +29,19 @@ class Ratio(NamedTuple):
 
     value: float | None
     low: float | None = None
-    """Interval of the median; only paired repeats have one, because a drift between two runs is in no interval."""
+    """Interval of the median; only paired repeats have one, because a drift between two runs is in no
+    interval."""
     high: float | None = None
     kind: Kind | None = None
-    """`paired`: repeats in turn. `sequential`: in one stage, one after the other. `separate`: from the two variants' own stages.
-    None where it is the 16-bit variant itself."""
+    """`paired`: repeats in turn. `sequential`: in one stage, one after the other. `separate`: from the two
+    variants' own stages. None where it is the 16-bit variant itself."""
     reason: str | None = None
     """Why there is no value."""
 
 
 def rate(point: SpeedPoint, phase: Phase) -> Median | None:
-    """Tokens per second over the batch, from the raw samples, which the oldest records have too; None without any."""
+    """Tokens per second over the batch, from the raw samples, which the oldest records have too; None without
+    any."""
     return median(point.decode_tokens_per_second if phase == "decode" else point.prefill_tokens_per_second)
 
 
@@ -64,10 +68,13 @@ def same_point(record: MeasureRecord, point: SpeedPoint) -> SpeedPoint | None:
 
 
 def speed_ratio(records: ModelRecords, variant: VariantRecords, point: SpeedPoint, phase: Phase) -> Ratio:
-    """The ratio that drifts least: paired repeats, else the same stage's, else the 16-bit variant's own measurement."""
+    """The ratio that drifts least: paired repeats, else the same stage's, else the 16-bit variant's own
+    measurement."""
     ours = rate(point, phase)
     if ours is None:
-        return Ratio(None, reason=failure_text(point.failure) if point.failure else variant.why_not("measure"))
+        return Ratio(
+            None, reason=failure_text(point.failure) if point.failure else variant.why_not("measure")
+        )
     paired: Median | None = getattr(point, f"{phase}_ratio")
     if paired:
         return Ratio(paired.value, paired.low, paired.high, "paired")
@@ -76,18 +83,30 @@ def speed_ratio(records: ModelRecords, variant: VariantRecords, point: SpeedPoin
     if theirs and own:
         return Ratio(theirs.value / own.value, kind="sequential")
     if point.baseline_failure:
-        return Ratio(None, reason=f"not compared: the 16-bit variant did not run this point ({failure_text(point.baseline_failure)})")
+        return Ratio(
+            None,
+            reason=(
+                "not compared: the 16-bit variant did not run this point"
+                f" ({failure_text(point.baseline_failure)})"
+            ),
+        )
     return _separate(records, variant, point, phase, ours)
 
 
-def _separate(records: ModelRecords, variant: VariantRecords, point: SpeedPoint, phase: Phase, ours: Median) -> Ratio:
+def _separate(
+    records: ModelRecords, variant: VariantRecords, point: SpeedPoint, phase: Phase, ours: Median
+) -> Ratio:
     base = comparable(records, variant)
     if base.record is None:
         return Ratio(None, reason=base.reason)
     found = same_point(base.record, point)
     theirs = rate(found, phase) if found else None
     itself = base.record is variant.measure
-    return Ratio(ours.value / theirs.value, kind=None if itself else "separate") if theirs else Ratio(None, reason=NOT_THIS_POINT)
+    return (
+        Ratio(ours.value / theirs.value, kind=None if itself else "separate")
+        if theirs
+        else Ratio(None, reason=NOT_THIS_POINT)
+    )
 
 
 def comparable(records: ModelRecords, variant: VariantRecords) -> Comparable:
@@ -102,11 +121,16 @@ def comparable(records: ModelRecords, variant: VariantRecords) -> Comparable:
     theirs = base.measure if base else None
     if base is None or theirs is None or theirs.failure or theirs.engine != ours.engine:
         reason = base.why_not("measure") if base else "it has no records"
-        return Comparable(None, f"not compared: {slug}, the 16-bit variant of {ours.engine}, is not measured ({reason})")
+        return Comparable(
+            None, f"not compared: {slug}, the 16-bit variant of {ours.engine}, is not measured ({reason})"
+        )
     if theirs.device != ours.device:
         return Comparable(None, f"not compared: {slug} ran on another device ({theirs.device})")
     if ours.speed and theirs.speed and ours.speed.threads != theirs.speed.threads:
-        return Comparable(None, f"not compared: {slug} ran with {theirs.speed.threads} threads, this with {ours.speed.threads}")
+        return Comparable(
+            None,
+            f"not compared: {slug} ran with {theirs.speed.threads} threads, this with {ours.speed.threads}",
+        )
     return Comparable(theirs, None)
 
 

@@ -1,4 +1,5 @@
-"""Find the variants measured against another reference: divergences from different references are never compared."""
+"""Find the variants measured against another reference: divergences from different references are never
+compared."""
 
 from __future__ import annotations
 
@@ -8,7 +9,8 @@ from quantlab.comparison.load import BASELINE, ModelRecords
 
 
 def against_another(records: ModelRecords) -> dict[str, str]:
-    """By variant, why its divergence is not compared: its reference is not the one of the baseline, or of most."""
+    """By variant, why its divergence is not compared: its reference is not the one of the baseline, or of
+    most."""
     named = {
         slug: (v.divergence.reference_sha256, v.divergence.reference_dtype)
         for slug, v in records.variants.items()
@@ -17,7 +19,11 @@ def against_another(records: ModelRecords) -> dict[str, str]:
     if len({sha256 for sha256, _ in named.values()}) < 2:
         return {}
     ours = named.get(BASELINE) or Counter(named.values()).most_common(1)[0][0]
-    return {slug: f"its reference is {_text(*theirs)}, not {_text(*ours)}" for slug, theirs in named.items() if theirs[0] != ours[0]}
+    return {
+        slug: f"its reference is {_text(*theirs)}, not {_text(*ours)}"
+        for slug, theirs in named.items()
+        if theirs[0] != ours[0]
+    }
 
 
 def _text(sha256: str | None, dtype: str | None) -> str:

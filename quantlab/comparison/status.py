@@ -39,4 +39,8 @@ def status_of(variant: VariantRecords) -> Status:
     if variant.quantize and variant.quantize.collapsed:
         return Status("collapsed", None, COLLAPSED)
     lacking = [stage.name for stage in STAGES.values() if stage.merged and stage.name not in variant.records]
-    return Status("partly measured", None, f"no record of {', '.join(lacking)}") if lacking else Status("measured", None, None)
+    return (
+        Status("partly measured", None, f"no record of {', '.join(lacking)}")
+        if lacking
+        else Status("measured", None, None)
+    )

@@ -1,4 +1,5 @@
-"""Compare a variant with the baseline on each task and on all together: drop, verdict, recovery, changed answers."""
+"""Compare a variant with the baseline on each task and on all together: drop, verdict, recovery, changed
+answers."""
 
 from __future__ import annotations
 
@@ -79,16 +80,22 @@ class MeanComparison(NamedTuple):
     """Why there is no relative loss."""
 
 
-def compare_tasks(records: ModelRecords, variant: VariantRecords, tasks: Sequence[str], failed: Sequence[str]) -> dict[str, TaskComparison]:
+def compare_tasks(
+    records: ModelRecords, variant: VariantRecords, tasks: Sequence[str], failed: Sequence[str]
+) -> dict[str, TaskComparison]:
     """By task; those of `failed` have no result anywhere and are not judged."""
     outcomes = {task: task_drop(records, variant, task) for task in (*tasks, *failed)}
     drops = {task: outcome.drop for task, outcome in outcomes.items() if outcome.drop and task in tasks}
     margin = records.recipe.comparison.margin_points
     judged = judge_tasks({task: drop.evidence for task, drop in drops.items()}, margin)
-    return {task: _task(variant, task, outcome, judged.get(task), margin) for task, outcome in outcomes.items()}
+    return {
+        task: _task(variant, task, outcome, judged.get(task), margin) for task, outcome in outcomes.items()
+    }
 
 
-def _task(variant: VariantRecords, task: str, outcome: Outcome, judged: Judged | None, margin_points: float) -> TaskComparison:
+def _task(
+    variant: VariantRecords, task: str, outcome: Outcome, judged: Judged | None, margin_points: float
+) -> TaskComparison:
     record, drop = variant.tasks, outcome.drop
     result = record.tasks.get(task) if record and not record.failure else None
     p = judged.p_adjusted if judged else None
@@ -136,9 +143,13 @@ def _sum_of_known(counts: Sequence[int | None]) -> int | None:
 
 
 def compare_mean(
-    records: ModelRecords, variant: VariantRecords, tasks: Mapping[str, TaskComparison], in_points: Sequence[str]
+    records: ModelRecords,
+    variant: VariantRecords,
+    tasks: Mapping[str, TaskComparison],
+    in_points: Sequence[str],
 ) -> MeanComparison:
-    """The mean over the tasks that have a drop in points; none where one lacks, or rows would average different tasks."""
+    """The mean over the tasks that have a drop in points; none where one lacks, or rows would average
+    different tasks."""
     mean = mean_of_drops(records, variant, {task: tasks[task].outcome for task in in_points})
     drops = [drop for task in in_points if (drop := tasks[task].drop)] if mean.mean else []
     judged = judge_all([drop.evidence for drop in drops], records.recipe.comparison.margin_points)
@@ -161,7 +172,9 @@ def _mean_score(variant: VariantRecords | None, tasks: Sequence[str]) -> float |
     return sum(record.tasks[task].score.value for task in tasks) / len(tasks)
 
 
-def _relative(records: ModelRecords, judged: Judged | None, in_points: Sequence[str], items: int) -> tuple[RelativeLoss | None, str | None]:
+def _relative(
+    records: ModelRecords, judged: Judged | None, in_points: Sequence[str], items: int
+) -> tuple[RelativeLoss | None, str | None]:
     score = _mean_score(records.variants.get(BASELINE), in_points)
     if judged is None or score is None:
         return None, "no interval of the drop: the metric is not right or wrong"

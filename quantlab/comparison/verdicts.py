@@ -24,15 +24,18 @@ class Judged(NamedTuple):
     """Of the drop, in points."""
     verdict: Verdict
     p_adjusted: float | None
-    """The two-sided p of no difference (McNemar's exact of independent right or wrong answers, by sign flips of whole
-    clusters, Student's t of shares), Holm-adjusted over the variant's tasks; None for the pooled drop."""
+    """The two-sided p of no difference (McNemar's exact of independent right or wrong answers, by sign flips
+    of whole clusters, Student's t of shares), Holm-adjusted over the variant's tasks; None for the pooled
+    drop."""
 
 
 def judge_tasks(evidence: Mapping[str, Evidence], margin_points: float) -> dict[str, Judged]:
     """By task, of a variant's drops on all tasks of the report."""
     adjusted = holm({task: each.p for task, each in evidence.items()})
     return {
-        task: Judged(100 * each.drop, _points(each.ninety_five), verdict_of(each.ninety, margin_points), adjusted[task])
+        task: Judged(
+            100 * each.drop, _points(each.ninety_five), verdict_of(each.ninety, margin_points), adjusted[task]
+        )
         for task, each in evidence.items()
     }
 

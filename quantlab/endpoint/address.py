@@ -55,7 +55,8 @@ class Address(NamedTuple):
         return found[1] if found else None
 
     def url(self, path: str) -> str:
-        """The URL of an endpoint: OpenAI's lie under /v1 or what the user named instead, Ollama's under /api."""
+        """The URL of an endpoint: OpenAI's lie under /v1 or what the user named instead, Ollama's under
+        /api."""
         own = path.startswith("api/")
         before = self.prefix if own else f"{self.prefix}/v1" if self.base is None else self.base
         return f"{self.origin}{before}/{path}" + (f"?{self.query}" if self.query else "")
@@ -68,25 +69,33 @@ class Address(NamedTuple):
 def parse(text: str) -> Address:
     """Take an address apart: a server's root, its /v1, or one of its endpoints.
 
-    Raises QuantlabError for anything but http and https, for credentials, for a fragment, and for a query other than
-    `api-version`. No message repeats any part of the address, since that may be a secret.
-    """
+    Raises QuantlabError for anything but http and https, for credentials, for a fragment, and for a query
+    other than `api-version`. No message repeats any part of the address, since that may be a secret."""
     text = text.strip()
     if "@" in text or "%40" in text:
-        raise QuantlabError("the address has an @, so credentials, which would end up in files: put the key into a variable, see --key-env")
+        raise QuantlabError(
+            "the address has an @, so credentials, which would end up in files: put the key into a variable,"
+            " see --key-env"
+        )
     try:
         parts = urlsplit(text)
         port = parts.port
     except ValueError:
         raise QuantlabError(f"the address is no URL that can be read: {_EXAMPLE}") from None
     if parts.scheme not in ("http", "https") or not text.lower().startswith(f"{parts.scheme}://"):
-        raise QuantlabError(f"the address does not begin with http:// or https://, only http and https are known: {_EXAMPLE}")
+        raise QuantlabError(
+            f"the address does not begin with http:// or https://, only http and https are known: {_EXAMPLE}"
+        )
     if parts.fragment or "#" in text or ("?" in text and not _QUERY.fullmatch(parts.query)):
         raise QuantlabError(
-            "the address has a query or a fragment, which may be a secret: leave it out (api-version=2024-10-21 and the like"
-            " are taken); a key goes into --key-env's variable"
+            "the address has a query or a fragment, which may be a secret: leave it out"
+            " (api-version=2024-10-21 and the like are taken); a key goes into --key-env's variable"
         )
-    if not parts.hostname or not re.fullmatch(r"[^\s\\;=&]+", text.partition("?")[0]) or not text.isprintable():
+    if (
+        not parts.hostname
+        or not re.fullmatch(r"[^\s\\;=&]+", text.partition("?")[0])
+        or not text.isprintable()
+    ):
         raise QuantlabError(f"the address names no host, or has characters that no address has: {_EXAMPLE}")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     origin = f"{parts.scheme}://{host}" + (f":{port}" if port is not None else "")

@@ -1,4 +1,5 @@
-"""Read an answer to a task's item: generated text as it is scored, or the log-probability of a continuation."""
+"""Read an answer to a task's item: generated text as it is scored, or the log-probability of a
+continuation."""
 
 from __future__ import annotations
 
@@ -39,12 +40,17 @@ def generated(answer: dict[str, Any], chat: bool, stops: Sequence[str]) -> Answe
     said = choice.get("message") if chat else choice
     if not isinstance(said, dict):
         raise CellFailure("not_measured", "the answer has no message")
-    reason, beside = choice.get("finish_reason"), any(said.get(name) for name in ("reasoning_content", "reasoning"))
+    reason, beside = (
+        choice.get("finish_reason"),
+        any(said.get(name) for name in ("reasoning_content", "reasoning")),
+    )
     text = said.get("content" if chat else "text")
     if not isinstance(text, str):
         why = "its content is null" if text is None else "its content is no text"
         more = ", there is reasoning alone" if beside else ""
-        raise CellFailure("not_measured", f"the answer has no text: {why} (finish_reason {reason!s:.40}{more})")
+        raise CellFailure(
+            "not_measured", f"the answer has no text: {why} (finish_reason {reason!s:.40}{more})"
+        )
     if reason == "content_filter":
         raise CellFailure("not_measured", "the server's content filter ended the answer")
     thought = text.lstrip().startswith(_BEGINS) or _ENDS in text
@@ -54,23 +60,26 @@ def generated(answer: dict[str, Any], chat: bool, stops: Sequence[str]) -> Answe
             return Answer("", truncated=True, reasoning=True)
         text = text.lstrip()
     places = [text.find(stop) for stop in stops if stop in text]
-    return Answer(text[: min(places)] if places else text, reason == "length" and not places, thought or beside)
+    return Answer(
+        text[: min(places)] if places else text, reason == "length" and not places, thought or beside
+    )
 
 
 def continuation(answer: dict[str, Any], ids: Sequence[int], context: int) -> tuple[float, bool]:
     """Log-probability of a continuation, and whether each of its tokens is the most likely one.
 
-    `ids` are the tokens of context and continuation by the tokenizer, the first `context` of them the context's. Raises
-    CellFailure where the server counts others: a begin token before them is the one difference that is allowed; and
-    where no token is the continuation's own, which would be certain and win. lm-eval's own parser takes the last entry
-    for a generated token without looking, and would drop a token of the continuation where the model ends at once.
-    """
+    `ids` are the tokens of context and continuation by the tokenizer, the first `context` of them the
+    context's. Raises CellFailure where the server counts others: a begin token before them is the one
+    difference that is allowed; and where no token is the continuation's own, which would be certain and win.
+    lm-eval's own parser takes the last entry for a generated token without looking, and would drop a token of
+    the continuation where the model ends at once."""
     score = scored(answer, choice_of(answer))
     added = score.prompt_tokens - len(ids)
     if added not in (0, 1):
         raise CellFailure(
             "unsupported",
-            f"the server makes {score.prompt_tokens} tokens of a text that has {len(ids)} by the tokenizer that was named",
+            f"the server makes {score.prompt_tokens} tokens of a text that has {len(ids)} by the tokenizer"
+            " that was named",
         )
     entries = range(context + added, score.prompt_tokens)
     if not entries:

@@ -1,8 +1,7 @@
 """Send many whole requests concurrently: a request that fails costs none of the others.
 
-What may pass is tried again: 408, 429, 5xx and ended connections, after the time that the server names (Retry-After) or
-else a growing one. A request that took its whole time is not.
-"""
+What may pass is tried again: 408, 429, 5xx and ended connections, after the time that the server names
+(Retry-After) or else a growing one. A request that took its whole time is not."""
 
 from __future__ import annotations
 
@@ -92,6 +91,10 @@ async def _insist(session: Any, server: Server, body: dict[str, Any]) -> dict[st
     def may_pass(error: BaseException) -> bool:
         return isinstance(error, Passing) and (error.retry_after_seconds or 0.0) <= LONGEST_WAIT_SECONDS
 
-    retrying = AsyncRetrying(retry=retry_if_exception(may_pass), wait=wait, stop=stop_after_attempt(ATTEMPTS), reraise=True)
-    found: dict[str, Any] = await retrying(exchange, session, server.url, body, server.key, server.timeout_seconds)
+    retrying = AsyncRetrying(
+        retry=retry_if_exception(may_pass), wait=wait, stop=stop_after_attempt(ATTEMPTS), reraise=True
+    )
+    found: dict[str, Any] = await retrying(
+        exchange, session, server.url, body, server.key, server.timeout_seconds
+    )
     return found

@@ -39,7 +39,8 @@ class Trial(NamedTuple):
 
 
 async def find_api(client: Client) -> Found | Fault:
-    """The protocol that a server speaks: Ollama's where it gives a version and a list of models under /api, else OpenAI's.
+    """The protocol that a server speaks: Ollama's where it gives a version and a list of models under /api,
+    else OpenAI's.
 
     The version alone is no sign: Open WebUI gives one at the same place.
     """
@@ -56,19 +57,24 @@ async def find_api(client: Client) -> Found | Fault:
 
 
 async def find_model(client: Client, api: Api, wanted: str | None) -> str | Fault:
-    """The model asked for, or the only one that the server has. Raises QuantlabError where there is a choice to make."""
+    """The model asked for, or the only one that the server has. Raises QuantlabError where there is a choice
+    to make."""
     if wanted:
         return wanted
     answer = await get(client, "api/tags" if api == "ollama" else "models")
     if isinstance(answer, Fault):
         return answer
     listed = answer.get("models" if api == "ollama" else "data") if isinstance(answer, dict) else None
-    names: list[str] = [redact(name, client.key) for name in map(_name, listed if isinstance(listed, list) else []) if name]
+    names: list[str] = [
+        redact(name, client.key) for name in map(_name, listed if isinstance(listed, list) else []) if name
+    ]
     if len(names) == 1:
         return names[0]
     if not names:
         raise QuantlabError("the server lists no model: name one with --model")
-    raise QuantlabError(f"the server has several models, name one with --model: {', '.join(sorted(names)[:12])}")
+    raise QuantlabError(
+        f"the server has several models, name one with --model: {', '.join(sorted(names)[:12])}"
+    )
 
 
 async def try_out(client: Client, model: str, text: str, tokens: int) -> Trial | Fault:
@@ -87,7 +93,11 @@ async def try_out(client: Client, model: str, text: str, tokens: int) -> Trial |
         while ask:
             answer = await client.send(ask, time.perf_counter())
             if answer.fault is None:
-                note = f"/v1/{paths[0]} was refused ({first.message}); /v1/{path} was measured." if first and path != paths[0] else None
+                note = (
+                    f"/v1/{paths[0]} was refused ({first.message}); /v1/{path} was measured."
+                    if first and path != paths[0]
+                    else None
+                )
                 return Trial(path, ask, answer, (note,) if note else ())
             first = first or answer.fault
             if answer.fault.kind not in _REFUSED:
@@ -105,7 +115,8 @@ def _put_otherwise(ask: Ask, fault: Fault) -> Ask | None:
 
 
 async def describe(client: Client) -> str | None:
-    """What an OpenAI-compatible server calls itself: `owned_by` of its models or its Server header, and its /version."""
+    """What an OpenAI-compatible server calls itself: `owned_by` of its models or its Server header, and its
+    /version."""
     client.timeout_seconds, timeout = min(client.timeout_seconds, _DESCRIBE_SECONDS), client.timeout_seconds
     try:
         models = await get(client, "models")
@@ -141,7 +152,11 @@ async def call(client: Client, method: str, path: str, body: Any, url: str | Non
             async with (
                 asyncio.timeout(client.timeout_seconds),
                 client.session.request(
-                    method, url or client.address.url(path), json=body, allow_redirects=False, trace_request_ctx=connection
+                    method,
+                    url or client.address.url(path),
+                    json=body,
+                    allow_redirects=False,
+                    trace_request_ctx=connection,
                 ) as response,
             ):
                 connection.answered = True

@@ -1,8 +1,7 @@
 """Check whether a server returns correct log-probabilities of a prompt's own tokens (`echo` with `logprobs`).
 
-Many servers ignore `echo`; some give the numbers of the wrong positions. So what they give for a position is compared
-with what the same server gives for it when it generates there.
-"""
+Many servers ignore `echo`; some give the numbers of the wrong positions. So what they give for a position is
+compared with what the same server gives for it when it generates there."""
 
 from __future__ import annotations
 
@@ -32,16 +31,23 @@ class Scored(NamedTuple):
 
 
 def scored(answer: dict[str, Any], choice: dict[str, Any]) -> Scored:
-    """The log-probabilities of a choice. Raises CellFailure where there are none, or not as many as the server counts."""
-    found, usage = (value if isinstance(value, dict) else {} for value in (choice.get("logprobs"), answer.get("usage")))
+    """The log-probabilities of a choice. Raises CellFailure where there are none, or not as many as the
+    server counts."""
+    found, usage = (
+        value if isinstance(value, dict) else {} for value in (choice.get("logprobs"), answer.get("usage"))
+    )
     tokens, top = found.get("token_logprobs"), found.get("top_logprobs")
     if not isinstance(tokens, list) or not isinstance(top, list) or len(tokens) != len(top) or not tokens:
         raise CellFailure(
             "unsupported",
-            "the server gives no log-probabilities as OpenAI's completions do (token_logprobs and top_logprobs)",
+            "the server gives no log-probabilities as OpenAI's completions do (token_logprobs and"
+            " top_logprobs)",
         )
     if not all(value is None or _is_logprob(value) for value in tokens) or not all(map(_is_ranking, top)):
-        raise CellFailure("unsupported", "the server gives log-probabilities that are none: no numbers, not finite or above 0")
+        raise CellFailure(
+            "unsupported",
+            "the server gives log-probabilities that are none: no numbers, not finite or above 0",
+        )
     generated = usage.get("completion_tokens")
     if not isinstance(generated, int) or not 0 <= generated <= 1:
         raise CellFailure("unsupported", "the server does not say how many tokens it generated")
@@ -58,14 +64,18 @@ def _is_ranking(value: Any) -> bool:
 
 
 def offers_prompt_logprobs(url: str, model: str, key: Key | None, timeout_seconds: float) -> str:
-    """`offered`, or why the server's log-probabilities of a prompt cannot be used: four prompts must agree."""
+    """`offered`, or why the server's log-probabilities of a prompt cannot be used: four prompts must
+    agree."""
     agreed = 0
     for index in range(_TRIES):
         words = prompt(_MORE_WORDS, index, seed=1).split()
         short, long = " ".join(words[:_WORDS]), " ".join(words)
         try:
             begun, whole = (_ask(url, model, text, True, key, timeout_seconds) for text in (short, long))
-            if begun.prompt_tokens < _WORDS or whole.prompt_tokens < begun.prompt_tokens + _MORE_WORDS - _WORDS:
+            if (
+                begun.prompt_tokens < _WORDS
+                or whole.prompt_tokens < begun.prompt_tokens + _MORE_WORDS - _WORDS
+            ):
                 return "not offered by this server: it ignores echo"
             generated = _ask(url, model, short, False, key, timeout_seconds)
         except CellFailure as failure:
@@ -74,7 +84,10 @@ def offers_prompt_logprobs(url: str, model: str, key: Key | None, timeout_second
         if generated.prompt_tokens != 0 or not here or not there:
             continue  # it ended at once: another prompt
         if abs(max(here.values()) - max(there.values())) > _TOLERANCE_NATS:
-            return "not offered by this server: what it echoes for a position is not what it gives when it generates there"
+            return (
+                "not offered by this server: what it echoes for a position is not what it gives when it"
+                " generates there"
+            )
         agreed += 1
         if agreed == _CHECKS:
             return OFFERED
@@ -82,7 +95,14 @@ def offers_prompt_logprobs(url: str, model: str, key: Key | None, timeout_second
 
 
 def _ask(url: str, model: str, text: str, echo: bool, key: Key | None, timeout_seconds: float) -> Scored:
-    body: dict[str, Any] = {"model": model, "prompt": text, "max_tokens": 1, "temperature": 0, "logprobs": 1, "echo": echo}
+    body: dict[str, Any] = {
+        "model": model,
+        "prompt": text,
+        "max_tokens": 1,
+        "temperature": 0,
+        "logprobs": 1,
+        "echo": echo,
+    }
     answer = ask(Server(url, key, timeout_seconds), body)
     choices = answer.get("choices")
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):

@@ -1,8 +1,7 @@
 """Generate load in a closed loop: each worker sends its next request as soon as the last one is over.
 
-The number of requests under way is then the concurrency but for the end of a level, when workers run out of requests; a
-level has at least as many requests as workers.
-"""
+The number of requests under way is then the concurrency but for the end of a level, when workers run out of
+requests; a level has at least as many requests as workers."""
 
 from __future__ import annotations
 
@@ -19,12 +18,13 @@ from quantlab.records.endpoint import Level, RequestRecord
 _HOPELESS = 3
 
 
-async def run_level(client: Client, concurrency: int, count: int, asks: Iterator[Ask], advance: Callable[[], None]) -> Level:
+async def run_level(
+    client: Client, concurrency: int, count: int, asks: Iterator[Ask], advance: Callable[[], None]
+) -> Level:
     """One level: a warm-up request per worker, then `count` requests against the clock.
 
-    It stops where the first requests all fail, as many as there are workers but at least 3: a server that is down is not
-    asked 32 times.
-    """
+    It stops where the first requests all fail, as many as there are workers but at least 3: a server that is
+    down is not asked 32 times."""
     warmup = await asyncio.gather(*(client.send(next(asks), time.perf_counter()) for _ in range(concurrency)))
     done: list[RequestRecord] = []
     left = itertools.repeat(None, count)
@@ -39,7 +39,11 @@ async def run_level(client: Client, concurrency: int, count: int, asks: Iterator
 
     await asyncio.gather(*(work() for _ in range(concurrency)))
     duration = time.perf_counter() - began
-    stopped = f"stopped after {len(done)} of {count} requests: none was answered well" if len(done) < count else None
+    stopped = (
+        f"stopped after {len(done)} of {count} requests: none was answered well"
+        if len(done) < count
+        else None
+    )
     return Level(
         concurrency=concurrency,
         warmup=tuple(warmup),

@@ -24,7 +24,8 @@ UNKNOWN = "unknown"
 _BUSY_CLIENT = 0.7
 _OFF_TARGET = 0.1
 _LEAST_PER_WORKER = 2
-"""Requests of a level per request under way: with fewer than one there would never be as many under way as it says."""
+"""Requests of a level per request under way: with fewer than one there would never be as many under way as it
+says."""
 
 
 class Wanted(NamedTuple):
@@ -43,7 +44,8 @@ Keep = Callable[[EndpointRecord], object]
 
 
 def measure(wanted: Wanted, progress: Progress, keep: Keep | None = None) -> EndpointRecord:
-    """Measure an endpoint. Whatever it does is in the record; raises QuantlabError for a model that has to be named.
+    """Measure an endpoint. Whatever it does is in the record; raises QuantlabError for a model that has to be
+    named.
 
     `keep` gets the record after each level, so that an interrupted measurement leaves what it had.
     """
@@ -51,19 +53,25 @@ def measure(wanted: Wanted, progress: Progress, keep: Keep | None = None) -> End
 
 
 async def _measure(wanted: Wanted, progress: Progress, keep: Keep) -> EndpointRecord:
-    async with Client(wanted.address, "chat/completions", wanted.key, wanted.workload.timeout_seconds) as client:
+    async with Client(
+        wanted.address, "chat/completions", wanted.key, wanted.workload.timeout_seconds
+    ) as client:
         record = _blank(wanted)
         api = wanted.api or wanted.address.api
         found = Found(api, None) if api else await find_api(client)
         if isinstance(found, Fault):
             return record.model_copy(update={"fault": found})
         client.path = wanted.address.path or _default_path(found.api)
-        record = record.model_copy(update={"api": found.api, "server": found.server, "url": wanted.address.url(client.path)})
+        record = record.model_copy(
+            update={"api": found.api, "server": found.server, "url": wanted.address.url(client.path)}
+        )
         model = await find_model(client, found.api, wanted.model or wanted.address.deployment)
         if isinstance(model, Fault):
             return record.model_copy(update={"fault": model})
         few = probe_words(wanted.workload.prompt_tokens)[0]
-        trial = await try_out(client, model, prompt(few, -1, wanted.seed, record.nonce), wanted.workload.decode_tokens)
+        trial = await try_out(
+            client, model, prompt(few, -1, wanted.seed, record.nonce), wanted.workload.decode_tokens
+        )
         if isinstance(trial, Fault):
             return record.model_copy(update={"model": model, "fault": trial})
         words = await _words(client, trial.ask._replace(tokens=1), wanted, record.nonce)
@@ -74,7 +82,11 @@ async def _measure(wanted: Wanted, progress: Progress, keep: Keep) -> EndpointRe
             "prompt_words": words,
             "prompt_tokens_counted": counted,
         }
-        known |= {"ignores_end": trial.ask.ignore_end, "limit_field": trial.ask.limit_field, "notes": trial.notes}
+        known |= {
+            "ignores_end": trial.ask.ignore_end,
+            "limit_field": trial.ask.limit_field,
+            "notes": trial.notes,
+        }
         known["server"] = found.server or (await describe(client) if found.api == "openai" else None)
         record = record.model_copy(update=known)
         return await _levels(client, trial.ask, record, progress, keep)
@@ -106,17 +118,24 @@ async def _words(client: Client, ask: Ask, wanted: Wanted, nonce: str) -> int | 
     """How many words of ours are so many tokens of the server's; None where it does not count."""
     tokens = wanted.workload.prompt_tokens
     few, many = probe_words(tokens)
-    counts = [await count_prompt(client, ask._replace(prompt=prompt(words, -words, wanted.seed, nonce))) for words in (few, many)]
+    counts = [
+        await count_prompt(client, ask._replace(prompt=prompt(words, -words, wanted.seed, nonce)))
+        for words in (few, many)
+    ]
     if counts[0] is None or counts[1] is None:
         return None
     return words_for(tokens, ((few, counts[0]), (many, counts[1])))
 
 
-async def _levels(client: Client, ask: Ask, record: EndpointRecord, progress: Progress, keep: Keep) -> EndpointRecord:
+async def _levels(
+    client: Client, ask: Ask, record: EndpointRecord, progress: Progress, keep: Keep
+) -> EndpointRecord:
     """The record with its levels, up to the first one without any good answer."""
     load, levels, first_notes = record.workload, list[Level](), record.notes
     words = record.prompt_words or load.prompt_tokens
-    asks = (ask._replace(prompt=prompt(words, index, record.seed, record.nonce)) for index in itertools.count())
+    asks = (
+        ask._replace(prompt=prompt(words, index, record.seed, record.nonce)) for index in itertools.count()
+    )
     for concurrency in load.concurrency:
         count = max(load.requests, _LEAST_PER_WORKER * concurrency)
         with progress.step(f"{ask.model}: {count} requests, {concurrency} at a time", count) as step:
@@ -132,11 +151,15 @@ async def _levels(client: Client, ask: Ask, record: EndpointRecord, progress: Pr
 def _connections(client: Client) -> list[str]:
     if client.closes:
         return [
-            "The server ends connections that it promised to keep: every request makes its own, and that is in the time to first token."
+            "The server ends connections that it promised to keep: every request makes its own, and that is"
+            " in the time to first token."
         ]
     if not client.gave_up_waiting:
         return []
-    return ["The server leaves streams open after their last event: connections are made anew, and that is in the time to first token."]
+    return [
+        "The server leaves streams open after their last event: connections are made anew, and that is in the"
+        " time to first token."
+    ]
 
 
 def _told_hidden(request: RequestRecord) -> bool:
@@ -150,9 +173,18 @@ def _notes(levels: list[Level], load: Workload, counted: bool) -> list[str]:
     good = [r for r in requests if not r.fault]
     notes = []
     if any(r.counted_by == "events" for r in good):
-        notes.append("The server did not count output tokens: events were counted, and one may carry several tokens.")
-    elif any(len(r.event_seconds) < 0.9 * ((r.output_tokens or 0) - r.hidden_tokens) for r in good if r.hidden_tokens is not None):
-        notes.append("Events carry more than one token: inter-token latency is the time between events, not between tokens.")
+        notes.append(
+            "The server did not count output tokens: events were counted, and one may carry several tokens."
+        )
+    elif any(
+        len(r.event_seconds) < 0.9 * ((r.output_tokens or 0) - r.hidden_tokens)
+        for r in good
+        if r.hidden_tokens is not None
+    ):
+        notes.append(
+            "Events carry more than one token: inter-token latency is the time between events, not between"
+            " tokens."
+        )
     unknown, hidden = sum(r.hidden_tokens is None for r in good), [r for r in good if _told_hidden(r)]
     if unknown:
         notes.append(
@@ -161,21 +193,31 @@ def _notes(levels: list[Level], load: Workload, counted: bool) -> list[str]:
         )
     if hidden:
         notes.append(
-            f"{len(hidden)} of {len(good)} answers have tokens that came in no event with text: the time per output token "
-            "is without them, the throughput with them."
+            f"{len(hidden)} of {len(good)} answers have tokens that came in no event with text: the time per"
+            " output token is without them, the throughput with them."
         )
     if good and all(r.prompt_tokens is None for r in good):
-        sized = f"about {load.prompt_tokens} tokens by its count of two others" if counted else f"{load.prompt_tokens} words"
+        sized = (
+            f"about {load.prompt_tokens} tokens by its count of two others"
+            if counted
+            else f"{load.prompt_tokens} words"
+        )
         notes.append(f"The server's streams do not count prompt tokens: prompts have {sized}.")
-    elif any(abs((r.prompt_tokens or 0) - load.prompt_tokens) > max(4, _OFF_TARGET * load.prompt_tokens) for r in good):
+    elif any(
+        abs((r.prompt_tokens or 0) - load.prompt_tokens) > max(4, _OFF_TARGET * load.prompt_tokens)
+        for r in good
+    ):
         notes.append(f"Prompts are not of the {load.prompt_tokens} tokens asked for: see the table.")
     short = sum((r.output_tokens or 0) < load.decode_tokens and r.finish_reason != "length" for r in good)
     if short:
-        notes.append(f"{short} of {len(good)} answers are shorter than {load.decode_tokens} tokens: the model ended them.")
+        notes.append(
+            f"{short} of {len(good)} answers are shorter than {load.decode_tokens} tokens: the model ended"
+            " them."
+        )
     notes += [f"Concurrency {lv.concurrency}: {lv.stopped}." for lv in levels if lv.stopped]
     notes += [
-        f"Concurrency {lv.concurrency}: {_LEAST_PER_WORKER * lv.concurrency} requests instead of {load.requests}, "
-        "so that as many are under way."
+        f"Concurrency {lv.concurrency}: {_LEAST_PER_WORKER * lv.concurrency} requests instead of"
+        f" {load.requests}, so that as many are under way."
         for lv in levels
         if _LEAST_PER_WORKER * lv.concurrency > load.requests
     ]
@@ -184,7 +226,8 @@ def _notes(levels: list[Level], load: Workload, counted: bool) -> list[str]:
         why = "it was interrupted" if levels[-1].summary.good else "the level before had no good answer"
         notes.append(f"Concurrency {skipped} was not measured: {why}.")
     notes += [
-        f"Concurrency {lv.concurrency}: this client used {lv.client_cpu_share:.0%} of a core and may itself be the limit."
+        f"Concurrency {lv.concurrency}: this client used {lv.client_cpu_share:.0%} of a core and may itself"
+        " be the limit."
         for lv in levels
         if lv.summary.good and lv.client_cpu_share > _BUSY_CLIENT
     ]

@@ -1,8 +1,8 @@
-"""Run lm-eval's API models over quantlab's requests: its prompts and payloads; our key, limits, retries and checks.
+"""Run lm-eval's API models over quantlab's requests: its prompts and payloads; our key, limits, retries and
+checks.
 
-An item that is not answered well is noted as lost and the others are kept; `Collected` gives their answers again, so
-that lm-eval scores those alone.
-"""
+An item that is not answered well is noted as lost and the others are kept; `Collected` gives their answers
+again, so that lm-eval scores those alone."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ class Collected:
 
     def answers(self) -> list[Answer]:
         """All answers to the items that are not lost."""
-        return [answer for (item, _), found in self._answers.items() if item not in self.lost for answer in found]
+        return [
+            answer for (item, _), found in self._answers.items() if item not in self.lost for answer in found
+        ]
 
     def of(self, requests: Sequence[Any], job: Callable[[Any], Job], placeholder: Any) -> list[Any]:
         """The answer to each of lm-eval's requests; the placeholder where there is none."""
@@ -51,7 +53,13 @@ class Collected:
             given[key] += 1
         return found
 
-    def _ask(self, requests: Sequence[Any], keys: Sequence[tuple[int, int]], job: Callable[[Any], Job], placeholder: Any) -> None:
+    def _ask(
+        self,
+        requests: Sequence[Any],
+        keys: Sequence[tuple[int, int]],
+        job: Callable[[Any], Job],
+        placeholder: Any,
+    ) -> None:
         made = [_made(job, request) for request in requests]
         answered = iter(ask_all(self.server, [one for one in made if isinstance(one, Job)], self._advance))
         for key, one in zip(keys, made, strict=True):
@@ -80,7 +88,9 @@ def chat_model(collected: Collected, model: str, limit_field: LimitField) -> Any
     return Chat(base_url=collected.server.url, model=model, eos_string="", max_length=_LONGEST_TOKENS)
 
 
-def completions_model(collected: Collected, model: str, limit_field: LimitField, tokenizer: str | None) -> Any:
+def completions_model(
+    collected: Collected, model: str, limit_field: LimitField, tokenizer: str | None
+) -> Any:
     """lm-eval's `local-completions`; with a tokenizer it can score continuations, too.
 
     Requests go as text, and the server's count of tokens is compared with the tokenizer's for every item.
@@ -102,7 +112,9 @@ def completions_model(collected: Collected, model: str, limit_field: LimitField,
 
         def _pair(self, request: Any) -> Job:
             if not self.tok_encode(request.args[1], add_special_tokens=False):
-                raise CellFailure("unsupported", "a continuation has no token of its own, so no log-probability")
+                raise CellFailure(
+                    "unsupported", "a continuation has no token of its own, so no log-probability"
+                )
             ((_, context, rest),) = super().loglikelihood([request], disable_tqdm=True)
             return self._scoring(context, rest, pair=True)
 
@@ -140,12 +152,18 @@ def _generation(lm: Any, request: Any, limit_field: LimitField, chat: bool) -> J
     stops = [stop for stop in ([until] if isinstance(until, str) else until) if stop]
     body = _payload(lm, [prompt], True, settings)
     body[limit_field] = body.pop("max_tokens")
-    return Job(body | ({"stop": stops[:_MOST_STOPS]} if stops else {}), lambda answer: generated(answer, chat, stops))
+    return Job(
+        body | ({"stop": stops[:_MOST_STOPS]} if stops else {}), lambda answer: generated(answer, chat, stops)
+    )
 
 
 def _payload(lm: Any, messages: Any, generate: bool, gen_kwargs: Any) -> dict[str, Any]:
     """lm-eval's own payload, without its stop strings."""
     payload: dict[str, Any] = lm._create_payload(
-        lm.create_message(messages), generate=generate, gen_kwargs=copy.deepcopy(gen_kwargs), seed=lm._seed, eos=lm.eos_string
+        lm.create_message(messages),
+        generate=generate,
+        gen_kwargs=copy.deepcopy(gen_kwargs),
+        seed=lm._seed,
+        eos=lm.eos_string,
     )
     return {name: value for name, value in payload.items() if name != "stop"}

@@ -42,11 +42,14 @@ def post(url: str, body: dict[str, Any], key: Key | None, timeout_seconds: float
 
 
 def open_session(key: Key | None, url: str) -> aiohttp.ClientSession:
-    """A session that heeds no proxy or password file of the environment, keeps no cookie and decompresses nothing."""
+    """A session that heeds no proxy or password file of the environment, keeps no cookie and decompresses
+    nothing."""
     import aiohttp
 
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, force_close=True),  # a connection that dies between items costs no item
+        connector=aiohttp.TCPConnector(
+            limit=0, force_close=True
+        ),  # a connection that dies between items costs no item
         timeout=aiohttp.ClientTimeout(total=None),
         cookie_jar=aiohttp.DummyCookieJar(),
         headers=headers(key, "?api-version=" in url),
@@ -57,10 +60,11 @@ def open_session(key: Key | None, url: str) -> aiohttp.ClientSession:
 async def exchange(
     session: aiohttp.ClientSession, url: str, body: dict[str, Any], key: Key | None, timeout_seconds: float
 ) -> dict[str, Any]:
-    """The JSON object that answers a POST, within the time from its first to its last byte. Follows no redirect.
+    """The JSON object that answers a POST, within the time from its first to its last byte. Follows no
+    redirect.
 
-    Raises CellFailure for anything else, with what the server said, the key masked in it; Passing for what may pass.
-    """
+    Raises CellFailure for anything else, with what the server said, the key masked in it; Passing for what
+    may pass."""
     import aiohttp
 
     try:
@@ -86,7 +90,8 @@ async def exchange(
 
 
 def retry_after(header: str | None) -> float | None:
-    """Seconds to wait by a Retry-After header, which is a number of them or a date (RFC 9110, 10.2.3); None without one."""
+    """Seconds to wait by a Retry-After header, which is a number of them or a date (RFC 9110, 10.2.3); None
+    without one."""
     text = (header or "").strip()
     if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text):
         return float(text)

@@ -1,21 +1,23 @@
-"""Write prompts of about a given number of tokens, each different from its first word on, also from other runs.
+"""Write prompts of about a given number of tokens, each different from its first word on, also from other
+runs.
 
-Servers keep the cache of a prompt's beginning; a prompt that was seen before would show a time to first token that no
-new one has. The words are drawn at random from a short list, so the text means nothing.
-"""
+Servers keep the cache of a prompt's beginning; a prompt that was seen before would show a time to first token
+that no new one has. The words are drawn at random from a short list, so the text means nothing."""
 
 from __future__ import annotations
 
 import random
 
 _TEXT = (
-    "time year people way day man thing woman life child world school state family student group country problem hand part "
-    "place case week company system program question work government number night point home water room mother area money "
-    "story fact month lot right study book eye job word business issue side kind head house service friend father power hour "
-    "game line end member law car city community name president team minute idea kid body information back parent face others "
-    "level office door health person art war history party result change morning reason research girl guy moment air teacher "
-    "force education foot boy age policy process music market sense nation plan college interest death experience effect use "
-    "class control field development role effort rate heart drug show leader light voice wife police mind price report decision"
+    "time year people way day man thing woman life child world school state family student group country"
+    " problem hand part place case week company system program question work government number night point"
+    " home water room mother area money story fact month lot right study book eye job word business issue"
+    " side kind head house service friend father power hour game line end member law car city community name"
+    " president team minute idea kid body information back parent face others level office door health person"
+    " art war history party result change morning reason research girl guy moment air teacher force education"
+    " foot boy age policy process music market sense nation plan college interest death experience effect use"
+    " class control field development role effort rate heart drug show leader light voice wife police mind"
+    " price report decision"
 )
 WORDS = tuple(_TEXT.split())
 
@@ -27,10 +29,13 @@ _HEAD_WORDS = 4
 
 
 def prompt(words: int, index: int, seed: int = 0, nonce: str = "") -> str:
-    """The prompt of an index: the same words for the same index and seed, but for the first four, which the nonce decides as well."""
+    """The prompt of an index: the same words for the same index and seed, but for the first four, which the
+    nonce decides as well."""
     words = max(1, words)
     head, rest = random.Random(f"{nonce}/{seed}/{index}"), random.Random(f"{seed}/{index}")
-    drawn = [head.choice(WORDS) for _ in range(min(_HEAD_WORDS, words))] + [rest.choice(WORDS) for _ in range(words - _HEAD_WORDS)]
+    drawn = [head.choice(WORDS) for _ in range(min(_HEAD_WORDS, words))] + [
+        rest.choice(WORDS) for _ in range(words - _HEAD_WORDS)
+    ]
     return " ".join(drawn)
 
 

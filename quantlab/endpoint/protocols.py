@@ -1,8 +1,7 @@
 """Translate requests and events of the answer for each protocol.
 
-Sources: OpenAI's API reference (chat and legacy completions, streaming, `stream_options`), vLLM's own benchmark for what
-servers really send, and Ollama's docs/api.md.
-"""
+Sources: OpenAI's API reference (chat and legacy completions, streaming, `stream_options`), vLLM's own
+benchmark for what servers really send, and Ollama's docs/api.md."""
 
 from __future__ import annotations
 
@@ -14,7 +13,8 @@ from quantlab.endpoint.address import Path
 from quantlab.endpoint.streams import DONE, JsonLines, Malformed, ServerSentEvents
 
 LimitField = Literal["max_tokens", "max_completion_tokens"]
-"""What OpenAI's protocol calls the most tokens of an answer: the first was withdrawn, and most servers know it alone."""
+"""What OpenAI's protocol calls the most tokens of an answer: the first was withdrawn, and most servers know
+it alone."""
 _NANOSECOND = 1e-9
 _MOST_TOKENS = 10**9
 """A count beyond it is none."""
@@ -48,7 +48,8 @@ class Event(NamedTuple):
     reasoning_tokens: int | None = None
     """How many of the output tokens are reasoning, seen or not."""
     total: bool = False
-    """Whether it is OpenAI's last event, which counts the whole answer and comes only where that was not interrupted."""
+    """Whether it is OpenAI's last event, which counts the whole answer and comes only where that was not
+    interrupted."""
     done: bool = False
     """Whether the server says that nothing follows."""
     error: str | None = None
@@ -59,11 +60,28 @@ class Event(NamedTuple):
 def body(path: Path, ask: Ask) -> dict[str, Any]:
     """The JSON of a request: greedy, streamed, with the counts asked for."""
     if path.startswith("api/"):
-        text: dict[str, Any] = {"messages": [{"role": "user", "content": ask.prompt}]} if path == "api/chat" else {"prompt": ask.prompt}
-        return {"model": ask.model, **text, "stream": True, "options": {"num_predict": ask.tokens, "temperature": 0}}
-    text = {"messages": [{"role": "user", "content": ask.prompt}]} if path == "chat/completions" else {"prompt": ask.prompt}
+        text: dict[str, Any] = (
+            {"messages": [{"role": "user", "content": ask.prompt}]}
+            if path == "api/chat"
+            else {"prompt": ask.prompt}
+        )
+        return {
+            "model": ask.model,
+            **text,
+            "stream": True,
+            "options": {"num_predict": ask.tokens, "temperature": 0},
+        }
+    text = (
+        {"messages": [{"role": "user", "content": ask.prompt}]}
+        if path == "chat/completions"
+        else {"prompt": ask.prompt}
+    )
     wanted = {"model": ask.model, **text, ask.limit_field: ask.tokens, "temperature": 0, "stream": True}
-    return wanted | {"stream_options": {"include_usage": True}} | ({"ignore_eos": True} if ask.ignore_end else {})
+    return (
+        wanted
+        | {"stream_options": {"include_usage": True}}
+        | ({"ignore_eos": True} if ask.ignore_end else {})
+    )
 
 
 def count_body(path: Path, ask: Ask) -> dict[str, Any]:
@@ -110,7 +128,11 @@ _REASONING = ("reasoning_content", "reasoning")
 
 def _openai(path: Path, payload: dict[str, Any]) -> Event:
     usage, choices = payload.get("usage") or {}, payload.get("choices") or []
-    if not isinstance(usage, dict) or not isinstance(choices, list) or not all(isinstance(c, dict) for c in choices):
+    if (
+        not isinstance(usage, dict)
+        or not isinstance(choices, list)
+        or not all(isinstance(c, dict) for c in choices)
+    ):
         raise Malformed("an event whose choices or usage have another shape")
     if not usage and "choices" not in payload:
         raise Malformed(f"an event without choices: {payload}")
@@ -119,7 +141,11 @@ def _openai(path: Path, payload: dict[str, Any]) -> Event:
     if not isinstance(said, dict):
         raise Malformed("an event whose delta has another shape")
     chat = path == "chat/completions"
-    texts = [said[name] for name in (("content", *_REASONING) if chat else ("text",)) if isinstance(said.get(name), str)]
+    texts = [
+        said[name]
+        for name in (("content", *_REASONING) if chat else ("text",))
+        if isinstance(said.get(name), str)
+    ]
     text = any(texts)
     pending = "" in texts and "role" not in said and not choice.get("finish_reason")
     details = usage.get("completion_tokens_details")
@@ -154,12 +180,20 @@ def _ollama(path: Path, payload: dict[str, Any]) -> Event:
         prompt_tokens=_count(payload.get("prompt_eval_count")),
         output_tokens=_count(payload.get("eval_count")),
         done=payload["done"],
-        seconds={name: _NANOSECOND * payload[key] for name, key in durations.items() if _is_duration(payload.get(key))},
+        seconds={
+            name: _NANOSECOND * payload[key]
+            for name, key in durations.items()
+            if _is_duration(payload.get(key))
+        },
     )
 
 
 def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_TOKENS else None
+    return (
+        value
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_TOKENS
+        else None
+    )
 
 
 def _is_duration(value: Any) -> bool:
@@ -168,7 +202,8 @@ def _is_duration(value: Any) -> bool:
 
 
 def _text(value: Any) -> str | None:
-    """A finish reason. An empty one is none: OpenAI has null until the end, and some servers '' in its place."""
+    """A finish reason. An empty one is none: OpenAI has null until the end, and some servers '' in its
+    place."""
     if not isinstance(value, str) or not value:
         return None
     return value if re.fullmatch(r"[a-z_]{1,40}", value) else "other"

@@ -16,11 +16,16 @@ def markdown(record: EndpointRecord) -> str:
     least = "at least " if any(len(level.requests) > load.requests for level in record.levels) else ""
     parts = [
         f"# {_cell(record.model)} at {_cell(record.url)}",
-        f"{_server(record)}Measured {record.started} from {_cell(record.client)}; {least}{load.requests} requests per concurrency, "
-        f"about {load.prompt_tokens} prompt tokens, {load.decode_tokens} tokens asked for, at most {load.timeout_seconds:g} s each.",
+        (
+            f"{_server(record)}Measured {record.started} from {_cell(record.client)}; {least}{load.requests}"
+            f" requests per concurrency, about {load.prompt_tokens} prompt tokens, {load.decode_tokens}"
+            f" tokens asked for, at most {load.timeout_seconds:g} s each."
+        ),
     ]
     if record.fault:
-        parts.append(f"**Not measured**: {record.fault.kind.replace('_', ' ')}: {_cell(record.fault.message)}")
+        parts.append(
+            f"**Not measured**: {record.fault.kind.replace('_', ' ')}: {_cell(record.fault.message)}"
+        )
     if record.levels:
         parts += [_table(_HEADS, [_row(level) for level in record.levels]), _MEANING]
     if any(level.summary.faults for level in record.levels):
@@ -52,9 +57,10 @@ _HEADS = (
     "Output tokens",
 )
 _MEANING = (
-    "TTFT: time to first token. TPOT: (last - first token) / (tokens - 1) per request. ITL: between one event and the next. "
-    "Medians with their interval in brackets (95 % from 6 requests on). Only good requests count; "
-    f"{_NONE} where there are too few for a percentile. The clock is the client's, network and queue included."
+    "TTFT: time to first token. TPOT: (last - first token) / (tokens - 1) per request. ITL: between one"
+    " event and the next. Medians with their interval in brackets (95 % from 6 requests on). Only good"
+    f" requests count; {_NONE} where there are too few for a percentile. The clock is the client's, network"
+    " and queue included."
 )
 
 
@@ -64,7 +70,12 @@ def _server(record: EndpointRecord) -> str:
 
 def _row(level: Level) -> tuple[str, ...]:
     s = level.summary
-    ttft, tpot, itl, latency = s.time_to_first_token, s.time_per_output_token, s.inter_token_latency, s.latency
+    ttft, tpot, itl, latency = (
+        s.time_to_first_token,
+        s.time_per_output_token,
+        s.inter_token_latency,
+        s.latency,
+    )
     rate = _NONE if s.output_tokens_per_second is None else significant(s.output_tokens_per_second)
     return (
         str(level.concurrency),
@@ -83,7 +94,10 @@ def _row(level: Level) -> tuple[str, ...]:
 def _median(d: Distribution | None, scale: float) -> str:
     if d is None or d.median is None:
         return _NONE
-    return f"{significant(scale * d.median.value)} [{significant(scale * d.median.low)}, {significant(scale * d.median.high)}]"
+    return (
+        f"{significant(scale * d.median.value)} [{significant(scale * d.median.low)},"
+        f" {significant(scale * d.median.high)}]"
+    )
 
 
 def _tail(d: Distribution | None, scale: float) -> tuple[str, str, str]:
@@ -115,7 +129,15 @@ def _tasks(record: EndpointRecord) -> list[tuple[str, ...]]:
             error = "" if score.standard_error is None else f" ± {fixed(100 * score.standard_error, 1)}"
             items = f"{score.n} of {score.n + len(outcome.lost)}" if outcome.lost else str(score.n)
             cut = _NONE if outcome.truncated is None else f"{fixed(100 * outcome.truncated / score.n, 1)} %"
-            rows.append((_cell(name), _cell(outcome.result.metric), f"{fixed(100 * score.value, 1)}{error} %", items, cut))
+            rows.append(
+                (
+                    _cell(name),
+                    _cell(outcome.result.metric),
+                    f"{fixed(100 * score.value, 1)}{error} %",
+                    items,
+                    cut,
+                )
+            )
         else:
             reason = outcome.failure.reason if outcome.failure else "not measured"
             rows.append((_cell(name), _NONE, _cell(reason), _NONE, _NONE))

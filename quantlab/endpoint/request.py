@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 LONGEST_MESSAGE = 200
 _WAIT_SECONDS = 0.1
-"""For the end of a stream after its last event: a connection whose answer was read to its end is used again."""
+"""For the end of a stream after its last event: a connection whose answer was read to its end is used
+again."""
 _WAITS = 3
 """In vain, one after the other, after which a server is not waited for any more."""
 _STREAM_BYTES, _BYTES_PER_TOKEN = 2**24, 2**12
@@ -35,13 +36,15 @@ class Connection:
 
 
 class Client:
-    """A session with one endpoint. Follows no redirect, heeds no proxy of the environment, keeps no cookie."""
+    """A session with one endpoint. Follows no redirect, heeds no proxy of the environment, keeps no
+    cookie."""
 
     def __init__(self, address: Address, path: Path, key: Key | None, timeout_seconds: float) -> None:
         self.address, self.path, self.key, self.timeout_seconds = address, path, key, timeout_seconds
         self.session: aiohttp.ClientSession
         self.closes = False
-        """Whether the server ended a connection that it had promised to keep, so that each request makes its own."""
+        """Whether the server ended a connection that it had promised to keep, so that each request makes its
+        own."""
         self.server_header: str | None = None
         self._in_vain = 0
         self._old: list[aiohttp.ClientSession] = []
@@ -78,7 +81,8 @@ class Client:
             await session.close()
 
     async def send(self, ask: Ask, began: float) -> RequestRecord:
-        """Send a request and follow its stream; `began` is the perf_counter time that its record counts from."""
+        """Send a request and follow its stream; `began` is the perf_counter time that its record counts
+        from."""
         while True:
             sent, connection = time.perf_counter(), Connection()
             seen = Seen(sent)
@@ -86,7 +90,9 @@ class Client:
                 async with asyncio.timeout(self.timeout_seconds) as clock:
                     fault = await self._follow(ask, seen, clock, connection)
             except TimeoutError:
-                fault = Fault(kind="timeout", message=f"not finished after {self.timeout_seconds:g} s, {seen.stage}")
+                fault = Fault(
+                    kind="timeout", message=f"not finished after {self.timeout_seconds:g} s, {seen.stage}"
+                )
             except Malformed as error:
                 fault = self.fault("malformed", str(error))
             except Exception as error:
@@ -96,11 +102,12 @@ class Client:
             return seen.record(sent - began, fault, ask)
 
     def ended_too_early(self, error: Exception, connection: Connection) -> bool:
-        """Whether a request is to be sent again: it went over a kept connection, which ended before any answer.
+        """Whether a request is to be sent again: it went over a kept connection, which ended before any
+        answer.
 
-        HTTP lets a server close a kept connection at any time (RFC 9112, 9.3.1: such a request may be repeated), and
-        llama.cpp's does after every stream. From then on each request makes a connection of its own.
-        """
+        HTTP lets a server close a kept connection at any time (RFC 9112, 9.3.1: such a request may be
+        repeated), and llama.cpp's does after every stream. From then on each request makes a connection of
+        its own."""
         import aiohttp
 
         ended = isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError | ConnectionError)
@@ -112,16 +119,24 @@ class Client:
             self._old.append(old)
         return True
 
-    async def _follow(self, ask: Ask, seen: Seen, clock: asyncio.Timeout, connection: Connection) -> Fault | None:
+    async def _follow(
+        self, ask: Ask, seen: Seen, clock: asyncio.Timeout, connection: Connection
+    ) -> Fault | None:
         body, url = protocols.body(self.path, ask), self.address.url(self.path)
-        async with self.session.post(url, json=body, allow_redirects=False, trace_request_ctx=connection) as response:
+        async with self.session.post(
+            url, json=body, allow_redirects=False, trace_request_ctx=connection
+        ) as response:
             seen.stage, connection.answered = "answering", True
             if response.status != 200:
                 return await self.refusal(response)
             check_plain(response)
             if response.content_type == "application/json" and not self.path.startswith("api/"):
                 return await self._unstreamed(response)
-            decoder, read, most = protocols.decoder(self.path), 0, _STREAM_BYTES + _BYTES_PER_TOKEN * ask.tokens
+            decoder, read, most = (
+                protocols.decoder(self.path),
+                0,
+                _STREAM_BYTES + _BYTES_PER_TOKEN * ask.tokens,
+            )
             async for piece in response.content.iter_any():
                 now, read = time.perf_counter(), read + len(piece)
                 if read > most:
@@ -132,7 +147,10 @@ class Client:
                         return self.fault("error_in_stream", event.error, response.status)
                     seen.add(event, now)
                     if seen.payloads > 16 * ask.tokens + 1024:
-                        raise Malformed(f"{seen.payloads:,} events for {ask.tokens:,} tokens: the server does not heed the limit")
+                        raise Malformed(
+                            f"{seen.payloads:,} events for {ask.tokens:,} tokens: the server does not heed"
+                            " the limit"
+                        )
                     if event.done:
                         seen.over = now
                         clock.reschedule(None)  # the answer is whole, whatever comes after it
@@ -146,7 +164,8 @@ class Client:
             return seen.missing(ask)
 
     async def _end(self, response: aiohttp.ClientResponse) -> None:
-        """Read to the end of the stream, so that the connection, whose set-up takes time, serves the next request."""
+        """Read to the end of the stream, so that the connection, whose set-up takes time, serves the next
+        request."""
         import aiohttp
 
         if self.gave_up_waiting:
@@ -174,8 +193,15 @@ class Client:
         if 300 <= status < 400:
             return self.fault("redirected", "it sends requests to another address; name that one", status)
         said = protocols.message_of(await said_in(response))
-        kinds: dict[int, FaultKind] = {401: "unauthorized", 403: "unauthorized", 404: "not_found", 429: "rate_limited"}
-        kind = kinds.get(status, "rejected" if 400 <= status < 500 else "server_error" if status >= 500 else "malformed")
+        kinds: dict[int, FaultKind] = {
+            401: "unauthorized",
+            403: "unauthorized",
+            404: "not_found",
+            429: "rate_limited",
+        }
+        kind = kinds.get(
+            status, "rejected" if 400 <= status < 500 else "server_error" if status >= 500 else "malformed"
+        )
         return self.fault(kind, said or response.reason or "no reason given", status)
 
     def fault(self, kind: FaultKind, message: str, status: int | None = None) -> Fault:
@@ -191,16 +217,20 @@ class Client:
 def of_library(error: Exception, stage: str) -> tuple[FaultKind, str]:
     """The kind and the words of an exception of aiohttp's; anything else is raised again.
 
-    Its own text is left out but for a failed connection's: it repeats bytes of the server's, cut anywhere, so that half
-    a key could not be recognised in it.
-    """
+    Its own text is left out but for a failed connection's: it repeats bytes of the server's, cut anywhere, so
+    that half a key could not be recognised in it."""
     import aiohttp
 
     what = type(error).__name__
     if isinstance(error, aiohttp.ClientConnectorError):
         return "unreachable", str(error)
-    if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError | aiohttp.ClientOSError | OSError):
+    if isinstance(
+        error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError | aiohttp.ClientOSError | OSError
+    ):
         return "dropped", f"the connection ended early, {stage} ({what})"
     if isinstance(error, aiohttp.ClientError):
-        return "malformed", f"an answer that is no HTTP, or with a longer head than 8,190 bytes a line ({what})"
+        return (
+            "malformed",
+            f"an answer that is no HTTP, or with a longer head than 8,190 bytes a line ({what})",
+        )
     raise error

@@ -35,22 +35,27 @@ class Sent(NamedTuple):
 def read_key(address: Address, variable: str | None, insecure: bool) -> Sent:
     """The key in an environment variable (the default one where none is named), if it may go to this address.
 
-    A key goes over https, or to this machine itself. Raises QuantlabError where a named variable is empty, holds what
-    cannot be a key, or would go over plain http to another machine.
-    """
+    A key goes over https, or to this machine itself. Raises QuantlabError where a named variable is empty,
+    holds what cannot be a key, or would go over plain http to another machine."""
     name = variable or DEFAULT_VARIABLE
     value = os.environ.get(name, "").strip()
     if not value:
         if variable:  # which is not repeated: somebody may have put the key itself there
-            raise QuantlabError("the environment variable that --key-env names is empty: put the key into it, or leave --key-env out")
+            raise QuantlabError(
+                "the environment variable that --key-env names is empty: put the key into it, or leave"
+                " --key-env out"
+            )
         return Sent(None)
     if not re.fullmatch(r"[\x21\x23-\x5b\x5d-\x7e]+", value):
-        raise QuantlabError(f"{name} holds characters that no key has (spaces, quotes, backslashes or such): set it again")
+        raise QuantlabError(
+            f"{name} holds characters that no key has (spaces, quotes, backslashes or such): set it again"
+        )
     if address.secure or is_loopback(address.host) or insecure:
         return Sent(Key(value))
     if variable:
         raise QuantlabError(
-            f"the key in {name} would go over plain http to {address.host}, readable on the way: use https, or allow it with --insecure-key"
+            f"the key in {name} would go over plain http to {address.host}, readable on the way: use https,"
+            " or allow it with --insecure-key"
         )
     return Sent(None, f"The key in {name} was not sent, because the address is plain http.")
 
@@ -64,7 +69,8 @@ def is_loopback(host: str) -> bool:
 
 
 def headers(key: Key | None, versioned: bool = False) -> dict[str, str]:
-    """What goes with every request; `versioned`: the address has an api-version, and Azure takes the key as `api-key`."""
+    """What goes with every request; `versioned`: the address has an api-version, and Azure takes the key as
+    `api-key`."""
     own = {"Authorization": f"Bearer {key.value}"} if key else {}
     return {"Accept-Encoding": "identity"} | own | ({"api-key": key.value} if key and versioned else {})
 
@@ -72,10 +78,9 @@ def headers(key: Key | None, versioned: bool = False) -> dict[str, str]:
 def redact(value: Any, key: Key | None) -> Any:
     """The same value with the key masked in every text of it, in mappings and lists too.
 
-    A server can send back what it was sent, as it is or as JSON or a URL writes it, so this goes over all that is
-    written. Keys of fewer than 8 characters are
-    placeholders such as EMPTY, which some servers ask for, and no secrets.
-    """
+    A server can send back what it was sent, as it is or as JSON or a URL writes it, so this goes over all
+    that is written. Keys of fewer than 8 characters are placeholders such as EMPTY, which some servers ask
+    for, and no secrets."""
     if key is None or len(key.value) < _SHORTEST:
         return value
     if isinstance(value, str):

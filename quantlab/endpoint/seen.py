@@ -11,7 +11,8 @@ _TEMPLATE_TOKENS = 2**14
 """The most that a chat template and a server's own words may add to a prompt."""
 _NEARLY = 1.1
 _BUNDLED = 0.6
-"""Words over tokens: English text has about 0.75 words a token, and a stream of single tokens at most one a piece."""
+"""Words over tokens: English text has about 0.75 words a token, and a stream of single tokens at most one a
+piece."""
 _BROKEN_OFF = ("abort", "error", "cancelled")
 
 
@@ -53,10 +54,10 @@ class Seen:
     def missing(self, ask: Ask) -> Fault | None:
         """What a stream that has ended lacks: an end of the answer, any text, or a count that can be true.
 
-        The end is a finish reason; or `[DONE]` after all the tokens that were asked for, or after OpenAI's event with
-        the usage of the whole answer, which its reference promises only where nothing was interrupted. `[DONE]` alone
-        is no end: llama-cpp-python sends it, too, to a request that it interrupts for another one.
-        """
+        The end is a finish reason; or `[DONE]` after all the tokens that were asked for, or after OpenAI's
+        event with the usage of the whole answer, which its reference promises only where nothing was
+        interrupted. `[DONE]` alone is no end: llama-cpp-python sends it, too, to a request that it interrupts
+        for another one."""
         reason = self._last.finish_reason
         whole = self._done and (self.tokens >= ask.tokens or (self._total and bool(self._last.output_tokens)))
         if reason in _BROKEN_OFF or (reason is None and not whole):
@@ -71,7 +72,10 @@ class Seen:
     def _implausible(self, ask: Ask) -> Fault | None:
         claimed, prompt = self._last.output_tokens, self._last.prompt_tokens
         if claimed is not None and not self._possible(claimed, ask):
-            said = f"it counts {claimed:,} output tokens where {ask.tokens:,} were asked for and {self.tokens:,} seen"
+            said = (
+                f"it counts {claimed:,} output tokens where {ask.tokens:,} were asked for and {self.tokens:,}"
+                " seen"
+            )
             return Fault(kind="implausible", message=said)
         if prompt is not None and prompt > len(ask.prompt.encode()) + _TEMPLATE_TOKENS:
             said = f"it counts {prompt:,} tokens in a prompt of {len(ask.prompt.encode()):,} bytes"
@@ -79,17 +83,21 @@ class Seen:
         return None
 
     def _possible(self, claimed: int, ask: Ask) -> bool:
-        """At most what was asked for and the end of text, or what was seen of a server that does not heed the limit."""
+        """At most what was asked for and the end of text, or what was seen of a server that does not heed the
+        limit."""
         return claimed <= max(ask.tokens, self.tokens, self._words) + 1
 
     def _hidden(self, claimed: int | None) -> int | None:
-        """Output tokens outside the time from the first to the last event with text; None where that cannot be told."""
+        """Output tokens outside the time from the first to the last event with text; None where that cannot
+        be told."""
         seen, untimed = self.tokens, self.tokens - self._at_last_text + self._before_text
         if claimed is None:
             return untimed
         told = 0 if self._reasoned else min(self._last.reasoning_tokens or 0, claimed)
         rest = claimed - told
-        if rest == seen + 1 and self._last.finish_reason == "stop":  # the end of text, which is counted and has no piece
+        if (
+            rest == seen + 1 and self._last.finish_reason == "stop"
+        ):  # the end of text, which is counted and has no piece
             return told + untimed + 1
         if rest <= max(seen + 1, _NEARLY * seen):
             return told + untimed if rest >= seen else told

@@ -14,7 +14,8 @@ _SURE = 0.95
 
 
 def percentile(samples: Sequence[float], share: float) -> float | None:
-    """The value below which this share of the samples lies; None where there are too few (see Distribution)."""
+    """The value below which this share of the samples lies; None where there are too few (see
+    Distribution)."""
     n = len(samples)
     if n == 0 or 1 - share**n < _SURE:
         return None
@@ -40,7 +41,8 @@ def distribution(samples: Sequence[float], independent: bool = True) -> Distribu
 
 
 def time_per_output_token(request: RequestRecord) -> float | None:
-    """Seconds per token after the first; None for fewer than two tokens or events, or where some may be hidden."""
+    """Seconds per token after the first; None for fewer than two tokens or events, or where some may be
+    hidden."""
     if request.hidden_tokens is None:
         return None
     tokens = (request.output_tokens or 0) - request.hidden_tokens
@@ -68,8 +70,12 @@ def summarize(requests: Sequence[RequestRecord], duration_seconds: float) -> Lev
         latency=distribution([r.event_seconds[-1] for r in good]),
         prompt_tokens=median(_known(r.prompt_tokens for r in good)),
         output_tokens_per_request=median(_known(r.output_tokens for r in good)),
-        server_prompt_tokens_per_second=median(_known(_rate(r.prompt_tokens, r.server_prompt_seconds) for r in good)),
-        server_decode_tokens_per_second=median(_known(_rate(r.output_tokens, r.server_decode_seconds) for r in good)),
+        server_prompt_tokens_per_second=median(
+            _known(_rate(r.prompt_tokens, r.server_prompt_seconds) for r in good)
+        ),
+        server_decode_tokens_per_second=median(
+            _known(_rate(r.output_tokens, r.server_decode_seconds) for r in good)
+        ),
     )
 
 

@@ -1,8 +1,7 @@
 """Parse events from a stream of bytes: server-sent events and JSON lines.
 
-A decoder is fed with pieces as they come and gives back the payloads that are whole. It raises Malformed for what is
-not its format, and never holds more than a mebibyte and one piece.
-"""
+A decoder is fed with pieces as they come and gives back the payloads that are whole. It raises Malformed for
+what is not its format, and never holds more than a mebibyte and one piece."""
 
 from __future__ import annotations
 
@@ -12,7 +11,8 @@ from typing import Any
 
 LONGEST_EVENT_BYTES = 2**20
 DEEPEST = 64
-"""Levels of nesting in JSON: a protocol's events have 6, and Python's own limit would be hit somewhere later."""
+"""Levels of nesting in JSON: a protocol's events have 6, and Python's own limit would be hit somewhere
+later."""
 DONE = "[DONE]"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -43,8 +43,8 @@ class Lines:
 class ServerSentEvents:
     """`text/event-stream`, as the HTML standard defines it: the payload is JSON or `[DONE]`.
 
-    What the standard ignores is ignored: a byte order mark at the beginning, comments, and fields that it does not know.
-    """
+    What the standard ignores is ignored: a byte order mark at the beginning, comments, and fields that it
+    does not know."""
 
     def __init__(self) -> None:
         self._lines, self._data = Lines(), list[bytes]()
@@ -66,7 +66,8 @@ class ServerSentEvents:
                     raise Malformed(f"an event of more than {LONGEST_EVENT_BYTES:,} bytes")
 
     def end(self) -> Iterator[Any]:
-        """What the end of the stream makes whole: a last event that lacks its empty line, if it is all there."""
+        """What the end of the stream makes whole: a last event that lacks its empty line, if it is all
+        there."""
         yield from self.feed(b"\n") if self._lines.rest else ()
         try:
             yield from self._dispatch()
@@ -98,7 +99,8 @@ class JsonLines:
 
 
 def decode(data: bytes) -> Any:
-    """JSON of one payload. Raises Malformed for what is no JSON, and for what is nested more than 64 levels deep."""
+    """JSON of one payload. Raises Malformed for what is no JSON, and for what is nested more than 64 levels
+    deep."""
     try:
         found = json.loads(data)
     except ValueError:  # bytes that are no UTF-8 are one too
@@ -118,7 +120,9 @@ def _deeper(value: Any, levels: int) -> bool:
     level = [value]
     for _ in range(levels):
         holders = [outer for outer in level if isinstance(outer, dict | list)]
-        level = [inner for outer in holders for inner in (outer.values() if isinstance(outer, dict) else outer)]
+        level = [
+            inner for outer in holders for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
     return any(isinstance(inner, dict | list) for inner in level)
 
 

@@ -1,4 +1,5 @@
-"""Run lm-eval's tasks through an endpoint: generative ones always, others if the server gives log-probabilities."""
+"""Run lm-eval's tasks through an endpoint: generative ones always, others if the server gives
+log-probabilities."""
 
 from __future__ import annotations
 
@@ -61,9 +62,8 @@ def evaluate(
 ) -> tuple[EndpointRecord, list[dict[str, Any]]]:
     """The record with the tasks' outcomes, and the rows of samples.parquet.
 
-    A task that fails leaves the others: whatever lm-eval or the task's own code raises is that task's outcome. `keep`
-    gets what there is after each task, so that an interrupted run leaves what it had.
-    """
+    A task that fails leaves the others: whatever lm-eval or the task's own code raises is that task's
+    outcome. `keep` gets what there is after each task, so that an interrupted run leaves what it had."""
     outcomes: dict[str, TaskOutcome] = {}
     rows: list[dict[str, Any]] = []
     update: dict[str, Any] = {"versions": record.versions | installed(("lm-eval",))}
@@ -71,13 +71,18 @@ def evaluate(
         if task.OUTPUT_TYPE != "generate_until" and "prompt_logprobs" not in update:
             update["prompt_logprobs"] = _prompt_logprobs(record, address, key, wanted)
         try:
-            outcomes[name], more = _run(task, record, address, key, wanted, update.get("prompt_logprobs"), progress)
+            outcomes[name], more = _run(
+                task, record, address, key, wanted, update.get("prompt_logprobs"), progress
+            )
             rows += more
         except CellFailure as failure:
             outcomes[name] = TaskOutcome(failure=Failure.of(failure))
         except Exception as error:
             outcomes[name] = _crash(error)
-        notes = (*record.notes, *(note for each, outcome in outcomes.items() for note in _notes(each, outcome)))
+        notes = (
+            *record.notes,
+            *(note for each, outcome in outcomes.items() for note in _notes(each, outcome)),
+        )
         keep(record.model_copy(update=update | {"tasks": dict(outcomes), "notes": notes}), rows)
     notes = (*record.notes, *(note for each, outcome in outcomes.items() for note in _notes(each, outcome)))
     return record.model_copy(update=update | {"tasks": outcomes, "notes": notes}), rows
@@ -85,7 +90,9 @@ def evaluate(
 
 def _crash(error: Exception) -> TaskOutcome:
     traceback.print_exception(error)  # into the log of the tasks
-    said = " ".join("".join(c if c.isprintable() else " " for c in f"{type(error).__name__}: {error}").split())
+    said = " ".join(
+        "".join(c if c.isprintable() else " " for c in f"{type(error).__name__}: {error}").split()
+    )
     return TaskOutcome(failure=Failure(kind="crashed", reason=said[:LONGEST_MESSAGE]))
 
 
@@ -93,14 +100,22 @@ def _notes(name: str, outcome: TaskOutcome) -> list[str]:
     """What a reader of a task's score must know."""
     notes = []
     if outcome.lost:
-        listed = ", ".join(str(item.doc_id) for item in outcome.lost[:8]) + (", ..." if len(outcome.lost) > 8 else "")
+        listed = ", ".join(str(item.doc_id) for item in outcome.lost[:8]) + (
+            ", ..." if len(outcome.lost) > 8 else ""
+        )
         first, count = outcome.lost[0], f"{len(outcome.lost)} item" + ("s" if len(outcome.lost) > 1 else "")
-        notes.append(f"{name}: {count} without an answer, in no figure ({listed}); {first.doc_id}: {first.reason}")
+        notes.append(
+            f"{name}: {count} without an answer, in no figure ({listed}); {first.doc_id}: {first.reason}"
+        )
     n = outcome.result.score.n if outcome.result else 0
     if outcome.truncated:
-        notes.append(f"{name}: {outcome.truncated} of {n} answers were cut before their end, and scored as they were.")
+        notes.append(
+            f"{name}: {outcome.truncated} of {n} answers were cut before their end, and scored as they were."
+        )
     if outcome.reasoning:
-        notes.append(f"{name}: {outcome.reasoning} of {n} answers came with reasoning text, which is not scored.")
+        notes.append(
+            f"{name}: {outcome.reasoning} of {n} answers came with reasoning text, which is not scored."
+        )
     return notes
 
 
@@ -125,23 +140,36 @@ def _load(wanted: TasksWanted, outcomes: dict[str, TaskOutcome]) -> Iterator[tup
 def _prompt_logprobs(record: EndpointRecord, address: Address, key: Key | None, wanted: TasksWanted) -> str:
     if wanted.tokenizer is None:
         return "not asked for: tasks on log-probabilities need the model's tokenizer, see --tokenizer"
-    return offers_prompt_logprobs(address.url("completions"), record.model, key, record.workload.timeout_seconds)
+    return offers_prompt_logprobs(
+        address.url("completions"), record.model, key, record.workload.timeout_seconds
+    )
 
 
 def _concurrency(record: EndpointRecord) -> int:
     """The most requests at a time that were asked for and all answered well; 1 where no level was."""
-    return max((level.concurrency for level in record.levels if level.summary.good and not level.summary.faults), default=1)
+    return max(
+        (level.concurrency for level in record.levels if level.summary.good and not level.summary.faults),
+        default=1,
+    )
 
 
 def _run(
-    task: Any, record: EndpointRecord, address: Address, key: Key | None, wanted: TasksWanted, logprobs: str | None, progress: Progress
+    task: Any,
+    record: EndpointRecord,
+    address: Address,
+    key: Key | None,
+    wanted: TasksWanted,
+    logprobs: str | None,
+    progress: Progress,
 ) -> tuple[TaskOutcome, list[dict[str, Any]]]:
     from quantlab.endpoint.models import Collected, chat_model, completions_model
     from quantlab.evaluation.tasks import choose_items
 
     generative = task.OUTPUT_TYPE == "generate_until"
     if getattr(task, "UNSAFE_CODE", False):
-        raise CellFailure("unsupported", "the task runs the code that a model writes, on this machine: it is not run")
+        raise CellFailure(
+            "unsupported", "the task runs the code that a model writes, on this machine: it is not run"
+        )
     if not generative and logprobs != OFFERED:
         raise CellFailure("unsupported", logprobs or "log-probabilities were not asked for")
     chat = generative and record.url != address.url("completions")
@@ -153,13 +181,16 @@ def _run(
         if chat:
             lm = chat_model(collected, record.model, record.limit_field)
         else:
-            lm = completions_model(collected, record.model, record.limit_field, None if generative else wanted.tokenizer)
+            lm = completions_model(
+                collected, record.model, record.limit_field, None if generative else wanted.tokenizer
+            )
         found = _score(lm, task, chat, collected, wanted.seed)
     return _outcome(task, found, collected)
 
 
 def _score(lm: Any, task: Any, chat: bool, collected: Collected, seed: int) -> dict[str, Any]:
-    """lm-eval's result over the items that were answered: where some were lost, it scores the others once more."""
+    """lm-eval's result over the items that were answered: where some were lost, it scores the others once
+    more."""
     sampler, chosen = getattr(task, "sampler", None), list(collected.chosen)
     scoring, crash = task.process_results, None
     _guard(task, collected)
@@ -222,13 +253,19 @@ def _simple_evaluate(lm: Any, task: Any, chat: bool, chosen: list[int], seed: in
     return found
 
 
-def _outcome(task: Any, found: dict[str, Any], collected: Collected) -> tuple[TaskOutcome, list[dict[str, Any]]]:
+def _outcome(
+    task: Any, found: dict[str, Any], collected: Collected
+) -> tuple[TaskOutcome, list[dict[str, Any]]]:
     """The result in the evaluate stage's shape, and its samples."""
     from quantlab.evaluation.answers import answers_of, result_of
     from quantlab.evaluation.samples import rows_of
 
     answers = answers_of(found, [Asked(task.task_name, (task,))])
-    rows = [row for sample in answers.samples[task.task_name] for row in rows_of(task.task_name, sample, answers.configs[task.task_name])]
+    rows = [
+        row
+        for sample in answers.samples[task.task_name]
+        for row in rows_of(task.task_name, sample, answers.configs[task.task_name])
+    ]
     texts = collected.answers() if task.OUTPUT_TYPE == "generate_until" else None
     outcome = TaskOutcome(
         result=result_of(task.task_name, answers),

@@ -23,7 +23,9 @@ def folder_for(address: Address, model: str) -> Path:
     return Path("reports", "endpoints", f"{_plain(address.origin.partition('//')[2])}--{_plain(model)}")
 
 
-def write(folder: Path, record: EndpointRecord, samples: list[dict[str, Any]], key: Key | None) -> EndpointRecord:
+def write(
+    folder: Path, record: EndpointRecord, samples: list[dict[str, Any]], key: Key | None
+) -> EndpointRecord:
     """Write endpoint.json, endpoint.md and, where tasks were run, samples.parquet; each whole or not at all.
 
     Returns the record as it was written, with the key masked wherever the server sent it back.
@@ -40,7 +42,8 @@ def write(folder: Path, record: EndpointRecord, samples: list[dict[str, Any]], k
 
 @contextmanager
 def masked_log(folder: Path, key: Key | None) -> Iterator[Path]:
-    """The log of what lm-eval prints, with the key masked in it however the tasks end, an interrupt included."""
+    """The log of what lm-eval prints, with the key masked in it however the tasks end, an interrupt
+    included."""
     log = folder / LOG
     try:
         yield log

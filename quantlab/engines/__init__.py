@@ -1,9 +1,8 @@
 """Run checkpoints: one file per engine, named as the engine.
 
-A file holds one `ENGINE`, an object of a class that extends `Engine` (`_contract.py` says what each attribute means).
-Another package brings one by an entry point of the group `quantlab.engines`. An engine runs a checkpoint and knows
-nothing of what is measured on it; nobody outside this folder knows an engine's name.
-"""
+A file holds one `ENGINE`, an object of a class that extends `Engine` (`_contract.py` says what each attribute
+means). Another package brings one by an entry point of the group `quantlab.engines`. An engine runs a
+checkpoint and knows nothing of what is measured on it; nobody outside this folder knows an engine's name."""
 
 from __future__ import annotations
 
@@ -60,7 +59,8 @@ def load(name: str) -> Engine:
 
 
 def engine_for(checkpoint_format: str, wanted: str | None = None) -> str:
-    """Name of the engine that runs checkpoints of this format: the default, or another one that is asked for by name.
+    """Name of the engine that runs checkpoints of this format: the default, or another one that is asked for
+    by name.
 
     Raises QuantlabError for an engine that there is not, or that does not read the format.
     """
@@ -73,8 +73,11 @@ def engine_for(checkpoint_format: str, wanted: str | None = None) -> str:
 
 
 def engine_or_usual(checkpoint_format: str, wanted: str | None) -> str:
-    """The engine that a recipe names where it reads the format, else the format's usual one. Raises QuantlabError."""
-    return engine_for(checkpoint_format, wanted if wanted and checkpoint_format in load(wanted).formats else None)
+    """The engine that a recipe names where it reads the format, else the format's usual one. Raises
+    QuantlabError."""
+    return engine_for(
+        checkpoint_format, wanted if wanted and checkpoint_format in load(wanted).formats else None
+    )
 
 
 def for_releases() -> Engine:
@@ -83,7 +86,8 @@ def for_releases() -> Engine:
 
 
 def runs_dense(checkpoint: Checkpoint, device: Device) -> bool:
-    """Whether quality is measured on layers dequantized once: on a CPU, where that was found to give the same."""
+    """Whether quality is measured on layers dequantized once: on a CPU, where that was found to give the
+    same."""
     return device.device == "cpu" and checkpoint.manifest.dense_verified
 
 

@@ -29,7 +29,8 @@ class EngineMemory(NamedTuple):
 
 
 class AllocatorPeaks(NamedTuple):
-    """Peaks that the engine's own allocator counted on a GPU since they were reset; None where it counts none."""
+    """Peaks that the engine's own allocator counted on a GPU since they were reset; None where it counts
+    none."""
 
     allocated_bytes: int | None = None
     reserved_bytes: int | None = None
@@ -113,7 +114,8 @@ class OpenCheckpoint(ABC):
 
     @abstractmethod
     def decode(self, tokens: int) -> None:
-        """Generate greedily, `tokens` steps of one token per sequence, after a prefill; returns when finished."""
+        """Generate greedily, `tokens` steps of one token per sequence, after a prefill; returns when
+        finished."""
 
     @abstractmethod
     def generate(self, prompts: Sequence[str], tokens: int) -> list[list[int]]:
@@ -149,11 +151,11 @@ class OpenCheckpoint(ABC):
 
 
 class Engine(ABC):
-    """What runs checkpoints. One file of `quantlab/engines` holds one, as `ENGINE`; another package brings one by an entry
-    point of the group `quantlab.engines`.
+    """What runs checkpoints. One file of `quantlab/engines` holds one, as `ENGINE`; another package brings
+    one by an entry point of the group `quantlab.engines`.
 
-    Only `name`, `title`, `summary`, `formats`, `requires`, `sixteen_bit`, `imports` and `open_checkpoint` have to be given.
-    """
+    Only `name`, `title`, `summary`, `formats`, `requires`, `sixteen_bit`, `imports` and `open_checkpoint`
+    have to be given."""
 
     name: str
     """The file's or the entry point's name."""
@@ -170,9 +172,11 @@ class Engine(ABC):
     extra: str | None = None
     """The pip extra of quantlab that brings its library."""
     install: str | None = None
-    """The command that brings it into an environment of its own, where it cannot live in quantlab's; else None."""
+    """The command that brings it into an environment of its own, where it cannot live in quantlab's; else
+    None."""
     sixteen_bit: str = BASELINE
-    """The unquantized model in this engine: speed, runtime memory and the noise floor are compared with it."""
+    """The unquantized model in this engine: speed, runtime memory and the noise floor are compared with
+    it."""
     splits_by_layers: bool = False
     """Whether it gives each of several GPUs whole layers, instead of a part of every layer."""
     serves_releases: bool = False
@@ -188,10 +192,13 @@ class Engine(ABC):
 
     @abstractmethod
     def imports(self, checkpoint: Checkpoint) -> tuple[str, ...]:
-        """Name the modules that running any checkpoint brings in: their memory is the empty engine's, not the model's."""
+        """Name the modules that running any checkpoint brings in: their memory is the empty engine's, not the
+        model's."""
 
     @abstractmethod
-    def open_checkpoint(self, checkpoint: Checkpoint, device: str, dense: bool = False, float32: bool = False) -> OpenCheckpoint:
+    def open_checkpoint(
+        self, checkpoint: Checkpoint, device: str, dense: bool = False, float32: bool = False
+    ) -> OpenCheckpoint:
         """Load the checkpoint. `float32` asks for arithmetic in float32, where engine and format can do it.
 
         Raises CellFailure where it cannot run here.

@@ -1,8 +1,7 @@
 """Extend lm-eval's language model over a transformers model with what its answers need to be compared.
 
-Log-probabilities are taken in float32: HFLM's default leaves them, and their sum over an answer, in the model's dtype, and
-in bfloat16 a sum between 32 and 64 nats is a multiple of 0.25.
-"""
+Log-probabilities are taken in float32: HFLM's default leaves them, and their sum over an answer, in the
+model's dtype, and in bfloat16 a sum between 32 and 64 nats is a multiple of 0.25."""
 
 from __future__ import annotations
 
@@ -18,7 +17,13 @@ class TransformersLM(HFLM):  # type: ignore[misc]
     """See `lm_eval.models.huggingface.HFLM`."""
 
     def __init__(self, model: Any, tokenizer: Any, batch_size: int, device: str) -> None:
-        super().__init__(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, device=device, softmax_dtype="float32")
+        super().__init__(
+            pretrained=model,
+            tokenizer=tokenizer,
+            batch_size=batch_size,
+            device=device,
+            softmax_dtype="float32",
+        )
         self.truncated: list[bool] = []
         """Of the last `generate_until`, by request: whether the limit on tokens ended the answer."""
         self._limits = Limits()
@@ -30,7 +35,10 @@ class TransformersLM(HFLM):  # type: ignore[misc]
     def _model_generate(self, context: Any, max_length: int, stop: list[str], **options: Any) -> Any:
         self._require_known(context)
         made = super()._model_generate(context, max_length, stop, **options)
-        self._limits.made += [self._is_truncated(row, max_length - context.shape[1], stop) for row in made[:, context.shape[1] :].tolist()]
+        self._limits.made += [
+            self._is_truncated(row, max_length - context.shape[1], stop)
+            for row in made[:, context.shape[1] :].tolist()
+        ]
         return made
 
     def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
@@ -47,9 +55,12 @@ class TransformersLM(HFLM):  # type: ignore[misc]
         return not any(term in text for term in stop if term)
 
     def _require_known(self, token_ids: Any) -> None:
-        """Raise CellFailure for a token without an embedding: torch says `index out of range`, and CUDA loses its context."""
+        """Raise CellFailure for a token without an embedding: torch says `index out of range`, and CUDA loses
+        its context."""
         rows, largest = int(self.model.get_input_embeddings().weight.shape[0]), int(token_ids.max())
         if largest >= rows:
             raise CellFailure(
-                "unsupported", f"token {largest:,} is beyond the {rows:,} rows of the embedding: the tokenizer is not this model's"
+                "unsupported",
+                f"token {largest:,} is beyond the {rows:,} rows of the embedding: the tokenizer is not this"
+                " model's",
             )

@@ -8,7 +8,8 @@ from typing import Any
 
 
 class Limits:
-    """Collects, while an lm-eval model generates, whether each answer was cut, in the order in which answers are made."""
+    """Collects, while an lm-eval model generates, whether each answer was cut, in the order in which answers
+    are made."""
 
     def __init__(self) -> None:
         self.made: list[bool] = []
@@ -18,7 +19,9 @@ class Limits:
         """lm-eval's hook for its own cache: it is told of every answer as soon as it is made."""
         self._contexts.append(str(request[0]))
 
-    def generate(self, lm: Any, ask: Callable[[], list[str]], requests: list[Any]) -> tuple[list[str], list[bool]]:
+    def generate(
+        self, lm: Any, ask: Callable[[], list[str]], requests: list[Any]
+    ) -> tuple[list[str], list[bool]]:
         """The texts, and by request whether the limit ended it; copies of one request stay in their order."""
         self.made, self._contexts = [], []
         usual, lm.cache_hook = lm.cache_hook, self

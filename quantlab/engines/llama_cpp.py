@@ -1,9 +1,8 @@
 """Run GGUF files with llama.cpp in this process, on a CPU or a CUDA device.
 
-Prefill and decode are llama-bench's: batches of 2,048 tokens computed 512 at a time, the logits of the last token only,
-then single tokens chosen greedily, from an empty cache. The cache is allocated for the run's length, rounded up by
-llama.cpp to 256 tokens. No GPU has run this file yet.
-"""
+Prefill and decode are llama-bench's: batches of 2,048 tokens computed 512 at a time, the logits of the last
+token only, then single tokens chosen greedily, from an empty cache. The cache is allocated for the run's
+length, rounded up by llama.cpp to 256 tokens. No GPU has run this file yet."""
 
 from __future__ import annotations
 
@@ -54,7 +53,9 @@ class LlamaCppEngine(OpenCheckpoint):
     name = "llama_cpp"
     dense = False
 
-    def __init__(self, file: Path, tokenizer: Path, device: str, trust_remote_code: bool = False, cache: str = "f16") -> None:
+    def __init__(
+        self, file: Path, tokenizer: Path, device: str, trust_remote_code: bool = False, cache: str = "f16"
+    ) -> None:
         self._model, self._file = Model(file, device, cache), file
         self._tokenizer, self._trust = tokenizer, trust_remote_code
         self._context: Context | None = None
@@ -87,14 +88,23 @@ class LlamaCppEngine(OpenCheckpoint):
         import numpy as np
 
         sequences, length = token_ids.shape
-        # A decode of the same length is to be expected after this prefill: its cells are there from the second one on.
-        context = self._make(sequences * _padded(length + self._decode_tokens), min(_BATCH, token_ids.size), _UBATCH, sequences, False)
+        # A decode of the same length is to be expected after this prefill: its cells are there from the
+        # second one on.
+        context = self._make(
+            sequences * _padded(length + self._decode_tokens),
+            min(_BATCH, token_ids.size),
+            _UBATCH,
+            sequences,
+            False,
+        )
         context.clear()
         flat, wanted = token_ids.reshape(-1), np.tile(np.arange(length) == length - 1, sequences)
         positions, owners = np.tile(np.arange(length), sequences), np.repeat(np.arange(sequences), length)
         chosen: list[int] = []
         for part in (slice(i, i + context.batch) for i in range(0, len(flat), context.batch)):
-            rows = context.run(Batch(flat[part], positions[part], [(int(s),) for s in owners[part]], wanted[part]))
+            rows = context.run(
+                Batch(flat[part], positions[part], [(int(s),) for s in owners[part]], wanted[part])
+            )
             chosen += rows.argmax(axis=1).tolist() if len(rows) else []
         context.wait()
         self._history, self._next = token_ids, np.array(chosen, np.int64)
@@ -122,7 +132,10 @@ class LlamaCppEngine(OpenCheckpoint):
             made.append(context.compute(step).argmax(axis=1))
             step.positions[:] += 1
         context.wait()
-        self._history, self._next = np.concatenate([self._history, np.stack(made[:-1], axis=1)], axis=1), made[-1]
+        self._history, self._next = (
+            np.concatenate([self._history, np.stack(made[:-1], axis=1)], axis=1),
+            made[-1],
+        )
 
     def memory(self) -> EngineMemory:
         held = (self._context.cache_bytes, self._context.state_bytes) if self._context else (0, 0)
@@ -136,11 +149,15 @@ class LlamaCppEngine(OpenCheckpoint):
         self._model.close()
 
     def _make(self, cells: int, batch: int, ubatch: int, sequences: int, full_window: bool) -> Context:
-        """The one context that is held, made anew where another is asked for: a run needs only one at a time."""
+        """The one context that is held, made anew where another is asked for: a run needs only one at a
+        time."""
         key = (cells, batch, ubatch, sequences, full_window)
         if self._context is None or self._key != key:
             self._close_contexts()
-            self._context, self._key = Context(self._model, cells, batch, ubatch, sequences, full_window=full_window), key
+            self._context, self._key = (
+                Context(self._model, cells, batch, ubatch, sequences, full_window=full_window),
+                key,
+            )
         return self._context
 
     def _close_contexts(self) -> None:
@@ -161,7 +178,9 @@ def _reads(tensors: list[StoredTensor], used: str | None) -> WeightReads:
     experts = [tensor for tensor in tensors if "_exps." in tensor.name]
     always = [t for t in tensors if "_exps." not in t.name and (tied or t.name != "token_embd.weight")]
     count = max((t.shape[2] for t in experts), default=0)
-    return WeightReads(sum(t.bytes for t in always), sum(t.bytes for t in experts), count, int(used or 0) if experts else 0)
+    return WeightReads(
+        sum(t.bytes for t in always), sum(t.bytes for t in experts), count, int(used or 0) if experts else 0
+    )
 
 
 def _dtype(file: Path, device: str, cache: str) -> str:
@@ -178,8 +197,13 @@ def _kernel(model: Model) -> str:
         return "llama.cpp CUDA"
     said = {part.split(":")[-1].strip() for part in llama().llama_print_system_info().decode().split("|")}
     used = [name for name in _INSTRUCTIONS if f"{name} = 1" in said]
-    repacked = f"{model.repacked_bytes / 1e6:.0f} MB of weights repacked" if model.repacked_bytes else "no weights repacked"
-    # Threads that sleep between the graph's nodes decode three times slower on an idle machine, at every width alike.
+    repacked = (
+        f"{model.repacked_bytes / 1e6:.0f} MB of weights repacked"
+        if model.repacked_bytes
+        else "no weights repacked"
+    )
+    # Threads that sleep between the graph's nodes decode three times slower on an idle machine, at every
+    # width alike.
     waits = "; OMP_WAIT_POLICY=passive" if os.environ.get("OMP_WAIT_POLICY", "").lower() == "passive" else ""
     return f"llama.cpp CPU ({', '.join(used) or 'generic'}; {repacked}{waits})"
 
@@ -203,25 +227,39 @@ class LlamaCpp(Engine):
         """numpy and the library."""
         return ("numpy", "llama_cpp")
 
-    def open_checkpoint(self, checkpoint: Checkpoint, device: str, dense: bool = False, float32: bool = False) -> LlamaCppEngine:
-        """Load a GGUF checkpoint; `dense` means nothing here, nor does `float32`: llama.cpp computes in it anyway.
+    def open_checkpoint(
+        self, checkpoint: Checkpoint, device: str, dense: bool = False, float32: bool = False
+    ) -> LlamaCppEngine:
+        """Load a GGUF checkpoint; `dense` means nothing here, nor does `float32`: llama.cpp computes in it
+        anyway.
 
         Raises CellFailure where it cannot run.
         """
         checkpoint.require_weights()
         manifest = checkpoint.manifest
         cache = manifest.settings.get("cache", "f16")
-        return LlamaCppEngine(checkpoint.gguf(), checkpoint.tokenizer, device, manifest.trust_remote_code, cache)
+        return LlamaCppEngine(
+            checkpoint.gguf(), checkpoint.tokenizer, device, manifest.trust_remote_code, cache
+        )
 
     def serve(self, target: ServeTarget) -> Served:
         """Give llama-server's command and Ollama's (flags of llama.cpp's tools/server/README.md)."""
         words = ["llama-server", "--model", target.path, "--ctx-size", str(target.context_tokens)]
-        words += ["--gpu-layers", str(_ALL_LAYERS if target.gpus else 0), "--parallel", "1", "--alias", target.name]
+        words += [
+            "--gpu-layers",
+            str(_ALL_LAYERS if target.gpus else 0),
+            "--parallel",
+            "1",
+            "--alias",
+            target.name,
+        ]
         return Served(
             shlex.join(words),
             modelfile=f"FROM {target.path}\nPARAMETER num_ctx {target.context_tokens}\n",
             create=shlex.join(["ollama", "create", target.name, "-f", "Modelfile"]),
-            notes=("llama-server shares the context among its slots: with --parallel N give N times as much",),
+            notes=(
+                "llama-server shares the context among its slots: with --parallel N give N times as much",
+            ),
         )
 
 

@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from quantlab import scratch
 from quantlab.architecture.roofline import WeightReads
-from quantlab.engines._contract import AllocatorPeaks, Engine, EngineMemory, OpenCheckpoint, with_float32_softmax
+from quantlab.engines._contract import (
+    AllocatorPeaks,
+    Engine,
+    EngineMemory,
+    OpenCheckpoint,
+    with_float32_softmax,
+)
 from quantlab.engines._transformers.cache import cache_bytes, chunked_logits, new_cache
 from quantlab.engines._transformers.config import quantization_config
 from quantlab.engines._transformers.inside import kernel_of, reads_of
@@ -31,7 +37,8 @@ if TYPE_CHECKING:
 
 
 def computes_in_float32(config: dict[str, Any], device: str) -> bool:
-    """Whether a checkpoint's kernels take float32: plain layers do and bitsandbytes', but for its 4-bit ones on a CPU.
+    """Whether a checkpoint's kernels take float32: plain layers do and bitsandbytes', but for its 4-bit ones
+    on a CPU.
 
     GPTQ's, AWQ's and FP8's take 16 bits alone.
     """
@@ -62,7 +69,9 @@ class TransformersEngine(OpenCheckpoint):
         self._torch_device = torch.device(parse_places(device).first)
         self._gpus = [f"cuda:{n}" for n in parse_places(device).gpus]
         self.device = torch.cuda.get_device_name(self._torch_device) if device.startswith("cuda") else "cpu"
-        self._offloaded = tempfile.TemporaryDirectory(prefix="quantlab-offload-", dir=os.environ.get(scratch.FOLDER))
+        self._offloaded = tempfile.TemporaryDirectory(
+            prefix="quantlab-offload-", dir=os.environ.get(scratch.FOLDER)
+        )
         self._tokenizer_folder = tokenizer
         self._trust = trust_remote_code
         config = quantization_config(weights)
@@ -84,10 +93,14 @@ class TransformersEngine(OpenCheckpoint):
         self.threads = torch.get_num_threads() if self._torch_device.type == "cpu" else None
         self.kernel = kernel_of(self.model)
         self._quantized_cache = cache
-        new_cache(cache, self.model.config)  # refused now where its package is missing, and not in the middle of a stage
+        new_cache(
+            cache, self.model.config
+        )  # refused now where its package is missing, and not in the middle of a stage
         self.cache_dtype = cache or self.dtype
         self.dtype += f", {cache} cache" if cache else ""
-        self.context_tokens: int | None = getattr(self.model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+        self.context_tokens: int | None = getattr(
+            self.model.config.get_text_config(decoder=True), "max_position_embeddings", None
+        )
         self._cache: Any = None
         self._next: Any = None
 
@@ -99,7 +112,8 @@ class TransformersEngine(OpenCheckpoint):
             if self._quantized_cache:
                 logits = chunked_logits(self.model, ids, new_cache(self._quantized_cache, self.model.config))
             else:
-                # the head runs on the whole window, as the reference's does: its rows would differ in another batch's shape
+                # the head runs on the whole window, as the reference's does: its rows would differ in another
+                # batch's shape
                 logits = self.model(input_ids=ids, use_cache=False).logits[0]
             out: NDArray[np.float32] = logits[first:].float().cpu().numpy()
         return out
@@ -161,20 +175,25 @@ class TransformersEngine(OpenCheckpoint):
             torch.cuda.reset_peak_memory_stats(gpu)
 
     def peaks(self) -> AllocatorPeaks:
-        """None with several GPUs: torch keeps each one's peak, which fall at different moments; their sum was never held."""
+        """None with several GPUs: torch keeps each one's peak, which fall at different moments; their sum was
+        never held."""
         import torch
 
         if len(self._gpus) != 1:
             return AllocatorPeaks()
         gpu = self._gpus[0]
-        return AllocatorPeaks(int(torch.cuda.max_memory_allocated(gpu)), int(torch.cuda.max_memory_reserved(gpu)))
+        return AllocatorPeaks(
+            int(torch.cuda.max_memory_allocated(gpu)), int(torch.cuda.max_memory_reserved(gpu))
+        )
 
     def decode(self, tokens: int) -> None:
         import torch
 
         with torch.inference_mode():
             for _ in range(tokens):
-                out = self.model(input_ids=self._next, past_key_values=self._cache, use_cache=True, logits_to_keep=1)
+                out = self.model(
+                    input_ids=self._next, past_key_values=self._cache, use_cache=True, logits_to_keep=1
+                )
                 self._next = _greedy(out.logits)
         self._synchronize()
 
@@ -186,7 +205,9 @@ class TransformersEngine(OpenCheckpoint):
 
     def memory(self) -> EngineMemory:
         places, cache = bytes_by_place(self.model), cache_bytes(self._cache)
-        return EngineMemory(sum(places.values()), cache.kv_cache_bytes, cache.state_bytes, places if len(places) > 1 else {})
+        return EngineMemory(
+            sum(places.values()), cache.kv_cache_bytes, cache.state_bytes, places if len(places) > 1 else {}
+        )
 
     def weight_reads(self) -> WeightReads:
         return reads_of(self.model)
@@ -203,24 +224,36 @@ class TransformersEngine(OpenCheckpoint):
         self._offloaded.cleanup()
 
 
-def _load(weights: Path, config: dict[str, Any], device: str, dtype: str, trust_remote_code: bool, offload: str = "") -> Any:
+def _load(
+    weights: Path, config: dict[str, Any], device: str, dtype: str, trust_remote_code: bool, offload: str = ""
+) -> Any:
     from quantlab.loading import broken_checkpoint, load_model
 
     try:
         if config.get("quant_method") == "fp8" and "weight_scale_method" in config:
             return _load_gptqmodel(weights, device, trust_remote_code)
-        # what packed formats store beside their layers is their libraries' affair; a missing part is refused all the same
+        # what packed formats store beside their layers is their libraries' affair; a missing part is refused
+        # all the same
         packed = config.get("quant_method") not in (None, "bitsandbytes")
         places = placement(device, offload)
-        model = load_model(weights, trust_remote_code, broken_checkpoint, left_over=packed, dtype=dtype, **places)
+        model = load_model(
+            weights, trust_remote_code, broken_checkpoint, left_over=packed, dtype=dtype, **places
+        )
     except ImportError as error:
-        raise CellFailure("not_installed", f"{' '.join(str(error).split())[:200]} (install quantlab[all])") from error
+        raise CellFailure(
+            "not_installed", f"{' '.join(str(error).split())[:200]} (install quantlab[all])"
+        ) from error
     except ValueError as error:
         if not parse_places(device).several:
             raise
-        raise CellFailure("unsupported", f"it cannot be spread over {device}: {' '.join(str(error).split())[:300]}") from error
+        raise CellFailure(
+            "unsupported", f"it cannot be spread over {device}: {' '.join(str(error).split())[:300]}"
+        ) from error
     if not check_disk(model, device):
-        raise CellFailure("does_not_fit", f"the model does not fit into {device}: name more places, such as --device {device},disk")
+        raise CellFailure(
+            "does_not_fit",
+            f"the model does not fit into {device}: name more places, such as --device {device},disk",
+        )
     return model
 
 
@@ -234,14 +267,17 @@ def _multiply_in_float32(model: Any) -> None:
 
 
 def _greedy(logits: Any) -> Any:
-    """The next tokens (batch, 1); in float32, because torch finds the largest of 49,152 bfloat16 values twice as slowly on a CPU."""
+    """The next tokens (batch, 1); in float32, because torch finds the largest of 49,152 bfloat16 values twice
+    as slowly on a CPU."""
     return logits[:, -1:].float().argmax(-1)
 
 
 def _load_gptqmodel(weights: Path, device: str, trust_remote_code: bool) -> Any:
     """GPTQModel's row-scaled FP8 does not reload through plain transformers."""
     if parse_places(device).several:
-        raise CellFailure("unsupported", f"GPTQModel loads its FP8 checkpoints on one device, not over {device}")
+        raise CellFailure(
+            "unsupported", f"GPTQModel loads its FP8 checkpoints on one device, not over {device}"
+        )
     from gptqmodel import GPTQModel
 
     from quantlab.loading import only_trusted_code
@@ -266,14 +302,21 @@ class Transformers(Engine):
         """torch and transformers' registry of models."""
         return ("torch", "transformers.models.auto.modeling_auto")
 
-    def open_checkpoint(self, checkpoint: Checkpoint, device: str, dense: bool = False, float32: bool = False) -> TransformersEngine:
-        """Load a checkpoint; `dense` takes the form that `_dense.form_of` names. Raises CellFailure where it cannot run."""
+    def open_checkpoint(
+        self, checkpoint: Checkpoint, device: str, dense: bool = False, float32: bool = False
+    ) -> TransformersEngine:
+        """Load a checkpoint; `dense` takes the form that `_dense.form_of` names. Raises CellFailure where it
+        cannot run."""
         checkpoint.require_weights()
         manifest = checkpoint.manifest
         cache = manifest.settings.get("cache")
-        in_float32 = float32 and (dense or computes_in_float32(quantization_config(checkpoint.weights), device))
+        in_float32 = float32 and (
+            dense or computes_in_float32(quantization_config(checkpoint.weights), device)
+        )
         dtype = "float32" if in_float32 else "auto"
-        return TransformersEngine(checkpoint.weights, checkpoint.tokenizer, device, dense, manifest.trust_remote_code, dtype, cache)
+        return TransformersEngine(
+            checkpoint.weights, checkpoint.tokenizer, device, dense, manifest.trust_remote_code, dtype, cache
+        )
 
     def open_device(self, gpus: Sequence[str]) -> None:
         """Let CUDA make its context on each GPU."""

@@ -1,18 +1,18 @@
 """Run safetensors checkpoints with vLLM on NVIDIA GPUs, in process, with tensor parallelism.
 
-**No GPU has run this file.** It is written against the interface of vLLM 0.33.0 (`LLM`, `SamplingParams`, `LLMEngine`), and
-its tests run it over a module that records what it is asked. vLLM reads GPTQ, AWQ and FP8 checkpoints; 0.33.0 has no
+**No GPU has run this file.** It is written against the interface of vLLM 0.33.0 (`LLM`, `SamplingParams`,
+`LLMEngine`), and its tests run it over a module that records what it is asked. vLLM reads GPTQ, AWQ and FP8 checkpoints; 0.33.0 has no
 bitsandbytes method (older versions do), and what it refuses is recorded with its own words.
 
-It is never chosen by itself: `engines.engine_for` gives it where it is asked for by name. It needs an environment of its
-own, because it pins another torch.
+It is never chosen by itself: `engines.engine_for` gives it where it is asked for by name. It needs an
+environment of its own, because it pins another torch.
 
-Prefill and decode are vLLM's own steps (`LLMEngine.step`), counted by the tokens that each sequence has: a prefill ends
-when every sequence has its first token. Where a batch is more than vLLM schedules in one step, the first sequences decode
-while the last ones are still read, and prefill takes that work with it.
-Logits are log-probabilities (a constant per position away, which no divergence sees) of the whole vocabulary, exact:
-vLLM gives them as lists of numbers, which is slow and takes about 100 bytes each; a window that does not fit is refused.
-"""
+Prefill and decode are vLLM's own steps (`LLMEngine.step`), counted by the tokens that each sequence has: a
+prefill ends when every sequence has its first token. Where a batch is more than vLLM schedules in one step,
+the first sequences decode while the last ones are still read, and prefill takes that work with it. Logits are
+log-probabilities (a constant per position away, which no divergence sees) of the whole vocabulary, exact:
+vLLM gives them as lists of numbers, which is slow and takes about 100 bytes each; a window that does not fit
+is refused."""
 
 from __future__ import annotations
 
@@ -23,7 +23,15 @@ from typing import TYPE_CHECKING, Any
 
 from quantlab.architecture.fields import experts_of
 from quantlab.architecture.roofline import WeightReads
-from quantlab.engines._contract import Engine, EngineMemory, OpenCheckpoint, Served, ServeTarget, WorkerPlace, with_float32_softmax
+from quantlab.engines._contract import (
+    Engine,
+    EngineMemory,
+    OpenCheckpoint,
+    Served,
+    ServeTarget,
+    WorkerPlace,
+    with_float32_softmax,
+)
 from quantlab.engines._vllm import worker as _vllm_worker
 from quantlab.engines._vllm.load import INSTALL as INSTALL
 from quantlab.engines._vllm.load import gpus_only, load, require_vllm, watching_limits
@@ -78,15 +86,25 @@ class VllmEngine(OpenCheckpoint):
         import psutil
         from vllm import SamplingParams
 
-        needed, there = len(token_ids) * self._vocabulary * _BYTES_PER_LOGPROB, psutil.virtual_memory().available
+        needed, there = (
+            len(token_ids) * self._vocabulary * _BYTES_PER_LOGPROB,
+            psutil.virtual_memory().available,
+        )
         if needed > there:
             raise CellFailure(
                 "does_not_fit",
-                f"vLLM gives the log-probabilities of {len(token_ids)} tokens over {self._vocabulary:,} words in about "
-                f"{needed / 2**30:.0f} GiB of lists, {there / 2**30:.0f} GiB are free: use shorter windows or the transformers engine",
+                f"vLLM gives the log-probabilities of {len(token_ids)} tokens over {self._vocabulary:,} words"
+                f" in about {needed / 2**30:.0f} GiB of lists, {there / 2**30:.0f} GiB are free: use shorter"
+                " windows or the transformers engine",
             )
         wanted = SamplingParams(
-            temperature=0, max_tokens=1, ignore_eos=True, detokenize=False, prompt_logprobs=-1, logprobs=-1, flat_logprobs=True
+            temperature=0,
+            max_tokens=1,
+            ignore_eos=True,
+            detokenize=False,
+            prompt_logprobs=-1,
+            logprobs=-1,
+            flat_logprobs=True,
         )
         [output] = self._llm.generate([{"prompt_token_ids": token_ids.tolist()}], wanted, use_tqdm=False)
         rows = np.full((len(token_ids), self._vocabulary), np.nan, np.float32)
@@ -97,14 +115,18 @@ class VllmEngine(OpenCheckpoint):
         return rows[first:]
 
     def language_model(self, batch_size: int) -> Any:
-        """lm-eval's own vLLM model, around the engine that is loaded: it makes one from this name otherwise."""
+        """lm-eval's own vLLM model, around the engine that is loaded: it makes one from this name
+        otherwise."""
         from unittest import mock
 
         from lm_eval.models import vllm_causallms
 
         with mock.patch.object(vllm_causallms, "LLM", lambda **_: self._llm):
             return watching_limits(vllm_causallms.VLLM)(
-                pretrained=str(self._weights), tokenizer=str(self._tokenizer), trust_remote_code=self._trust, batch_size=batch_size
+                pretrained=str(self._weights),
+                tokenizer=str(self._tokenizer),
+                trust_remote_code=self._trust,
+                batch_size=batch_size,
             )
 
     def prefill(self, token_ids: NDArray[np.int64]) -> None:
@@ -114,7 +136,10 @@ class VllmEngine(OpenCheckpoint):
         self._runs, self._prompt_tokens = self._runs + 1, token_ids.shape[1]
         room = (self.context_tokens or 0) - self._prompt_tokens
         if room < 1:
-            raise CellFailure("unsupported", f"a prompt of {self._prompt_tokens} tokens leaves no room in {self.context_tokens}")
+            raise CellFailure(
+                "unsupported",
+                f"a prompt of {self._prompt_tokens} tokens leaves no room in {self.context_tokens}",
+            )
         going_on = SamplingParams(temperature=0, max_tokens=room, ignore_eos=True, detokenize=False)
         for row, ids in enumerate(token_ids.tolist()):
             name = f"run-{self._runs}-{row}"
@@ -144,7 +169,10 @@ class VllmEngine(OpenCheckpoint):
         engine = self._llm.llm_engine
         while any(self._tokens[name] < tokens for name, tokens in wanted.items()):
             if not engine.has_unfinished_requests():
-                raise CellFailure("unsupported", f"vLLM ended a sequence before it had {max(wanted.values())} tokens: the context is full")
+                raise CellFailure(
+                    "unsupported",
+                    f"vLLM ended a sequence before it had {max(wanted.values())} tokens: the context is full",
+                )
             for output in engine.step():
                 self._tokens[output.request_id] = len(output.outputs[0].token_ids)
 
@@ -167,8 +195,13 @@ class VllmEngine(OpenCheckpoint):
 
     def weight_reads(self) -> WeightReads:
         states = self._llm.collective_rpc(_vllm_worker.state)
-        experts, config = sum(s.expert_bytes for s in states), self._llm.llm_engine.vllm_config.model_config.hf_text_config
-        return WeightReads(sum(s.always_bytes for s in states), experts, *(experts_of(config) if experts else ()))
+        experts, config = (
+            sum(s.expert_bytes for s in states),
+            self._llm.llm_engine.vllm_config.model_config.hf_text_config,
+        )
+        return WeightReads(
+            sum(s.always_bytes for s in states), experts, *(experts_of(config) if experts else ())
+        )
 
     def close(self) -> None:
         import gc
@@ -179,15 +212,19 @@ class VllmEngine(OpenCheckpoint):
 
 
 def _scatter(rows: NDArray[np.float32], flat: Any, first: int) -> None:
-    """Fill rows (positions, vocabulary) from vLLM's FlatLogprobs, whose entries from `first` on are the positions."""
+    """Fill rows (positions, vocabulary) from vLLM's FlatLogprobs, whose entries from `first` on are the
+    positions."""
     import numpy as np
 
-    for row, (start, stop) in enumerate(zip(flat.start_indices[first:], flat.end_indices[first:], strict=True)):
+    for row, (start, stop) in enumerate(
+        zip(flat.start_indices[first:], flat.end_indices[first:], strict=True)
+    ):
         rows[row, np.asarray(flat.token_ids[start:stop])] = flat.logprobs[start:stop]
 
 
 def _named(counts: list[dict[str, int]]) -> str:
-    """`AutoGPTQLinearMethod (MarlinLinearKernel) × 112, ...`, of the first worker: all have the same layers."""
+    """`AutoGPTQLinearMethod (MarlinLinearKernel) × 112, ...`, of the first worker: all have the same
+    layers."""
     found = sorted(counts[0].items(), key=lambda item: -item[1]) if counts else []
     return "vLLM: " + (", ".join(f"{name} × {count}" for name, count in found) or "unknown")
 
@@ -197,12 +234,17 @@ class Vllm(Engine):
 
     name = "vllm"
     title = "vLLM"
-    summary = "safetensors checkpoints through vLLM on NVIDIA GPUs; only where it is asked for (no GPU has run it yet)"
+    summary = (
+        "safetensors checkpoints through vLLM on NVIDIA GPUs; only where it is asked for (no GPU has run it"
+        " yet)"
+    )
     formats = (SAFETENSORS,)
     requires = ("vllm",)
     install = INSTALL
     serves_releases = True
-    by_layers_note = "vLLM can split it by layers alone (--pipeline-parallel-size), and its GPUs then work in turn"
+    by_layers_note = (
+        "vLLM can split it by layers alone (--pipeline-parallel-size), and its GPUs then work in turn"
+    )
     cache_policy = "transformers"
 
     def imports(self, checkpoint: Checkpoint) -> tuple[str, ...]:
@@ -210,15 +252,20 @@ class Vllm(Engine):
         require_vllm()
         return ("torch", "vllm")
 
-    def open_checkpoint(self, checkpoint: Checkpoint, device: str, dense: bool = False, float32: bool = False) -> VllmEngine:
-        """Load a checkpoint; `dense` means nothing here, `float32` only to plain layers. Raises CellFailure where it cannot run."""
+    def open_checkpoint(
+        self, checkpoint: Checkpoint, device: str, dense: bool = False, float32: bool = False
+    ) -> VllmEngine:
+        """Load a checkpoint; `dense` means nothing here, `float32` only to plain layers. Raises CellFailure
+        where it cannot run."""
         from quantlab.engines._transformers.config import quantization_config
 
         checkpoint.require_weights()
         manifest = checkpoint.manifest
         cache = manifest.settings.get("cache")
         dtype = "float32" if float32 and not quantization_config(checkpoint.weights) else "auto"
-        return VllmEngine(checkpoint.weights, checkpoint.tokenizer, device, manifest.trust_remote_code, cache, dtype)
+        return VllmEngine(
+            checkpoint.weights, checkpoint.tokenizer, device, manifest.trust_remote_code, cache, dtype
+        )
 
     def place(self, device: str, environment: Mapping[str, str]) -> WorkerPlace:
         """vLLM takes the first GPUs that it sees, so it sees no others."""

@@ -17,19 +17,24 @@ MODULES = {"llama-cpp-python": "llama_cpp", "nvidia-ml-py": "pynvml", "pyyaml": 
 NOT_IMPORTED = ("cmeel-mimalloc",)
 """Distributions without a module: their files are used."""
 FACTS = {
-    "torch": """
+    "torch": (
+        """
 if not m.version.cuda:
     fact = "built without CUDA"
 elif m.cuda.is_available():
     fact = f"CUDA {m.version.cuda} and a GPU that it can use"
 else:
     fact = f"CUDA {m.version.cuda}, no GPU that it can use"
-""",
-    "llama_cpp": """
+"""
+    ),
+    "llama_cpp": (
+        """
 fact = "offloads to a GPU" if m.llama_supports_gpu_offload() else "built without GPU offload"
-""",
+"""
+    ),
 }
-"""By module: lines of the child's script that set `fact`, one more thing to report of the imported module `m`."""
+"""By module: lines of the child's script that set `fact`, one more thing to report of the imported module
+`m`."""
 _CHILD = """
 import importlib, json, sys
 fact = ""
@@ -69,7 +74,9 @@ def check(distribution: str, import_it: bool = True, timeout_seconds: float = 18
     if import_it and distribution not in NOT_IMPORTED:
         fact, trouble = _try_import(module, timeout_seconds)
         if trouble:
-            return Health(distribution, version, "broken", trouble, _fix_of(trouble) or reinstall(distribution))
+            return Health(
+                distribution, version, "broken", trouble, _fix_of(trouble) or reinstall(distribution)
+            )
     if not fits(distribution, version):
         detail = f"quantlab asks for {asked()[distribution].specifier}" + (f"; {fact}" if fact else "")
         return Health(distribution, version, "other version", detail, bring(distribution))
@@ -96,5 +103,12 @@ def _try_import(module: str, timeout_seconds: float) -> tuple[str, str]:
         return "", f"importing it ended the process with {how}"
     if "lacks" in found:
         own = found["lacks"] == module
-        return "", f"its module {module} is not there" if own else f"it needs the module {found['lacks']}, which is not installed"
+        return (
+            "",
+            (
+                f"its module {module} is not there"
+                if own
+                else f"it needs the module {found['lacks']}, which is not installed"
+            ),
+        )
     return found.get("fact", ""), " ".join(found.get("error", "").split())[:200]

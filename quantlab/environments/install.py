@@ -1,4 +1,5 @@
-"""Compare the distributions that quantlab asks for with those installed, and give the command that installs the rest."""
+"""Compare the distributions that quantlab asks for with those installed, and give the command that installs
+the rest."""
 
 from __future__ import annotations
 
@@ -22,18 +23,27 @@ class Asked(NamedTuple):
 
 @functools.cache
 def asked() -> dict[str, Asked]:
-    """Every distribution that quantlab asks for on this system, by name; those for its own development are left out."""
+    """Every distribution that quantlab asks for on this system, by name; those for its own development are
+    left out."""
     from packaging.requirements import Requirement
 
     found: dict[str, Asked] = {}
     distribution = importlib.metadata.distribution("quantlab")
-    extras = [extra for extra in distribution.metadata.get_all("Provides-Extra") or [] if extra not in ("all", "dev")]
+    extras = [
+        extra
+        for extra in distribution.metadata.get_all("Provides-Extra") or []
+        if extra not in ("all", "dev")
+    ]
     for requirement in map(Requirement, distribution.requires or []):
-        by = {extra for extra in extras if requirement.marker and requirement.marker.evaluate({"extra": extra})}
+        by = {
+            extra for extra in extras if requirement.marker and requirement.marker.evaluate({"extra": extra})
+        }
         always = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
         if always or by:
             before = found[requirement.name].extras if requirement.name in found else frozenset()
-            found[requirement.name] = Asked(requirement.name, str(requirement.specifier), frozenset() if always else before | by)
+            found[requirement.name] = Asked(
+                requirement.name, str(requirement.specifier), frozenset() if always else before | by
+            )
     return found
 
 
@@ -41,11 +51,14 @@ def fits(distribution: str, version: str) -> bool:
     """Whether an installed version is one that quantlab asks for."""
     from packaging.specifiers import SpecifierSet
 
-    return distribution not in asked() or SpecifierSet(asked()[distribution].specifier).contains(version, prereleases=True)
+    return distribution not in asked() or SpecifierSet(asked()[distribution].specifier).contains(
+        version, prereleases=True
+    )
 
 
 def bring_extra(extra: str) -> str:
-    """The command that brings an extra: from the folder that quantlab was installed from, else by its name."""
+    """The command that brings an extra: from the folder that quantlab was installed from, else by its
+    name."""
     place = _installed_from()
     return f"pip install -e '{place}[{extra}]'" if place else f"pip install 'quantlab[{extra}]'"
 

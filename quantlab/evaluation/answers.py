@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from quantlab.evaluation.samples import Sample, answer_tokens, choices_of, is_number, is_tied, metric_of, of_filter
+from quantlab.evaluation.samples import (
+    Sample,
+    answer_tokens,
+    choices_of,
+    is_number,
+    is_tied,
+    metric_of,
+    of_filter,
+)
 from quantlab.evaluation.tasks import Asked
 from quantlab.records import Estimate, Failure, Look, TaskResult
 
@@ -32,8 +40,13 @@ class Answers(NamedTuple):
 def together(parts: Sequence[Answers], failed: Mapping[str, Failure], notes: Sequence[str] = ()) -> Answers:
     """One value of the tasks that were asked one by one."""
     fields = ("samples", "metrics", "configs", "versions", "fewshot", "available")
-    merged = {name: {task: value for part in parts for task, value in getattr(part, name).items()} for name in fields}
-    return Answers(**merged, notes=(*notes, *(note for part in parts for note in part.notes)), failed=dict(failed))
+    merged = {
+        name: {task: value for part in parts for task, value in getattr(part, name).items()}
+        for name in fields
+    }
+    return Answers(
+        **merged, notes=(*notes, *(note for part in parts for note in part.notes)), failed=dict(failed)
+    )
 
 
 def answers_of(
@@ -44,10 +57,11 @@ def answers_of(
     notes: tuple[str, ...] = (),
     truncated: Mapping[tuple[str, int], Sequence[bool]] = {},
 ) -> Answers:
-    """lm-eval's result by the recipe's tasks: a group's items are those of its members, its figures their means over items.
+    """lm-eval's result by the recipe's tasks: a group's items are those of its members, its figures their
+    means over items.
 
-    `truncated` says by task and item, where it is known, which of its generated answers the limit on tokens ended.
-    """
+    `truncated` says by task and item, where it is known, which of its generated answers the limit on tokens
+    ended."""
     result = Answers({}, {}, {}, {}, {}, {}, notes)
     for task in asked:
         leaves = [leaf.task_name for leaf in task.leaves if leaf.task_name in found["samples"]]
@@ -57,7 +71,10 @@ def answers_of(
             kept = of_filter(found["samples"][leaf], task.name, filters.get(task.name))
             for s in kept:
                 cut = truncated.get((leaf, int(s["doc_id"])))
-                more = {"answer_tokens": answer_tokens(s, count_tokens, config), "truncated": any(cut) if cut else None}
+                more = {
+                    "answer_tokens": answer_tokens(s, count_tokens, config),
+                    "truncated": any(cut) if cut else None,
+                }
                 samples.append({**s, "subtask": leaf, **more})
         result.samples[task.name] = samples
         result.configs[task.name] = found["configs"][leaves[0]]
@@ -65,9 +82,17 @@ def answers_of(
         result.fewshot[task.name] = int(found["n-shot"].get(leaves[0], 0))
         result.available[task.name] = task.available
         result.metrics[task.name] = (
-            {key.removesuffix(",none"): float(v) for key, v in found["results"][leaves[0]].items() if is_number(v) and "_stderr" not in key}
+            {
+                key.removesuffix(",none"): float(v)
+                for key, v in found["results"][leaves[0]].items()
+                if is_number(v) and "_stderr" not in key
+            }
             if len(task.leaves) == 1
-            else {m: _score([float(s[m]) for s in samples]).value for m in samples[0]["metrics"] if is_number(samples[0][m])}
+            else {
+                m: _score([float(s[m]) for s in samples]).value
+                for m in samples[0]["metrics"]
+                if is_number(samples[0][m])
+            }
         )
     return result
 
@@ -82,9 +107,11 @@ def result_of(task: str, found: Answers, look: Look | None = None) -> TaskResult
     whole = next(iter(metrics), "")
     return TaskResult(
         metric=metric or whole.partition(",")[0],
-        score=_score([float(s[metric]) for s in samples])
-        if metric
-        else Estimate(value=metrics[whole], standard_error=None, n=len(samples)),
+        score=(
+            _score([float(s[metric]) for s in samples])
+            if metric
+            else Estimate(value=metrics[whole], standard_error=None, n=len(samples))
+        ),
         metrics={name: value for name, value in metrics.items() if abs(value) <= _LARGEST},
         filter=str(samples[0]["filter"]),
         task_version=found.versions[task],

@@ -30,11 +30,16 @@ class Answer(NamedTuple):
 
 
 def read_prompts(path: Path | None) -> list[str]:
-    """One prompt per line, or JSON lines with `prompt`; the shipped ones where no file is named. Raises QuantlabError."""
+    """One prompt per line, or JSON lines with `prompt`; the shipped ones where no file is named. Raises
+    QuantlabError."""
     if path is None:
         text = files("quantlab.evaluation").joinpath("prompts.txt").read_text(encoding="utf-8")
         return [line for line in text.splitlines() if line.strip()]
-    lines = [(number, line) for number, line in enumerate(read_text(path, PROMPT_BYTES).splitlines(), 1) if line.strip()]
+    lines = [
+        (number, line)
+        for number, line in enumerate(read_text(path, PROMPT_BYTES).splitlines(), 1)
+        if line.strip()
+    ]
     read = _prompt if path.suffix == ".jsonl" else _plain_prompt
     prompts = [read(line, f"{path}, line {number}") for number, line in lines]
     if not prompts:
@@ -56,7 +61,8 @@ def _plain_prompt(line: str, origin: str) -> str:
 
 
 def generate(cell: Cell, device: Device, prompts: list[str], tokens: int, progress: Progress) -> list[Answer]:
-    """Answers of at most so many tokens, through the chat template where the tokenizer has one. Raises CellFailure."""
+    """Answers of at most so many tokens, through the chat template where the tokenizer has one. Raises
+    CellFailure."""
     checkpoint = cell.checkpoint()
     require_memory(device, checkpoint.disk_bytes, "the checkpoint")
     module = engines.load(engines.engine_or_usual(checkpoint.manifest.format, cell.recipe.engine))

@@ -42,7 +42,8 @@ Found = TypeVar("Found", bound=HasSamples)
 
 
 def read_baseline(cell: Cell) -> Baseline:
-    """Raises QuantlabError where the baseline was not evaluated on all items of the recipe's tasks, as the recipe asks them."""
+    """Raises QuantlabError where the baseline was not evaluated on all items of the recipe's tasks, as the
+    recipe asks them."""
     import pandas as pd
 
     spec = cell.recipe.tasks
@@ -52,14 +53,21 @@ def read_baseline(cell: Cell) -> Baseline:
     if record is None or record.failure or frame is None or frame.empty or "prompt_hash" not in frame.columns:
         raise QuantlabError(f"{BASELINE} of {cell.model} was not evaluated: {_AGAIN}")
     if is_stale(record, cell.recipe):
-        raise QuantlabError(f"{BASELINE} of {cell.model} was evaluated with other settings than the recipe has now: {_AGAIN}")
+        raise QuantlabError(
+            f"{BASELINE} of {cell.model} was evaluated with other settings than the recipe has now: {_AGAIN}"
+        )
     if (record.seed, record.chat_template) != (cell.recipe.seed, spec.chat_template):
-        raise QuantlabError(f"{BASELINE} of {cell.model} was evaluated with another seed or chat template: {_AGAIN}")
+        raise QuantlabError(
+            f"{BASELINE} of {cell.model} was evaluated with another seed or chat template: {_AGAIN}"
+        )
     for task, result in record.tasks.items():
         wanted = min(spec.items or (result.available or result.score.n), result.available or result.score.n)
         if result.score.n != wanted or spec.fewshot not in (None, result.fewshot):
             what = f"{result.score.n} items of {task}, {result.fewshot}-shot"
-            raise QuantlabError(f"{BASELINE} of {cell.model} was evaluated on {what}, which is not what the recipe asks: {_AGAIN}")
+            raise QuantlabError(
+                f"{BASELINE} of {cell.model} was evaluated on {what}, which is not what the recipe asks:"
+                f" {_AGAIN}"
+            )
     values: dict[str, dict[str, dict[tuple[str, int, str], float]]] = {}
     for row in frame.to_dict("records"):
         item = (str(row["subtask"]), int(row["doc_id"]), str(row["prompt_hash"]))
@@ -70,7 +78,8 @@ def read_baseline(cell: Cell) -> Baseline:
 def evaluate_in_looks(
     evaluate: Callable[[Mapping[str, int]], Found], baseline: Baseline, margin: float
 ) -> tuple[Found, dict[str, Stop | None]]:
-    """What `evaluate` found with the last sizes, and by task where it stopped; None where the task cannot end early.
+    """What `evaluate` found with the last sizes, and by task where it stopped; None where the task cannot end
+    early.
 
     `evaluate` takes the items wanted by task and asks nothing twice.
     """
@@ -80,7 +89,9 @@ def evaluate_in_looks(
     while True:
         found = evaluate(sizes)
         for task in [task for task in found.samples if task not in ended]:
-            if task not in baseline.values:  # it failed there: nothing to decide against, and all of its items are asked
+            if (
+                task not in baseline.values
+            ):  # it failed there: nothing to decide against, and all of its items are asked
                 ended[task] = None
                 continue
             total = baseline.total(task)
@@ -101,7 +112,9 @@ def evaluate_in_looks(
             return found, ended
 
 
-def _counts(samples: Sequence[Mapping[str, Any]], values: Mapping[str, Mapping[tuple[str, int, str], float]]) -> Counts | None:
+def _counts(
+    samples: Sequence[Mapping[str, Any]], values: Mapping[str, Mapping[tuple[str, int, str], float]]
+) -> Counts | None:
     """None where a value is neither 0 nor 1, or where items share a text: such a task is asked whole."""
     metric = metric_of(dict(samples[0]))
     if metric is None or len({cluster_of(sample) for sample in samples}) < len(samples):
@@ -110,7 +123,11 @@ def _counts(samples: Sequence[Mapping[str, Any]], values: Mapping[str, Mapping[t
     items = [(str(s["subtask"]), int(s["doc_id"]), str(s["prompt_hash"])) for s in samples]
     pairs = [(theirs.get(item), float(s[metric])) for item, s in zip(items, samples, strict=True)]
     if any(a is None for a, _ in pairs):
-        raise QuantlabError(f"{BASELINE} has no result of some of these items, as they are asked now: {_AGAIN}")
+        raise QuantlabError(
+            f"{BASELINE} has no result of some of these items, as they are asked now: {_AGAIN}"
+        )
     if not {value for pair in pairs for value in pair} <= {0.0, 1.0}:
         return None
-    return Counts(len(pairs), sum(a == 1 and b == 0 for a, b in pairs), sum(a == 0 and b == 1 for a, b in pairs))
+    return Counts(
+        len(pairs), sum(a == 1 and b == 0 for a, b in pairs), sum(a == 0 and b == 1 for a, b in pairs)
+    )

@@ -20,14 +20,22 @@ BLOCK_REQUESTS = 64
 
 
 class ResumingLM(LM):  # type: ignore[misc]
-    """Wraps another LM: answered requests come from their task's `items`, new ones are asked in blocks and added.
+    """Wraps another LM: answered requests come from their task's `items`, new ones are asked in blocks and
+    added.
 
-    A request's key is its kind, its arguments and `settings` (a hash of all else that decides the answer). A sampled
-    answer's key has its item and the number of its repeat too, and its seed follows from its block's keys: repeats differ,
-    and a run that was killed gives what a whole one gives or another independent draw, never a copy.
-    """
+    A request's key is its kind, its arguments and `settings` (a hash of all else that decides the answer). A
+    sampled answer's key has its item and the number of its repeat too, and its seed follows from its block's
+    keys: repeats differ, and a run that was killed gives what a whole one gives or another independent draw,
+    never a copy."""
 
-    def __init__(self, lm: Any, items: Mapping[str, Items], chosen: Mapping[str, Sequence[int]], settings: str, step: Step) -> None:
+    def __init__(
+        self,
+        lm: Any,
+        items: Mapping[str, Items],
+        chosen: Mapping[str, Sequence[int]],
+        settings: str,
+        step: Step,
+    ) -> None:
         """`chosen` are each task's items, in the order in which lm-eval numbers them."""
         super().__init__()
         self._lm, self._items, self._chosen, self._settings, self._step = lm, items, chosen, settings, step
@@ -37,9 +45,14 @@ class ResumingLM(LM):  # type: ignore[misc]
         """By task and item, where it is known: which of its generated answers the limit on tokens ended."""
 
     def _answer(self, kind: str, requests: Sequence[Any]) -> list[Any]:
-        """The answers as they are kept. Raises CellFailure for an item that has none, with all others of its block kept."""
+        """The answers as they are kept. Raises CellFailure for an item that has none, with all others of its
+        block kept."""
         keys = self._keys(kind, requests)
-        found = {i: value for i, r in enumerate(requests) if (value := self._items[r.task_name].get(keys[i])) is not None}
+        found = {
+            i: value
+            for i, r in enumerate(requests)
+            if (value := self._items[r.task_name].get(keys[i])) is not None
+        }
         open_ = [i for i in range(len(requests)) if i not in found]
         self._step.total(len(requests))
         self._count_cut(kind, requests)
@@ -49,7 +62,9 @@ class ResumingLM(LM):  # type: ignore[misc]
             bad: list[CellFailure] = []
             answers = self._ask(kind, block, requests, keys, bad)
             for task in {requests[i].task_name for i in answers}:
-                self._items[task].add({keys[i]: answer for i, answer in answers.items() if requests[i].task_name == task})
+                self._items[task].add(
+                    {keys[i]: answer for i, answer in answers.items() if requests[i].task_name == task}
+                )
             if bad:
                 more = f" (and {len(bad) - 1} more of these {len(block)} requests)" if len(bad) > 1 else ""
                 raise CellFailure(bad[0].kind, bad[0].reason + more)
@@ -69,8 +84,16 @@ class ResumingLM(LM):  # type: ignore[misc]
             keys.append(key)
         return keys
 
-    def _ask(self, kind: str, block: Sequence[int], requests: Sequence[Any], keys: Sequence[str], bad: list[CellFailure]) -> dict[int, Any]:
-        """Answers by request; where lm-eval fails on several, on each half, until those that it fails on stand alone in `bad`."""
+    def _ask(
+        self,
+        kind: str,
+        block: Sequence[int],
+        requests: Sequence[Any],
+        keys: Sequence[str],
+        bad: list[CellFailure],
+    ) -> dict[int, Any]:
+        """Answers by request; where lm-eval fails on several, on each half, until those that it fails on
+        stand alone in `bad`."""
         part = [requests[i] for i in block]
         if kind == "generate_until" and any(map(is_sampled, part)):
             _seed(keys[i] for i in block)
@@ -83,18 +106,30 @@ class ResumingLM(LM):  # type: ignore[misc]
                 bad.append(failure_of(error, self._name(part[0]), reason_of(self._lm, kind, part[0])))
                 return {}
             half = len(block) // 2
-            return self._ask(kind, block[:half], requests, keys, bad) | self._ask(kind, block[half:], requests, keys, bad)
-        bad += [_not_finite(answer, self._name(request)) for answer, request in zip(answers, part, strict=True) if not _is_finite(answer)]
+            return self._ask(kind, block[:half], requests, keys, bad) | self._ask(
+                kind, block[half:], requests, keys, bad
+            )
+        bad += [
+            _not_finite(answer, self._name(request))
+            for answer, request in zip(answers, part, strict=True)
+            if not _is_finite(answer)
+        ]
         return {i: answer for i, answer in zip(block, answers, strict=True) if _is_finite(answer)}
 
     def _ask_all(self, kind: str, part: list[Any]) -> list[Any]:
-        """Answers as JSON keeps them: [log-likelihood, greedy], a log-likelihood, or [text, whether the limit ended it]."""
+        """Answers as JSON keeps them: [log-likelihood, greedy], a log-likelihood, or [text, whether the limit
+        ended it]."""
         if kind == "loglikelihood":
-            return [[float(value), bool(greedy)] for value, greedy in self._lm.loglikelihood(part, disable_tqdm=True)]
+            return [
+                [float(value), bool(greedy)]
+                for value, greedy in self._lm.loglikelihood(part, disable_tqdm=True)
+            ]
         if kind == "loglikelihood_rolling":
             return [float(value) for value in self._lm.loglikelihood_rolling(part, disable_tqdm=True)]
         texts = self._lm.generate_until(part, disable_tqdm=True)
-        return [list(pair) for pair in zip(texts, getattr(self._lm, "truncated", [None] * len(part)), strict=True)]
+        return [
+            list(pair) for pair in zip(texts, getattr(self._lm, "truncated", [None] * len(part)), strict=True)
+        ]
 
     def loglikelihood(self, requests: list[Any]) -> list[tuple[float, bool]]:
         return [(value, greedy) for value, greedy in self._answer("loglikelihood", requests)]
@@ -109,7 +144,9 @@ class ResumingLM(LM):  # type: ignore[misc]
                 self.truncated.setdefault((request.task_name, self._item(request)), []).append(truncated)
         return [text for text, _ in answers]
 
-    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+    def apply_chat_template(
+        self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
+    ) -> str:
         return str(self._lm.apply_chat_template(chat_history, add_generation_prompt))
 
     def chat_template(self, chat_template: bool | str = False) -> str | None:
@@ -150,9 +187,8 @@ def is_sampled(request: Any) -> bool:
 def is_cut(lm: Any, kind: str, request: Any) -> bool:
     """Whether a request is longer than the model's context: lm-eval cuts it from the left without a word.
 
-    A continuation's last token is no input, so one token more than the context fits; a prompt leaves room for the
-    answer; a rolling log-likelihood goes over the document in windows and cuts nothing.
-    """
+    A continuation's last token is no input, so one token more than the context fits; a prompt leaves room for
+    the answer; a rolling log-likelihood goes over the document in windows and cuts nothing."""
     if kind == "loglikelihood_rolling":
         return False
     text, longest = str(request.args[0]), int(lm.max_length)

@@ -34,13 +34,15 @@ LOG_LIKELIHOOD = "loglikelihood"
 """A document's log-likelihood in nats, of tasks whose own metrics are perplexities of the whole set."""
 _PERPLEXITIES = ("word_perplexity", "byte_perplexity", "bits_per_byte")
 _COMPARED = ("acc_norm", "exact_match", "acc")
-"""The metric that a comparison uses, the first of these that the task has; else the first that each item has a value of."""
+"""The metric that a comparison uses, the first of these that the task has; else the first that each item has
+a value of."""
 
 Sample = dict[str, Any]
 
 
 def of_filter(samples: Sequence[Sample], task: str, wanted: str | None) -> list[Sample]:
-    """The samples under one of lm-eval's filters, the task's first where none is named. Raises QuantlabError."""
+    """The samples under one of lm-eval's filters, the task's first where none is named. Raises
+    QuantlabError."""
     there = list(dict.fromkeys(str(s["filter"]) for s in samples))
     if wanted is not None and wanted not in there:
         raise unknown(f"filter of {task}", wanted, there)
@@ -55,7 +57,8 @@ def _with_likelihood(sample: Sample) -> Sample:
 
 
 def metric_of(sample: Sample) -> str | None:
-    """The metric that a comparison uses; None where the task has only figures of the whole set, such as BLEU."""
+    """The metric that a comparison uses; None where the task has only figures of the whole set, such as
+    BLEU."""
     known = [str(m) for m in sample["metrics"] if is_number(sample[m])]
     return next((m for m in _COMPARED if m in known), known[0] if known else None)
 
@@ -79,25 +82,34 @@ def answer_of(sample: Sample, metric: str | None, config: Mapping[str, Any]) -> 
 
 
 def is_tied(sample: Sample, metric: str | None, config: Mapping[str, Any]) -> bool:
-    """Whether a multiple-choice item has more than one best choice by the metric; the first of them is taken."""
+    """Whether a multiple-choice item has more than one best choice by the metric; the first of them is
+    taken."""
     likelihoods = _likelihoods(sample, metric, config)
     return int((likelihoods == likelihoods.max()).sum()) > 1
 
 
 def _likelihoods(sample: Sample, metric: str | None, config: Mapping[str, Any]) -> NDArray[np.float64]:
-    """Of each choice as the metric compares them: `acc_norm` divides by the length in characters, as lm-eval does."""
+    """Of each choice as the metric compares them: `acc_norm` divides by the length in characters, as lm-eval
+    does."""
     import numpy as np
 
     delimiter = str(config.get("target_delimiter", " "))
     asked = sample["arguments"][: choices_of(sample)]
     lengths = [max(1, len(str(arguments[1]).removeprefix(delimiter))) for arguments in asked]
-    likelihoods = np.array([float(response[0]) for response in sample["filtered_resps"][: len(lengths)]], dtype=np.float64)
+    likelihoods = np.array(
+        [float(response[0]) for response in sample["filtered_resps"][: len(lengths)]], dtype=np.float64
+    )
     return likelihoods / np.array(lengths) if metric == "acc_norm" else likelihoods
 
 
-def answer_tokens(sample: Sample, count: Callable[[str], int] | None, config: Mapping[str, Any]) -> int | None:
-    """Tokens of a generated answer's text, before any filter; None where nothing is generated or they cannot be counted."""
-    return count(str(sample["resps"][0][0])) if count and config.get("output_type") == "generate_until" else None
+def answer_tokens(
+    sample: Sample, count: Callable[[str], int] | None, config: Mapping[str, Any]
+) -> int | None:
+    """Tokens of a generated answer's text, before any filter; None where nothing is generated or they cannot
+    be counted."""
+    return (
+        count(str(sample["resps"][0][0])) if count and config.get("output_type") == "generate_until" else None
+    )
 
 
 def rows_of(task: str, sample: Sample, config: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -115,7 +127,10 @@ def rows_of(task: str, sample: Sample, config: Mapping[str, Any]) -> list[dict[s
         "answer_tokens": sample["answer_tokens"],
         "truncated": sample.get("truncated"),
     }
-    return [common | {"metric": m, "value": float(sample[m]), "answer": answer_of(sample, m, config)} for m in metrics]
+    return [
+        common | {"metric": m, "value": float(sample[m]), "answer": answer_of(sample, m, config)}
+        for m in metrics
+    ]
 
 
 def write_samples(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

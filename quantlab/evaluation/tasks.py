@@ -13,7 +13,8 @@ from quantlab.records import Failure
 
 
 class Asked(NamedTuple):
-    """What the recipe calls one task: an lm-eval task, or a group such as mmlu, whose items count as one task's."""
+    """What the recipe calls one task: an lm-eval task, or a group such as mmlu, whose items count as one
+    task's."""
 
     name: str
     leaves: tuple[Any, ...]
@@ -41,7 +42,8 @@ class Asked(NamedTuple):
 
 
 def load_asked(spec: TasksSpec, folder: Path) -> list[Asked]:
-    """The recipe's tasks in its order, each of a tag's members on its own; one that cannot be loaded says why.
+    """The recipe's tasks in its order, each of a tag's members on its own; one that cannot be loaded says
+    why.
 
     Raises QuantlabError for an unknown task.
     """
@@ -55,7 +57,11 @@ def load_asked(spec: TasksSpec, folder: Path) -> list[Asked]:
     unsafe = set(task_set.unsafe(spec.names)) - set(spec.unsafe)
     for name, one in zip(spec.names, specs, strict=True):
         try:
-            found |= _load(manager, name, one, spec.unsafe) if name not in unsafe else {name: _refused(name, [name])}
+            found |= (
+                _load(manager, name, one, spec.unsafe)
+                if name not in unsafe
+                else {name: _refused(name, [name])}
+            )
         except Exception as error:
             if is_of_the_cell(error) and not isinstance(error, OSError):
                 raise
@@ -68,9 +74,19 @@ def _load(manager: Any, name: str, spec: str, allowed: Sequence[str]) -> dict[st
     code = [leaf for leaf, task in loaded["tasks"].items() if getattr(task, "UNSAFE_CODE", False)]
     if spec in loaded["groups"]:
         refused = [] if name in allowed else [leaf for leaf in code if leaf not in allowed]
-        return {name: _refused(name, refused) if refused else Asked(name, tuple(loaded["tasks"].values()), runs_code=bool(code))}
+        return {
+            name: (
+                _refused(name, refused)
+                if refused
+                else Asked(name, tuple(loaded["tasks"].values()), runs_code=bool(code))
+            )
+        }
     return {
-        leaf: _refused(leaf, [leaf]) if leaf in code and not {leaf, name} & set(allowed) else Asked(leaf, (task,), runs_code=leaf in code)
+        leaf: (
+            _refused(leaf, [leaf])
+            if leaf in code and not {leaf, name} & set(allowed)
+            else Asked(leaf, (task,), runs_code=leaf in code)
+        )
         for leaf, task in loaded["tasks"].items()
     }
 
@@ -80,7 +96,8 @@ def _refused(name: str, members: Sequence[str]) -> Asked:
 
 
 def choose_items(available: int, wanted: int | None, seed: int) -> list[int]:
-    """Sorted indices of a random subset: the first `wanted` of one fixed order, so a larger subset contains a smaller one."""
+    """Sorted indices of a random subset: the first `wanted` of one fixed order, so a larger subset contains a
+    smaller one."""
     import numpy as np
 
     order = np.random.default_rng(seed).permutation(available)
@@ -90,8 +107,8 @@ def choose_items(available: int, wanted: int | None, seed: int) -> list[int]:
 class FullRunSampler:
     """An lm-eval few-shot sampler that gives each item the examples which a run over all items would give it.
 
-    lm-eval's own draws from one stream, item after item: an item's examples then depend on which others were chosen
-    before it, so that a larger subset would ask other prompts and a paired comparison compare them.
+    lm-eval's own draws from one stream, item after item: an item's examples then depend on which others were
+    chosen before it, so that a larger subset would ask other prompts and a paired comparison compare them.
     """
 
     def __init__(self, sampler: Any, docs: Any, chosen: Sequence[int]) -> None:
@@ -102,7 +119,9 @@ class FullRunSampler:
     def sample(self, n: int, eval_doc: Any = None, **options: Any) -> Any:
         """The examples of the next chosen item."""
         for skipped in range(self._drawn, self._chosen[self._asked]):
-            self._sampler.sample(n=n, eval_doc=self._docs[skipped] if eval_doc is not None else None, **options)
+            self._sampler.sample(
+                n=n, eval_doc=self._docs[skipped] if eval_doc is not None else None, **options
+            )
         self._drawn, self._asked = self._chosen[self._asked] + 1, self._asked + 1
         return self._sampler.sample(n=n, eval_doc=eval_doc, **options)
 

@@ -1,22 +1,45 @@
 """Compute the bytes of GGUF types' blocks, and the type that a file type gives each tensor.
 
-Sizes: GGML_QUANT_SIZES of the PyPI package gguf 0.19. Rules: llama_tensor_get_type and its fallback in llama.cpp's
-llama-quant.cpp (the copy in llama-cpp-python 0.3.36), for a file that is quantized with an importance matrix.
-"""
+Sizes: GGML_QUANT_SIZES of the PyPI package gguf 0.19. Rules: llama_tensor_get_type and its fallback in
+llama.cpp's llama-quant.cpp (the copy in llama-cpp-python 0.3.36), for a file that is quantized with an
+importance matrix."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 BLOCKS: dict[str, tuple[int, int]] = (
-    {"F32": (1, 4), "F16": (1, 2), "BF16": (1, 2), "Q4_0": (32, 18), "Q4_1": (32, 20), "Q5_0": (32, 22), "Q5_1": (32, 24)}
-    | {"Q8_0": (32, 34), "Q2_K": (256, 84), "Q3_K": (256, 110), "Q4_K": (256, 144), "Q5_K": (256, 176), "Q6_K": (256, 210)}
-    | {"IQ4_NL": (32, 18), "IQ4_XS": (256, 136), "IQ3_S": (256, 110), "IQ3_XXS": (256, 98), "IQ2_S": (256, 82)}
+    {
+        "F32": (1, 4),
+        "F16": (1, 2),
+        "BF16": (1, 2),
+        "Q4_0": (32, 18),
+        "Q4_1": (32, 20),
+        "Q5_0": (32, 22),
+        "Q5_1": (32, 24),
+    }
+    | {
+        "Q8_0": (32, 34),
+        "Q2_K": (256, 84),
+        "Q3_K": (256, 110),
+        "Q4_K": (256, 144),
+        "Q5_K": (256, 176),
+        "Q6_K": (256, 210),
+    }
+    | {
+        "IQ4_NL": (32, 18),
+        "IQ4_XS": (256, 136),
+        "IQ3_S": (256, 110),
+        "IQ3_XXS": (256, 98),
+        "IQ2_S": (256, 82),
+    }
     | {"IQ2_XS": (256, 74), "IQ2_XXS": (256, 66), "IQ1_M": (256, 56), "IQ1_S": (256, 50)}
 )
 """Weights in a block, and its bytes."""
 
-_FALLBACK = dict.fromkeys(("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ4_XS"), "IQ4_NL") | {
+_FALLBACK = dict.fromkeys(
+    ("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ4_XS"), "IQ4_NL"
+) | {
     "Q2_K": "Q4_0",
     "Q3_K": "Q4_0",
     "Q4_K": "Q5_0",
@@ -33,10 +56,24 @@ _BASE = (
 
 _LOW = ("IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M", "IQ1_S", "IQ1_M")
 _HEAD_Q5 = (*_LOW, "IQ3_XXS")
-_EMBEDDING = dict.fromkeys(("IQ2_XXS", "IQ2_XS", "IQ1_S", "IQ1_M"), "Q2_K") | dict.fromkeys(("IQ2_S", "IQ2_M", "IQ3_XXS"), "IQ3_S")
+_EMBEDDING = dict.fromkeys(("IQ2_XXS", "IQ2_XS", "IQ1_S", "IQ1_M"), "Q2_K") | dict.fromkeys(
+    ("IQ2_S", "IQ2_M", "IQ3_XXS"), "IQ3_S"
+)
 _OUTPUT = {"Q2_K": "Q3_K", "IQ3_XXS": "IQ3_S", "Q3_K_M": "Q4_K", "Q3_K_L": "Q5_K", "IQ3_M": "Q4_K"}
 _OUTPUT_LOW = {"IQ1_S": "IQ2_XXS", "IQ1_M": "IQ2_XXS", "IQ2_S": "IQ3_S", "IQ2_M": "IQ3_S"}
-_OUTPUT_8_EXPERTS = ("Q2_K", "IQ3_XS", "IQ3_XXS", "Q3_K_S", "Q3_K_M", "IQ4_NL", "Q4_K_S", "Q4_K_M", "IQ3_S", "IQ3_M", "IQ4_XS")
+_OUTPUT_8_EXPERTS = (
+    "Q2_K",
+    "IQ3_XS",
+    "IQ3_XXS",
+    "Q3_K_S",
+    "Q3_K_M",
+    "IQ4_NL",
+    "Q4_K_S",
+    "Q4_K_M",
+    "IQ3_S",
+    "IQ3_M",
+    "IQ4_XS",
+)
 
 
 class Mix(NamedTuple):
@@ -91,15 +128,23 @@ def embedding_type(mix: Mix) -> str:
 def block_type(mix: Mix, category: str, index: int) -> str:
     """Of a matrix in a block; `index` is its place among its like (attn_v) or its layer's number (ffn_down).
 
-    Categories are llama.cpp's: attn_v (with attn_qkv), attn_k, attn_q, attn_output, ffn_down, ffn_gate, ffn_up, other.
-    """
+    Categories are llama.cpp's: attn_v (with attn_qkv), attn_k, attn_q, attn_output, ffn_down, ffn_gate,
+    ffn_up, other."""
     if mix.file_type in _LOW:
         return _low(mix, category, index)
-    rule = {"attn_v": _value, "attn_k": _key, "attn_q": _query, "ffn_down": _down, "attn_output": _attention_output}.get(category)
+    rule = {
+        "attn_v": _value,
+        "attn_k": _key,
+        "attn_q": _query,
+        "ffn_down": _down,
+        "attn_output": _attention_output,
+    }.get(category)
     if rule:
         return rule(mix, index)
     middle = mix.layers // 8 <= index < 7 * mix.layers // 8
-    return "IQ3_XXS" if category in ("ffn_gate", "ffn_up") and mix.file_type == "IQ3_XS" and middle else mix.base
+    return (
+        "IQ3_XXS" if category in ("ffn_gate", "ffn_up") and mix.file_type == "IQ3_XS" and middle else mix.base
+    )
 
 
 def _more(i: int, n: int) -> bool:

@@ -77,7 +77,11 @@ def declared_type(path: Path) -> str | None:
     """The file type that the header names, such as Q4_K_M; None where it names none or a guess."""
     with _header(path) as (library, header):
         key = library.gguf_find_key(header, b"general.file_type")
-        number = int(library.gguf_get_val_u32(header, key)) if key >= 0 and library.gguf_get_kv_type(header, key) == _UINT32 else None
+        number = (
+            int(library.gguf_get_val_u32(header, key))
+            if key >= 0 and library.gguf_get_kv_type(header, key) == _UINT32
+            else None
+        )
     return next((name for name in FILE_TYPES if number is not None and constant(name) == number), None)
 
 
@@ -92,9 +96,15 @@ def constant(name: str) -> int:
 def _header(path: Path) -> Iterator[tuple[Any, Any]]:
     library = _library()
     with messages() as said:
-        header = library.gguf_init_from_file(os.fsencode(path), _Parameters(True, None)) if path.is_file() else None
+        header = (
+            library.gguf_init_from_file(os.fsencode(path), _Parameters(True, None))
+            if path.is_file()
+            else None
+        )
     if not header:
-        raise CellFailure("broken_checkpoint", f"{path.name} is no GGUF file: {said.reason('it cannot be read')}")
+        raise CellFailure(
+            "broken_checkpoint", f"{path.name} is no GGUF file: {said.reason('it cannot be read')}"
+        )
     try:
         yield library, header
     finally:
@@ -105,7 +115,13 @@ def _tensor(library: Any, header: Any, i: int) -> StoredTensor:
     shape = tuple(int(n) for n in library.gguf_get_tensor_ne(header, i)[:4])
     name = library.gguf_get_tensor_name(header, i).decode()
     kind = library.ggml_type_name(library.gguf_get_tensor_type(header, i)).decode().upper()
-    return StoredTensor(name, kind, int(library.gguf_get_tensor_size(header, i)), shape[0] * shape[1] * shape[2] * shape[3], shape)
+    return StoredTensor(
+        name,
+        kind,
+        int(library.gguf_get_tensor_size(header, i)),
+        shape[0] * shape[1] * shape[2] * shape[3],
+        shape,
+    )
 
 
 def tensor_types(path: Path) -> dict[str, int]:
@@ -115,4 +131,6 @@ def tensor_types(path: Path) -> dict[str, int]:
 
 def block_count(path: Path) -> int:
     """How many layers the model has, by the names of its tensors."""
-    return len({tensor.name.split(".")[1] for tensor in stored_tensors(path) if tensor.name.startswith("blk.")})
+    return len(
+        {tensor.name.split(".")[1] for tensor in stored_tensors(path) if tensor.name.startswith("blk.")}
+    )

@@ -1,7 +1,8 @@
-"""Read JSON files of a model's folder within a size limit, as leniently as the libraries that read them later.
+"""Read JSON files of a model's folder within a size limit, as leniently as the libraries that read them
+later.
 
-quantlab.parsing refuses an infinity and a key that stands twice; releases have both (Mamba's `time_step_limit`).
-"""
+quantlab.parsing refuses an infinity and a key that stands twice; releases have both (Mamba's
+`time_step_limit`)."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ MOST_BYTES = 2**28
 
 
 def parse_json(text: str | bytes) -> Any:
-    """The value. Raises ValueError for all that is no JSON, nesting beyond what Python can follow among it."""
+    """The value. Raises ValueError for all that is no JSON, nesting beyond what Python can follow among
+    it."""
     try:
         return json.loads(text)
     except RecursionError:
@@ -30,7 +32,9 @@ def read_json(path: Path) -> Any:
     try:
         return parse_json(content)
     except ValueError as error:
-        raise QuantlabError(f"{path} is not JSON: {' '.join(str(error).split())[:160]}; download or save it again") from None
+        raise QuantlabError(
+            f"{path} is not JSON: {' '.join(str(error).split())[:160]}; download or save it again"
+        ) from None
 
 
 def read_object(path: Path) -> dict[str, Any]:

@@ -39,7 +39,9 @@ class Messages:
         errors = [self.lines[i].strip() for i in self._errors if re.search(r"\w", self.lines[i])]
         if not errors:
             return default
-        return re.sub(r"^\w+: (error loading model: |failed to quantize: )?", "", errors[-1 if last else 0])[:300]
+        return re.sub(r"^\w+: (error loading model: |failed to quantize: )?", "", errors[-1 if last else 0])[
+            :300
+        ]
 
     def mebibytes(self, what: str) -> int:
         """Bytes that lines like `CPU KV buffer size = 11.25 MiB` add up to; `what` is a regular expression.
@@ -82,9 +84,13 @@ def llama() -> Any:
     except ModuleNotFoundError as error:
         if error.name != "llama_cpp":
             raise
-        raise CellFailure("not_installed", f"llama-cpp-python is not installed: {bring('llama-cpp-python')}") from None
+        raise CellFailure(
+            "not_installed", f"llama-cpp-python is not installed: {bring('llama-cpp-python')}"
+        ) from None
     except (RuntimeError, OSError) as error:
-        raise CellFailure("not_installed", f"llama-cpp-python is installed but does not load: {error}") from error
+        raise CellFailure(
+            "not_installed", f"llama-cpp-python is installed but does not load: {error}"
+        ) from error
     llama_cpp.llama_backend_init()
     return llama_cpp
 

@@ -1,7 +1,7 @@
 """Check the safetensors files of a model's folder by their headers, without loading them.
 
-A file is an unsigned 64-bit header length, a JSON header with each tensor's dtype, shape and byte range, and the data.
-"""
+A file is an unsigned 64-bit header length, a JSON header with each tensor's dtype, shape and byte range, and
+the data."""
 
 from __future__ import annotations
 
@@ -16,7 +16,14 @@ from quantlab.formats.json_file import parse_json, read_object
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-_NOT_WEIGHTS = ("training_args.bin", "optimizer.pt", "optimizer.bin", "scheduler.pt", "rng_state.pth", "scaler.pt")
+_NOT_WEIGHTS = (
+    "training_args.bin",
+    "optimizer.pt",
+    "optimizer.bin",
+    "scheduler.pt",
+    "rng_state.pth",
+    "scaler.pt",
+)
 _MAX_HEADER_BYTES = 100_000_000  # the safetensors library's own limit
 _BITS = {
     "BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16,
@@ -25,24 +32,31 @@ _BITS = {
 
 
 def weight_files(folder: Path) -> tuple[Path, ...]:
-    """The safetensors files that make up the model. Raises QuantlabError where there are none or one is missing."""
-    return tuple(folder / name for name in weight_names([p.name for p in folder.iterdir()], read_index(folder), str(folder)))
+    """The safetensors files that make up the model. Raises QuantlabError where there are none or one is
+    missing."""
+    return tuple(
+        folder / name
+        for name in weight_names([p.name for p in folder.iterdir()], read_index(folder), str(folder))
+    )
 
 
 def weight_names(names: list[str], index: dict[str, str], where: str) -> tuple[str, ...]:
-    """Which of the file names at a place are the model's weights, by its index (tensor to file, empty where there is none).
+    """Which of the file names at a place are the model's weights, by its index (tensor to file, empty where
+    there is none).
 
     Raises QuantlabError where there are no safetensors or one that the index names is missing.
     """
     missing = sorted(set(index.values()) - set(names))
     if missing:
         listed = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
-        raise QuantlabError(f"{where} is incomplete: {INDEX} names {listed}, which is not there; download the model again")
+        raise QuantlabError(
+            f"{where} is incomplete: {INDEX} names {listed}, which is not there; download the model again"
+        )
     if index:
         if SINGLE in names and SINGLE not in index.values():
             raise QuantlabError(
-                f"{where} has {SINGLE} beside {INDEX}, which does not name it: libraries would load one or the other; remove the one "
-                "that is not the model"
+                f"{where} has {SINGLE} beside {INDEX}, which does not name it: libraries would load one or"
+                " the other; remove the one that is not the model"
             )
         return tuple(sorted(set(index.values())))
     if SINGLE in names:
@@ -53,11 +67,15 @@ def weight_names(names: list[str], index: dict[str, str], where: str) -> tuple[s
 def _why_none(names: list[str], where: str) -> str:
     pickled = sorted(name for name in names if name.endswith(PICKLES) and name not in _NOT_WEIGHTS)
     if found := sorted(name for name in names if name.endswith(".safetensors")):
-        return f"{where} has {found[0]} but neither {SINGLE} nor {INDEX}: rename a single file, or save the model again with its index"
+        return (
+            f"{where} has {found[0]} but neither {SINGLE} nor {INDEX}: rename a single file, or save the"
+            " model again with its index"
+        )
     if pickled:
         return (
-            f"{where} has its weights only as pickle ({pickled[0]}), which can run any code when it is read: not opened; convert it "
-            "where you trust it with transformers' `from_pretrained(...).save_pretrained(...)`, which writes safetensors"
+            f"{where} has its weights only as pickle ({pickled[0]}), which can run any code when it is read:"
+            " not opened; convert it where you trust it with transformers'"
+            " `from_pretrained(...).save_pretrained(...)`, which writes safetensors"
         )
     if found := sorted(name for name in names if name.endswith(".gguf")):
         return f"{where} has no safetensors but {found[0]}: name the GGUF file itself as the model"
@@ -78,7 +96,8 @@ def read_index(folder: Path) -> dict[str, str]:
 
 
 def header(path: Path) -> dict[str, Any]:
-    """The tensors of a safetensors file by name. Raises QuantlabError where the file is truncated or malformed."""
+    """The tensors of a safetensors file by name. Raises QuantlabError where the file is truncated or
+    malformed."""
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(8)
@@ -91,7 +110,9 @@ def header(path: Path) -> dict[str, Any]:
         tensors.pop("__metadata__", None)
         end = _end_of_all(tensors)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _damaged(path, f"its header does not make sense: {' '.join(str(error).split())[:120]}") from None
+        raise _damaged(
+            path, f"its header does not make sense: {' '.join(str(error).split())[:120]}"
+        ) from None
     if 8 + length + end != size:
         raise _damaged(path, f"it has {size} bytes and its header describes {8 + length + end}")
     return dict(tensors)
@@ -108,7 +129,8 @@ def _end_of_all(tensors: dict[str, Any]) -> int:
 
 
 def _range(name: str, entry: dict[str, Any]) -> tuple[int, int]:
-    """First byte of a tensor and the one after its last. Raises ValueError where its shape has another size."""
+    """First byte of a tensor and the one after its last. Raises ValueError where its shape has another
+    size."""
     begin, end = entry["data_offsets"]
     shape, bits = entry["shape"], _BITS.get(entry["dtype"])
     if not all(type(number) is int and number >= 0 for number in (begin, end, *shape)) or begin > end:
@@ -123,17 +145,22 @@ def _damaged(path: Path, why: str) -> QuantlabError:
 
 
 def check_weights(folder: Path) -> None:
-    """Raise QuantlabError where a weight file is missing, truncated, malformed, or lacks a tensor that the index names."""
+    """Raise QuantlabError where a weight file is missing, truncated, malformed, or lacks a tensor that the
+    index names."""
     index = read_index(folder)
     if index and not isinstance(read_object(folder / INDEX).get("metadata"), dict):
         raise QuantlabError(
-            f"{folder / INDEX} is damaged: it holds no metadata, without which transformers does not load it; save it again"
+            f"{folder / INDEX} is damaged: it holds no metadata, without which transformers does not load it;"
+            " save it again"
         )
     places: dict[str, str] = {}
     for path in weight_files(folder):
         there = header(path)
         if twice := next((name for name in there if name in places), None):
-            raise QuantlabError(f"{folder} holds the tensor {twice} twice, in {places[twice]} and {path.name}: save the model again")
+            raise QuantlabError(
+                f"{folder} holds the tensor {twice} twice, in {places[twice]} and {path.name}: save the model"
+                " again"
+            )
         places |= dict.fromkeys(there, path.name)
         lacking = [name for name, file in index.items() if file == path.name and name not in there]
         if lacking:
@@ -141,5 +168,6 @@ def check_weights(folder: Path) -> None:
 
 
 def parameters(folder: Path) -> int:
-    """Elements of all tensors of the model, tied ones once as they are stored once. Raises QuantlabError as `check_weights`."""
+    """Elements of all tensors of the model, tied ones once as they are stored once. Raises QuantlabError as
+    `check_weights`."""
     return sum(math.prod(entry["shape"]) for path in weight_files(folder) for entry in header(path).values())

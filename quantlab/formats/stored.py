@@ -1,8 +1,7 @@
 """Count what a checkpoint stores: bytes per tensor, bits per weight, quantized layers.
 
-Bits per weight = all stored bits (codes, scales, zeros, indices, codebooks, unquantized tensors) / parameters of the
-unquantized model. Read from the files' headers; no weights are loaded.
-"""
+Bits per weight = all stored bits (codes, scales, zeros, indices, codebooks, unquantized tensors) / parameters
+of the unquantized model. Read from the files' headers; no weights are loaded."""
 
 from __future__ import annotations
 
@@ -38,7 +37,8 @@ class Stored(NamedTuple):
 
 
 def safetensors(folder: Path) -> list[Tensor]:
-    """Every tensor of the model in a folder, from the headers of its files. Raises QuantlabError where one is damaged."""
+    """Every tensor of the model in a folder, from the headers of its files. Raises QuantlabError where one is
+    damaged."""
     found = []
     for path in weight_files(folder):
         for name, entry in header(path).items():
@@ -48,7 +48,8 @@ def safetensors(folder: Path) -> list[Tensor]:
 
 
 def of_safetensors(checkpoint: Iterable[Tensor], source: Iterable[Tensor]) -> Stored:
-    """Compare a checkpoint's tensors with the source's: a layer is quantized where it is stored in another way."""
+    """Compare a checkpoint's tensors with the source's: a layer is quantized where it is stored in another
+    way."""
     original = {t.name.removesuffix(".weight"): t.elements for t in source if t.name.endswith(".weight")}
     tensors = list(checkpoint)
     layers: dict[str, list[Tensor]] = collections.defaultdict(list)

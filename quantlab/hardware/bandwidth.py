@@ -1,9 +1,9 @@
-"""Measure the device's memory bandwidth by copying: `python -m quantlab.hardware.bandwidth cpu`, a child process.
+"""Measure the device's memory bandwidth by copying: `python -m quantlab.hardware.bandwidth cpu`, a child
+process.
 
-Counted are the bytes read and the bytes written. A processor that reads a line before it writes it moves half as much
-again, which is not counted. The best of several copies, in one block for each thread; a block is several times the last
-cache, as far as memory allows.
-"""
+Counted are the bytes read and the bytes written. A processor that reads a line before it writes it moves half
+as much again, which is not counted. The best of several copies, in one block for each thread; a block is
+several times the last cache, as far as memory allows."""
 
 from __future__ import annotations
 
@@ -33,13 +33,19 @@ def measured_bandwidth(root: Path, device: Device) -> Bandwidth:
 
     Of a model spread over several GPUs the first one's: layers run one after the other, each on its own.
     """
-    file, key = root / ".quantlab" / "bandwidth.json", f"{device.places.first}: {device.name}, {device.cores} cores"
+    file, key = (
+        root / ".quantlab" / "bandwidth.json",
+        f"{device.places.first}: {device.name}, {device.cores} cores",
+    )
     known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     if key not in known:
         command = [sys.executable, "-P", "-m", "quantlab.hardware.bandwidth", device.places.first]
         done = processes.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         if done.returncode:
-            raise CellFailure("not_measured", f"the memory bandwidth was not measured: {done.stderr.strip().rpartition(chr(10))[2][:200]}")
+            raise CellFailure(
+                "not_measured",
+                f"the memory bandwidth was not measured: {done.stderr.strip().rpartition(chr(10))[2][:200]}",
+            )
         known[key] = json.loads(done.stdout)
         write_json(file, known)
     return Bandwidth.model_validate(known[key])
@@ -82,7 +88,9 @@ def _cuda(place: str) -> Bandwidth:
         target.copy_(source)
         torch.cuda.synchronize(place)
 
-    return Bandwidth(measured_bytes_per_second=2 * _GPU_BYTES / _best(copy), copied_bytes=_GPU_BYTES, threads=None)
+    return Bandwidth(
+        measured_bytes_per_second=2 * _GPU_BYTES / _best(copy), copied_bytes=_GPU_BYTES, threads=None
+    )
 
 
 def _best(work: Callable[[], object]) -> float:

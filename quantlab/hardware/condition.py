@@ -16,7 +16,11 @@ from quantlab.hardware.rocm import is_amd
 from quantlab.records.measured import Conditions, GpuCondition
 
 _TOLERANCE, _BUSY = 0.05, 1.5
-_WATCHED = {"sm_clock_mhz": "SM clock (MHz)", "memory_clock_mhz": "memory clock (MHz)", "power_limit_watts": "power limit (W)"}
+_WATCHED = {
+    "sm_clock_mhz": "SM clock (MHz)",
+    "memory_clock_mhz": "memory clock (MHz)",
+    "power_limit_watts": "power limit (W)",
+}
 _REASONS = {  # nvml.h, nvmlClocksEventReason*
     0x2: "applications clocks setting",
     0x4: "software power cap",
@@ -36,7 +40,9 @@ def load_average() -> float | None:
 
 def conditions(device: Device, load: float | None = None) -> Conditions:
     """Now, with a load average that was read earlier."""
-    return Conditions(cpu_mhz=cpu_mhz(), load_average=load, gpus=tuple(_gpu(gpu.uuid, gpu.name) for gpu in device.used_gpus))
+    return Conditions(
+        cpu_mhz=cpu_mhz(), load_average=load, gpus=tuple(_gpu(gpu.uuid, gpu.name) for gpu in device.used_gpus)
+    )
 
 
 def cpu_mhz(root: Path = Path("/")) -> float | None:
@@ -47,7 +53,10 @@ def cpu_mhz(root: Path = Path("/")) -> float | None:
     info = root / "proc/cpuinfo"
     if not clocks and info.exists():
         text = info.read_text()
-        numbers, shown = re.findall(r"^processor\s*:\s*(\d+)", text, re.M), re.findall(r"^cpu MHz\s*:\s*([0-9.]+)", text, re.M)
+        numbers, shown = (
+            re.findall(r"^processor\s*:\s*(\d+)", text, re.M),
+            re.findall(r"^cpu MHz\s*:\s*([0-9.]+)", text, re.M),
+        )
         clocks = [float(mhz) for number, mhz in zip(numbers, shown, strict=False) if int(number) in allowed]
     return sum(clocks) / len(clocks) if clocks else None
 
@@ -84,13 +93,14 @@ def _gpu(uuid: str, name: str) -> GpuCondition:
 
 
 def busy(before: Conditions, cores: int) -> list[str]:
-    """A sentence where more ran on the machine in the minute before the measurement than it has processors for."""
+    """A sentence where more ran on the machine in the minute before the measurement than it has processors
+    for."""
     load = before.load_average
     if load is None or load <= _BUSY * cores:
         return []
     return [
-        f"The machine was busy in the minute before the measurement: a load average of {load:.1f} on {cores} processors, an earlier "
-        "stage's own work included. If that went on, its timings are too slow."
+        f"The machine was busy in the minute before the measurement: a load average of {load:.1f} on {cores}"
+        " processors, an earlier stage's own work included. If that went on, its timings are too slow."
     ]
 
 
@@ -98,7 +108,10 @@ def moved(before: Conditions, after: Conditions) -> list[str]:
     """One sentence for each thing that changed by more than 5 % while the repeats ran, and for throttling."""
     said = []
     if before.cpu_mhz and after.cpu_mhz and _changed(before.cpu_mhz, after.cpu_mhz):
-        said.append(f"The processor's clock moved from {before.cpu_mhz:.0f} to {after.cpu_mhz:.0f} MHz while it was timed.")
+        said.append(
+            f"The processor's clock moved from {before.cpu_mhz:.0f} to {after.cpu_mhz:.0f} MHz while it was"
+            " timed."
+        )
     for one, other in zip(before.gpus, after.gpus, strict=True):
         for field, what in _WATCHED.items():
             a, b = getattr(one, field), getattr(other, field)

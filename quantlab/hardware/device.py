@@ -36,13 +36,17 @@ class Places(NamedTuple):
 
 
 def parse_places(device: str) -> Places:
-    """`cpu`, `cuda`, `cuda:1`, or several places for one model: `cuda:0,1`, `cuda:0,cpu`, `cuda:0,1,cpu,disk`, `cpu,disk`.
+    """`cpu`, `cuda`, `cuda:1`, or several places for one model: `cuda:0,1`, `cuda:0,cpu`,
+    `cuda:0,1,cpu,disk`, `cpu,disk`.
 
     Raises QuantlabError.
     """
     found = re.fullmatch(r"(?:cuda(?::(?P<gpus>\d+(?:,\d+)*))?(?P<cpu>,cpu)?|cpu)(?P<disk>,disk)?", device)
     if not found:
-        raise QuantlabError(f"unknown device {device!r}: use auto, cpu, cuda:N, or several places, such as cuda:0,1 or cuda:0,cpu,disk")
+        raise QuantlabError(
+            f"unknown device {device!r}: use auto, cpu, cuda:N, or several places, such as cuda:0,1 or"
+            " cuda:0,cpu,disk"
+        )
     gpus = tuple(map(int, (found["gpus"] or "0").split(","))) if device.startswith("cuda") else ()
     if len(set(gpus)) < len(gpus):
         raise QuantlabError(f"{device} names a GPU twice")
@@ -86,15 +90,17 @@ class Device(Frozen):
     @property
     def memory_bytes(self) -> int:
         """Memory that a model can use: the GPUs', the machine's, or both; the disk is not memory."""
-        return sum(gpu.memory_bytes for gpu in self.used_gpus) + (self.memory_gib * 2**30 if self.places.cpu else 0)
+        return sum(gpu.memory_bytes for gpu in self.used_gpus) + (
+            self.memory_gib * 2**30 if self.places.cpu else 0
+        )
 
 
 def gpus() -> tuple[Gpu, ...]:
-    """NVIDIA GPUs that CUDA would see, in the order of the PCI bus (CUDA_VISIBLE_DEVICES heeded); without any, AMD's.
+    """NVIDIA GPUs that CUDA would see, in the order of the PCI bus (CUDA_VISIBLE_DEVICES heeded); without
+    any, AMD's.
 
-    CUDA puts the fastest first unless it is told otherwise. This sets CUDA_DEVICE_ORDER=PCI_BUS_ID for this process and
-    those that it starts, whatever it was: CUDA must not have been opened before.
-    """
+    CUDA puts the fastest first unless it is told otherwise. This sets CUDA_DEVICE_ORDER=PCI_BUS_ID for this
+    process and those that it starts, whatever it was: CUDA must not have been opened before."""
     import psutil
     import pynvml
 
@@ -105,22 +111,32 @@ def gpus() -> tuple[Gpu, ...]:
         return _amd_gpus()
     try:
         driver = str(_told(pynvml.nvmlSystemGetDriverVersion) or "unknown")
-        handles = [_told(pynvml.nvmlDeviceGetHandleByIndex, i) for i in range(_told(pynvml.nvmlDeviceGetCount) or 0)]
-        there = [h for h in handles if h is not None and _told(pynvml.nvmlDeviceGetUUID, h)]  # one that fell off the bus is none
+        handles = [
+            _told(pynvml.nvmlDeviceGetHandleByIndex, i) for i in range(_told(pynvml.nvmlDeviceGetCount) or 0)
+        ]
+        there = [
+            h for h in handles if h is not None and _told(pynvml.nvmlDeviceGetUUID, h)
+        ]  # one that fell off the bus is none
         there.sort(key=lambda h: str(getattr(_told(pynvml.nvmlDeviceGetPciInfo, h), "busId", "")))
         found = [
             (
                 str(pynvml.nvmlDeviceGetUUID(h)),
                 str(_told(pynvml.nvmlDeviceGetName, h) or "NVIDIA GPU"),
                 # of a chip that shares the machine's memory (GB10) the driver tells no size
-                int(getattr(_told(pynvml.nvmlDeviceGetMemoryInfo, h), "total", None) or psutil.virtual_memory().total),
+                int(
+                    getattr(_told(pynvml.nvmlDeviceGetMemoryInfo, h), "total", None)
+                    or psutil.virtual_memory().total
+                ),
             )
             for h in there
         ]
     finally:
         pynvml.nvmlShutdown()
     order = _visible([uuid for uuid, _, _ in found], os.environ.get("CUDA_VISIBLE_DEVICES"))
-    return tuple(Gpu(index=i, uuid=found[n][0], name=found[n][1], memory_bytes=found[n][2], driver=driver) for i, n in enumerate(order))
+    return tuple(
+        Gpu(index=i, uuid=found[n][0], name=found[n][1], memory_bytes=found[n][2], driver=driver)
+        for i, n in enumerate(order)
+    )
 
 
 def _amd_gpus() -> tuple[Gpu, ...]:
@@ -141,14 +157,17 @@ def _told(ask: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def visible_to(gpus: tuple[int, ...], setting: str | None) -> str:
-    """CUDA_VISIBLE_DEVICES for a process that shall see these alone, by their numbers under the present setting."""
+    """CUDA_VISIBLE_DEVICES for a process that shall see these alone, by their numbers under the present
+    setting."""
     visible = [entry.strip() for entry in (setting or "").split(",") if entry.strip()]
     return ",".join(visible[n] if visible else str(n) for n in gpus)
 
 
 def _shown_a_slice() -> bool:
     """Whether CUDA_VISIBLE_DEVICES names a slice of a GPU (MIG)."""
-    return any(entry.strip().startswith("MIG-") for entry in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(","))
+    return any(
+        entry.strip().startswith("MIG-") for entry in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    )
 
 
 def _is_sliced(uuid: str) -> bool:
@@ -173,7 +192,9 @@ def _visible(uuids: list[str], setting: str | None) -> list[int]:
         return list(range(len(uuids)))
     chosen: list[int] = []
     for entry in filter(None, (part.strip() for part in setting.split(","))):
-        match = [i for i, uuid in enumerate(uuids) if uuid.startswith(entry)] if entry.startswith("GPU-") else []
+        match = (
+            [i for i, uuid in enumerate(uuids) if uuid.startswith(entry)] if entry.startswith("GPU-") else []
+        )
         if entry.isdigit() and int(entry) < len(uuids):
             match = [int(entry)]
         if not match:
@@ -190,7 +211,8 @@ def cpu_name() -> str:
 
 
 def quick_bfloat16() -> bool:
-    """Whether the processor multiplies bfloat16 natively; where it does not, bfloat16 is several times slower than float32."""
+    """Whether the processor multiplies bfloat16 natively; where it does not, bfloat16 is several times slower
+    than float32."""
     info = Path("/proc/cpuinfo")
     return not info.exists() or bool(re.search(r"\b(avx512_bf16|amx_bf16|bf16)\b", info.read_text()))
 
@@ -198,8 +220,8 @@ def quick_bfloat16() -> bool:
 def find(device: str = "auto") -> Device:
     """The device that the user names; auto is the first GPU, else the CPU.
 
-    Raises QuantlabError where it is not there, and for a slice of a GPU (MIG), whose memory and speed are not the GPU's.
-    """
+    Raises QuantlabError where it is not there, and for a slice of a GPU (MIG), whose memory and speed are not
+    the GPU's."""
     import psutil
 
     there = gpus()
@@ -208,12 +230,18 @@ def find(device: str = "auto") -> Device:
     places = parse_places(device)
     if device == "cuda":
         device = "cuda:0"
-    if places.gpus and (_shown_a_slice() or any(_is_sliced(there[n].uuid) for n in places.gpus if n < len(there))):
-        raise QuantlabError("a slice of a GPU (MIG) is not measured: switch MIG off or name a whole GPU, or use --device cpu")
+    if places.gpus and (
+        _shown_a_slice() or any(_is_sliced(there[n].uuid) for n in places.gpus if n < len(there))
+    ):
+        raise QuantlabError(
+            "a slice of a GPU (MIG) is not measured: switch MIG off or name a whole GPU, or use --device cpu"
+        )
     absent = [n for n in places.gpus if n >= len(there)]
     if absent:
         have = ", ".join(f"cuda:{g.index} ({g.name})" for g in there) or "no NVIDIA GPU"
-        raise QuantlabError(f"there is no cuda:{absent[0]} here: the driver shows {have}; use --device cpu or auto")
+        raise QuantlabError(
+            f"there is no cuda:{absent[0]} here: the driver shows {have}; use --device cpu or auto"
+        )
     cpu = f"{cpu_name()} ({cores()} cores)"
     return Device(
         device=device,
@@ -229,7 +257,10 @@ def find(device: str = "auto") -> Device:
 
 def _name(places: Places, gpu_names: list[str], cpu: str) -> str:
     """`2 × NVIDIA A10 + AMD EPYC (8 cores)`; the disk is named where a model may lie on it."""
-    counted = [f"{gpu_names.count(name)} × {name}" if gpu_names.count(name) > 1 else name for name in dict.fromkeys(gpu_names)]
+    counted = [
+        f"{gpu_names.count(name)} × {name}" if gpu_names.count(name) > 1 else name
+        for name in dict.fromkeys(gpu_names)
+    ]
     return " + ".join([*counted, *([cpu] if places.cpu else []), *(["disk"] if places.disk else [])])
 
 
@@ -253,7 +284,8 @@ def process_memory() -> ProcessMemory:
 
 
 def free_vram_bytes(indices: tuple[int, ...]) -> dict[int, int]:
-    """Free memory of GPUs by CUDA's number, as the driver sees it now; the machine's of one that shares it and tells no size."""
+    """Free memory of GPUs by CUDA's number, as the driver sees it now; the machine's of one that shares it
+    and tells no size."""
     import psutil
     import pynvml
 
@@ -262,7 +294,13 @@ def free_vram_bytes(indices: tuple[int, ...]) -> dict[int, int]:
         return {n: rocm.free_bytes(there[n].uuid) for n in indices}
     pynvml.nvmlInit()
     try:
-        told = {n: _told(pynvml.nvmlDeviceGetMemoryInfo, pynvml.nvmlDeviceGetHandleByUUID(there[n].uuid)) for n in indices}
-        return {n: int(psutil.virtual_memory().available if info is None else info.free) for n, info in told.items()}
+        told = {
+            n: _told(pynvml.nvmlDeviceGetMemoryInfo, pynvml.nvmlDeviceGetHandleByUUID(there[n].uuid))
+            for n in indices
+        }
+        return {
+            n: int(psutil.virtual_memory().available if info is None else info.free)
+            for n, info in told.items()
+        }
     finally:
         pynvml.nvmlShutdown()

@@ -1,8 +1,8 @@
-"""Read the GPUs' memory from their driver: NVML on NVIDIA, AMD SMI on ROCm if its Python package is installed.
+"""Read the GPUs' memory from their driver: NVML on NVIDIA, AMD SMI on ROCm if its Python package is
+installed.
 
-GPUs are named by UUID, so that CUDA_VISIBLE_DEVICES cannot fool it. The AMD branch was written against AMD's documented
-interface and has not run on a GPU; NVML's has not either.
-"""
+GPUs are named by UUID, so that CUDA_VISIBLE_DEVICES cannot fool it. The AMD branch was written against AMD's
+documented interface and has not run on a GPU; NVML's has not either."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Gpus:
 def _told(ask: Callable[..., Any], *arguments: Any) -> Any:
     """The driver's answer, None where it has none: a quantity that fails must not end the others.
 
-    NVML's and AMD SMI's errors share no class but Exception; NVML also raises one of its own for a driver that is too old.
-    """
+    NVML's and AMD SMI's errors share no class but Exception; NVML also raises one of its own for a driver
+    that is too old."""
     try:
         return ask(*arguments)
     except Exception:
@@ -41,10 +41,18 @@ class _nvidia:  # noqa: N801 - chosen by name as a function is
         self._name = str(_told(pynvml.nvmlDeviceGetName, self._handle) or uuid)
 
     def look(self, pids: set[int]) -> dict[str, Any]:
-        ours = [p.usedGpuMemory for p in _told(self._api.nvmlDeviceGetComputeRunningProcesses, self._handle) or () if p.pid in pids]
+        ours = [
+            p.usedGpuMemory
+            for p in _told(self._api.nvmlDeviceGetComputeRunningProcesses, self._handle) or ()
+            if p.pid in pids
+        ]
         used = getattr(_told(self._api.nvmlDeviceGetMemoryInfo, self._handle), "used", None)
         known = bool(ours) and all(size is not None for size in ours)
-        return {"name": self._name, "tree_bytes": sum(ours) if known else None, "used_bytes": None if used is None else int(used)}
+        return {
+            "name": self._name,
+            "tree_bytes": sum(ours) if known else None,
+            "used_bytes": None if used is None else int(used),
+        }
 
 
 class _amd:  # noqa: N801 - chosen by name as a function is
@@ -53,7 +61,9 @@ class _amd:  # noqa: N801 - chosen by name as a function is
 
         amdsmi.amdsmi_init()
         self._api = amdsmi
-        self._handle = next(h for h in amdsmi.amdsmi_get_processor_handles() if amdsmi.amdsmi_get_gpu_device_uuid(h) == uuid)
+        self._handle = next(
+            h for h in amdsmi.amdsmi_get_processor_handles() if amdsmi.amdsmi_get_gpu_device_uuid(h) == uuid
+        )
         self._name = str(amdsmi.amdsmi_get_gpu_asic_info(self._handle)["market_name"])
 
     def look(self, pids: set[int]) -> dict[str, Any]:

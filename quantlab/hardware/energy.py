@@ -38,20 +38,34 @@ class Meter(NamedTuple):
         """Joules between two readings, over all counters; None without counters."""
         if not self.counters:
             return None
-        spans = [(b - a) % c.wraps_at if c.wraps_at else b - a for c, a, b in zip(self.counters, before, after, strict=True)]
+        spans = [
+            (b - a) % c.wraps_at if c.wraps_at else b - a
+            for c, a, b in zip(self.counters, before, after, strict=True)
+        ]
         return sum(spans)
 
 
 def meter(device: Device, rapl: Path = _RAPL) -> Meter:
-    """The counters of the device; a model that lies on GPUs and CPU is charged the GPUs' alone, and the source says so."""
+    """The counters of the device; a model that lies on GPUs and CPU is charged the GPUs' alone, and the
+    source says so."""
     if any(is_amd(gpu.uuid) for gpu in device.used_gpus):
         return Meter((), reason="energy counters of AMD GPUs are not read")
     if device.used_gpus:
         return _nvml([gpu.uuid for gpu in device.used_gpus])
     # `psys` stands beside the packages and counts them once more
-    packages = sorted(path for path in rapl.glob("intel-rapl:*") if path.name.count(":") == 1 and _name(path).startswith("package"))
+    packages = sorted(
+        path
+        for path in rapl.glob("intel-rapl:*")
+        if path.name.count(":") == 1 and _name(path).startswith("package")
+    )
     if not packages:
-        return Meter((), reason="this machine shows no energy counters (no RAPL in /sys/class/powercap, as in most virtual machines)")
+        return Meter(
+            (),
+            reason=(
+                "this machine shows no energy counters (no RAPL in /sys/class/powercap, as in most virtual"
+                " machines)"
+            ),
+        )
     try:
         return Meter(tuple(map(_package, packages)), source="RAPL, processor packages without the memory")
     except PermissionError:
@@ -65,7 +79,10 @@ def _name(path: Path) -> str:
 
 def _package(path: Path) -> Counter:
     """A processor package: microjoules that wrap at a range of its own."""
-    counter = Counter(lambda: int((path / "energy_uj").read_text()) / 1e6, int((path / "max_energy_range_uj").read_text()) / 1e6)
+    counter = Counter(
+        lambda: int((path / "energy_uj").read_text()) / 1e6,
+        int((path / "max_energy_range_uj").read_text()) / 1e6,
+    )
     counter.read()
     return counter
 

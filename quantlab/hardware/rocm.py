@@ -1,8 +1,7 @@
 """Read AMD GPUs through AMD SMI's Python package, if ROCm installed it.
 
-Written against AMD's documented interface; it has run on no AMD GPU. torch calls them `cuda:n` as well. Clocks and energy
-of these GPUs are not read.
-"""
+Written against AMD's documented interface; it has run on no AMD GPU. torch calls them `cuda:n` as well.
+Clocks and energy of these GPUs are not read."""
 
 from __future__ import annotations
 
@@ -42,7 +41,10 @@ def gpus() -> list[AmdGpu]:
     found = []
     for handle in api.amdsmi_get_processor_handles() if api else []:
         memory = int(api.amdsmi_get_gpu_memory_total(handle, api.AmdSmiMemoryType.VRAM))
-        name, driver = api.amdsmi_get_gpu_asic_info(handle)["market_name"], api.amdsmi_get_gpu_driver_info(handle)["driver_version"]
+        name, driver = (
+            api.amdsmi_get_gpu_asic_info(handle)["market_name"],
+            api.amdsmi_get_gpu_driver_info(handle)["driver_version"],
+        )
         found.append(AmdGpu(str(api.amdsmi_get_gpu_device_uuid(handle)), str(name), memory, str(driver)))
     return found
 
@@ -50,6 +52,8 @@ def gpus() -> list[AmdGpu]:
 def free_bytes(uuid: str) -> int:
     """Free memory of one GPU."""
     api = _api()
-    handle = next(h for h in api.amdsmi_get_processor_handles() if str(api.amdsmi_get_gpu_device_uuid(h)) == uuid)
+    handle = next(
+        h for h in api.amdsmi_get_processor_handles() if str(api.amdsmi_get_gpu_device_uuid(h)) == uuid
+    )
     total = int(api.amdsmi_get_gpu_memory_total(handle, api.AmdSmiMemoryType.VRAM))
     return total - int(api.amdsmi_get_gpu_memory_usage(handle, api.AmdSmiMemoryType.VRAM))

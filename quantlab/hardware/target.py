@@ -25,17 +25,22 @@ def _chosen(path: Path) -> str:
     try:
         return Device.model_validate(read_object(path)).device
     except ValidationError as error:
-        raise QuantlabError(f"{path} is not what `quantlab probe` writes ({explain(error)}): run it again") from None
+        raise QuantlabError(
+            f"{path} is not what `quantlab probe` writes ({explain(error)}): run it again"
+        ) from None
 
 
 def require_memory(device: Device, needed_bytes: int, what: str) -> None:
     """Raise CellFailure where the device's memory is smaller than what is certainly needed."""
     if needed_bytes > device.memory_bytes and not device.places.disk:
         raise CellFailure(
-            "does_not_fit", f"{what} needs at least {needed_bytes / 2**30:.1f} GiB, {device.name} has {device.memory_bytes / 2**30:.1f} GiB"
+            "does_not_fit",
+            f"{what} needs at least {needed_bytes / 2**30:.1f} GiB, {device.name} has"
+            f" {device.memory_bytes / 2**30:.1f} GiB",
         )
 
 
 def fits_in_float32(parameters: int, device: Device, more_bytes: int = 0) -> bool:
-    """Whether a model fits into the device's memory in float32, with three tenths for all else and so many bytes more."""
+    """Whether a model fits into the device's memory in float32, with three tenths for all else and so many
+    bytes more."""
     return parameters * 4 * 1.3 + more_bytes < device.memory_bytes

@@ -38,9 +38,8 @@ def sixteen_bit(cell: Cell, engine: str) -> Beside:
 def fit_together(other: Cell, seen: SampledMemory | None, weights_bytes: int, device: Device) -> bool:
     """Whether the 16-bit variant fits into the memory that is free while the variant is loaded.
 
-    It is taken to need its weights, what the variant held beyond its own, and a tenth more. Where nothing was seen,
-    it is not tried.
-    """
+    It is taken to need its weights, what the variant held beyond its own, and a tenth more. Where nothing was
+    seen, it is not tried."""
     if seen is None:
         return False
     gpu = bool(device.places.gpus)
@@ -63,7 +62,8 @@ def _free_bytes(device: Device) -> int:
 
 
 def group_free_bytes(root: Path = Path("/")) -> list[int]:
-    """What the limits of this process's control group and of those above it (version 2) leave; [] without a limit.
+    """What the limits of this process's control group and of those above it (version 2) leave; [] without a
+    limit.
 
     Pages of files that are in no use (`inactive_file`) count as free, as the kernel drops them first.
     """

@@ -15,4 +15,8 @@ def workloads(spec: MeasureSpec, device: Device) -> list[Workload]:
     gpu = bool(device.places.gpus)
     batches = spec.batch or (_GPU_BATCH if gpu else _CPU_BATCH)
     contexts = spec.context or (_GPU_CONTEXT if gpu else _CPU_CONTEXT)
-    return [Workload(b, c, spec.prompt_tokens, spec.decode_tokens) for c in sorted(set(contexts)) for b in sorted(set(batches))]
+    return [
+        Workload(b, c, spec.prompt_tokens, spec.decode_tokens)
+        for c in sorted(set(contexts))
+        for b in sorted(set(batches))
+    ]

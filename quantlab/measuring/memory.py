@@ -26,7 +26,8 @@ class Held(NamedTuple):
 
 
 def open_and_load(worker: Worker, sampler: Sampler, again: str = "") -> int:
-    """Import, look, load, look; resident bytes of the empty process. Raises CellFailure where it cannot be loaded."""
+    """Import, look, load, look; resident bytes of the empty process. Raises CellFailure where it cannot be
+    loaded."""
     sampler.watch(worker.pid, f"importing{again}")
     empty: int = worker.open_device()["rss_bytes"]
     if not again:
@@ -52,8 +53,14 @@ def hold(worker: Worker, sampler: Sampler, works: list[Workload], step: Step) ->
                 worker.restart()
                 open_and_load(worker, sampler, " again")
             except CellFailure as error:
-                reason = f"not run: the checkpoint did not load again after {work.label} had failed: {error.reason}"
-                return found + [Held(rest, failure=Failure(kind=error.kind, reason=reason)) for rest in works[len(found) :]]
+                reason = (
+                    f"not run: the checkpoint did not load again after {work.label} had failed:"
+                    f" {error.reason}"
+                )
+                return found + [
+                    Held(rest, failure=Failure(kind=error.kind, reason=reason))
+                    for rest in works[len(found) :]
+                ]
     return found
 
 
@@ -73,5 +80,14 @@ def _hold(worker: Worker, sampler: Sampler, work: Workload) -> Held:
     except CellFailure as error:
         failure = Failure(kind=error.kind, reason=f"{error.reason}, in {label}")
         return Held(work, failure=failure, died_in=label if isinstance(error, WorkerDied) else None)
-    sizes = {key: answer[key] for key in ("kv_cache_bytes", "state_bytes", "peak_rss_bytes", "peak_allocated_bytes", "peak_reserved_bytes")}
+    sizes = {
+        key: answer[key]
+        for key in (
+            "kv_cache_bytes",
+            "state_bytes",
+            "peak_rss_bytes",
+            "peak_allocated_bytes",
+            "peak_reserved_bytes",
+        )
+    }
     return Held(work, **sizes)

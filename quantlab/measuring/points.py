@@ -45,13 +45,21 @@ def _with_quoted(found: Bandwidth, device: Device) -> Bandwidth:
     if spec is None:
         return found
     source = spec.source.get("bandwidth_gb_per_second") or spec.source.get("spec", "the catalogue")
-    return found.model_copy(update={"quoted_bytes_per_second": spec.bandwidth_gb_per_second * 1e9, "quoted_source": source})
+    return found.model_copy(
+        update={"quoted_bytes_per_second": spec.bandwidth_gb_per_second * 1e9, "quoted_source": source}
+    )
 
 
-def points(held: Sequence[Held], timed: Timed, price: float | None, ceilings: Ceilings, about: dict[str, Any]) -> list[SpeedPoint]:
+def points(
+    held: Sequence[Held], timed: Timed, price: float | None, ceilings: Ceilings, about: dict[str, Any]
+) -> list[SpeedPoint]:
     """One for each workload, those that failed as well. `about` is what the worker said of its engine."""
     paired = timed.baseline is not None and timed.baseline.pairing == "alternating"
-    engine = _Engine(cache_formula(ceilings.config, about["cache_dtype"]), WeightReads(**about["reads"]), about.get("parallel", 1))
+    engine = _Engine(
+        cache_formula(ceilings.config, about["cache_dtype"]),
+        WeightReads(**about["reads"]),
+        about.get("parallel", 1),
+    )
     return [_point(h, timed.turns.get(h.work), paired, price, ceilings.bandwidth, engine) for h in held]
 
 
@@ -61,10 +69,18 @@ class _Engine(NamedTuple):
     cache: CacheFormula | None
     weights: WeightReads
     gpus: int
-    """GPUs that read their part of every layer at the same time; 1 where a model is split by layers, which are read in turn."""
+    """GPUs that read their part of every layer at the same time; 1 where a model is split by layers, which
+    are read in turn."""
 
 
-def _point(held: Held, turns: Turns | None, paired: bool, price: float | None, bandwidth: Bandwidth | None, engine: _Engine) -> SpeedPoint:
+def _point(
+    held: Held,
+    turns: Turns | None,
+    paired: bool,
+    price: float | None,
+    bandwidth: Bandwidth | None,
+    engine: _Engine,
+) -> SpeedPoint:
     work, formula = held.work, engine.cache
     point = SpeedPoint(
         batch=work.batch,
@@ -73,7 +89,9 @@ def _point(held: Held, turns: Turns | None, paired: bool, price: float | None, b
         decode_tokens=work.decode,
         failure=held.failure or (turns.ours.failure if turns else None),
         kv_cache_bytes=held.kv_cache_bytes,
-        kv_cache_formula_bytes=formula.keys_and_values(work.length + work.decode, work.batch) if formula else None,
+        kv_cache_formula_bytes=(
+            formula.keys_and_values(work.length + work.decode, work.batch) if formula else None
+        ),
         state_bytes=held.state_bytes,
         peak_allocated_bytes=held.peak_allocated_bytes,
         peak_reserved_bytes=held.peak_reserved_bytes,
@@ -90,7 +108,9 @@ def _point(held: Held, turns: Turns | None, paired: bool, price: float | None, b
 
 
 def _speeds(ours: Timings) -> dict[str, Any]:
-    prefill, decode = (tuple(getattr(t, name) for t in ours.repeats) for name in ("prefill_seconds", "decode_seconds"))
+    prefill, decode = (
+        tuple(getattr(t, name) for t in ours.repeats) for name in ("prefill_seconds", "decode_seconds")
+    )
     return {
         "prefill_seconds": prefill,
         "decode_seconds": decode,
@@ -114,7 +134,9 @@ def _theirs(turns: Turns, paired: bool) -> dict[str, Any]:
     """The 16-bit variant's samples; the ratio of speeds is the inverse of the ratio of times."""
     ours, theirs = turns.ours.repeats, turns.theirs.repeats if turns.theirs else ()
     ratios = {
-        f"{name}_ratio": paired_ratio([getattr(t, f"{name}_seconds") for t in theirs], [getattr(t, f"{name}_seconds") for t in ours])
+        f"{name}_ratio": paired_ratio(
+            [getattr(t, f"{name}_seconds") for t in theirs], [getattr(t, f"{name}_seconds") for t in ours]
+        )
         for name in ("prefill", "decode")
     }
     return {
@@ -124,8 +146,11 @@ def _theirs(turns: Turns, paired: bool) -> dict[str, Any]:
     } | (ratios if paired else {})
 
 
-def _roofline(point: SpeedPoint, rate: Median | None, bandwidth: Bandwidth | None, engine: _Engine) -> Roofline | None:
-    """The cache is read up to the token that is computed: in the middle of the decode as many tokens as then are in it."""
+def _roofline(
+    point: SpeedPoint, rate: Median | None, bandwidth: Bandwidth | None, engine: _Engine
+) -> Roofline | None:
+    """The cache is read up to the token that is computed: in the middle of the decode as many tokens as then
+    are in it."""
     weights = engine.weights.per_step(point.batch)
     if bandwidth is None or weights is None:
         return None

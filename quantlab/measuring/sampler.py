@@ -40,7 +40,8 @@ def read_samples(file: Path) -> SampledMemory | None:
 
 
 class Sampler:
-    """A sampling process, for the length of a `with` block. It never stops a measurement: where it dies, samples end."""
+    """A sampling process, for the length of a `with` block. It never stops a measurement: where it dies,
+    samples end."""
 
     def __init__(self, file: Path, uuids: Sequence[str] = ()) -> None:
         self._file, self._uuids = file, uuids
@@ -48,7 +49,14 @@ class Sampler:
 
     def __enter__(self) -> Sampler:
         self._file.unlink(missing_ok=True)
-        command = [sys.executable, "-P", "-m", "quantlab.measuring.sampling_process", str(self._file), *self._uuids]
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "quantlab.measuring.sampling_process",
+            str(self._file),
+            *self._uuids,
+        ]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._looks["before"] = self._look()
         return self
@@ -93,7 +101,9 @@ class Sampler:
         kept = {name: look for name, look in self._looks.items() if look is not None}
         return seen.model_copy(update=kept) if seen else None
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.result()
         if self._process.stdout:
             self._process.stdout.close()

@@ -1,10 +1,10 @@
 """Sample the memory of another process's tree and of the GPUs every 10 ms, in a process of its own.
 
-`python -m quantlab.measuring.sampling_process FILE UUID...`. Commands come as JSON lines on standard input: `pid` (whom to
-watch), `step` (what it does now), `glance` (once a second is enough), `look` (answer with one full look). The file
-always holds everything seen so far, so that it tells of a process that was killed, this one included. It ends when its
-input does. It imports no torch and none of quantlab's heavier parts: it must cost nothing beside what it watches.
-"""
+`python -m quantlab.measuring.sampling_process FILE UUID...`. Commands come as JSON lines on standard input:
+`pid` (whom to watch), `step` (what it does now), `glance` (once a second is enough), `look` (answer with one
+full look). The file always holds everything seen so far, so that it tells of a process that was killed, this
+one included. It ends when its input does. It imports no torch and none of quantlab's heavier parts: it must
+cost nothing beside what it watches."""
 
 from __future__ import annotations
 
@@ -46,7 +46,8 @@ class _Costly:
 
 
 class _MedianGap:
-    """The median of the gaps between looks, computed anew where there are a tenth more of them: every look would pay for all."""
+    """The median of the gaps between looks, computed anew where there are a tenth more of them: every look
+    would pay for all."""
 
     def __init__(self) -> None:
         self._known = 0
@@ -84,13 +85,26 @@ class Watch:
             began = time.monotonic()
             pss, swap = _pss_bytes(self._pids)
             self._pss.took(began)
-        sample: dict[str, Any] = {"step": self.step, "seconds": now - self.began, "tree_rss_bytes": _rss_bytes(self._pids)}
+        sample: dict[str, Any] = {
+            "step": self.step,
+            "seconds": now - self.began,
+            "tree_rss_bytes": _rss_bytes(self._pids),
+        }
         sample |= {"tree_pss_bytes": pss, "tree_swap_bytes": swap, "gpus": self.gpus.look(self._pids)}
-        sample |= {"tree_vram_bytes": _sum(sample["gpus"], "tree_bytes"), "used_vram_bytes": _sum(sample["gpus"], "used_bytes")}
+        sample |= {
+            "tree_vram_bytes": _sum(sample["gpus"], "tree_bytes"),
+            "used_vram_bytes": _sum(sample["gpus"], "used_bytes"),
+        }
         if not self.glance:
             self._times.append(now)
-        if sample["tree_rss_bytes"] or self.pid is None:  # a tree that is gone holds nothing, and its last look stays
-            kept = {key: self.last[key] for key in ("tree_pss_bytes", "tree_swap_bytes")} if pss is None and self.last else {}
+        if (
+            sample["tree_rss_bytes"] or self.pid is None
+        ):  # a tree that is gone holds nothing, and its last look stays
+            kept = (
+                {key: self.last[key] for key in ("tree_pss_bytes", "tree_swap_bytes")}
+                if pss is None and self.last
+                else {}
+            )
             self.last = sample | kept
             if not self.glance:
                 self.peak = _highest(self.peak, sample)
@@ -98,7 +112,8 @@ class Watch:
         return sample
 
     def summary(self, final: bool = False) -> dict[str, Any]:
-        """As `quantlab.records.measured.SampledMemory` has it, without the looks that the parent asked for."""
+        """As `quantlab.records.measured.SampledMemory` has it, without the looks that the parent asked
+        for."""
         steps = [step for name, step in self.steps.items() if name != "before"]
         return {
             "asked_interval_seconds": INTERVAL_SECONDS,
@@ -116,12 +131,16 @@ def _highest(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
     if not one:
         return other
     first = one if one["tree_rss_bytes"] >= other["tree_rss_bytes"] else other
-    gpus = [a | _higher(a, b, "used_bytes", "tree_bytes") for a, b in zip(one["gpus"], other["gpus"], strict=True)]
+    gpus = [
+        a | _higher(a, b, "used_bytes", "tree_bytes") for a, b in zip(one["gpus"], other["gpus"], strict=True)
+    ]
     return first | _higher(one, other, *_OWN_PEAKS) | {"gpus": gpus}
 
 
 def _higher(one: dict[str, Any], other: dict[str, Any], *keys: str) -> dict[str, Any]:
-    return {key: max((use[key] for use in (one, other) if use[key] is not None), default=None) for key in keys}
+    return {
+        key: max((use[key] for use in (one, other) if use[key] is not None), default=None) for key in keys
+    }
 
 
 def _sum(uses: list[dict[str, Any]], key: str) -> int | None:
@@ -155,7 +174,8 @@ def _rss_bytes(pids: list[int]) -> int:
 
 
 def _pss_bytes(pids: list[int]) -> tuple[int | None, int | None]:
-    """Proportional sizes in memory and swapped out; None where the system tells none, or not of every process."""
+    """Proportional sizes in memory and swapped out; None where the system tells none, or not of every
+    process."""
     held: dict[str, list[int]] = {"Pss": [], "SwapPss": []}
     for pid in pids:
         try:
@@ -173,7 +193,8 @@ def _pss_bytes(pids: list[int]) -> tuple[int | None, int | None]:
 
 
 def _obey(watch: Watch, line: str) -> None:
-    """One command, answered when it is done; the step that ends is looked at once more before the next begins."""
+    """One command, answered when it is done; the step that ends is looked at once more before the next
+    begins."""
     said = json.loads(line)
     if "step" in said and watch.pid is not None:
         watch.look(full=True)

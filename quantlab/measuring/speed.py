@@ -1,8 +1,8 @@
 """Time every workload repeatedly, alternating the variant and the 16-bit variant of its engine.
 
-Both processes hold their model at the same time and run one repeat each: V B V B ... A machine that gets slower or
-warmer on the way then slows both, and the ratio is of pairs that were measured within the same seconds.
-"""
+Both processes hold their model at the same time and run one repeat each: V B V B ... A machine that gets
+slower or warmer on the way then slows both, and the ratio is of pairs that were measured within the same
+seconds."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from quantlab.progress import Step
 from quantlab.records import Failure
 
 _PAUSE_SECONDS = 0.02
-"""Threads of the other process spin for some milliseconds after their last work, unless it is stopped while it waits."""
+"""Threads of the other process spin for some milliseconds after their last work, unless it is stopped while
+it waits."""
 LEAST_SECONDS = 1.0
-"""Energy counters move in steps of 20 to 100 ms: below it, the steps are more than a few percent of what is read."""
+"""Energy counters move in steps of 20 to 100 ms: below it, the steps are more than a few percent of what is
+read."""
 
 
 class Timing(NamedTuple):
@@ -67,8 +69,11 @@ class Turns(NamedTuple):
     theirs: Timings | None = None
 
 
-def alternate(ours: Worker, theirs: Worker | None, work: Workload, repeats: int, meter: Meter, step: Step) -> Turns:
-    """Warm both up where their last run was another workload, then take turns. What fails of theirs stops theirs alone.
+def alternate(
+    ours: Worker, theirs: Worker | None, work: Workload, repeats: int, meter: Meter, step: Step
+) -> Turns:
+    """Warm both up where their last run was another workload, then take turns. What fails of theirs stops
+    theirs alone.
 
     Repeats that were taken before a failure stay.
     """
@@ -96,7 +101,10 @@ def alternate(ours: Worker, theirs: Worker | None, work: Workload, repeats: int,
             except CellFailure as error:
                 theirs_failed = _what_failed(theirs, work, error)
         step.advance()
-    return Turns(Timings(work, tuple(mine), *failed), Timings(work, tuple(others), *theirs_failed) if theirs is not None and mine else None)
+    return Turns(
+        Timings(work, tuple(mine), *failed),
+        Timings(work, tuple(others), *theirs_failed) if theirs is not None and mine else None,
+    )
 
 
 def _what_failed(worker: Worker, work: Workload, error: CellFailure) -> _Failed:
@@ -104,7 +112,10 @@ def _what_failed(worker: Worker, work: Workload, error: CellFailure) -> _Failed:
     if not isinstance(error, WorkerDied):
         return _Failed(Failure.of(error))
     words = worker.last_words()
-    return _Failed(Failure(kind=error.kind, reason=f"{error.reason}; {words}" if words else error.reason), f"timed repeats {work.label}")
+    return _Failed(
+        Failure(kind=error.kind, reason=f"{error.reason}; {words}" if words else error.reason),
+        f"timed repeats {work.label}",
+    )
 
 
 def timed(worker: Worker, work: Workload, meter: Meter) -> Timing:

@@ -45,7 +45,8 @@ def time_all(
     progress: Progress,
     load: float | None = None,
 ) -> Timed:
-    """Time the workloads that ran. Where both variants do not fit at once, the worker's process is closed before the other's opens.
+    """Time the workloads that ran. Where both variants do not fit at once, the worker's process is closed
+    before the other's opens.
 
     `load` is the load average before the measurement began.
     """
@@ -64,7 +65,9 @@ def time_all(
         if together:
             with Worker(beside.cell, worker.engine, device.device) as other:
                 reason = _load(other)
-                found = _timed(works, worker, None if reason else other, repeats, device, meter, step, load, reason)
+                found = _timed(
+                    works, worker, None if reason else other, repeats, device, meter, step, load, reason
+                )
                 return found if reason else found._replace(baseline=_baseline(other, "alternating"))
         found = _timed(works, worker, None, repeats, device, meter, step, load)
         worker.close()
@@ -72,7 +75,15 @@ def time_all(
             return _then(other, found, works, repeats, device, meter, step)
 
 
-def _then(other: Worker, found: Timed, works: Sequence[Workload], repeats: int, device: Device, meter: Meter, step: Step) -> Timed:
+def _then(
+    other: Worker,
+    found: Timed,
+    works: Sequence[Workload],
+    repeats: int,
+    device: Device,
+    meter: Meter,
+    step: Step,
+) -> Timed:
     """The 16-bit variant's repeats after the variant's, whose process is gone."""
     reason = _load(other)
     if reason:
@@ -113,7 +124,8 @@ def _timed(
     load: float | None = None,
     reason: str | None = None,
 ) -> Timed:
-    """The conditions are read right after the first workload's warm-up and the last repeat: an idle GPU lowers its clocks.
+    """The conditions are read right after the first workload's warm-up and the last repeat: an idle GPU
+    lowers its clocks.
 
     Both are warmed up whatever they ran last: one stood still while the other loaded.
     """

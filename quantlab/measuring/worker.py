@@ -1,8 +1,8 @@
 """Hold an engine in a child process while it is measured: `python -m quantlab.measuring.worker JOB`.
 
-It obeys one command per line of standard input and answers each with a line of JSON. The clock is here, around the
-engine's own calls, so that no pipe is timed; what the process takes is seen from outside (`quantlab.measuring.sampling_process`).
-"""
+It obeys one command per line of standard input and answers each with a line of JSON. The clock is here,
+around the engine's own calls, so that no pipe is timed; what the process takes is seen from outside
+(`quantlab.measuring.sampling_process`)."""
 
 from __future__ import annotations
 
@@ -53,7 +53,12 @@ class Subject:
         began = time.perf_counter()
         engine = self._engine = self._module.open_checkpoint(self._checkpoint, self._device)
         seconds, memory = time.perf_counter() - began, engine.memory()
-        about = {"kernel": engine.kernel, "dtype": engine.dtype, "threads": engine.threads, "cache_dtype": engine.cache_dtype}
+        about = {
+            "kernel": engine.kernel,
+            "dtype": engine.dtype,
+            "threads": engine.threads,
+            "cache_dtype": engine.cache_dtype,
+        }
         return about | {
             "seconds": seconds,
             "context_tokens": engine.context_tokens,
@@ -99,7 +104,9 @@ def _answer(subject: Subject, line: str) -> dict[str, Any]:
         found: dict[str, Any] = getattr(subject, command.pop("do"))(**command)
     except QuantlabError as error:
         return {"usage": str(error)}
-    except Exception as error:  # a library may raise anything; what is not expected keeps its traceback in the log
+    except (
+        Exception
+    ) as error:  # a library may raise anything; what is not expected keeps its traceback in the log
         traceback.print_exc()
         failure = as_failure(error)
         if failure is None:
@@ -110,7 +117,8 @@ def _answer(subject: Subject, line: str) -> dict[str, Any]:
 
 def main(job: dict[str, Any]) -> None:
     """Obey until the input ends."""
-    end_with_parent()  # a parent that was killed in the middle of a command must not leave a loaded model behind
+    # a parent that was killed in the middle of a command must not leave a loaded model behind
+    end_with_parent()
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     with noise_to(Path(job["log"]), quiet=True):
         subject = Subject(job)

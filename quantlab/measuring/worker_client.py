@@ -51,10 +51,16 @@ class Worker:
         self._environment, device = place
         spin = self._environment.get("OMP_WAIT_POLICY", "").lower() == "active"
         self._stops = spin and sys.platform == "linux" and not parse_places(device).gpus
-        """Whether it is stopped while it waits for a command, since its idle threads would go on spinning on the cores of
-        the process whose turn it is. Not otherwise: a process that was stopped begins a prefill some milliseconds later.
-        Linux alone ends a stopped process with its parent."""
-        job = {"root": str(cell.root), "model": cell.model, "variant": cell.variant.slug, "engine": engine, "device": device}
+        """Whether it is stopped while it waits for a command, since its idle threads would go on spinning on
+        the cores of the process whose turn it is. Not otherwise: a process that was stopped begins a prefill
+        some milliseconds later. Linux alone ends a stopped process with its parent."""
+        job = {
+            "root": str(cell.root),
+            "model": cell.model,
+            "variant": cell.variant.slug,
+            "engine": engine,
+            "device": device,
+        }
         self._job = json.dumps(job | {"log": str(self._log)})
         self.about: dict[str, Any] = {}
         self.last: Workload | None = None
@@ -67,7 +73,8 @@ class Worker:
         return self
 
     def revive(self) -> None:
-        """Load the checkpoint again in a new process where this one is not fit for work. Raises CellFailure where that fails."""
+        """Load the checkpoint again in a new process where this one is not fit for work. Raises CellFailure
+        where that fails."""
         if not self.fit:
             self.restart()
             if self.sampler:
@@ -77,7 +84,8 @@ class Worker:
 
     @property
     def fit(self) -> bool:
-        """Whether the process lives, holds the checkpoint, and met no error that may have left its device unusable."""
+        """Whether the process lives, holds the checkpoint, and met no error that may have left its device
+        unusable."""
         return self._loaded and not self._broken and self._process.poll() is None
 
     def last_words(self) -> str | None:
@@ -96,7 +104,9 @@ class Worker:
         self._log_began = size_of(self._log)
         command = [sys.executable, "-P", "-m", "quantlab.measuring.worker", self._job]
         self._kills = memory_kills()
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=self._environment)
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=self._environment
+        )
 
     @property
     def pid(self) -> int:
@@ -144,7 +154,9 @@ class Worker:
             raise QuantlabError(found["usage"])
         if "bug" in found:
             self._broken = True  # an error of CUDA stays with its process
-            raise CellFailure("crashed", f"{found['bug']} (traceback in {self._log.relative_to(self.cell.root)})")
+            raise CellFailure(
+                "crashed", f"{found['bug']} (traceback in {self._log.relative_to(self.cell.root)})"
+            )
         if "failure" in found:
             raise CellFailure(found["failure"]["kind"], found["failure"]["reason"])
         return found
@@ -157,12 +169,16 @@ class Worker:
         code = self._process.wait()
         outside = ended_from_outside(code, self._kills, self.cell.root)
         if outside and code == -signal.SIGKILL and self._loaded and short_of_memory(self._kills):
-            return WorkerDied("out_of_memory", outside.reason.rpartition(";")[0])  # a workload that is too large: no accident
+            return WorkerDied(
+                "out_of_memory", outside.reason.rpartition(";")[0]
+            )  # a workload that is too large: no accident
         if outside:
             return WorkerDied(outside.kind, outside.reason)
         kind: FailureKind = "out_of_memory" if said_out_of_memory(self._log, self._log_began) else "crashed"
         how = f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
-        return WorkerDied(kind, f"the process {how}; its output is in {self._log.relative_to(self.cell.root)}")
+        return WorkerDied(
+            kind, f"the process {how}; its output is in {self._log.relative_to(self.cell.root)}"
+        )
 
     def close(self) -> None:
         """End the process; returns when it is gone and its memory with it."""
@@ -177,5 +193,7 @@ class Worker:
             self._process.kill()
             self._process.wait()
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()

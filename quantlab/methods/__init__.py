@@ -1,9 +1,9 @@
 """Quantize models: one file per method, named as the method.
 
-A file holds one `METHOD`, an object of a class that extends `Method` (`_contract.py` says what each attribute means;
-`fp8.py` is the shortest example). Another package brings one by an entry point of the group `quantlab.methods`.
-Nobody outside this folder knows a method's name: planner, stages, report and serving commands ask its METHOD.
-"""
+A file holds one `METHOD`, an object of a class that extends `Method` (`_contract.py` says what each attribute
+means; `fp8.py` is the shortest example). Another package brings one by an entry point of the group
+`quantlab.methods`. Nobody outside this folder knows a method's name: planner, stages, report and serving
+commands ask its METHOD."""
 
 from __future__ import annotations
 
@@ -57,8 +57,13 @@ def marked() -> dict[str, Method]:
 
 
 def effective(variant: Variant, settings: BaseModel) -> dict[str, Any]:
-    """What a variant's settings come to at its width; those of somebody else's checkpoint are only where it lies."""
-    return settings.model_dump(mode="json") if variant.external else load(variant.method).effective(settings, variant.bits)
+    """What a variant's settings come to at its width; those of somebody else's checkpoint are only where it
+    lies."""
+    return (
+        settings.model_dump(mode="json")
+        if variant.external
+        else load(variant.method).effective(settings, variant.bits)
+    )
 
 
 def settings_in(recipe: Recipe, variant: Variant) -> Any:
@@ -67,7 +72,8 @@ def settings_in(recipe: Recipe, variant: Variant) -> Any:
 
 
 def cache_in(recipe: Recipe, variant: Variant) -> str | None:
-    """A variant's type of key-value cache in a recipe; None for the engine's usual one. Raises QuantlabError for an unknown one."""
+    """A variant's type of key-value cache in a recipe; None for the engine's usual one. Raises QuantlabError
+    for an unknown one."""
     given = recipe.variants.get(variant.slug, {}).get("cache")
     return None if given is None else check_cache(load(variant.method).format, given)
 

@@ -29,7 +29,8 @@ class Job:
     """All that a method needs to make one checkpoint."""
 
     source: Path
-    """Folder of the unquantized model: safetensors and tokenizer, or the F16 GGUF and its importance matrix."""
+    """Folder of the unquantized model: safetensors and tokenizer, or the F16 GGUF and its importance
+    matrix."""
     bits: int
     settings: Any
     """The method's own Settings."""
@@ -43,7 +44,8 @@ class Job:
     progress: Progress
     trust_remote_code: bool = False
     check_tokens: NDArray[np.int64] | None = None
-    """Token ids (length,) that the loss in memory will be asked for, for a library whose model does not survive saving."""
+    """Token ids (length,) that the loss in memory will be asked for, for a library whose model does not
+    survive saving."""
 
 
 class InMemory(NamedTuple):
@@ -53,7 +55,8 @@ class InMemory(NamedTuple):
     """Mean negative log-likelihood in nats of token ids (length,), by the quantized model in memory;
     None where the library quantizes file to file and never holds a model that runs."""
     expected_layers: int | None
-    """How many layers were asked to be quantized; None where nobody here asked (somebody else's checkpoint)."""
+    """How many layers were asked to be quantized; None where nobody here asked (somebody else's
+    checkpoint)."""
     notes: tuple[str, ...] = ()
     """What a reader of the numbers must know, one sentence each."""
 
@@ -82,12 +85,11 @@ class NoSettings(Frozen):
 
 
 class Method(ABC):
-    """A way of quantizing. One file of `quantlab/methods` holds one, as `METHOD`; another package brings one by an entry
-    point of the group `quantlab.methods`.
+    """A way of quantizing. One file of `quantlab/methods` holds one, as `METHOD`; another package brings one
+    by an entry point of the group `quantlab.methods`.
 
-    Only `name`, `summary`, `bits`, `requires` and `quantize` have to be given. Heavy imports stand inside `quantize`, so
-    that listing the methods imports no torch.
-    """
+    Only `name`, `summary`, `bits`, `requires` and `quantize` have to be given. Heavy imports stand inside
+    `quantize`, so that listing the methods imports no torch."""
 
     name: str
     """The file's or the entry point's name; the first word of its variants."""
@@ -112,7 +114,8 @@ class Method(ABC):
     stores_tower: bool = True
     """Whether a vision tower is in its checkpoint, in 16 bits."""
     loaded_by: tuple[str, ...] = ()
-    """Modules that an engine imports to load its checkpoints: their memory is the empty engine's, not the model's."""
+    """Modules that an engine imports to load its checkpoints: their memory is the empty engine's, not the
+    model's."""
     marks: tuple[str, ...] = ()
     """Its names in `quantization_config.quant_method` of a checkpoint's config.json."""
     lays_out_releases: bool = True
@@ -126,7 +129,8 @@ class Method(ABC):
 
     @abstractmethod
     def quantize(self, job: Job) -> InMemory:
-        """Write a loadable checkpoint into `job.destination`. Raises CellFailure for what the library refuses."""
+        """Write a loadable checkpoint into `job.destination`. Raises CellFailure for what the library
+        refuses."""
 
     def environment(self) -> Mapping[str, str]:
         """Environment variables that its stage runs with."""
@@ -138,19 +142,23 @@ class Method(ABC):
         return found
 
     def usual(self, bits: int) -> dict[str, Any]:
-        """What its settings come to at a width where a recipe sets nothing; nothing at a width that it does not offer."""
+        """What its settings come to at a width where a recipe sets nothing; nothing at a width that it does
+        not offer."""
         return self.effective(self.Settings(), bits) if bits in self.bits else {}
 
     def memory(self, parameters: int, bits: int) -> Needs:
-        """Memory that quantizing a model of so many parameters certainly needs: the weights in the width it is loaded in."""
+        """Memory that quantizing a model of so many parameters certainly needs: the weights in the width it
+        is loaded in."""
         return Needs(parameters * max(bits, 8) // 8 if self.starts_from == "source" else 0)
 
     def why_left(self, count: ParameterCount, matrix: Matrix) -> str | None:
-        """Why a matrix stays in 16 bits; None where it is quantized. Embeddings, heads, routers and towers always stay."""
+        """Why a matrix stays in 16 bits; None where it is quantized. Embeddings, heads, routers and towers
+        always stay."""
         return None if matrix.role in ("linear", "expert") else f"a {matrix.role} stays in 16 bits"
 
     def matrix_bytes(self, matrix: Matrix, bits: int, settings: Any) -> int | None:
-        """Bytes of one quantized matrix with its scales and indices; None where nobody has worked them out."""
+        """Bytes of one quantized matrix with its scales and indices; None where nobody has worked them
+        out."""
         return None
 
     def weight_bytes(self, count: ParameterCount, bits: int, settings: Any) -> WeightBytes | None:
@@ -172,7 +180,9 @@ class Method(ABC):
         odd = sorted({m.in_features for m in quantized if size and size > 0 and m.in_features % size})
         if odd:
             rows = ", ".join(map(str, odd))
-            found.append(f"Rows of {rows} are no multiple of the group of {size}: set group_size to a divisor.")
+            found.append(
+                f"Rows of {rows} are no multiple of the group of {size}: set group_size to a divisor."
+            )
         if count.by_role.get("vision"):
             found.append("The vision tower stays in 16 bits.")
         return tuple(found)
@@ -182,18 +192,26 @@ class Method(ABC):
         return "bf16"
 
     def width_in(self, config: Mapping[str, Any]) -> object:
-        """The width that a checkpoint's quantization_config says; somebody else wrote it, and it may be anything."""
+        """The width that a checkpoint's quantization_config says; somebody else wrote it, and it may be
+        anything."""
         return config.get("bits") or 4
 
     def served_path(self, checkpoint: str, source: str) -> str:
-        """What a server opens: the checkpoint's folder, or a file in it; `source` is where the unquantized weights are."""
+        """What a server opens: the checkpoint's folder, or a file in it; `source` is where the unquantized
+        weights are."""
         return checkpoint
 
     def serving(self, bits: int, source: str) -> Serving:
         """How a server takes its checkpoints of a width; `source` is where the unquantized weights are."""
-        return Serving(notes=(f"no server is known to load checkpoints of {self.name}: run it with quantlab",), loads=False)
+        return Serving(
+            notes=(f"no server is known to load checkpoints of {self.name}: run it with quantlab",),
+            loads=False,
+        )
 
     def no_kernel(self, bits: int) -> Serving:
         """Say that vLLM has no kernel for a width."""
-        note = f"vLLM's kernels for {self.name} do not take {bits} bits: run it with transformers, as quantlab does"
+        note = (
+            f"vLLM's kernels for {self.name} do not take {bits} bits: run it with transformers, as quantlab"
+            " does"
+        )
         return Serving(notes=(note,), loads=False)

@@ -21,7 +21,13 @@ from quantlab.names import Variant
 from quantlab.workspace.checkpoint import FileEntry, list_files
 
 _WIDTHS = (2, 3, 4, 5, 6, 8, 16)
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "spiece.model")
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "vocab.json",
+    "spiece.model",
+)
 PASSAGES, _CHARACTERS = 300, 4000
 _LAYER = re.compile(r"(?:^|\.)(?:layers|layer|h|blocks|block|blk)\.(\d+)\.")
 _NOT_TEXT = re.compile(r"vision|visual|audio|mtp|projector")
@@ -38,7 +44,11 @@ def weight_files(path: Path) -> dict[str, FileEntry]:
     """The files that make the checkpoint, with sizes and hashes."""
     if path.is_file():
         return {path.name: list_files(path.parent)[path.name]}
-    return {n: f for n, f in list_files(path).items() if "/" not in n and n.endswith((".safetensors", ".json", ".model", ".txt", ".jinja"))}
+    return {
+        n: f
+        for n, f in list_files(path).items()
+        if "/" not in n and n.endswith((".safetensors", ".json", ".model", ".txt", ".jinja"))
+    }
 
 
 def identify(path: Path, trust_remote_code: bool = False) -> Variant:
@@ -52,7 +62,8 @@ def identify(path: Path, trust_remote_code: bool = False) -> Variant:
 
 
 def _gguf(path: Path) -> tuple[str, int]:
-    """A GGUF file's nominal width: that of the type that it says it has, else the one nearest to its stored bits per weight."""
+    """A GGUF file's nominal width: that of the type that it says it has, else the one nearest to its stored
+    bits per weight."""
     from quantlab.formats.gguf import declared_type, stored_tensors
     from quantlab.models import check_gguf
 
@@ -60,7 +71,9 @@ def _gguf(path: Path) -> tuple[str, int]:
     declared = re.search(r"\d+", declared_type(path) or "")
     if declared and int(declared[0]) in _WIDTHS:
         return _gguf_method(), int(declared[0])
-    blocks = [t for t in stored_tensors(path) if t.name.startswith("blk.") and t.elements > 65536] or stored_tensors(path)
+    blocks = [
+        t for t in stored_tensors(path) if t.name.startswith("blk.") and t.elements > 65536
+    ] or stored_tensors(path)
     found = 8 * sum(t.bytes for t in blocks) / sum(t.elements for t in blocks)
     return _gguf_method(), min(_WIDTHS, key=lambda width: abs(width + (0.5 if width < 16 else 0) - found))
 
@@ -78,19 +91,24 @@ def _safetensors(path: Path, trust_remote_code: bool) -> tuple[str, int]:
     config: dict[str, Any] = said if isinstance(said, dict) else {}
     name = str(config.get("quant_method", ""))
     if not name:
-        raise QuantlabError(f"{path} is not quantized: its config.json has no quantization_config; give it as MODEL instead")
+        raise QuantlabError(
+            f"{path} is not quantized: its config.json has no quantization_config; give it as MODEL instead"
+        )
     known = methods.marked()
     if name.lower() not in known:
         raise unknown("quantization format", name, known, f"in {path}/config.json")
     method = known[name.lower()]
     bits, widths = method.width_in(config), method.widths_read or method.bits
     if not isinstance(bits, int) or bits not in widths:
-        raise QuantlabError(f"{path} says {bits} bits of {method.name}: known are {', '.join(map(str, method.bits))}")
+        raise QuantlabError(
+            f"{path} says {bits} bits of {method.name}: known are {', '.join(map(str, method.bits))}"
+        )
     return method.name, bits
 
 
 def sample(passages: Iterable[str]) -> list[str]:
-    """The first 300 paragraphs of a text, none longer than 4,000 characters: what two tokenizers are compared on."""
+    """The first 300 paragraphs of a text, none longer than 4,000 characters: what two tokenizers are compared
+    on."""
     found: list[str] = []
     for passage in passages:
         found += [piece[:_CHARACTERS] for piece in passage.split("\n\n") if piece.strip()]
@@ -99,12 +117,13 @@ def sample(passages: Iterable[str]) -> list[str]:
     return found[:PASSAGES]
 
 
-def require_same_tokenizer(path: Path, tokenizer: Any, passages: Sequence[str], trust_remote_code: bool = False) -> tuple[str, ...]:
+def require_same_tokenizer(
+    path: Path, tokenizer: Any, passages: Sequence[str], trust_remote_code: bool = False
+) -> tuple[str, ...]:
     """What could not be compared, as notes. `tokenizer` is the model's own, which feeds every variant.
 
-    Raises CellFailure where the same ids would be other words to the checkpoint: its own gives other ids for a passage,
-    or its GGUF vocabulary spells other text.
-    """
+    Raises CellFailure where the same ids would be other words to the checkpoint: its own gives other ids for
+    a passage, or its GGUF vocabulary spells other text."""
     if path.is_file():
         differing = _misread(path, tokenizer, passages)
         if differing is None:
@@ -117,13 +136,16 @@ def require_same_tokenizer(path: Path, tokenizer: Any, passages: Sequence[str], 
         what = "gives other token ids than the model's"
     if differing:
         raise CellFailure(
-            "unsupported", f"its tokenizer {what} for {differing} of {len(passages)} passages: it is not a quantization of this model"
+            "unsupported",
+            f"its tokenizer {what} for {differing} of {len(passages)} passages: it is not a quantization of"
+            " this model",
         )
     return ()
 
 
 def require_same_layers(path: Path, source: Path) -> None:
-    """Raise CellFailure where a checkpoint of the model in `source` would run with another number of layers, or lacks one.
+    """Raise CellFailure where a checkpoint of the model in `source` would run with another number of layers,
+    or lacks one.
 
     An engine builds as many layers as the configuration says and takes no notice of tensors beyond them.
     """
@@ -140,24 +162,35 @@ def require_same_layers(path: Path, source: Path) -> None:
         names, said = [tensor.name for tensor in stored_tensors(path)], None
     else:
         names, said = [tensor.name for tensor in safetensors(path)], _layers(read_config(path))
-    stored = {int(found[1]): name for name in names if (found := _LAYER.search(name)) and not _NOT_TEXT.search(name)}
+    stored = {
+        int(found[1]): name for name in names if (found := _LAYER.search(name)) and not _NOT_TEXT.search(name)
+    }
     if said is not None and said != wanted:
         beyond = [stored[n] for n in sorted(stored) if n >= said][:1]
         more = f", and its weights hold {beyond[0]}" if beyond else ""
         raise CellFailure(
-            "unsupported", f"its config.json says {said} layers, the model has {wanted}{more}: it is not a quantization of this model"
+            "unsupported",
+            f"its config.json says {said} layers, the model has {wanted}{more}: it is not a quantization of"
+            " this model",
         )
     lacking = [n for n in range(wanted) if n not in stored] if stored else []
     if lacking:
         listed = ", ".join(map(str, lacking[:5])) + (", ..." if len(lacking) > 5 else "")
-        raise CellFailure("unsupported", f"its weights lack layer {listed} of the model's {wanted}, counted from 0")
+        raise CellFailure(
+            "unsupported", f"its weights lack layer {listed} of the model's {wanted}, counted from 0"
+        )
     if path.is_file() and not wanted <= len(stored) <= wanted + _predicting(config):
-        raise CellFailure("unsupported", f"it has {len(stored)} layers, the model has {wanted}: it is not a quantization of this model")
+        raise CellFailure(
+            "unsupported",
+            f"it has {len(stored)} layers, the model has {wanted}: it is not a quantization of this model",
+        )
 
 
 def _layers(config: Mapping[str, Any]) -> int | None:
     text = config.get("text_config") if isinstance(config.get("text_config"), dict) else config
-    found = next((text[key] for key in ("num_hidden_layers", "n_layer", "num_layers") if text and key in text), None)
+    found = next(
+        (text[key] for key in ("num_hidden_layers", "n_layer", "num_layers") if text and key in text), None
+    )
     return found if isinstance(found, int) else None
 
 
@@ -169,17 +202,20 @@ def _predicting(config: Mapping[str, Any]) -> int:
 
 
 def _misread(path: Path, tokenizer: Any, passages: Sequence[str]) -> int | None:
-    """In how many passages a GGUF file's vocabulary spells other text than the tokenizer; None without llama.cpp.
+    """In how many passages a GGUF file's vocabulary spells other text than the tokenizer; None without
+    llama.cpp.
 
-    llama.cpp may also cut a text in other places, which does no harm: the model's own tokenizer feeds every engine.
-    """
+    llama.cpp may also cut a text in other places, which does no harm: the model's own tokenizer feeds every
+    engine."""
     try:
         import llama_cpp
     except ModuleNotFoundError:
         return None
     model: Any = llama_cpp.Llama(str(path), vocab_only=True, verbose=False)
     try:
-        wrong = [_spelled(model, ids) != tokenizer.decode(ids).strip() for ids in _encoded(tokenizer, passages)]
+        wrong = [
+            _spelled(model, ids) != tokenizer.decode(ids).strip() for ids in _encoded(tokenizer, passages)
+        ]
     finally:
         model.close()
     return wrong.count(True)
@@ -202,4 +238,7 @@ def _folder_differences(path: Path, tokenizer: Any, passages: Sequence[str], tru
         other = load_tokenizer(path, trust_remote_code)
     except QuantlabError as error:
         raise CellFailure("unsupported", str(error)) from error
-    return sum(theirs != ours for theirs, ours in zip(_encoded(other, passages), _encoded(tokenizer, passages), strict=True))
+    return sum(
+        theirs != ours
+        for theirs, ours in zip(_encoded(other, passages), _encoded(tokenizer, passages), strict=True)
+    )

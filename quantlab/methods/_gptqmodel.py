@@ -1,4 +1,5 @@
-"""Quantize with GPTQModel for gptq, awq and fp8: the successor of auto-gptq and autoawq (same formats on disk)."""
+"""Quantize with GPTQModel for gptq, awq and fp8: the successor of auto-gptq and autoawq (same formats on
+disk)."""
 
 from __future__ import annotations
 
@@ -24,21 +25,25 @@ _LEAVES: tuple[tuple[str, str], ...] = (
     (r"deepseek_v32|glm_moe_dsa", r"indexer\.weights_proj$"),
     (r"deepseek_v4", r"\.compressor\.|o_a_proj$"),
 )
-"""By architecture: modules with `!` in the module_tree of gptqmodel 7.7's definitions, or that it does not name."""
+"""By architecture: modules with `!` in the module_tree of gptqmodel 7.7's definitions, or that it does not
+name."""
 
 
 def why_left(count: ParameterCount, matrix: Matrix) -> str | None:
     """Why GPTQModel leaves a linear layer in 16 bits; None where it quantizes it."""
     leaves = next((names for types, names in _LEAVES if re.match(types, count.model_type)), None)
-    return "GPTQModel leaves it alone in this architecture" if leaves and re.search(leaves, matrix.name) else None
+    return (
+        "GPTQModel leaves it alone in this architecture"
+        if leaves and re.search(leaves, matrix.name)
+        else None
+    )
 
 
 def allocator() -> dict[str, str]:
     """Environment that preloads mimalloc where its package is installed.
 
-    AWQ on a CPU spends two thirds of its time in page faults under glibc, which returns every large tensor to the
-    kernel; a memory allocator that keeps them makes it three times as quick, with the same bytes.
-    """
+    AWQ on a CPU spends two thirds of its time in page faults under glibc, which returns every large tensor to
+    the kernel; a memory allocator that keeps them makes it three times as quick, with the same bytes."""
     if sys.platform != "linux":
         return {}
     try:
@@ -50,7 +55,8 @@ def allocator() -> dict[str, str]:
 
 
 def quantize(job: Job, config: Any, float32: bool = False) -> InMemory:
-    """Load, quantize with the calibration windows, save; `float32` where the method's layers can compute in it.
+    """Load, quantize with the calibration windows, save; `float32` where the method's layers can compute in
+    it.
 
     Raises CellFailure for what GPTQModel refuses.
     """
@@ -66,10 +72,17 @@ def quantize(job: Job, config: Any, float32: bool = False) -> InMemory:
     try:
         # on a CPU without bfloat16 instructions the calibration passes take four times as long in bfloat16
         dtype = torch.float32 if float32 and job.device == "cpu" and not quick_bfloat16() else torch.bfloat16
-        config.offload_to_disk = False  # it leaves meta tensors behind, and the model in memory could not be checked
-        trust, step = job.trust_remote_code, f"quantizing {linears} layers to {job.bits} bits, {len(windows)} calibration windows"
+        config.offload_to_disk = (
+            False  # it leaves meta tensors behind, and the model in memory could not be checked
+        )
+        trust, step = (
+            job.trust_remote_code,
+            f"quantizing {linears} layers to {job.bits} bits, {len(windows)} calibration windows",
+        )
         with only_trusted_code(trust):
-            model: Any = GPTQModel.load(str(job.source), config, device=job.device, dtype=dtype, trust_remote_code=trust)
+            model: Any = GPTQModel.load(
+                str(job.source), config, device=job.device, dtype=dtype, trust_remote_code=trust
+            )
             with job.progress.step(step):
                 model.quantize(windows, batch_size=min(BATCH_WINDOWS, len(windows)))
             model.save(str(job.destination))
@@ -78,38 +91,52 @@ def quantize(job: Job, config: Any, float32: bool = False) -> InMemory:
             restore_dtypes(job.source, job.destination)
     except (ValueError, NotImplementedError) as error:
         raise CellFailure("unsupported", f"GPTQModel: {' '.join(str(error).split())[:200]}") from error
-    packed = [name for name, layer in model.model.named_modules() if hasattr(layer, "qweight") or hasattr(layer, "weight_scale_inv")]
-    plain = [name for name, layer in model.model.named_modules() if isinstance(layer, torch.nn.Linear) and name not in packed]
+    packed = [
+        name
+        for name, layer in model.model.named_modules()
+        if hasattr(layer, "qweight") or hasattr(layer, "weight_scale_inv")
+    ]
+    plain = [
+        name
+        for name, layer in model.model.named_modules()
+        if isinstance(layer, torch.nn.Linear) and name not in packed
+    ]
     if len(packed) < linears:
         _name_unquantized(job.destination, packed, plain)
     _forget_the_run(job.destination)
-    left = f"GPTQModel leaves {linears - len(packed)} of {linears} linear layers of this architecture unquantized."
+    left = (
+        f"GPTQModel leaves {linears - len(packed)} of {linears} linear layers of this architecture"
+        " unquantized."
+    )
     return InMemory(model_loss(model.model), len(packed), (left,) if len(packed) < linears else ())
 
 
 def _name_unquantized(folder: Path, packed: list[str], plain: list[str]) -> None:
     """Say in the saved configuration which layers are packed, where some of a block are not.
 
-    GPTQModel leaves for example the small gates of Qwen3.5's linear attention alone and does not say so; transformers
-    then makes packed layers of them, finds no tensors for these and computes with whatever the memory held.
-    Transformers reads `modules_to_not_convert` for AWQ and, through optimum, `modules_in_block_to_quantize` for GPTQ.
-    """
+    GPTQModel leaves for example the small gates of Qwen3.5's linear attention alone and does not say so;
+    transformers then makes packed layers of them, finds no tensors for these and computes with whatever the
+    memory held. Transformers reads `modules_to_not_convert` for AWQ and, through optimum,
+    `modules_in_block_to_quantize` for GPTQ."""
     named = {"modules_to_not_convert": sorted(plain), "modules_in_block_to_quantize": [sorted(packed)]}
     for path in (folder / "config.json", folder / "quantize_config.json"):
         if path.exists():
             config = json.loads(path.read_text(encoding="utf-8"))
             section = config["quantization_config"] if path.name == "config.json" else config
-            key = {"awq": "modules_to_not_convert", "gptq": "modules_in_block_to_quantize"}.get(section.get("quant_method"))
+            key = {"awq": "modules_to_not_convert", "gptq": "modules_in_block_to_quantize"}.get(
+                section.get("quant_method")
+            )
             if key:
                 section[key] = named[key]
                 write_json(path, config)
 
 
 def _forget_the_run(folder: Path) -> None:
-    """Drop what differs between two runs of the same settings: a temporary folder's name, and the log's seconds and order.
+    """Drop what differs between two runs of the same settings: a temporary folder's name, and the log's
+    seconds and order.
 
-    Else the same weights would be another checkpoint on every machine, and a path of this one would be published with it.
-    """
+    Else the same weights would be another checkpoint on every machine, and a path of this one would be
+    published with it."""
     for path in (folder / "config.json", folder / "quantize_config.json"):
         if path.exists():
             config = json.loads(path.read_text(encoding="utf-8"))
@@ -119,7 +146,9 @@ def _forget_the_run(folder: Path) -> None:
     log = folder / "quant_log.csv"
     if log.exists():
         with log.open(encoding="utf-8", newline="") as file:
-            rows = sorted(csv.DictReader(file), key=lambda row: (row.get("layer", "").zfill(8), row.get("module", "")))
+            rows = sorted(
+                csv.DictReader(file), key=lambda row: (row.get("layer", "").zfill(8), row.get("module", ""))
+            )
         text = io.StringIO()
         kept = [name for name in (rows[0] if rows else ()) if name != "time"]
         table = csv.DictWriter(text, kept, extrasaction="ignore", lineterminator="\n")
@@ -129,7 +158,8 @@ def _forget_the_run(folder: Path) -> None:
 
 
 def restore_dtypes(source: Path, destination: Path) -> None:
-    """Store the unquantized tensors in the source's dtypes again: computing in float32 must not make them larger."""
+    """Store the unquantized tensors in the source's dtypes again: computing in float32 must not make them
+    larger."""
     from safetensors import safe_open
     from safetensors.torch import save_file
 
@@ -140,9 +170,18 @@ def restore_dtypes(source: Path, destination: Path) -> None:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata()
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open is no mapping
-        save_file({n: t.to(_DTYPES[original[n]]()) if original.get(n) in _DTYPES else t for n, t in tensors.items()}, path, metadata)
+        save_file(
+            {
+                n: t.to(_DTYPES[original[n]]()) if original.get(n) in _DTYPES else t
+                for n, t in tensors.items()
+            },
+            path,
+            metadata,
+        )
     config = json.loads((destination / "config.json").read_text(encoding="utf-8"))
-    config["dtype"] = json.loads((source / "config.json").read_text(encoding="utf-8")).get("dtype", config.get("dtype"))
+    config["dtype"] = json.loads((source / "config.json").read_text(encoding="utf-8")).get(
+        "dtype", config.get("dtype")
+    )
     write_json(destination / "config.json", config)
 
 
@@ -152,11 +191,14 @@ def _dtype(name: str) -> Any:
     return getattr(torch, name)
 
 
-_DTYPES = {name: partial(_dtype, to) for name, to in (("BF16", "bfloat16"), ("F16", "float16"), ("F32", "float32"))}
+_DTYPES = {
+    name: partial(_dtype, to) for name, to in (("BF16", "bfloat16"), ("F16", "float16"), ("F32", "float32"))
+}
 
 
 def _undo_saving(model: Any) -> None:
-    """Saving rewrites the zero points of GPTQ layers in place, to the file's convention; put the kernel's back."""
+    """Saving rewrites the zero points of GPTQ layers in place, to the file's convention; put the kernel's
+    back."""
     from gptqmodel.utils.model import convert_gptq_v1_to_v2_format_module
 
     for layer in model.modules():

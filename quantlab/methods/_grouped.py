@@ -1,7 +1,7 @@
 """Compute bytes of a matrix with scales and zero points per group of columns, in int32 words along the rows.
 
-Source: gptqmodel 7.7, nn_modules/qlinear/__init__.py, _register_gptq_buffers; auto_round_extension/torch/qlinear_torch.py.
-"""
+Source: gptqmodel 7.7, nn_modules/qlinear/__init__.py, _register_gptq_buffers;
+auto_round_extension/torch/qlinear_torch.py."""
 
 from __future__ import annotations
 

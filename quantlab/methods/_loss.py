@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 
 def mean_loss(logits: NDArray[np.float32], token_ids: NDArray[np.int64]) -> float:
-    """Mean negative log-likelihood in nats of token_ids[1:], logits (length, vocabulary) of token_ids (length,)."""
+    """Mean negative log-likelihood in nats of token_ids[1:], logits (length, vocabulary) of token_ids
+    (length,)."""
     import numpy as np
 
     rows = logits[:-1].astype(np.float64)

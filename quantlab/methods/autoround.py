@@ -68,7 +68,9 @@ class AutoRound(Method):
             low_cpu_mem_usage=False,
             seed=job.seed,
         )
-        step = job.progress.step(f"auto-round: {expected} layers to {job.bits} bits, {settings.iterations} steps per block")
+        step = job.progress.step(
+            f"auto-round: {expected} layers to {job.bits} bits, {settings.iterations} steps per block"
+        )
         with step, only_trusted_code(job.trust_remote_code):
             quantized, _ = rounding.quantize()
             # saving packs the layers in place and frees them: the model in memory is asked before
@@ -78,7 +80,9 @@ class AutoRound(Method):
 
     def why_left(self, count: ParameterCount, matrix: Matrix) -> str | None:
         """Why a matrix stays in 16 bits."""
-        if matrix.role in ("linear", "expert") and (matrix.out_features % _MULTIPLE or matrix.in_features % _MULTIPLE):
+        if matrix.role in ("linear", "expert") and (
+            matrix.out_features % _MULTIPLE or matrix.in_features % _MULTIPLE
+        ):
             return f"a side is no multiple of {_MULTIPLE}"
         return super().why_left(count, matrix)
 
@@ -89,14 +93,18 @@ class AutoRound(Method):
     def remarks(self, count: ParameterCount, settings: Any) -> tuple[str, ...]:
         """What a reader of the bytes must know."""
         fused = any(m.fused for m in count.tensors)
-        said = "It is taken for granted that auto-round takes the experts apart; not tried on this architecture."
+        said = (
+            "It is taken for granted that auto-round takes the experts apart; not tried on this architecture."
+        )
         return (*([said] if fused else []), *super().remarks(count, settings))
 
     def serving(self, bits: int, source: str) -> Serving:
         """vLLM finds the format by itself, at 4 bits."""
         if bits != 4:
             return self.no_kernel(bits)
-        return Serving(notes=("vLLM finds AutoRound's format in the checkpoint's config.json, without a flag",))
+        return Serving(
+            notes=("vLLM finds AutoRound's format in the checkpoint's config.json, without a flag",)
+        )
 
 
 METHOD = AutoRound()

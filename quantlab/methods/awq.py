@@ -1,8 +1,7 @@
 """Scale the channels that activations make important before rounding (Lin et al. 2024): AWQ.
 
-8 and 2 bits are not offered: GPTQModel 7.7 packs them into a checkpoint that reloads as garbage (perplexity 482,105
-and 177,446 on SmolLM2, all logits finite).
-"""
+8 and 2 bits are not offered: GPTQModel 7.7 packs them into a checkpoint that reloads as garbage (perplexity
+482,105 and 177,446 on SmolLM2, all logits finite)."""
 
 from __future__ import annotations
 
@@ -56,8 +55,11 @@ class Awq(Method):
         from gptqmodel.quantization import METHOD as METHODS
 
         settings: Settings = job.settings
-        config = QuantizeConfig(bits=job.bits, group_size=settings.group_size, method=METHODS.AWQ, format=FORMATS.GEMM)
-        # its layer refuses float32 when it is made, and packs float32 weights without fault; the reload is compared anyway
+        config = QuantizeConfig(
+            bits=job.bits, group_size=settings.group_size, method=METHODS.AWQ, format=FORMATS.GEMM
+        )
+        # its layer refuses float32 when it is made, and packs float32 weights without fault; the reload is
+        # compared anyway
         AwqTorchLinear.SUPPORTS_DTYPES = [*AwqTorchLinear.SUPPORTS_DTYPES, torch.float32]
         windows = job.calibration[: settings.calibration_windows]
         return _gptqmodel.quantize(replace(job, calibration=windows), config, float32=True)

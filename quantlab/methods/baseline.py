@@ -29,7 +29,9 @@ class Baseline(Method):
 
     def weight_bytes(self, count: ParameterCount, bits: int, settings: Any) -> WeightBytes:
         """Bytes of the model in 16 bits."""
-        release = "A release that is stored in fewer bits becomes this large when it is dequantized to 16 bits."
+        release = (
+            "A release that is stored in fewer bits becomes this large when it is dequantized to 16 bits."
+        )
         return plain_bytes(count, (release,) if count.experts else ())
 
     def serving(self, bits: int, source: str) -> Serving:

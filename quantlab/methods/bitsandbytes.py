@@ -1,8 +1,8 @@
 """Quantize without calibration: LLM.int8 (Dettmers et al. 2022), 4-bit nf4 or fp4 (Dettmers et al. 2023).
 
-The checkpoint is saved before the first forward pass: on a CPU the library repacks 4-bit weights in place when they
-are first used, and what is saved after that reloads as garbage. The loss in memory is therefore taken after saving.
-"""
+The checkpoint is saved before the first forward pass: on a CPU the library repacks 4-bit weights in place
+when they are first used, and what is saved after that reloads as garbage. The loss in memory is therefore
+taken after saving."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ class BitsAndBytes(Method):
 
     def effective(self, settings: Any, bits: int) -> dict[str, Any]:
         """What the settings come to at the width."""
-        found: dict[str, Any] = settings.model_dump(include={"outlier_threshold"} if bits == 8 else {"type", "double_quantization"})
+        found: dict[str, Any] = settings.model_dump(
+            include={"outlier_threshold"} if bits == 8 else {"type", "double_quantization"}
+        )
         return found
 
     def quantize(self, job: Job) -> InMemory:
@@ -68,13 +70,18 @@ class BitsAndBytes(Method):
                 bnb_4bit_compute_dtype=torch.bfloat16,
             )
         with job.progress.step(f"bitsandbytes {job.bits} bits: quantizing {expected} layers"):
-            how: dict[str, Any] = {"quantization_config": config, "dtype": torch.bfloat16, "device_map": {"": job.device}}
+            how: dict[str, Any] = {
+                "quantization_config": config,
+                "dtype": torch.bfloat16,
+                "device_map": {"": job.device},
+            }
             model = load_model(job.source, job.trust_remote_code, **how)
             model.save_pretrained(job.destination)
         return InMemory(model_loss(model), expected)
 
     def why_left(self, count: ParameterCount, matrix: Matrix) -> str | None:
-        """Why a matrix stays in 16 bits: transformers replaces torch Linears alone, and takes a shared expert's gate for one."""
+        """Why a matrix stays in 16 bits: transformers replaces torch Linears alone, and takes a shared
+        expert's gate for one."""
         if matrix.role == "router" and matrix.name.endswith("shared_expert_gate"):
             return None
         if matrix.fused:
@@ -84,21 +91,29 @@ class BitsAndBytes(Method):
     def matrix_bytes(self, matrix: Matrix, bits: int, settings: Any) -> int:
         """Bytes of codes, scales, tables and the description of both.
 
-        4 bits (functional.py, QuantState.as_dict): half a byte per weight, a scale per 64 weights, the 16 values of the
-        type and a description; with double quantization the scales take a byte each, and a float32 per 256 of them with a
-        table of 256. 8 bits: a byte per weight, a float32 per row, and a byte that names the format.
-        """
+        4 bits (functional.py, QuantState.as_dict): half a byte per weight, a scale per 64 weights, the 16
+        values of the type and a description; with double quantization the scales take a byte each, and a
+        float32 per 256 of them with a table of 256. 8 bits: a byte per weight, a float32 per row, and a byte
+        that names the format."""
         weights = matrix.out_features * matrix.in_features
         if bits == 8:
             return weights + 4 * matrix.out_features + 1
         scales = ceil(weights / _BLOCK_WEIGHTS)
         nested = scales + 4 * ceil(scales / _BLOCK_SCALES) + 4 * _BLOCK_SCALES
-        return ceil(weights / 2) + (nested if settings.double_quantization else 4 * scales) + 4 * 16 + _QUANT_STATE_BYTES
+        return (
+            ceil(weights / 2)
+            + (nested if settings.double_quantization else 4 * scales)
+            + 4 * 16
+            + _QUANT_STATE_BYTES
+        )
 
     def remarks(self, count: ParameterCount, settings: Any) -> tuple[str, ...]:
         """What a reader of the bytes must know."""
         fused = any(m.fused for m in count.tensors)
-        said = "Experts stay in 16 bits: transformers holds them in one tensor per layer, which bitsandbytes does not quantize."
+        said = (
+            "Experts stay in 16 bits: transformers holds them in one tensor per layer, which bitsandbytes"
+            " does not quantize."
+        )
         return (*([said] if fused else []), *super().remarks(count, settings))
 
     def multiplies_in(self, bits: int) -> Arithmetic:

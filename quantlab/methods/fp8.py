@@ -51,7 +51,10 @@ class Fp8(Method):
     def serving(self, bits: int, source: str) -> Serving:
         """vLLM's own FP8."""
         online = shlex.join(["vllm", "serve", source, "--quantization", "fp8"])
-        note = f"the checkpoint has one scale per row, which was not tried with vLLM; `{online}` quantizes while loading instead"
+        note = (
+            f"the checkpoint has one scale per row, which was not tried with vLLM; `{online}` quantizes while"
+            " loading instead"
+        )
         return Serving(("--quantization", "fp8"), (note,))
 
 

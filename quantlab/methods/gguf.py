@@ -1,4 +1,5 @@
-"""Quantize through llama.cpp: k-quants and i-quants, file to file, with an importance matrix where it helps."""
+"""Quantize through llama.cpp: k-quants and i-quants, file to file, with an importance matrix where it
+helps."""
 
 from __future__ import annotations
 
@@ -45,7 +46,9 @@ class Settings(Frozen):
     @model_validator(mode="after")
     def _needed(self) -> Settings:
         if self.imatrix is False and self.type in NEED_IMPORTANCE:
-            raise ValueError(f"{self.type} needs an importance matrix: leave imatrix out, or choose another type")
+            raise ValueError(
+                f"{self.type} needs an importance matrix: leave imatrix out, or choose another type"
+            )
         return self
 
 
@@ -70,7 +73,8 @@ class Gguf(Method):
         return {"type": name} | ({} if is_plain(name) else {"imatrix": _weighed(settings, bits)})
 
     def quantize(self, job: Job) -> InMemory:
-        """Write `model.gguf`. `job.source` holds f16.gguf and imatrix.gguf. Raises CellFailure where llama.cpp refuses."""
+        """Write `model.gguf`. `job.source` holds f16.gguf and imatrix.gguf. Raises CellFailure where
+        llama.cpp refuses."""
         from quantlab.methods._gguf import importance, quantizer
         from quantlab.processors import cores
 
@@ -83,9 +87,14 @@ class Gguf(Method):
         matrix = importance.load(job.source / "imatrix.gguf") if _weighed(settings, job.bits) else None
         with job.progress.step(f"quantizing to {name}"):
             wider = quantizer.quantize_file(source, target, name, matrix, cores())
-        note = f"{wider} tensors are stored in another type: their rows are no multiple of the 256 columns of {name}'s blocks."
+        note = (
+            f"{wider} tensors are stored in another type: their rows are no multiple of the 256 columns of"
+            f" {name}'s blocks."
+        )
         return InMemory(
-            loss=None, expected_layers=0 if is_plain(name) else len(quantizer.quantizable(source)), notes=(note,) if wider else ()
+            loss=None,
+            expected_layers=0 if is_plain(name) else len(quantizer.quantizable(source)),
+            notes=(note,) if wider else (),
         )
 
     def serving(self, bits: int, source: str) -> Serving:
@@ -97,14 +106,23 @@ class Gguf(Method):
         return f"{checkpoint}/{FILE}"
 
     def why_left(self, count: ParameterCount, matrix: Matrix) -> str | None:
-        """Why a matrix stays unquantized: llama.cpp quantizes embeddings and heads as well, and leaves routers in float32."""
-        return None if matrix.role in ("linear", "expert", "embedding", "head") else f"a {matrix.role} stays in float32"
+        """Why a matrix stays unquantized: llama.cpp quantizes embeddings and heads as well, and leaves
+        routers in float32."""
+        return (
+            None
+            if matrix.role in ("linear", "expert", "embedding", "head")
+            else f"a {matrix.role} stays in float32"
+        )
 
     def weight_bytes(self, count: ParameterCount, bits: int, settings: Any) -> WeightBytes:
-        """Bytes of the tensors, each in the type that llama.cpp's mix gives it. Raises QuantlabError for an unknown mix."""
+        """Bytes of the tensors, each in the type that llama.cpp's mix gives it. Raises QuantlabError for an
+        unknown mix."""
         file_type = str(self.effective(settings, bits)["type"])
         if not ggml.known(file_type):
-            raise QuantlabError(f"the bytes of GGUF type {file_type} cannot be planned: quantize to learn them, or plan another type")
+            raise QuantlabError(
+                f"the bytes of GGUF type {file_type} cannot be planned: quantize to learn them, or plan"
+                " another type"
+            )
         found = list(planned.parts(count, file_type))
         packed = [p for p in found if not planned.is_plain(p.kind)]
         rest = _VECTOR_BYTES * (count.vectors + count.buffers)
@@ -123,10 +141,16 @@ class Gguf(Method):
 
 def _notes(count: ParameterCount, file_type: str, packed: list[planned.Part]) -> tuple[str, ...]:
     notes = [_TOWER] if count.by_role.get("vision") else []
-    odd = sum(p.weights for p in packed if p.matrix.in_features % 256 and not p.kind.startswith("Q8")) if "K" in file_type else 0
+    odd = (
+        sum(p.weights for p in packed if p.matrix.in_features % 256 and not p.kind.startswith("Q8"))
+        if "K" in file_type
+        else 0
+    )
     if odd:
         share = f"{odd / max(1, count.total):.0%}"
-        notes.append(f"{share} of the weights are in rows that are no multiple of 256 and take a larger type.")
+        notes.append(
+            f"{share} of the weights are in rows that are no multiple of 256 and take a larger type."
+        )
     return tuple(notes)
 
 

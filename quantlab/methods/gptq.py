@@ -1,4 +1,5 @@
-"""Round weights column by column, pushing the error into the following columns (Frantar et al. 2023): GPTQ."""
+"""Round weights column by column, pushing the error into the following columns (Frantar et al. 2023):
+GPTQ."""
 
 from __future__ import annotations
 

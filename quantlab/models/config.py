@@ -1,4 +1,5 @@
-"""Check by a model's config.json whether transformers can run it, and whether that needs the repository's code."""
+"""Check by a model's config.json whether transformers can run it, and whether that needs the repository's
+code."""
 
 from __future__ import annotations
 
@@ -21,19 +22,24 @@ def read_config(folder: Path) -> dict[str, Any]:
     """config.json of a model's folder. Raises QuantlabError where there is none or it is not one."""
     path = folder / "config.json"
     if not path.is_file():
-        raise QuantlabError(f"{folder} is no model: it has no config.json; name the folder that holds config.json and the safetensors")
+        raise QuantlabError(
+            f"{folder} is no model: it has no config.json; name the folder that holds config.json and the"
+            " safetensors"
+        )
     return read_object(path)
 
 
 def check_config(folder: Path, trust_remote_code: bool = False, name: str | None = None) -> None:
-    """Raise QuantlabError where transformers has no causal language model of this type, or would run the folder's code.
+    """Raise QuantlabError where transformers has no causal language model of this type, or would run the
+    folder's code.
 
     `name` is what the model is called in the message.
     """
     config = read_config(folder)
     if (folder / "adapter_config.json").exists():
         raise QuantlabError(
-            f"{folder} has an adapter_config.json: its weights are changes to another model; merge them into it and save the whole"
+            f"{folder} has an adapter_config.json: its weights are changes to another model; merge them into"
+            " it and save the whole"
         )
     if trust_remote_code:
         return
@@ -50,17 +56,29 @@ def _check_model_type(config: dict[str, Any], where: str) -> None:
 
     kind = config.get("model_type")
     if kind is not None and not isinstance(kind, str):
-        raise QuantlabError(f"config.json of {where} has a model_type that is no text: it is damaged; download or save it again")
+        raise QuantlabError(
+            f"config.json of {where} has a model_type that is no text: it is damaged; download or save it"
+            " again"
+        )
     if kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         return
     if config.get("auto_map"):
         raise _needs_code(where, f"transformers has no model of type {kind!r} of its own")
     if not kind:
-        raise QuantlabError(f"config.json of {where} has no model_type: it is no transformers model, or its config.json is damaged")
+        raise QuantlabError(
+            f"config.json of {where} has no model_type: it is no transformers model, or its config.json is"
+            " damaged"
+        )
     if kind in CONFIG_MAPPING:
-        raise QuantlabError(f"{where} is of type {kind!r}, which is no causal language model in transformers: name a text-only copy of it")
+        raise QuantlabError(
+            f"{where} is of type {kind!r}, which is no causal language model in transformers: name a"
+            " text-only copy of it"
+        )
     raise unknown(
-        "model type", str(kind), MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, f"the installed transformers cannot run {where}; try a newer one"
+        "model type",
+        str(kind),
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        f"the installed transformers cannot run {where}; try a newer one",
     )
 
 
@@ -70,14 +88,17 @@ def check_stored(config: dict[str, Any], folder: Path) -> None:
         said = config.get(key)
         if said is not None and str(said).removeprefix("torch.") not in FLOATS:
             raise QuantlabError(
-                f"{folder / 'config.json'} says {key} {str(said)!r:.60}, which no model runs in: use one of {', '.join(FLOATS)}"
+                f"{folder / 'config.json'} says {key} {str(said)!r:.60}, which no model runs in: use one of"
+                f" {', '.join(FLOATS)}"
             )
     method = config.get("quantization_config")
-    if method and all(entry["dtype"] in PLAIN for path in weight_files(folder) for entry in header(path).values()):
+    if method and all(
+        entry["dtype"] in PLAIN for path in weight_files(folder) for entry in header(path).values()
+    ):
         name = method.get("quant_method") if isinstance(method, dict) else method
         raise QuantlabError(
-            f"{folder / 'config.json'} says that the weights are quantized ({str(name)!r:.40}) and they are plain: take "
-            "quantization_config out of it, or save the model again"
+            f"{folder / 'config.json'} says that the weights are quantized ({str(name)!r:.40}) and they are"
+            " plain: take quantization_config out of it, or save the model again"
         )
 
 
@@ -95,4 +116,7 @@ def _check_tokenizer(folder: Path, where: str) -> None:
 
 
 def _needs_code(where: str, why: str) -> QuantlabError:
-    return QuantlabError(f"{where} needs code of its own repository to run ({why}): read that code, then add --trust-remote-code")
+    return QuantlabError(
+        f"{where} needs code of its own repository to run ({why}): read that code, then add"
+        " --trust-remote-code"
+    )

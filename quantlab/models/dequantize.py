@@ -1,9 +1,8 @@
 """Convert a GGUF file to dense safetensors, so that a model published only as GGUF becomes a source.
 
 transformers dequantizes the tensors. Its converted tokenizer can lack the pre-tokenizer that the file names
-(`tokenizer.ggml.pre`), which a successful conversion does not show; it is set from the table below, and the token ids
-are compared with llama.cpp's own.
-"""
+(`tokenizer.ggml.pre`), which a successful conversion does not show; it is set from the table below, and the
+token ids are compared with llama.cpp's own."""
 
 from __future__ import annotations
 
@@ -15,15 +14,18 @@ from typing import Any
 def dequantize(gguf: Path, destination: Path) -> None:
     """Write config, tokenizer and bfloat16 safetensors of a GGUF file into a folder.
 
-    Raises QuantlabError where tensors are missing or left over, and what transformers raises for an architecture that it
-    cannot read.
-    """
+    Raises QuantlabError where tensors are missing or left over, and what transformers raises for an
+    architecture that it cannot read."""
     import torch
     from transformers import GgufConfig
 
     from quantlab.loading import load_model, load_tokenizer
 
-    how: dict[str, Any] = {"gguf_file": gguf.name, "quantization_config": GgufConfig(dequantize=True), "dtype": torch.bfloat16}
+    how: dict[str, Any] = {
+        "gguf_file": gguf.name,
+        "quantization_config": GgufConfig(dequantize=True),
+        "dtype": torch.bfloat16,
+    }
     model = load_model(gguf.parent, False, safetensors=False, **how)
     model.save_pretrained(destination)
     tokenizer = load_tokenizer(gguf.parent, False, gguf_file=gguf.name)
@@ -43,11 +45,14 @@ def _set_pre_tokenizer(tokenizer: Any, name: str) -> None:
     from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
 
     if name == "smollm":
-        tokenizer.backend_tokenizer.pre_tokenizer = Sequence([Digits(individual_digits=True), ByteLevel(add_prefix_space=False)])
+        tokenizer.backend_tokenizer.pre_tokenizer = Sequence(
+            [Digits(individual_digits=True), ByteLevel(add_prefix_space=False)]
+        )
 
 
 def tokenization_differences(gguf: Path, tokenizer: Any, passages: Sequence[str]) -> int | None:
-    """How many passages llama.cpp tokenizes differently from the tokenizer; None where llama.cpp is not installed."""
+    """How many passages llama.cpp tokenizes differently from the tokenizer; None where llama.cpp is not
+    installed."""
     try:
         import llama_cpp
     except ModuleNotFoundError:
@@ -57,5 +62,8 @@ def tokenization_differences(gguf: Path, tokenizer: Any, passages: Sequence[str]
         own = [model.tokenize(text.encode(), add_bos=False, special=False) for text in passages]
     finally:
         model.close()
-    differing = [ids != tokenizer.encode(text, add_special_tokens=False) for ids, text in zip(own, passages, strict=True)]
+    differing = [
+        ids != tokenizer.encode(text, add_special_tokens=False)
+        for ids, text in zip(own, passages, strict=True)
+    ]
     return differing.count(True)

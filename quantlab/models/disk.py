@@ -18,11 +18,12 @@ def disk_needed_bytes(parameters: int, bits: float) -> int:
 
 
 def require_disk(folder: Path, needed: int) -> None:
-    """Raise QuantlabError where the disk of a folder (which need not exist yet) has fewer bytes free than needed."""
+    """Raise QuantlabError where the disk of a folder (which need not exist yet) has fewer bytes free than
+    needed."""
     there = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
     free = shutil.disk_usage(there).free
     if free < needed:
         raise QuantlabError(
-            f"no space on disk: about {needed / 1e9:.1f} GB are needed under {there} and {free / 1e9:.1f} GB are free; "
-            "free some (`quantlab clean` shows what takes it) or work in a folder on another disk"
+            f"no space on disk: about {needed / 1e9:.1f} GB are needed under {there} and {free / 1e9:.1f} GB"
+            " are free; free some (`quantlab clean` shows what takes it) or work in a folder on another disk"
         )

@@ -12,14 +12,16 @@ MAGIC = b"GGUF"
 
 
 def check_gguf(path: Path) -> None:
-    """Raise QuantlabError where a file is no GGUF, is truncated, or cannot be read for want of the gguf package."""
+    """Raise QuantlabError where a file is no GGUF, is truncated, or cannot be read for want of the gguf
+    package."""
     if not path.is_file():
         raise QuantlabError(f"there is no file {path}: name a GGUF file that exists")
     with path.open("rb") as file:
         magic = file.read(4)
     if magic != MAGIC:
         raise QuantlabError(
-            f"{path} is no GGUF file: it begins with {magic!r} and not with {MAGIC!r}; name a GGUF file or a folder of safetensors"
+            f"{path} is no GGUF file: it begins with {magic!r} and not with {MAGIC!r}; name a GGUF file or a"
+            " folder of safetensors"
         )
     try:
         from gguf import GGUFReader
@@ -29,12 +31,16 @@ def check_gguf(path: Path) -> None:
         raise QuantlabError(f"reading a GGUF file needs the package gguf: {bring('gguf')}") from None
     from quantlab.architecture.gguf_config import read_header
 
-    read_header(path)  # bounded: the package reads as many values as a header announces, and takes minutes for it
+    read_header(
+        path
+    )  # bounded: the package reads as many values as a header announces, and takes minutes for it
     size = path.stat().st_size
     try:
         tensors = _bounded(GGUFReader)(path).tensors
     except (ValueError, IndexError, KeyError, OverflowError, RecursionError) as error:
-        raise _damaged(path, f"its {size} bytes do not hold what its header describes ({' '.join(str(error).split())})") from None
+        raise _damaged(
+            path, f"its {size} bytes do not hold what its header describes ({' '.join(str(error).split())})"
+        ) from None
     end = max((int(t.data_offset) + int(t.n_bytes) for t in tensors), default=0)
     if end > size:
         raise _damaged(path, f"its tensors end at byte {end} and it has {size}")
@@ -43,7 +49,8 @@ def check_gguf(path: Path) -> None:
 
 
 def _bounded(reader: Any) -> Any:
-    """The gguf package's reader, which else goes on for 2**60 elements of an array behind the end of its file."""
+    """The gguf package's reader, which else goes on for 2**60 elements of an array behind the end of its
+    file."""
 
     class Bounded(reader):  # type: ignore[misc]
         def _get(self, offset: int, dtype: Any, count: int = 1, *rest: Any, **named: Any) -> Any:

@@ -56,14 +56,15 @@ def check(spec: SourceSpec, progress: Progress) -> int | None:
 def download(spec: SourceSpec, progress: Progress) -> Download:
     """The folder of a hub repository at a commit; a branch or tag is resolved to its commit.
 
-    What was downloaded before is used again, without the hub if it cannot be reached. Raises QuantlabError where the
-    repository cannot be had, has no safetensors, needs code that is not trusted, or does not fit on the disk.
-    """
+    What was downloaded before is used again, without the hub if it cannot be reached. Raises QuantlabError
+    where the repository cannot be had, has no safetensors, needs code that is not trusted, or does not fit on
+    the disk."""
     return _asked(spec, lambda: _download(spec, spec.hub or "", progress), progress)
 
 
 def _asked(spec: SourceSpec, ask: Callable[[], T], progress: Progress) -> T | Download:
-    """What the hub gives, or what was downloaded before where it cannot be reached; its errors in our words."""
+    """What the hub gives, or what was downloaded before where it cannot be reached; its errors in our
+    words."""
     import huggingface_hub.errors as errors
 
     if not spec.hub:
@@ -74,18 +75,26 @@ def _asked(spec: SourceSpec, ask: Callable[[], T], progress: Progress) -> T | Do
         return ask()
     except errors.GatedRepoError:
         raise QuantlabError(
-            f"{spec.hub} is gated: accept its licence on its hub page, then set HF_TOKEN to a token of that account"
+            f"{spec.hub} is gated: accept its licence on its hub page, then set HF_TOKEN to a token of that"
+            " account"
         ) from None
     except errors.RepositoryNotFoundError:
-        raise QuantlabError(f"the hub has no repository {spec.hub}, or it is private: check the name, or set HF_TOKEN to read it") from None
+        raise QuantlabError(
+            f"the hub has no repository {spec.hub}, or it is private: check the name, or set HF_TOKEN to"
+            " read it"
+        ) from None
     except errors.RevisionNotFoundError:
-        raise QuantlabError(f"{spec.hub} has no revision {spec.revision}: name a branch, a tag or a commit that is there") from None
+        raise QuantlabError(
+            f"{spec.hub} has no revision {spec.revision}: name a branch, a tag or a commit that is there"
+        ) from None
     except errors.HFValidationError as error:
         raise QuantlabError(f"{spec.hub} is no name of a hub repository: {error}") from None
     except errors.OfflineModeIsEnabled:
         return _downloaded_before(spec, spec.hub, at, "HF_HUB_OFFLINE is set", progress)
     except (unreachable, errors.LocalEntryNotFoundError, ConnectionError) as error:
-        return _downloaded_before(spec, spec.hub, at, " ".join(str(error).split())[:120] or type(error).__name__, progress)
+        return _downloaded_before(
+            spec, spec.hub, at, " ".join(str(error).split())[:120] or type(error).__name__, progress
+        )
 
 
 def _get(repository: str, names: Iterable[str], revision: str | None) -> Path:
@@ -101,16 +110,27 @@ def _find(spec: SourceSpec, repository: str) -> Found:
     info = huggingface_hub.HfApi().model_info(repository, revision=spec.revision, files_metadata=True)
     sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
     patterns = (*SMALL_FILES, "*.py") if spec.trust_remote_code else SMALL_FILES
-    small = [name for name in sizes if any(fnmatch.fnmatch(name, p) for p in patterns) and ("/" not in name or name.endswith(".jinja"))]
-    small = [name for name in small if spec.trust_remote_code or not name.endswith(".py")]  # tokenizer* would bring tokenizer.py
+    small = [
+        name
+        for name in sizes
+        if any(fnmatch.fnmatch(name, p) for p in patterns) and ("/" not in name or name.endswith(".jinja"))
+    ]
+    small = [
+        name for name in small if spec.trust_remote_code or not name.endswith(".py")
+    ]  # tokenizer* would bring tokenizer.py
 
     huggingface_hub.utils.disable_progress_bars()  # type: ignore[attr-defined]  # documented, re-exported implicitly
     if "config.json" not in sizes:
-        raise QuantlabError(f"{repository} on the hub has no config.json: it is no transformers model; name the original repository")
+        raise QuantlabError(
+            f"{repository} on the hub has no config.json: it is no transformers model; name the original"
+            " repository"
+        )
     check_tokenizer(small, f"{repository} on the hub")
     folder = _get(repository, small, spec.revision)
     check_config(folder, spec.trust_remote_code, repository)
-    weights = weight_names([name for name in sizes if "/" not in name], read_index(folder), f"{repository} on the hub")
+    weights = weight_names(
+        [name for name in sizes if "/" not in name], read_index(folder), f"{repository} on the hub"
+    )
     missing = sum(sizes[name] for name in weights if not (folder / name).exists())
     counted = getattr(info.safetensors, "total", None)
     return Found(folder, tuple(small), tuple(weights), missing, counted)
@@ -135,15 +155,19 @@ def _downloaded_before(spec: SourceSpec, repository: str, at: str, why: str, pro
 
     try:
         folder = Path(
-            huggingface_hub.snapshot_download(repository, revision=spec.revision, allow_patterns="config.json", local_files_only=True)
+            huggingface_hub.snapshot_download(
+                repository, revision=spec.revision, allow_patterns="config.json", local_files_only=True
+            )
         )
         weight_names([path.name for path in folder.iterdir()], read_index(folder), str(folder))
     except (errors.LocalEntryNotFoundError, QuantlabError):
         raise QuantlabError(
-            f"cannot reach the hub ({why}), and {at} is not on this machine in full: check the network and try again (what was "
-            "downloaded is kept), or name a local folder of the model"
+            f"cannot reach the hub ({why}), and {at} is not on this machine in full: check the network and"
+            " try again (what was downloaded is kept), or name a local folder of the model"
         ) from None
-    progress.say(f"the hub cannot be reached ({why}): using {repository} as downloaded before, commit {folder.name}")
+    progress.say(
+        f"the hub cannot be reached ({why}): using {repository} as downloaded before, commit {folder.name}"
+    )
     return Download(folder, folder.name)
 
 

@@ -32,9 +32,8 @@ class Ingredients(NamedTuple):
 def ingredients(name: str) -> Ingredients:
     """The model called `name`: an alias, a hub repository, a folder, a config.json or a GGUF file.
 
-    A name that no release bears is planned from the size that it states. Raises QuantlabError for a name that nothing
-    bears, a file that is neither, and a hub that cannot be reached.
-    """
+    A name that no release bears is planned from the size that it states. Raises QuantlabError for a name that
+    nothing bears, a file that is neither, and a hub that cannot be reached."""
     path = as_path(name)
     if is_gguf(path):
         found = read_gguf(path)
@@ -49,7 +48,8 @@ def ingredients(name: str) -> Ingredients:
     if size is None:
         nearest = ", ".join(known.entry.nearest) if known.entry else ""
         raise QuantlabError(
-            f"no release named {known.slug} is known and its name states no size: plan {nearest or 'a config.json'} instead"
+            f"no release named {known.slug} is known and its name states no size: plan"
+            f" {nearest or 'a config.json'} instead"
         )
     why = f"Only the {size.total / 1e9:g}B parameters that the name states were taken."
     return Ingredients(known.slug, None, stated(size.total, size.active, why), known.source, known.warnings)

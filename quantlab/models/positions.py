@@ -22,10 +22,12 @@ def positions_of(config: Mapping[str, Any]) -> int | None:
 
 
 def check_windows(recipe: Recipe, positions: int | None) -> None:
-    """Raise QuantlabError where windows are longer than the model's positions: what it says beyond them is noise."""
+    """Raise QuantlabError where windows are longer than the model's positions: what it says beyond them is
+    noise."""
     for name, spec in (("evaluation", recipe.evaluation), ("calibration", recipe.calibration)):
         if positions and spec.length > positions:
             raise QuantlabError(
-                f"{name}.length {spec.length} of the recipe is more than the {positions} positions of {recipe.model}: "
-                f"set {name}: {{windows: {spec.windows}, length: {positions}}} or fewer in the recipe"
+                f"{name}.length {spec.length} of the recipe is more than the {positions} positions of"
+                f" {recipe.model}: set {name}: {{windows: {spec.windows}, length: {positions}}} or fewer in"
+                " the recipe"
             )

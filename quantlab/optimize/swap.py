@@ -28,13 +28,17 @@ class Swap:
             names = [_matrices(block) for block in self._ours]
             self._require_nothing_else_differs(names)
         self._names = names
-        self.parts = [self._part(i, name) for i, inside in enumerate(names) for name in inside] + [REST, WHOLE]
+        self.parts = [self._part(i, name) for i, inside in enumerate(names) for name in inside] + [
+            REST,
+            WHOLE,
+        ]
 
     def _part(self, block: int, name: str) -> str:
         return f"block {block}" + (f" {name}" if name else "")
 
     def logits(self, ids: torch.Tensor) -> Iterator[tuple[str, NDArray[np.float32]]]:
-        """Each part's name and the logits (length, vocabulary) with that part alone swapped, on one window (1, length).
+        """Each part's name and the logits (length, vocabulary) with that part alone swapped, on one window
+        (1, length).
 
         The first are those of the unquantized model with nothing swapped.
         """
@@ -51,7 +55,10 @@ class Swap:
             for i, block in enumerate(list(self._theirs)):
                 self._theirs[i] = self._ours[i]
                 self._ours[i] = block
-            yield REST, self._run(self._other, ids)  # the other model, with every block of the unquantized one
+            yield (
+                REST,
+                self._run(self._other, ids),
+            )  # the other model, with every block of the unquantized one
             for i, block in enumerate(list(self._theirs)):
                 self._theirs[i] = self._ours[i]
                 self._ours[i] = block
@@ -62,16 +69,21 @@ class Swap:
         return found
 
     def _outputs(self, ids: torch.Tensor) -> tuple[list[Any], NDArray[np.float32]]:
-        """What each block of the unquantized model gives, and its logits: what lies before a swapped part is computed once."""
+        """What each block of the unquantized model gives, and its logits: what lies before a swapped part is
+        computed once."""
         kept: list[Any] = []
-        hooks = [block.register_forward_hook(lambda _module, _inputs, output: kept.append(output)) for block in self._ours]
+        hooks = [
+            block.register_forward_hook(lambda _module, _inputs, output: kept.append(output))
+            for block in self._ours
+        ]
         logits = self._run(self._plain, ids)
         for hook in hooks:
             hook.remove()
         return kept, logits
 
     def _require_nothing_else_differs(self, names: list[list[str]]) -> None:
-        """Raise CellFailure where a tensor of a block differs that no part holds: the parts would not be the whole."""
+        """Raise CellFailure where a tensor of a block differs that no part holds: the parts would not be the
+        whole."""
         for i, (ours, theirs) in enumerate(zip(self._ours, self._theirs, strict=True)):
             other, inside = theirs.state_dict(), tuple(f"{name}." for name in names[i])
             for name, tensor in ours.state_dict().items():
@@ -80,13 +92,13 @@ class Swap:
                 if tensor.ndim <= 1:
                     raise CellFailure(
                         "unsupported",
-                        f"this method moves scales between the layers of a block ({name} of block {i} differs), so that a linear "
-                        "layer means nothing alone: ask for blocks",
+                        f"this method moves scales between the layers of a block ({name} of block {i}"
+                        " differs), so that a linear layer means nothing alone: ask for blocks",
                     )
                 raise CellFailure(
                     "unsupported",
-                    f"{name} of block {i} is quantized and is neither a linear layer nor a matrix of experts, so that the parts "
-                    "would not be the whole: ask for blocks",
+                    f"{name} of block {i} is quantized and is neither a linear layer nor a matrix of experts,"
+                    " so that the parts would not be the whole: ask for blocks",
                 )
 
 
@@ -97,13 +109,16 @@ def _alike(ours: torch.Tensor, theirs: torch.Tensor | None) -> bool:
 
 
 def _matrices(block: Any) -> list[str]:
-    """Names of a block's linear layers; the fused experts of a mixture (matrices in one tensor) are one part."""
+    """Names of a block's linear layers; the fused experts of a mixture (matrices in one tensor) are one
+    part."""
     from torch import nn
     from transformers.pytorch_utils import Conv1D
 
     found = []
     for name, module in block.named_modules():
-        experts = any(p.ndim == 3 for p in module.parameters(recurse=False)) and not isinstance(module, nn.Conv1d)
+        experts = any(p.ndim == 3 for p in module.parameters(recurse=False)) and not isinstance(
+            module, nn.Conv1d
+        )
         if isinstance(module, nn.Linear | Conv1D) or experts:
             found.append(name)
     return found

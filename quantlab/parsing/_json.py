@@ -33,7 +33,9 @@ def parse_object(text: str | bytes, origin: str) -> dict[str, Any]:
     """The same of a text."""
     found = parse_json(text, origin)
     if not isinstance(found, dict):
-        raise QuantlabError(f"{origin} is no JSON object, it begins with {_start(found)}: write {{...}}, or make it again")
+        raise QuantlabError(
+            f"{origin} is no JSON object, it begins with {_start(found)}: write {{...}}, or make it again"
+        )
     return found
 
 
@@ -46,9 +48,13 @@ def parse_json(text: str | bytes, origin: str) -> Any:
     if not text.strip():
         raise QuantlabError(f"{origin} is empty, where JSON belongs: write it again")
     try:
-        found = json.loads(text, object_pairs_hook=_object, parse_constant=_constant, parse_float=_float, parse_int=_integer)
+        found = json.loads(
+            text, object_pairs_hook=_object, parse_constant=_constant, parse_float=_float, parse_int=_integer
+        )
     except json.JSONDecodeError as error:
-        raise refused(origin, error.lineno, f"it is not JSON: {error.msg.lower()}", "mend it, or make it again") from None
+        raise refused(
+            origin, error.lineno, f"it is not JSON: {error.msg.lower()}", "mend it, or make it again"
+        ) from None
     except _Refused as error:
         raise refused(origin, _line_of_refused(text), str(error), "mend it, or make it again") from None
     except RecursionError:
@@ -87,7 +93,11 @@ def _integer(text: str) -> int:
 
 
 def _containers(value: Any) -> list[Any]:
-    return [inner for inner in (value.values() if isinstance(value, dict) else value) if isinstance(inner, dict | list)]
+    return [
+        inner
+        for inner in (value.values() if isinstance(value, dict) else value)
+        if isinstance(inner, dict | list)
+    ]
 
 
 def _depth(value: Any) -> int:
@@ -113,7 +123,11 @@ def _too_deep(text: str, origin: str) -> QuantlabError:
         if depth > DEEPEST:
             line = text.count("\n", 0, at) + 1
             break
-    return refused(origin, line, f"lists and objects stand more than {DEEPEST} deep in one another, which no such file has")
+    return refused(
+        origin,
+        line,
+        f"lists and objects stand more than {DEEPEST} deep in one another, which no such file has",
+    )
 
 
 def _tokens(text: str) -> Iterator[tuple[str, int]]:

@@ -45,7 +45,9 @@ def decode(raw: bytes, origin: str) -> str:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        raise refused(origin, line, f"byte 0x{raw[error.start]:02x} is not UTF-8", "save it as UTF-8") from None
+        raise refused(
+            origin, line, f"byte 0x{raw[error.start]:02x} is not UTF-8", "save it as UTF-8"
+        ) from None
 
 
 def refused(origin: str, line: int | None, why: str, mend: str = "") -> QuantlabError:
@@ -69,7 +71,10 @@ def as_path(text: str) -> Path:
     """A path that the user wrote, `~` expanded. Raises QuantlabError for one that no file system can hold."""
     whole = text.encode(errors="replace")
     if "\0" in text or len(whole) > 4095 or any(len(part) > 255 for part in whole.split(b"/")):
-        raise QuantlabError(f"{text[:60]!r}... names no file or folder: it is too long ({len(whole):,} bytes), or has a NUL in it")
+        raise QuantlabError(
+            f"{text[:60]!r}... names no file or folder: it is too long ({len(whole):,} bytes), or has a NUL"
+            " in it"
+        )
     try:
         return Path(text).expanduser()
     except RuntimeError as error:

@@ -1,4 +1,5 @@
-"""Read YAML with PyYAML's safe loader, checked while nodes are composed, so that every refusal names its line."""
+"""Read YAML with PyYAML's safe loader, checked while nodes are composed, so that every refusal names its
+line."""
 
 from __future__ import annotations
 
@@ -15,7 +16,9 @@ YAML_BYTES = 2**20
 """People write recipes and lists of models of a few kB; PyYAML takes seconds for a megabyte."""
 MOST_NODES = 200_000
 """Values of one file, each as often as an alias (`*name`) repeats it."""
-_INT, _FLOAT, _DATE, _TEXT, _MERGE = (f"tag:yaml.org,2002:{name}" for name in ("int", "float", "timestamp", "str", "merge"))
+_INT, _FLOAT, _DATE, _TEXT, _MERGE = (
+    f"tag:yaml.org,2002:{name}" for name in ("int", "float", "timestamp", "str", "merge")
+)
 _TOO_DEEP = f"lists and mappings stand more than {DEEPEST} deep in one another, which no such file has"
 
 
@@ -53,7 +56,9 @@ class _Loader(yaml.SafeLoader):
         if self._level + depth > DEEPEST:
             raise _Refused(event, _TOO_DEEP)
         if size > MOST_NODES:
-            raise _Refused(event, f"it has more than {MOST_NODES:,} values, aliases written out, which no such file has")
+            raise _Refused(
+                event, f"it has more than {MOST_NODES:,} values, aliases written out, which no such file has"
+            )
         return node
 
     def compose_mapping_node(self, anchor: Any) -> Any:
@@ -63,7 +68,9 @@ class _Loader(yaml.SafeLoader):
             if not isinstance(key, ScalarNode) or key.tag not in (_TEXT, _MERGE):
                 raise _Refused(key, f"the key {_shown(key)} is not a text", "put it in quotes")
             if key.value in seen:
-                raise _Refused(key, f"the key {_shown(key)} stands twice in one mapping", "keep one of the two")
+                raise _Refused(
+                    key, f"the key {_shown(key)} stands twice in one mapping", "keep one of the two"
+                )
             seen.add(key.value)
         return node
 
@@ -83,7 +90,9 @@ class _Loader(yaml.SafeLoader):
             value = _READ[node.tag](self, node)
         except (ValueError, OverflowError, AttributeError, LookupError):
             raise _Refused(
-                node, f"{_shown(node)} is no {'date' if node.tag == _DATE else 'number'}", "mend it, or put it in quotes"
+                node,
+                f"{_shown(node)} is no {'date' if node.tag == _DATE else 'number'}",
+                "mend it, or put it in quotes",
             ) from None
         if isinstance(value, float) and not math.isfinite(value):
             raise _Refused(node, f"{_shown(node)} is no number to reckon with", "write a finite one")
@@ -121,10 +130,14 @@ def parse_yaml(text: str, origin: str) -> Any:
         raise refused(origin, error.line, error.why, error.mend) from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise refused(origin, mark.line + 1 if mark else None, f"it is not YAML: {error.problem or error.context}") from None
+        raise refused(
+            origin, mark.line + 1 if mark else None, f"it is not YAML: {error.problem or error.context}"
+        ) from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise refused(origin, line, f"it is not YAML: the character #x{error.character:04x} is not allowed") from None
+        raise refused(
+            origin, line, f"it is not YAML: the character #x{error.character:04x} is not allowed"
+        ) from None
     except (yaml.YAMLError, ValueError, OverflowError, TypeError, AttributeError, LookupError) as error:
         raise refused(origin, None, f"it is not YAML: {' '.join(str(error).split())}") from None
     finally:

@@ -1,4 +1,5 @@
-"""Plan what a model needs before anything is downloaded: whether it fits, on how many GPUs, how fast it can decode.
+"""Plan what a model needs before anything is downloaded: whether it fits, on how many GPUs, how fast it can
+decode.
 
 | file | what it holds |
 |---|---|

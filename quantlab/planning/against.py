@@ -41,10 +41,14 @@ from quantlab.records import MeasureRecord, MemoryRecord, QuantizeRecord, SpeedP
 from quantlab.workspace.results import read_record
 
 _PEAK = (
-    "its overhead is the middle of what the shipped example's records show, so on those its error is the spread and no test of the forecast"
+    "its overhead is the middle of what the shipped example's records show, so on those its error is the"
+    " spread and no test of the forecast"
 )
 
-_REPACKED = "llama.cpp on a CPU holds a second copy of the matrices that it repacks for the processor's instructions, which no plan knows"
+_REPACKED = (
+    "llama.cpp on a CPU holds a second copy of the matrices that it repacks for the processor's instructions,"
+    " which no plan knows"
+)
 _ROUNDING = 0.01
 
 
@@ -92,10 +96,13 @@ def compare(folder: Path, only: str | None = None) -> Compared:
     found = [place for place in _with_records(folder) if only in (None, place.name)]
     for report in _without_records(folder, found):
         if only in (None, report.name):
-            raise QuantlabError(f"{report} is a report without a record to compare with: run its stages again, or remove it")
+            raise QuantlabError(
+                f"{report} is a report without a record to compare with: run its stages again, or remove it"
+            )
     if not found:
         raise QuantlabError(
-            f"{folder} holds no records{f' of {only}' if only else ''}: name reports/ of a workspace, or one model's folder in it"
+            f"{folder} holds no records{f' of {only}' if only else ''}: name reports/ of a workspace, or one"
+            " model's folder in it"
         )
     rows: list[Comparison] = []
     skipped: list[str] = []
@@ -108,8 +115,14 @@ def compare(folder: Path, only: str | None = None) -> Compared:
         for data in sorted(inner for inner in (path / "data").iterdir() if inner.is_dir()):
             rows += _of_variant(model, data, skipped)
     if not rows:
-        raise QuantlabError(f"nothing under {folder} can be compared: {'; '.join(dict.fromkeys(skipped)) or 'no record has a number'}")
-    if any(row.quantity == "resident weights" and row.variant.startswith("gguf-") and row.error < -_ROUNDING for row in rows):
+        raise QuantlabError(
+            f"nothing under {folder} can be compared:"
+            f" {'; '.join(dict.fromkeys(skipped)) or 'no record has a number'}"
+        )
+    if any(
+        row.quantity == "resident weights" and row.variant.startswith("gguf-") and row.error < -_ROUNDING
+        for row in rows
+    ):
         skipped.append(f"resident weights: {_REPACKED}")
     if any(row.quantity == "peak" for row in rows):
         skipped.append(f"peak: {_PEAK}")
@@ -126,14 +139,21 @@ def largest_errors(rows: Iterable[Comparison]) -> list[Comparison]:
 
 
 def _with_records(folder: Path) -> list[Path]:
-    places = {path.parents[2] for path in folder.resolve().rglob("data/*/*.json") if path.stem in ("measure", "quantize")}
+    places = {
+        path.parents[2]
+        for path in folder.resolve().rglob("data/*/*.json")
+        if path.stem in ("measure", "quantize")
+    }
     return sorted(places)
 
 
 def _without_records(folder: Path, found: list[Path]) -> list[Path]:
-    """Folders that are reports, by their data/ or report.md, and have no record that a plan can be compared with."""
+    """Folders that are reports, by their data/ or report.md, and have no record that a plan can be compared
+    with."""
     root = folder.resolve()
-    reports = {path.parent for name in ("data", "report.md") for path in (*root.glob(name), *root.glob(f"*/{name}"))}
+    reports = {
+        path.parent for name in ("data", "report.md") for path in (*root.glob(name), *root.glob(f"*/{name}"))
+    }
     return sorted(reports - set(found))
 
 
@@ -143,7 +163,14 @@ def _model(folder: Path) -> _Model:
     source = _prepared(root, folder.name)
     config = _config(source, folder.name)
     architecture = read_architecture(config)
-    return _Model(folder.name, folder, recipe, architecture, count(config), tokenizer_bytes(architecture.vocab_size, source))
+    return _Model(
+        folder.name,
+        folder,
+        recipe,
+        architecture,
+        count(config),
+        tokenizer_bytes(architecture.vocab_size, source),
+    )
 
 
 def _recipe(root: Path, name: str) -> Recipe | None:
@@ -168,7 +195,10 @@ def _config(prepared: Path | None, name: str) -> Mapping[str, Any]:
         return found
     known = ingredients(name).config
     if known is None:
-        raise QuantlabError("its architecture is not known: the prepared model is not there, and the catalogue has none of that name")
+        raise QuantlabError(
+            "its architecture is not known: the prepared model is not there, and the catalogue has none of"
+            " that name"
+        )
     return known
 
 
@@ -176,7 +206,9 @@ def _of_variant(model: _Model, data: Path, skipped: list[str]) -> Iterator[Compa
     variant = parse_variant(data.name)
     given = (model.recipe.variants.get(variant.slug) if model.recipe else None) or {}
     if variant.external:
-        skipped.append(f"{model.name} {variant.slug}: somebody else's checkpoint, whose settings are not known")
+        skipped.append(
+            f"{model.name} {variant.slug}: somebody else's checkpoint, whose settings are not known"
+        )
         return
     from quantlab.methods import settings_of
 
@@ -188,23 +220,36 @@ def _of_variant(model: _Model, data: Path, skipped: list[str]) -> Iterator[Compa
     if predicted is None:
         return
 
-    def row(quantity: str, unit: str, prediction: float | None, measurement: float | None) -> Iterator[Comparison]:
+    def row(
+        quantity: str, unit: str, prediction: float | None, measurement: float | None
+    ) -> Iterator[Comparison]:
         if prediction is not None and measurement:
             yield Comparison(
-                model=model.name, variant=variant.slug, quantity=quantity, unit=unit, predicted=prediction, measured=measurement
+                model=model.name,
+                variant=variant.slug,
+                quantity=quantity,
+                unit=unit,
+                predicted=prediction,
+                measured=measurement,
             )
 
     if quantized and quantized.failure is None:
         yield from row("tensors", "bytes", predicted.bytes_total, quantized.stored_bytes)
     if measured is None or measured.memory is None or measured.speed is None:
         return
-    memory, point = measured.memory, next((p for p in reversed(measured.speed.points) if p.failure is None), None)
+    memory, point = (
+        measured.memory,
+        next((p for p in reversed(measured.speed.points) if p.failure is None), None),
+    )
     files = checkpoint_bytes(predicted.bytes_total, variant.method, model.tokenizer)
     yield from row("all files", "bytes", files, memory.disk_bytes)
     yield from row("resident weights", "bytes", predicted.bytes_total, memory.weights_bytes)
     cache_type = _cache_type(memory)
     if cache_type is None:
-        skipped.append(f"{model.name} {variant.slug}: no formula for its {memory.cache_dtype} cache, so none for its peak and ceiling")
+        skipped.append(
+            f"{model.name} {variant.slug}: no formula for its {memory.cache_dtype} cache, so none for its"
+            " peak and ceiling"
+        )
         return
     cache = _cache(model, measured.engine, cache_type, point) if point else None
     yield from row("cache", "bytes", cache, memory.kv_cache_bytes)
@@ -214,10 +259,17 @@ def _of_variant(model: _Model, data: Path, skipped: list[str]) -> Iterator[Compa
         yield from row("peak", "bytes", peak, memory.peak_process_rss_bytes - memory.empty_process_rss_bytes)
     gpu = gpu_called(measured.device or "")
     if gpu is None:
-        skipped.append(f"the bandwidth of {measured.device} is not in the catalogue: no ceiling to compare decoding with")
+        skipped.append(
+            f"the bandwidth of {measured.device} is not in the catalogue: no ceiling to compare decoding with"
+        )
     elif point:
         subject = Subject(variant.method, variant.bits, predicted, model.counted, model.architecture)
-        yield from row("decode", "tokens/s", _ceiling(subject, gpu, point, cache_type), _typical(point.decode_tokens_per_second))
+        yield from row(
+            "decode",
+            "tokens/s",
+            _ceiling(subject, gpu, point, cache_type),
+            _typical(point.decode_tokens_per_second),
+        )
 
 
 def _typical(rates: tuple[float, ...]) -> float | None:

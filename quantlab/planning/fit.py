@@ -1,7 +1,7 @@
 """Check whether a model fits, at every method and width: weights, cache, activations and overhead separately.
 
-Everything is computed from the model's config.json and the catalogue's GPUs; nothing is loaded and no torch imported.
-"""
+Everything is computed from the model's config.json and the catalogue's GPUs; nothing is loaded and no torch
+imported."""
 
 from __future__ import annotations
 
@@ -42,25 +42,35 @@ def plan_model(
     place_gpus: bool = True,
     folder: Path | None = None,
 ) -> ModelPlan:
-    """The plan of a model from its config.json's content, or, where that is None, from its `counted` parameters alone.
+    """The plan of a model from its config.json's content, or, where that is None, from its `counted`
+    parameters alone.
 
-    Without `rigs` every variant gets the smallest set of each kind of GPU of the catalogue that holds it; with
-    `place_gpus=False` none at all. `methods` are names (all their widths) or variants such as `gptq-4`; empty means
-    all. `settings` are a recipe's, by variant. `folder` has the tokenizer, where there is one. Raises QuantlabError for a
-    config that cannot be planned, a workload that is none, and unknown methods.
+    Without `rigs` every variant gets the smallest set of each kind of GPU of the catalogue that holds it;
+    with `place_gpus=False` none at all. `methods` are names (all their widths) or variants such as `gptq-4`;
+    empty means all. `settings` are a recipe's, by variant. `folder` has the tokenizer, where there is one.
+    Raises QuantlabError for a config that cannot be planned, a workload that is none, and unknown methods.
     """
     workload = _checked(workload or Workload())
     architecture = read_architecture(config) if config is not None else None
     if counted is None:
         if config is None:
-            raise QuantlabError(f"nothing is known of {name} to plan from: name a config.json, or a model of the catalogue")
+            raise QuantlabError(
+                f"nothing is known of {name} to plan from: name a config.json, or a model of the catalogue"
+            )
         counted = count(config)
     given = settings or {}
     places = (tuple(rigs) or None) if place_gpus else ()
-    chosen = [_variant(v, given.get(v.slug, {}), counted, architecture, places, workload) for v in wanted_variants(methods)]
+    chosen = [
+        _variant(v, given.get(v.slug, {}), counted, architecture, places, workload)
+        for v in wanted_variants(methods)
+    ]
     if architecture and architecture.stored and not methods:
         chosen = [*_as_stored(architecture.stored, counted, architecture, places, workload), *chosen]
-    cache = cache_bytes(architecture, workload.context_tokens, workload.cache_dtype, workload.policy) if architecture else None
+    cache = (
+        cache_bytes(architecture, workload.context_tokens, workload.cache_dtype, workload.policy)
+        if architecture
+        else None
+    )
     tokenizer = tokenizer_bytes(architecture.vocab_size if architecture else 0, folder)
     return ModelPlan(
         model=name,
@@ -90,11 +100,14 @@ def _with_files(variant: VariantPlan, tokenizer: TokenizerBytes) -> VariantPlan:
     if variant.weight_bytes is None:
         return variant
     method = None if variant.stored else variant.method
-    return variant.model_copy(update={"checkpoint_bytes": checkpoint_bytes(variant.weight_bytes, method, tokenizer)})
+    return variant.model_copy(
+        update={"checkpoint_bytes": checkpoint_bytes(variant.weight_bytes, method, tokenizer)}
+    )
 
 
 def wanted_variants(methods: Sequence[str]) -> tuple[Variant, ...]:
-    """The variants meant by names of methods and by slugs; all that there are for none. Raises QuantlabError."""
+    """The variants meant by names of methods and by slugs; all that there are for none. Raises
+    QuantlabError."""
     found: list[Variant] = []
     for name in methods or packages.names():
         if name in packages.names():
@@ -102,8 +115,13 @@ def wanted_variants(methods: Sequence[str]) -> tuple[Variant, ...]:
         elif "-" in name:
             variant = parse_variant(name)
             offered = packages.load(variant.method).bits
-            if not any(variant.bits in packages.load(each).bits for each in packages.names()):  # others are planned as not offered
-                raise QuantlabError(f"{variant.method} does not offer {variant.bits} bits: use {' or '.join(map(str, offered))}")
+            if not any(
+                variant.bits in packages.load(each).bits for each in packages.names()
+            ):  # others are planned as not offered
+                raise QuantlabError(
+                    f"{variant.method} does not offer {variant.bits} bits: use"
+                    f" {' or '.join(map(str, offered))}"
+                )
             found.append(variant)
         else:
             packages.load(name)  # raises, with the known names
@@ -111,12 +129,18 @@ def wanted_variants(methods: Sequence[str]) -> tuple[Variant, ...]:
 
 
 def _by_policy(architecture: Architecture, workload: Workload) -> dict[str, int]:
-    return {policy: cache_bytes(architecture, workload.context_tokens, workload.cache_dtype, policy).total for policy in POLICIES}
+    return {
+        policy: cache_bytes(architecture, workload.context_tokens, workload.cache_dtype, policy).total
+        for policy in POLICIES
+    }
 
 
 def _checked(workload: Workload) -> Workload:
     if workload.context_tokens < 1 or workload.batch < 1:
-        raise QuantlabError(f"context {workload.context_tokens} and batch {workload.batch} are no workload: give 1 or more of both")
+        raise QuantlabError(
+            f"context {workload.context_tokens} and batch {workload.batch} are no workload: give 1 or more of"
+            " both"
+        )
     return workload.model_copy(update={"cache_dtype": cache_type_name(workload.cache_dtype)})
 
 
@@ -137,7 +161,11 @@ def _variant(
 
 
 def _as_stored(
-    stored: Stored, counted: ParameterCount, architecture: Architecture, rigs: Sequence[GpuSet] | None, workload: Workload
+    stored: Stored,
+    counted: ParameterCount,
+    architecture: Architecture,
+    rigs: Sequence[GpuSet] | None,
+    workload: Workload,
 ) -> list[VariantPlan]:
     weights = stored_bytes(counted, stored)
     if weights is None:
@@ -154,7 +182,11 @@ def _placed(subject: Subject, rigs: Sequence[GpuSet] | None, workload: Workload)
         bits_per_weight=subject.weights.bits_per_weight,
         how=subject.weights.how,
         notes=subject.weights.notes,
-        rigs=tuple(place(subject, rig, workload) for rig in rigs) if rigs is not None else _smallest(subject, workload),
+        rigs=(
+            tuple(place(subject, rig, workload) for rig in rigs)
+            if rigs is not None
+            else _smallest(subject, workload)
+        ),
     )
 
 
@@ -166,9 +198,18 @@ def _smallest(subject: Subject, workload: Workload) -> tuple[RigPlan, ...]:
 def _warnings(architecture: Architecture | None, workload: Workload) -> tuple[str, ...]:
     found = []
     if architecture is None:
-        found.append("only its number of parameters is stated: cache and activations are left out, so it needs more than is shown")
+        found.append(
+            "only its number of parameters is stated: cache and activations are left out, so it needs more"
+            " than is shown"
+        )
     elif architecture.max_context and workload.context_tokens > architecture.max_context:
-        found.append(f"the model was made for {architecture.max_context:,} tokens; {workload.context_tokens:,} are beyond that")
+        found.append(
+            f"the model was made for {architecture.max_context:,} tokens; {workload.context_tokens:,} are"
+            " beyond that"
+        )
     if architecture and architecture.stored:
-        found.append(f"the release is stored quantized, as {architecture.stored.label}: other variants start from its dequantized weights")
+        found.append(
+            f"the release is stored quantized, as {architecture.stored.label}: other variants start from its"
+            " dequantized weights"
+        )
     return tuple(found)

@@ -7,7 +7,8 @@ from typing import Literal
 from quantlab.frozen import Frozen
 
 Verdict = Literal["fits", "tight", "no", "unknown"]
-"""fits: with the highest overhead; tight: with the lowest alone; no: not even with that; unknown: the cache is not known."""
+"""fits: with the highest overhead; tight: with the lowest alone; no: not even with that; unknown: the cache
+is not known."""
 
 
 class Workload(Frozen):
@@ -41,18 +42,22 @@ class RigPlan(Frozen):
     """Whether no log of a process is known that saw so much."""
     verdict: Verdict
     spare_bytes: int
-    """Usable less the total with the highest overhead where it fits, else with the lowest: negative by what is lacking."""
+    """Usable less the total with the highest overhead where it fits, else with the lowest: negative by what
+    is lacking."""
     largest_context_tokens: int
-    """Longest context that fits at the batch asked for, up to what the model was made for; 0 where none does."""
+    """Longest context that fits at the batch asked for, up to what the model was made for; 0 where none
+    does."""
     largest_batch: int
     """Most sequences of the context asked for that fit; 0 where none does."""
     not_parallel: str | None = None
-    """Why the GPUs cannot share each layer, where the engine would have them do so: they then hold whole layers."""
+    """Why the GPUs cannot share each layer, where the engine would have them do so: they then hold whole
+    layers."""
     fits_vllm_share: bool | None = None
-    """Whether weights, cache and activations fit the share of a GPU that vLLM takes unless told otherwise; None for what
-    does not fit at all and for what llama.cpp runs."""
+    """Whether weights, cache and activations fit the share of a GPU that vLLM takes unless told otherwise;
+    None for what does not fit at all and for what llama.cpp runs."""
     decode_ceiling_tokens_per_second: float | None
-    """Over the whole batch; None where the variant does not fit, or how many experts a token passes is not known."""
+    """Over the whole batch; None where the variant does not fit, or how many experts a token passes is not
+    known."""
     notes: tuple[str, ...] = ()
 
     @property
@@ -120,7 +125,8 @@ class ModelPlan(Frozen):
     gpus_asked: bool = False
     """Whether `rigs` are what was asked for, or the smallest of each kind."""
     tokenizer_counted: bool = False
-    """Whether the tokenizer in checkpoint_bytes is the model's own, or estimated from the size of the vocabulary."""
+    """Whether the tokenizer in checkpoint_bytes is the model's own, or estimated from the size of the
+    vocabulary."""
     variants: tuple[VariantPlan, ...] = ()
 
     @property

@@ -1,4 +1,5 @@
-"""Show a plan as tables in a terminal. Memory is in GiB (2^30 bytes) per GPU, checkpoints are in GB (10^9 bytes)."""
+"""Show a plan as tables in a terminal. Memory is in GiB (2^30 bytes) per GPU, checkpoints are in GB (10^9
+bytes)."""
 
 from __future__ import annotations
 
@@ -20,15 +21,23 @@ _OWN_BITS = re.compile(r"the [\d.]+ bits")
 def about(plan: ModelPlan, source: str) -> list[str]:
     """What the plan is of, in a few lines."""
     sure = "" if plan.certain else " (not certain: see below)"
-    used = f", {parameters(plan.active_parameters)} used per token" if plan.active_parameters != plan.total_parameters else ""
+    used = (
+        f", {parameters(plan.active_parameters)} used per token"
+        if plan.active_parameters != plan.total_parameters
+        else ""
+    )
     lines = [f"{plan.model}: {plan.total_parameters:,} parameters{used}{sure}; {source}"]
     if plan.cache_bytes_per_sequence is not None:
         kinds = ", ".join(f"{kind} {size:,}" for kind, size in plan.cache_bytes_by_kind.items())
-        held = {p: size for p, size in plan.cache_bytes_by_policy.items() if size != plan.cache_bytes_per_sequence}
+        held = {
+            p: size for p, size in plan.cache_bytes_by_policy.items() if size != plan.cache_bytes_per_sequence
+        }
         what = f"cache of one sequence of {plan.context_tokens:,} tokens in {plan.cache_dtype}"
         lines.append(f"{what}: {plan.cache_bytes_per_sequence:,} bytes ({kinds})")
         if held:
-            lines.append(f"as engines keep it: {', '.join(f'{policy} {size:,}' for policy, size in held.items())}")
+            lines.append(
+                f"as engines keep it: {', '.join(f'{policy} {size:,}' for policy, size in held.items())}"
+            )
     return lines
 
 
@@ -45,18 +54,35 @@ def rig_tables(plan: ModelPlan) -> list[Table]:
 def _rig_table(plan: ModelPlan, i: int) -> Table:
     first = next(v.rigs[i] for v in plan.variants if v.rigs)
     each = " each" if first.gpus > 1 else ""
-    overhead = " or ".join(dict.fromkeys(_overhead(v) for v in sorted(plan.variants, key=lambda v: splits_by_layers(v.method)) if v.rigs))
+    overhead = " or ".join(
+        dict.fromkeys(
+            _overhead(v) for v in sorted(plan.variants, key=lambda v: splits_by_layers(v.method)) if v.rigs
+        )
+    )
     title = (
-        f"{first.gpus} × {first.gpu}, {first.usable_bytes / _GIB:.1f} GiB usable{each}; batch {plan.batch}, {plan.context_tokens:,} "
-        f"tokens\nGiB per GPU; the total has an overhead of {overhead}; the verdict shows spare (+) or missing (−) GiB per GPU"
+        f"{first.gpus} × {first.gpu}, {first.usable_bytes / _GIB:.1f} GiB usable{each}; batch {plan.batch},"
+        f" {plan.context_tokens:,} tokens\nGiB per GPU; the total has an overhead of {overhead}; the verdict"
+        " shows spare (+) or missing (−) GiB per GPU"
     )
     table = Table(title=title, title_justify="left", header_style="bold")
-    for name in ("variant", "file GB", "bits per\nweight", "weights", "cache", "activa-\ntions", "total", "verdict"):
+    for name in (
+        "variant",
+        "file GB",
+        "bits per\nweight",
+        "weights",
+        "cache",
+        "activa-\ntions",
+        "total",
+        "verdict",
+    ):
         table.add_column(name, justify="left" if name in ("variant", "verdict") else "right", no_wrap=True)
     for name in ("longest\ncontext", "largest\nbatch", "ceiling\ntokens/s"):
         table.add_column(name, justify="right", no_wrap=True)
     for variant in plan.variants:
-        table.add_row(*_start(variant), *(_cells(variant.rigs[i]) if variant.rigs else ["–"] * 4 + [variant.reason, "–", "–", "–"]))
+        table.add_row(
+            *_start(variant),
+            *(_cells(variant.rigs[i]) if variant.rigs else ["–"] * 4 + [variant.reason, "–", "–", "–"]),
+        )
     return table
 
 
@@ -97,7 +123,9 @@ def verdict(rig: RigPlan) -> str:
 
 def smallest_table(plan: ModelPlan) -> Table:
     """Per variant, the smallest set of each kind of GPU."""
-    title = f"smallest sets of GPUs that hold each variant; batch {plan.batch}, {plan.context_tokens:,} tokens"
+    title = (
+        f"smallest sets of GPUs that hold each variant; batch {plan.batch}, {plan.context_tokens:,} tokens"
+    )
     table = Table(title=title, title_justify="left", header_style="bold")
     for name in ("variant", "file GB", "bits/weight"):
         table.add_column(name, justify="left" if name == "variant" else "right", no_wrap=True)
@@ -112,7 +140,10 @@ def by_size(rigs: Sequence[RigPlan]) -> str:
     sizes: dict[int, list[str]] = {}
     for rig in rigs:
         sizes.setdefault(rig.gpus, []).append(rig.gpu)
-    return "; ".join(f"{size} × {', '.join(names)}" for size, names in sorted(sizes.items())) or f"no set of up to {SIZES[-1]} GPUs"
+    return (
+        "; ".join(f"{size} × {', '.join(names)}" for size, names in sorted(sizes.items()))
+        or f"no set of up to {SIZES[-1]} GPUs"
+    )
 
 
 def notes(plan: ModelPlan) -> list[str]:
@@ -130,7 +161,8 @@ def notes(plan: ModelPlan) -> list[str]:
 
 
 def _vllm(plan: ModelPlan) -> list[str]:
-    """What does not fit the share of a GPU that vLLM takes unless told otherwise, one sentence for all GPUs."""
+    """What does not fit the share of a GPU that vLLM takes unless told otherwise, one sentence for all
+    GPUs."""
     share, short = calibration().gpu.vllm_share, dict[str, list[str]]()
     for variant in plan.variants:
         for rig in variant.rigs:
@@ -140,7 +172,10 @@ def _vllm(plan: ModelPlan) -> list[str]:
         return []
     told = f"vLLM uses {share:g} of a GPU by default (--gpu-memory-utilization)"
     named = "; ".join(f"{listing(slugs)} on {where}" for where, slugs in short.items())
-    return [f"{told}: {f'too large for that: {named}' if named else 'every variant that fits also fits into that'}"]
+    return [
+        f"{told}:"
+        f" {f'too large for that: {named}' if named else 'every variant that fits also fits into that'}"
+    ]
 
 
 def _named(slugs: Sequence[str], plan: ModelPlan) -> str:
@@ -151,10 +186,17 @@ def against_table(rows: Iterable[Comparison]) -> Table:
     """Prediction, measurement and error."""
     table = Table(header_style="bold")
     for name in ("model", "variant", "quantity", "predicted", "measured", "error"):
-        table.add_column(name, justify="left" if name in ("model", "variant", "quantity") else "right", no_wrap=True)
+        table.add_column(
+            name, justify="left" if name in ("model", "variant", "quantity") else "right", no_wrap=True
+        )
     for row in rows:
         table.add_row(
-            row.model, row.variant, f"{row.quantity}, {row.unit}", _plain(row.predicted), _plain(row.measured), f"{row.error:+.1%}"
+            row.model,
+            row.variant,
+            f"{row.quantity}, {row.unit}",
+            _plain(row.predicted),
+            _plain(row.measured),
+            f"{row.error:+.1%}",
         )
     return table
 

@@ -1,8 +1,9 @@
-"""Plan one variant on one set of GPUs: what each GPU holds, whether it fits, and the largest context and batch.
+"""Plan one variant on one set of GPUs: what each GPU holds, whether it fits, and the largest context and
+batch.
 
-llama.cpp (method gguf) splits by layers: each GPU holds its share of the layers whole, with their cache, and the GPUs work
-in turn. Every other engine is taken to split each layer over all GPUs, and where the heads do not divide, as llama.cpp.
-"""
+llama.cpp (method gguf) splits by layers: each GPU holds its share of the layers whole, with their cache, and
+the GPUs work in turn. Every other engine is taken to split each layer over all GPUs, and where the heads do
+not divide, as llama.cpp."""
 
 from __future__ import annotations
 
@@ -44,7 +45,11 @@ class Subject(NamedTuple):
 
     def not_parallel(self, rig: GpuSet) -> str | None:
         """Why GPUs cannot share each layer, where its engine would have them do so."""
-        return why_not_parallel(self.architecture, rig.count) if self.architecture and not self.by_layers else None
+        return (
+            why_not_parallel(self.architecture, rig.count)
+            if self.architecture and not self.by_layers
+            else None
+        )
 
     def in_turn(self, rig: GpuSet) -> bool:
         """Whether the GPUs hold whole layers and so work one after the other."""
@@ -52,13 +57,16 @@ class Subject(NamedTuple):
 
 
 def splits_by_layers(method: str) -> bool:
-    """Whether the engine that serves a method's checkpoints gives each GPU whole layers; a release's own format is vLLM's."""
+    """Whether the engine that serves a method's checkpoints gives each GPU whole layers; a release's own
+    format is vLLM's."""
     return engine_of(method).splits_by_layers
 
 
 def engine_of(method: str) -> engines.Engine:
     """The engine that serves a method's checkpoints; or a release's own format, which is no method here."""
-    return engines.load(methods.load(method).served_by) if method in methods.names() else engines.for_releases()
+    return (
+        engines.load(methods.load(method).served_by) if method in methods.names() else engines.for_releases()
+    )
 
 
 def tensor_parallel_sizes(architecture: Architecture | None) -> tuple[int, ...]:
@@ -83,7 +91,10 @@ def place(subject: Subject, rig: GpuSet, workload: Workload) -> RigPlan:
     tokens, batch = workload.context_tokens, workload.batch
     low, high = overhead_bytes(subject.method)
     weights, usable = math.ceil(subject.weights.bytes_total / rig.count), rig.gpu.usable_bytes
-    cache, activation = _cache(subject, rig, workload, tokens) * batch, _activation(subject, rig, tokens, batch)
+    cache, activation = (
+        _cache(subject, rig, workload, tokens) * batch,
+        _activation(subject, rig, tokens, batch),
+    )
     total = weights + cache + activation + low
     verdict = _verdict(subject, total, total + high - low, usable)
     overhead = high if verdict == "fits" else low
@@ -104,8 +115,14 @@ def place(subject: Subject, rig: GpuSet, workload: Workload) -> RigPlan:
         largest_context_tokens=_largest_context(subject, rig, workload, usable - weights - overhead),
         largest_batch=_largest_batch(subject, rig, workload, usable - weights - overhead),
         not_parallel=subject.not_parallel(rig),
-        fits_vllm_share=None if subject.by_layers or verdict not in ("fits", "tight") else total - low <= vllm_bytes(usable),
-        decode_ceiling_tokens_per_second=_ceiling(subject, rig, workload) if verdict in ("fits", "tight") else None,
+        fits_vllm_share=(
+            None
+            if subject.by_layers or verdict not in ("fits", "tight")
+            else total - low <= vllm_bytes(usable)
+        ),
+        decode_ceiling_tokens_per_second=(
+            _ceiling(subject, rig, workload) if verdict in ("fits", "tight") else None
+        ),
         notes=_notes(subject, rig),
     )
 
@@ -113,13 +130,19 @@ def place(subject: Subject, rig: GpuSet, workload: Workload) -> RigPlan:
 def smallest(subject: Subject, gpu: GpuSpec, workload: Workload, sizes: Sequence[int]) -> RigPlan | None:
     """The smallest set of one kind of GPU that holds the variant; None where none of `sizes` does."""
     alone = gpu.name.startswith("apple")  # a chip with its own memory, which nothing joins to another
-    tried = [GpuSet(gpu=gpu, count=size) for size in (sizes[:1] if alone else sizes) if _could_hold(subject, gpu, size)]
+    tried = [
+        GpuSet(gpu=gpu, count=size)
+        for size in (sizes[:1] if alone else sizes)
+        if _could_hold(subject, gpu, size)
+    ]
     return next((plan for rig in tried if (plan := place(subject, rig, workload)).verdict == "fits"), None)
 
 
 def overhead_bytes(method: str = "") -> tuple[int, int]:
     """Lowest and highest overhead of one GPU in the engine that runs a method's checkpoints."""
-    low, high = calibration().llama_cpp.overhead_gib if splits_by_layers(method) else calibration().gpu.overhead_gib
+    low, high = (
+        calibration().llama_cpp.overhead_gib if splits_by_layers(method) else calibration().gpu.overhead_gib
+    )
     return int(low * 2**30), int(high * 2**30)
 
 
@@ -144,7 +167,9 @@ def _cache(subject: Subject, rig: GpuSet, workload: Workload, tokens: int) -> in
     if subject.architecture is None:
         return 0
     shared = 1 if subject.in_turn(rig) else rig.count
-    found = cache_bytes_per_gpu(subject.architecture, tokens, shared, workload.cache_dtype, workload.policy).total
+    found = cache_bytes_per_gpu(
+        subject.architecture, tokens, shared, workload.cache_dtype, workload.policy
+    ).total
     return math.ceil(found / rig.count) if subject.in_turn(rig) else found
 
 
@@ -160,7 +185,10 @@ def _largest_context(subject: Subject, rig: GpuSet, workload: Workload, room: in
     if subject.architecture is None:
         return 0
     batch, limit = workload.batch, subject.architecture.max_context or _LONGEST
-    return _largest(lambda n: _cache(subject, rig, workload, n) * batch + _activation(subject, rig, n, batch) <= room, limit)
+    return _largest(
+        lambda n: _cache(subject, rig, workload, n) * batch + _activation(subject, rig, n, batch) <= room,
+        limit,
+    )
 
 
 def _largest_batch(subject: Subject, rig: GpuSet, workload: Workload, room: int) -> int:
@@ -193,16 +221,27 @@ def _ceiling(subject: Subject, rig: GpuSet, workload: Workload) -> float | None:
     read = weight_reads(subject.weights, subject.counted, subject.method).per_step(workload.batch)
     if read is None:
         return None
-    return decode_ceiling(read, cache, workload.batch, subject.counted.active_without_embedding, rig.gpu, count, peak)
+    return decode_ceiling(
+        read, cache, workload.batch, subject.counted.active_without_embedding, rig.gpu, count, peak
+    )
 
 
 def _notes(subject: Subject, rig: GpuSet) -> tuple[str, ...]:
     why = subject.not_parallel(rig)
-    found = [f"{why}: {engine_of(subject.method).by_layers_note}, and the ceiling is that of one GPU"] if why else []
+    found = (
+        [f"{why}: {engine_of(subject.method).by_layers_note}, and the ceiling is that of one GPU"]
+        if why
+        else []
+    )
     if subject.by_layers and rig.count > 1:
-        found.append("llama.cpp splits by layers unless told otherwise: its GPUs then work in turn, and the ceiling is that of one GPU")
+        found.append(
+            "llama.cpp splits by layers unless told otherwise: its GPUs then work in turn, and the ceiling is"
+            " that of one GPU"
+        )
     if rig.count > _ONE_MACHINE and not subject.in_turn(rig):
-        found.append(f"more than {_ONE_MACHINE} GPUs span machines, which tensor parallelism needs a fast network for")
+        found.append(
+            f"more than {_ONE_MACHINE} GPUs span machines, which tensor parallelism needs a fast network for"
+        )
     if subject.architecture and subject.architecture.model_type in calibration().gpu.known_misses:
         found.append(calibration().gpu.known_misses[subject.architecture.model_type])
     return tuple(found)

@@ -1,7 +1,7 @@
 """Compute the decode ceiling on the catalogue's GPUs from a plan, with `architecture.roofline`.
 
-Rows of the input embedding are not counted. Engines reach about 0.8 of the bandwidth at best, and less of the ceiling.
-"""
+Rows of the input embedding are not counted. Engines reach about 0.8 of the bandwidth at best, and less of the
+ceiling."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ def weight_reads(weights: WeightBytes, count: ParameterCount, method: str = "") 
     tower = count.by_role.get("vision", 0) * _VISION_BYTES if inside else 0
     aside = weights.embedding_bytes + tower
     routed = weights.expert_bytes if count.experts else 0  # of experts that were not recognized all are read
-    return WeightReads(max(weights.bytes_total - aside - routed, 0), routed, count.experts, count.experts_per_token)
+    return WeightReads(
+        max(weights.bytes_total - aside - routed, 0), routed, count.experts, count.experts_per_token
+    )
 
 
 def peak_operations_per_second(gpu: GpuSpec, method: str, bits: int) -> float | None:
@@ -31,10 +33,16 @@ def peak_operations_per_second(gpu: GpuSpec, method: str, bits: int) -> float | 
 
 
 def decode_ceiling(
-    weight_bytes_read: float, cache_bytes_read: int, batch: int, active: int, gpu: GpuSpec, count: int, peak: float | None
+    weight_bytes_read: float,
+    cache_bytes_read: int,
+    batch: int,
+    active: int,
+    gpu: GpuSpec,
+    count: int,
+    peak: float | None,
 ) -> float:
-    """Tokens per second over the whole batch. `cache_bytes_read` is one sequence's on one of `count` GPUs that
-    work at the same time; of GPUs that work in turn, as llama.cpp's do, `count` is 1."""
+    """Tokens per second over the whole batch. `cache_bytes_read` is one sequence's on one of `count` GPUs
+    that work at the same time; of GPUs that work in turn, as llama.cpp's do, `count` is 1."""
     arithmetic = batch * 2 * active / (peak * count) if peak else 0.0
     per_gpu = weight_bytes_read / count + batch * cache_bytes_read
     return tokens_per_second(batch, per_gpu, gpu.bandwidth_gb_per_second * 1e9, arithmetic)

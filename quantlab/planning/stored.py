@@ -1,8 +1,8 @@
 """Compute the bytes of a release stored quantized, from its quantization_config: `as stored` in a plan.
 
-GPTQ, AWQ, auto-round and bitsandbytes by the layouts of the methods; else a weight's bits with its scales: one per block,
-per group of a row or per row. A single scale of a whole matrix is not counted. Which matrices are quantized: linears and
-experts, less those that the config keeps, layer by layer, by the names of modules.
+GPTQ, AWQ, auto-round and bitsandbytes by the layouts of the methods; else a weight's bits with its scales:
+one per block, per group of a row or per row. A single scale of a whole matrix is not counted. Which matrices
+are quantized: linears and experts, less those that the config keeps, layer by layer, by the names of modules.
 """
 
 from __future__ import annotations
@@ -91,22 +91,28 @@ def _packed(matrix: Matrix, is_kept: Callable[[str], bool], is_wanted: Callable[
 
 
 def _named(patterns: Sequence[str]) -> Callable[[str], bool]:
-    """Whether a list of modules names a module or one that it lies in: whole parts of dotted names, `*` for anything,
-    and regular expressions after `re:`."""
+    """Whether a list of modules names a module or one that it lies in: whole parts of dotted names, `*` for
+    anything, and regular expressions after `re:`."""
     literal, searched = [], []
     for pattern in patterns:
         if pattern.startswith("re:"):
             searched += _compiled(pattern[3:])
         elif re.search(r"[*?\[]", pattern):
             glob = _inner(pattern)
-            searched += [each for inside in (glob, f"*.{glob}", f"{glob}.*", f"*.{glob}.*") for each in _compiled(translate(inside))]
+            searched += [
+                each
+                for inside in (glob, f"*.{glob}", f"{glob}.*", f"*.{glob}.*")
+                for each in _compiled(translate(inside))
+            ]
         else:
             literal.append(f".{_inner(pattern)}.")
 
     def names(module: str) -> bool:
         inner = _inner(module)
         tried = dict.fromkeys((module, inner, f"model.{inner}"))
-        return any(each in f".{inner}." for each in literal) or any(regex.match(name) for regex in searched for name in tried)
+        return any(each in f".{inner}." for each in literal) or any(
+            regex.match(name) for regex in searched for name in tried
+        )
 
     return names
 

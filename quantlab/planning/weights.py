@@ -1,4 +1,5 @@
-"""Compute the bytes of a checkpoint before it is made: what each method stores, and what it leaves in 16 bits."""
+"""Compute the bytes of a checkpoint before it is made: what each method stores, and what it leaves in 16
+bits."""
 
 from __future__ import annotations
 
@@ -16,9 +17,8 @@ _MODEL = "llama-3.1-70b"
 def weight_bytes(count: ParameterCount, method: str, bits: int, settings: Any = None) -> WeightBytes | None:
     """Bytes of the model quantized by a method; `settings` is the method's own Settings, or None.
 
-    None where the method does not offer the width, or where its bytes are known only once they are made. Raises
-    QuantlabError for an unknown method.
-    """
+    None where the method does not offer the width, or where its bytes are known only once they are made.
+    Raises QuantlabError for an unknown method."""
     found = methods.load(method)
     if bits not in found.bits:
         return None
@@ -36,14 +36,19 @@ def why_unknown(method: str, bits: int) -> str:
 
 
 def _by_analogy(count: ParameterCount, method: str, bits: int, settings: Any) -> WeightBytes | None:
-    """Where only a number of parameters is known: the bits per weight of Llama 3.1 70B under the same settings."""
+    """Where only a number of parameters is known: the bits per weight of Llama 3.1 70B under the same
+    settings."""
     known = known_config(_MODEL)
     assert known is not None
     other = weight_bytes(count_config(known.config), method, bits, settings)
     if other is None:
         return None
     total = round(count.total * other.bits_per_weight / 8)
-    inside = 0 if other.quantized_bits_per_weight is None else round(total * other.bytes_quantized / other.bytes_total)
+    inside = (
+        0
+        if other.quantized_bits_per_weight is None
+        else round(total * other.bytes_quantized / other.bytes_total)
+    )
     return WeightBytes(
         bytes_total=total,
         bytes_quantized=inside,
@@ -51,5 +56,10 @@ def _by_analogy(count: ParameterCount, method: str, bits: int, settings: Any) ->
         bits_per_weight=other.bits_per_weight,
         quantized_bits_per_weight=other.quantized_bits_per_weight,
         how="analogy",
-        notes=(f"Only the number of parameters is known: the {other.bits_per_weight:.4g} bits per weight of {_MODEL} were taken.",),
+        notes=(
+            (
+                f"Only the number of parameters is known: the {other.bits_per_weight:.4g} bits per weight of"
+                f" {_MODEL} were taken."
+            ),
+        ),
     )

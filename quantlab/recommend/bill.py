@@ -76,12 +76,15 @@ class Options(NamedTuple):
 
 
 def paid(rig: GpuSet, prices: GpuPrice | None, constants: Hosting, options: Options) -> Paid:
-    """What the GPUs cost: hired where a price per hour is given, else bought. Raises QuantlabError without any price."""
+    """What the GPUs cost: hired where a price per hour is given, else bought. Raises QuantlabError without
+    any price."""
     if options.price_per_hour is not None and options.purchase_price is not None:
         raise QuantlabError("give --price-per-hour or --purchase-price, not both")
     hours = _figure("hours per month", options.hours, constants.hours_per_month, "h")
     known = prices or GpuPrice()
-    bought = options.purchase_price is not None or (options.price_per_hour is None and known.purchase_dollars is not None)
+    bought = options.purchase_price is not None or (
+        options.price_per_hour is None and known.purchase_dollars is not None
+    )
     used: tuple[Assumption, ...]
     if bought:
         price = _figure("price per GPU", options.purchase_price, known.purchase_dollars, "dollars")
@@ -93,20 +96,39 @@ def paid(rig: GpuSet, prices: GpuPrice | None, constants: Hosting, options: Opti
         used = (price, months, kilowatts, power, hours, host)
     elif options.price_per_hour is not None or known.hourly_dollars is not None:
         price = _figure("price per GPU and hour", options.price_per_hour, known.hourly_dollars, "dollars")
-        host = Assumption("hosting", options.hosting or 0.0, "dollars per month", GIVEN if options.hosting else "in the hire")
+        host = Assumption(
+            "hosting",
+            options.hosting or 0.0,
+            "dollars per month",
+            GIVEN if options.hosting else "in the hire",
+        )
         way = Hire(price.value)
         used = (price, hours, host)
     else:
         raise QuantlabError(
-            f"no price of {rig.gpu.name} is known: give --price-per-hour or --purchase-price (per GPU), or write it into prices.yaml"
+            f"no price of {rig.gpu.name} is known: give --price-per-hour or --purchase-price (per GPU), or"
+            " write it into prices.yaml"
         )
     hosted = Hosted(rig.count, way, host.value, hours.value, options.utilisation)
-    share = Assumption("utilisation", options.utilisation, "of the hours", GIVEN if options.utilisation != 1 else "busy all the time")
+    share = Assumption(
+        "utilisation",
+        options.utilisation,
+        "of the hours",
+        GIVEN if options.utilisation != 1 else "busy all the time",
+    )
     return Paid(hosted, (*used, share))
 
 
-def speed(variant: Variant, rig: GpuSet, placed: Placed, count: ParameterCount, measured: Sequence[Measured], options: Options) -> Speed:
-    """What the rig makes: as given, else the best measurement on this hardware, else the roofline × an efficiency.
+def speed(
+    variant: Variant,
+    rig: GpuSet,
+    placed: Placed,
+    count: ParameterCount,
+    measured: Sequence[Measured],
+    options: Options,
+) -> Speed:
+    """What the rig makes: as given, else the best measurement on this hardware, else the roofline × an
+    efficiency.
 
     Raises QuantlabError where nothing is known.
     """
@@ -118,17 +140,33 @@ def speed(variant: Variant, rig: GpuSet, placed: Placed, count: ParameterCount, 
         found = best.throughput
         where = f"measured at batch {found.batch} ({best.source})"
         note = "measured with one engine process and no server: a server with batching makes more"
-        rate = Rate(found.decode_tokens_per_second, options.prefill_throughput or found.prefill_tokens_per_second)
-        return Speed(rate, "measured", (Assumption("throughput", found.decode_tokens_per_second, "tokens/s", where),), (note,))
+        rate = Rate(
+            found.decode_tokens_per_second, options.prefill_throughput or found.prefill_tokens_per_second
+        )
+        return Speed(
+            rate,
+            "measured",
+            (Assumption("throughput", found.decode_tokens_per_second, "tokens/s", where),),
+            (note,),
+        )
     ceiling = placed.plan.decode_ceiling_tokens_per_second
     if ceiling is None:
         why = placed.plan.why_no_ceiling
-        raise QuantlabError(f"no throughput can be estimated, because {why}: give --throughput, tokens/s of the whole rig")
+        raise QuantlabError(
+            f"no throughput can be estimated, because {why}: give --throughput, tokens/s of the whole rig"
+        )
     peak = peak_operations_per_second(rig.gpu, variant.method, variant.bits)
     return _roofline(ceiling, peak, rig, placed.workload, count, options)
 
 
-def _roofline(ceiling: float, peak: float | None, rig: GpuSet, workload: Workload, count: ParameterCount, options: Options) -> Speed:
+def _roofline(
+    ceiling: float,
+    peak: float | None,
+    rig: GpuSet,
+    workload: Workload,
+    count: ParameterCount,
+    options: Options,
+) -> Speed:
     known = expectations().efficiency
     share = options.efficiency if options.efficiency is not None else known.value
     why = GIVEN if options.efficiency is not None else known.source
@@ -138,29 +176,48 @@ def _roofline(ceiling: float, peak: float | None, rig: GpuSet, workload: Workloa
     used = [
         Assumption("roofline of decoding", ceiling, "tokens/s", f"computed at {at}"),
         Assumption("efficiency", share, "of the roofline", why),
-        Assumption("throughput", rate.decode_tokens_per_second, "tokens/s", "estimated: roofline × efficiency"),
+        Assumption(
+            "throughput", rate.decode_tokens_per_second, "tokens/s", "estimated: roofline × efficiency"
+        ),
     ]
     if rate.prefill_tokens_per_second:
-        source = GIVEN if options.prefill_throughput else "estimated: peak arithmetic / (2 × active parameters) × efficiency"
+        source = (
+            GIVEN
+            if options.prefill_throughput
+            else "estimated: peak arithmetic / (2 × active parameters) × efficiency"
+        )
         used.append(Assumption("prefill throughput", rate.prefill_tokens_per_second, "tokens/s", source))
-    return Speed(rate, "estimated", tuple(used), ("the throughput is estimated, not measured: give --throughput where you know it",))
+    return Speed(
+        rate,
+        "estimated",
+        tuple(used),
+        ("the throughput is estimated, not measured: give --throughput where you know it",),
+    )
 
 
 def api_price(model: str, name: str | None, known: dict[str, ApiPrice]) -> ApiPrice:
-    """The API that is compared with: the one named, else the one that serves the model. Raises QuantlabError."""
+    """The API that is compared with: the one named, else the one that serves the model. Raises
+    QuantlabError."""
     if name is not None:
         if name.lower() not in known:
             raise unknown("API price", name, known, "or write it into prices.yaml")
         return known[name.lower()]
     found = next((price for price in known.values() if price.alias == model), None)
     if found is None:
-        raise QuantlabError(f"no API price of {model} is known: name one with --against-api ({', '.join(sorted(known))})")
+        raise QuantlabError(
+            f"no API price of {model} is known: name one with --against-api ({', '.join(sorted(known))})"
+        )
     return found
 
 
 def bill(traffic: Traffic, what: Paid, made: Speed, api: ApiPrice) -> Comparison:
     """The comparison. Raises QuantlabError for sizes and shares that make no sense."""
-    return compare(traffic, what.hosted, made.rate, TokenPrices(api.input_dollars, api.output_dollars, api.cached_input_dollars))
+    return compare(
+        traffic,
+        what.hosted,
+        made.rate,
+        TokenPrices(api.input_dollars, api.output_dollars, api.cached_input_dollars),
+    )
 
 
 def _figure(name: str, given: float | None, known: Figure | None, unit: str) -> Assumption:

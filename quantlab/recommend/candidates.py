@@ -1,8 +1,8 @@
 """Gather the candidates: each model of the catalogue, at every method and width, with local measurements.
 
-Each figure says how it is known. Memory is the plan's: weights, cache at the context asked for, activations and the
-lowest and highest overhead, on the fullest GPU; measured bytes of a checkpoint take the place of computed ones.
-"""
+Each figure says how it is known. Memory is the plan's: weights, cache at the context asked for, activations
+and the lowest and highest overhead, on the fullest GPU; measured bytes of a checkpoint take the place of
+computed ones."""
 
 from __future__ import annotations
 
@@ -59,7 +59,9 @@ def memory_alone(size_bytes: int, name: str) -> Hardware:
     """One device of which only the memory is known."""
     gib = size_bytes / 2**30
     return Hardware(
-        GpuSet(GpuSpec(name=name, memory_gb=size_bytes / 1e9, usable_gib=gib, bandwidth_gb_per_second=1), 1), name, bandwidth_known=False
+        GpuSet(GpuSpec(name=name, memory_gb=size_bytes / 1e9, usable_gib=gib, bandwidth_gb_per_second=1), 1),
+        name,
+        bandwidth_known=False,
     )
 
 
@@ -75,7 +77,9 @@ def gather(root: Path, hardware: Hardware, workload: Workload) -> Pool:
             continue
         config = config_of(name, entry)
         if config is None:
-            left_out[name] = "no config.json of it is known here, neither the catalogue's nor one in a folder of its own"
+            left_out[name] = (
+                "no config.json of it is known here, neither the catalogue's nor one in a folder of its own"
+            )
             continue
         try:
             plan = _plan(name, config, hardware, workload)
@@ -84,21 +88,38 @@ def gather(root: Path, hardware: Hardware, workload: Workload) -> Pool:
             continue
         notes[name] = tuple(dict.fromkeys((*plan.warnings, *plan.doubts)))
         planned = {v.slug: v for v in plan.variants if v.weight_bytes is not None and not v.stored}
-        found += [_candidate(plan, variant, slug, entry, hardware, evidence, own) for slug, variant in planned.items()]
-        found += [_released(plan, v, entry, hardware) for v in plan.variants if v.stored and v.weight_bytes is not None]
+        found += [
+            _candidate(plan, variant, slug, entry, hardware, evidence, own)
+            for slug, variant in planned.items()
+        ]
+        found += [
+            _released(plan, v, entry, hardware)
+            for v in plan.variants
+            if v.stored and v.weight_bytes is not None
+        ]
         # other settings at a width are known by their measured bytes alone
-        for slug in sorted({m.variant for m in evidence if m.model == name and m.disk_bytes and parse_variant(m.variant).label}):
+        for slug in sorted(
+            {
+                m.variant
+                for m in evidence
+                if m.model == name and m.disk_bytes and parse_variant(m.variant).label
+            }
+        ):
             method, bits, _ = parse_variant(slug)
             if (plain := planned.get(f"{method}-{bits}")) is not None:
                 found.append(_candidate(plan, plain, slug, entry, hardware, evidence, own))
     for each in evidence:
         if each.model not in known:
-            left_out[each.model] = f"measured in {each.source}, but not in the catalogue: add it to models.yaml to have it planned"
+            left_out[each.model] = (
+                f"measured in {each.source}, but not in the catalogue: add it to models.yaml to have it"
+                " planned"
+            )
     return Pool(tuple(found), left_out, notes)
 
 
 def config_of(name: str, entry: Entry) -> Mapping[str, Any] | None:
-    """The config.json behind an alias without asking a hub: that of a local folder, or the catalogue's where the alias is its own."""
+    """The config.json behind an alias without asking a hub: that of a local folder, or the catalogue's where
+    the alias is its own."""
     path = Path(entry.path) / "config.json" if entry.path else None
     if path and path.is_file():
         return read_object(path)
@@ -107,16 +128,22 @@ def config_of(name: str, entry: Entry) -> Mapping[str, Any] | None:
 
 
 def on_hardware(evidence: Sequence[Measured], hardware: Hardware) -> tuple[Measured, ...]:
-    """What was measured on one GPU of this kind: speeds of several GPUs together are measured nowhere here."""
+    """What was measured on one GPU of this kind: speeds of several GPUs together are measured nowhere
+    here."""
     if hardware.rig is None or hardware.rig.count > 1 or not hardware.bandwidth_known:
         return ()
     devices = {each.device for each in evidence if each.device}
-    same = {device for device in devices if (spec := gpu_called(device)) and spec.name == hardware.rig.gpu.name}
+    same = {
+        device for device in devices if (spec := gpu_called(device)) and spec.name == hardware.rig.gpu.name
+    }
     return tuple(each for each in evidence if each.device in same)
 
 
-def decode_speed(rig: RigPlan | None, hardware: Hardware, own: Sequence[Measured], efficiency: float | None = None) -> Quantity:
-    """Decoding speed: the highest that was measured on this hardware (`own`), else the roofline's ceiling × an efficiency."""
+def decode_speed(
+    rig: RigPlan | None, hardware: Hardware, own: Sequence[Measured], efficiency: float | None = None
+) -> Quantity:
+    """Decoding speed: the highest that was measured on this hardware (`own`), else the roofline's ceiling ×
+    an efficiency."""
     speeds = [each.decode_tokens_per_second for each in own if each.decode_tokens_per_second]
     if speeds:
         return max(speeds, key=lambda q: (q.value or 0.0, q.source))
@@ -128,7 +155,13 @@ def decode_speed(rig: RigPlan | None, hardware: Hardware, own: Sequence[Measured
     known = expectations().efficiency
     share = efficiency if efficiency is not None else known.value
     why = "as given" if efficiency is not None else known.source
-    return Quantity(ceiling * share, "estimated", None, ceiling, f"roofline of {ceiling:,.0f} tokens/s × {share:g} ({why})")
+    return Quantity(
+        ceiling * share,
+        "estimated",
+        None,
+        ceiling,
+        f"roofline of {ceiling:,.0f} tokens/s × {share:g} ({why})",
+    )
 
 
 def _plan(name: str, config: Mapping[str, Any], hardware: Hardware, workload: Workload) -> ModelPlan:
@@ -175,7 +208,8 @@ def _candidate(
 
 
 def _released(plan: ModelPlan, variant: VariantPlan, entry: Entry, hardware: Hardware) -> Candidate:
-    """The release as its publisher stored it, where that is quantized already: nothing is lost against itself."""
+    """The release as its publisher stored it, where that is quantized already: nothing is lost against
+    itself."""
     rig = variant.rigs[0] if variant.rigs else None
     itself = exact(0.0, "estimated", f"by definition: it is the release, stored as {plan.stored_as}")
     return Candidate(
@@ -199,10 +233,18 @@ def _memory(plan: ModelPlan, variant: VariantPlan, measured: Sequence[Measured])
     planned = variant.weight_bytes or 0
     source = f"planned, its weights measured in {measured[0].source}" if size else "planned"
     if not variant.rigs:
-        return Quantity((size or planned) + (plan.cache_bytes_per_sequence or 0), "estimated", None, None, f"{source}: weights and cache")
+        return Quantity(
+            (size or planned) + (plan.cache_bytes_per_sequence or 0),
+            "estimated",
+            None,
+            None,
+            f"{source}: weights and cache",
+        )
     rig = variant.rigs[0]
     more = (size - planned) / rig.gpus if size else 0.0
-    return Quantity(rig.total_bytes + more, "estimated", rig.total_bytes + more, rig.total_high_bytes + more, source)
+    return Quantity(
+        rig.total_bytes + more, "estimated", rig.total_bytes + more, rig.total_high_bytes + more, source
+    )
 
 
 def _score(model: str, use: str) -> Quantity:

@@ -1,16 +1,15 @@
 """Choose among candidates: which model, at which variant, on which device, for a request.
 
-`choose` is pure and quick: it reads no file, so a router can call it for every request. A limit is judged by the whole
-interval of what is known: `met` where the interval lies inside, `failed` where it lies outside, `open` otherwise and
-where nothing is known. An open limit does not reject (unless `certain` is asked for); it is said, with what would
-settle it.
+`choose` is pure and quick: it reads no file, so a router can call it for every request. A limit is judged by
+the whole interval of what is known: `met` where the interval lies inside, `failed` where it lies outside,
+`open` otherwise and where nothing is known. An open limit does not reject (unless `certain` is asked for); it
+is said, with what would settle it.
 
-Order: what may not fit the memory comes after what does, and what the GPUs cannot share after what they can. Models
-with a published score for the use come first, the higher the better, then the others by their number of parameters. Of
-one model: the variant with the fewest open limits, then with a drop whose upper end is known, the smallest lower end
-(the loss that is certain), the smallest measured divergence, the smallest upper end, the highest speed, the least
-memory. Names decide last, so the order is total.
-"""
+Order: what may not fit the memory comes after what does, and what the GPUs cannot share after what they can.
+Models with a published score for the use come first, the higher the better, then the others by their number
+of parameters. Of one model: the variant with the fewest open limits, then with a drop whose upper end is
+known, the smallest lower end (the loss that is certain), the smallest measured divergence, the smallest upper
+end, the highest speed, the least memory. Names decide last, so the order is total."""
 
 from __future__ import annotations
 
@@ -186,7 +185,10 @@ def choose(request: Request, candidates: Sequence[Candidate]) -> Choice:
     rejected.sort(key=lambda pair: pair[0])
     first = ranked[0][0] if ranked else None
     best = tuple([each for _, each in ranked])
-    changes = (*_if_measured(best), *_if_relaxed([each for key, each in rejected if first is None or key < first]))
+    changes = (
+        *_if_measured(best),
+        *_if_relaxed([each for key, each in rejected if first is None or key < first]),
+    )
     return Choice(best, tuple([each for _, each in rejected]), changes)
 
 
@@ -201,19 +203,31 @@ def _judged(limit: Limit, candidate: Candidate) -> Judged:
 
 def _context(candidate: Candidate) -> Quantity:
     tokens = candidate.context_tokens
-    return exact(tokens, "estimated") if tokens is not None else unknown("no context length is in the catalogue")
+    return (
+        exact(tokens, "estimated") if tokens is not None else unknown("no context length is in the catalogue")
+    )
 
 
 def _licence(request: Request, candidate: Candidate) -> str:
-    if not request.licences or (candidate.licence or "").lower() in {name.lower() for name in request.licences}:
+    if not request.licences or (candidate.licence or "").lower() in {
+        name.lower() for name in request.licences
+    }:
         return ""
     named = " or ".join(request.licences)
-    return f"its licence is {candidate.licence}, not {named}" if candidate.licence else f"its licence is not known to be {named}"
+    return (
+        f"its licence is {candidate.licence}, not {named}"
+        if candidate.licence
+        else f"its licence is not known to be {named}"
+    )
 
 
 def _key(candidate: Candidate, open_limits: Sequence[str], use: str | None) -> tuple[object, ...]:
     score = candidate.scores.get(use or "", UNKNOWN).value
-    drop, speed, memory = candidate.drop_points, candidate.decode_tokens_per_second.value, candidate.memory_bytes.value
+    drop, speed, memory = (
+        candidate.drop_points,
+        candidate.decode_tokens_per_second.value,
+        candidate.memory_bytes.value,
+    )
     near = candidate.divergence_nats
     found = near.value is not None and near.kind in ("measured", "interpolated")
     return (
@@ -225,7 +239,9 @@ def _key(candidate: Candidate, open_limits: Sequence[str], use: str | None) -> t
         candidate.model,
         len(open_limits),
         drop.high is None,
-        max(0.0, drop.low or 0.0),  # the loss that is certain: a middle would let the noise of few items decide
+        max(
+            0.0, drop.low or 0.0
+        ),  # the loss that is certain: a middle would let the noise of few items decide
         (near.value or 0.0) if found else math.inf,
         drop.high if drop.high is not None else math.inf,
         -(speed or 0.0),
@@ -239,7 +255,11 @@ def _ability_text(candidate: Candidate, use: str | None) -> str:
     score = candidate.scores.get(use or "", UNKNOWN)
     if score.value is not None:
         return f"{score.value:.1f} % for {use}, quoted ({score.source})"
-    size = f"ranked by its {candidate.parameters / 1e9:,.3g}B parameters" if candidate.parameters else "ranked last, its size is not known"
+    size = (
+        f"ranked by its {candidate.parameters / 1e9:,.3g}B parameters"
+        if candidate.parameters
+        else "ranked last, its size is not known"
+    )
     return f"{score.source or (f'no published score for {use}' if use else 'no use was named')}: {size}"
 
 
@@ -252,8 +272,17 @@ def _if_measured(ranked: Sequence[Ranked]) -> list[Change]:
     name = f"{first.candidate.model} {first.candidate.variant}"
     for each in first.open:
         # the next one that does not hang on the same unknown
-        after = next((r.candidate for r in ranked[1:] if all(other.limit.name != each.limit.name for other in r.open)), None)
-        changes.append(Change(each.limit.name, f"{each.limit.aspect.what} of {name} turns out not to be {each.limit.text}", after))
+        after = next(
+            (r.candidate for r in ranked[1:] if all(other.limit.name != each.limit.name for other in r.open)),
+            None,
+        )
+        changes.append(
+            Change(
+                each.limit.name,
+                f"{each.limit.aspect.what} of {name} turns out not to be {each.limit.text}",
+                after,
+            )
+        )
     return changes
 
 
@@ -271,15 +300,35 @@ def _if_relaxed(better: Sequence[Rejected]) -> list[Change]:
         if name not in nearest or distance < abs(nearest[name][0] - limit.bound):
             nearest[name] = (needed, limit, each.candidate)
     return [
-        Change(name, f"{limit.aspect.text(needed)} were asked for instead of {limit.aspect.text(limit.bound)}", candidate)
+        Change(
+            name,
+            f"{limit.aspect.text(needed)} were asked for instead of {limit.aspect.text(limit.bound)}",
+            candidate,
+        )
         for name, (needed, limit, candidate) in nearest.items()
     ]
 
 
 ASPECTS = (
-    Aspect("context", "the context", False, lambda r: r.context_tokens or None, _context, "{:,.0f} tokens".format),
-    Aspect("memory", "the memory", True, lambda r: r.max_memory_bytes, lambda c: c.memory_bytes, lambda v: f"{v / 1e9:.2f} GB"),
-    Aspect("drop", "the drop", True, lambda r: r.max_drop_points, lambda c: c.drop_points, lambda v: f"{v:.3g} point{'s' * (v != 1)}"),
+    Aspect(
+        "context", "the context", False, lambda r: r.context_tokens or None, _context, "{:,.0f} tokens".format
+    ),
+    Aspect(
+        "memory",
+        "the memory",
+        True,
+        lambda r: r.max_memory_bytes,
+        lambda c: c.memory_bytes,
+        lambda v: f"{v / 1e9:.2f} GB",
+    ),
+    Aspect(
+        "drop",
+        "the drop",
+        True,
+        lambda r: r.max_drop_points,
+        lambda c: c.drop_points,
+        lambda v: f"{v:.3g} point{'s' * (v != 1)}",
+    ),
     Aspect(
         "speed",
         "decoding",
@@ -288,7 +337,14 @@ ASPECTS = (
         lambda c: c.decode_tokens_per_second,
         lambda v: f"{significant(v)} tokens/s",
     ),
-    Aspect("latency", "the first token", True, lambda r: r.max_first_token_seconds, lambda c: c.first_token_seconds, "{:.3g} s".format),
+    Aspect(
+        "latency",
+        "the first token",
+        True,
+        lambda r: r.max_first_token_seconds,
+        lambda c: c.first_token_seconds,
+        "{:.3g} s".format,
+    ),
     Aspect(
         "price",
         "the price",

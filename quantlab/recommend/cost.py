@@ -1,9 +1,9 @@
 """Compute what tokens cost on one's own GPUs and through an API.
 
-Included: hire, or purchase with depreciation and power, hosting, the time that prefill and decoding take, and the volume
-from which the GPUs are cheaper. Not included: people, traffic, taxes, the residual value of the hardware.
-A rig costs the same whether it works or not; a second one is needed where one cannot make the tokens.
-"""
+Included: hire, or purchase with depreciation and power, hosting, the time that prefill and decoding take, and
+the volume from which the GPUs are cheaper. Not included: people, traffic, taxes, the residual value of the
+hardware. A rig costs the same whether it works or not; a second one is needed where one cannot make the
+tokens."""
 
 from __future__ import annotations
 
@@ -124,7 +124,11 @@ def monthly(hosted: Hosted) -> Monthly:
     """Dollars of one rig in a month, used or not: its full power is paid for every hour."""
     paid = hosted.paid
     if isinstance(paid, Hire):
-        return Monthly(hosted.gpus * paid.dollars_per_gpu_hour * hosted.hours_per_month, 0.0, hosted.hosting_dollars_per_month)
+        return Monthly(
+            hosted.gpus * paid.dollars_per_gpu_hour * hosted.hours_per_month,
+            0.0,
+            hosted.hosting_dollars_per_month,
+        )
     kilowatt_hours = hosted.gpus * paid.kilowatts_per_gpu * hosted.hours_per_month
     return Monthly(
         hosted.gpus * paid.dollars_per_gpu / paid.depreciation_months,
@@ -134,7 +138,8 @@ def monthly(hosted: Hosted) -> Monthly:
 
 
 def capacity(hosted: Hosted, rate: Rate, shares: Shares) -> float:
-    """Tokens of this mixture that one rig makes in a month: the busy seconds / the seconds that one token takes."""
+    """Tokens of this mixture that one rig makes in a month: the busy seconds / the seconds that one token
+    takes."""
     seconds = hosted.hours_per_month * 3600 * hosted.utilisation
     per_token = shares.output / rate.decode_tokens_per_second
     if rate.prefill_tokens_per_second:
@@ -175,7 +180,9 @@ def _check(traffic: Traffic, hosted: Hosted, rate: Rate, prices: TokenPrices) ->
         "throughput": rate.decode_tokens_per_second,
         "depreciation": paid.depreciation_months if isinstance(paid, Purchase) else 1,
     }
-    at_least_zero = {f"price of {name}": value for name, value in prices._asdict().items() if value is not None}
+    at_least_zero = {
+        f"price of {name}": value for name, value in prices._asdict().items() if value is not None
+    }
     at_least_zero |= {name.replace("_", " "): value for name, value in paid._asdict().items()}
     at_least_zero["hosting"] = hosted.hosting_dollars_per_month
     for name, value in above_zero.items():
@@ -184,6 +191,10 @@ def _check(traffic: Traffic, hosted: Hosted, rate: Rate, prices: TokenPrices) ->
     for name, value in at_least_zero.items():
         if not 0 <= value < math.inf:
             raise QuantlabError(f"the {name} is {value:g}: give 0 or more")
-    for name, value in (("input", traffic.input_share), ("cached", traffic.cached_share), ("utilised", hosted.utilisation)):
+    for name, value in (
+        ("input", traffic.input_share),
+        ("cached", traffic.cached_share),
+        ("utilised", hosted.utilisation),
+    ):
         if not 0 <= value <= 1:
             raise QuantlabError(f"the {name} share is {value:g}: give a number from 0 to 1")

@@ -1,4 +1,5 @@
-"""Predict the quality loss of a quantization: measured, else interpolated from measured neighbours, else published.
+"""Predict the quality loss of a quantization: measured, else interpolated from measured neighbours, else
+published.
 
 | kind | from | interval |
 |---|---|---|
@@ -8,8 +9,8 @@
 | estimated | the same variant of one sister | open on the side where no sister stands: small models lose more |
 | estimated | published figures | the published band, in relative per cent, which is points on a model that has every item right |
 
-Intervals of neighbours take it that fewer bits and smaller models do not lose less; no confidence is claimed for them.
-"""
+Intervals of neighbours take it that fewer bits and smaller models do not lose less; no confidence is claimed
+for them."""
 
 from __future__ import annotations
 
@@ -48,20 +49,33 @@ def divergence_nats(subject: QuantizedModel, evidence: Sequence[Measured]) -> Qu
 
 
 def family(model: str) -> str:
-    """The series that a model belongs to: its name up to its size, `qwen3.5` for `qwen3.5-27b`; else without its last part."""
+    """The series that a model belongs to: its name up to its size, `qwen3.5` for `qwen3.5-27b`; else without
+    its last part."""
     shorter = _SIZE.sub("", model)
     return shorter if shorter and shorter != model else model.rpartition("-")[0] or model
 
 
-def _known(subject: QuantizedModel, evidence: Sequence[Measured], of: Callable[[Measured], Quantity | None]) -> Quantity | None:
-    own = [found for each in measured_at(evidence, subject.model, subject.variant.slug) if (found := of(each))]
+def _known(
+    subject: QuantizedModel, evidence: Sequence[Measured], of: Callable[[Measured], Quantity | None]
+) -> Quantity | None:
+    own = [
+        found for each in measured_at(evidence, subject.model, subject.variant.slug) if (found := of(each))
+    ]
     if own:
         # of several reports the one with the narrowest interval
-        return min(own, key=lambda q: (q.high - q.low if q.high is not None and q.low is not None else float("inf"), q.source))
+        return min(
+            own,
+            key=lambda q: (
+                q.high - q.low if q.high is not None and q.low is not None else float("inf"),
+                q.source,
+            ),
+        )
     return _between_widths(subject, evidence, of) or _between_sisters(subject, evidence, of)
 
 
-def _between_widths(subject: QuantizedModel, evidence: Iterable[Measured], of: Callable[[Measured], Quantity | None]) -> Quantity | None:
+def _between_widths(
+    subject: QuantizedModel, evidence: Iterable[Measured], of: Callable[[Measured], Quantity | None]
+) -> Quantity | None:
     """Between the next lower and the next higher width of the same method on the same model."""
     method, bits, label = subject.variant
     if label:
@@ -74,7 +88,10 @@ def _between_widths(subject: QuantizedModel, evidence: Iterable[Measured], of: C
         and not variant.label
         and (found := of(each))
     }
-    below, above = max((b for b in there if b < bits), default=None), min((b for b in there if b > bits), default=None)
+    below, above = (
+        max((b for b in there if b < bits), default=None),
+        min((b for b in there if b > bits), default=None),
+    )
     if below is None or above is None:
         return None
     fewer, more = there[below], there[above]
@@ -84,7 +101,9 @@ def _between_widths(subject: QuantizedModel, evidence: Iterable[Measured], of: C
     return Quantity(value, "interpolated", more.low, fewer.high, source)
 
 
-def _between_sisters(subject: QuantizedModel, evidence: Iterable[Measured], of: Callable[[Measured], Quantity | None]) -> Quantity | None:
+def _between_sisters(
+    subject: QuantizedModel, evidence: Iterable[Measured], of: Callable[[Measured], Quantity | None]
+) -> Quantity | None:
     """From the same variant of models of the same family."""
     if not subject.parameters:
         return None
@@ -105,13 +124,31 @@ def _between_sisters(subject: QuantizedModel, evidence: Iterable[Measured], of: 
         low = None if None in lows else min(end for end in lows if end is not None)
         high = None if None in highs else max(end for end in highs if end is not None)
         middle = ((losing.value or 0.0) + (keeping.value or 0.0)) / 2
-        return Quantity(middle, "interpolated", low, high, f"between its sisters {left} and {right} ({losing.source}, {keeping.source})")
+        return Quantity(
+            middle,
+            "interpolated",
+            low,
+            high,
+            f"between its sisters {left} and {right} ({losing.source}, {keeping.source})",
+        )
     if smaller:
         _, name, found = smaller[-1]
-        return Quantity(found.value, "estimated", None, found.high, f"measured on its smaller sister {name} ({found.source})")
+        return Quantity(
+            found.value,
+            "estimated",
+            None,
+            found.high,
+            f"measured on its smaller sister {name} ({found.source})",
+        )
     if larger:
         _, name, found = larger[0]
-        return Quantity(found.value, "estimated", found.low, None, f"measured on its larger sister {name} ({found.source})")
+        return Quantity(
+            found.value,
+            "estimated",
+            found.low,
+            None,
+            f"measured on its larger sister {name} ({found.source})",
+        )
     return None
 
 
@@ -127,7 +164,9 @@ def _published_drop(subject: QuantizedModel) -> Quantity:
 def _published_divergence(subject: QuantizedModel) -> Quantity:
     known = expectations().divergences
     variant = subject.variant
-    kind = (variant.label or "").upper() or str(methods.load(variant.method).usual(variant.bits).get("type", ""))
+    kind = (variant.label or "").upper() or str(
+        methods.load(variant.method).usual(variant.bits).get("type", "")
+    )
     if methods.load(variant.method).format != GGUF or kind not in known.nats:
         return unknown(f"no divergence of {variant.slug} is published that the catalogue knows")
     nats = known.nats[kind]

@@ -1,8 +1,7 @@
 """Read the figures of the records in and below a folder, by model, variant and device.
 
-Read from the records under each report's data/; the mean drop alone from its tables/summary.json, which the report stage
-computes from every item. A variant that failed has no figures.
-"""
+Read from the records under each report's data/; the mean drop alone from its tables/summary.json, which the
+report stage computes from every item. A variant that failed has no figures."""
 
 from __future__ import annotations
 
@@ -126,7 +125,9 @@ def _measured(found: VariantRecords, drop: _MeanDrop | None, model: str, source:
 def _drop(found: _MeanDrop | None, source: str) -> Quantity | None:
     if found is None or found.mean_drop_points is None:
         return None
-    return Quantity(found.mean_drop_points, "measured", found.mean_drop_lower_points, found.mean_drop_upper_points, source)
+    return Quantity(
+        found.mean_drop_points, "measured", found.mean_drop_lower_points, found.mean_drop_upper_points, source
+    )
 
 
 def _divergence(found: VariantRecords, source: str) -> Quantity | None:
@@ -134,7 +135,9 @@ def _divergence(found: VariantRecords, source: str) -> Quantity | None:
     if nats is None:
         return None
     ends = interval(nats)
-    return Quantity(nats.value, "measured", max(0.0, ends.low) if ends else None, ends.high if ends else None, source)
+    return Quantity(
+        nats.value, "measured", max(0.0, ends.low) if ends else None, ends.high if ends else None, source
+    )
 
 
 def _throughput(measure: MeasureRecord | None) -> Throughput | None:

@@ -60,5 +60,9 @@ def quantity_text(found: Quantity, text: Callable[[float], str]) -> str:
     if found.high is None:
         return f"{text(found.low or 0.0)} or more"
     if found.low is None:
-        return f"about {text(found.value)}, at most {text(found.high)}" if found.value != found.high else f"at most {text(found.high)}"
+        return (
+            f"about {text(found.value)}, at most {text(found.high)}"
+            if found.value != found.high
+            else f"at most {text(found.high)}"
+        )
     return f"{text(found.low)} to {text(found.high)}"

@@ -1,4 +1,5 @@
-"""Show a choice to a person or a script: rows with marked cells, what would change it, and the next commands."""
+"""Show a choice to a person or a script: rows with marked cells, what would change it, and the next
+commands."""
 
 from __future__ import annotations
 
@@ -17,8 +18,23 @@ from quantlab.recommend.choice import ASPECTS, Candidate, Change, Choice, Ranked
 from quantlab.recommend.quantity import UNKNOWN, Quantity, quantity_text
 
 MARKS = {"measured": "m", "interpolated": "i", "estimated": "e", "unknown": "?"}
-LEGEND = "m measured here, i interpolated from measured neighbours, e estimated or planned, ? not known (--json names each source)"
-HEADERS = ("#", "model", "variant", "ability", "drop (points)", "KL (nats)", "decode tokens/s", "memory (GB)", "context", "licence", "open")
+LEGEND = (
+    "m measured here, i interpolated from measured neighbours, e estimated or planned, ? not known (--json"
+    " names each source)"
+)
+HEADERS = (
+    "#",
+    "model",
+    "variant",
+    "ability",
+    "drop (points)",
+    "KL (nats)",
+    "decode tokens/s",
+    "memory (GB)",
+    "context",
+    "licence",
+    "open",
+)
 
 
 def rows(choice: Choice, top: int, every_variant: bool, use: str | None) -> list[tuple[str, ...]]:
@@ -81,13 +97,22 @@ def rejections(choice: Choice) -> str:
 
 
 def serving(root: Path, candidate: Candidate, entry: Entry | None, context_tokens: int, gpus: int) -> Served:
-    """How the candidate is served: its checkpoint here where there is one, else where `quantlab run` will write it."""
+    """How the candidate is served: its checkpoint here where there is one, else where `quantlab run` will
+    write it."""
     source = (entry.hub or entry.path or entry.place) if entry else candidate.model
     if candidate.variant == RELEASED:
         return serve_release(source, candidate.model, context_tokens, gpus, candidate.not_parallel)
     folder = checkpoint_folder(root, candidate.model, candidate.variant)
     name = f"{candidate.model}-{candidate.variant}"
-    return serve(parse_variant(candidate.variant), folder.as_posix(), source, name, context_tokens, gpus, candidate.not_parallel)
+    return serve(
+        parse_variant(candidate.variant),
+        folder.as_posix(),
+        source,
+        name,
+        context_tokens,
+        gpus,
+        candidate.not_parallel,
+    )
 
 
 def checkpoint_folder(root: Path, model: str, variant: str) -> Path:
@@ -98,13 +123,21 @@ def checkpoint_folder(root: Path, model: str, variant: str) -> Path:
 
 def untried(candidate: Candidate) -> str | None:
     """What the plan cannot know of a variant that was never made here; None where it was measured."""
-    if candidate.drop_points.kind == "measured" or candidate.variant == RELEASED or candidate.variant == BASELINE:
+    if (
+        candidate.drop_points.kind == "measured"
+        or candidate.variant == RELEASED
+        or candidate.variant == BASELINE
+    ):
         return None
-    return f"not made here yet; whether {parse_variant(candidate.variant).method} can quantize this architecture is known only after a run"
+    return (
+        f"not made here yet; whether {parse_variant(candidate.variant).method} can quantize this architecture"
+        " is known only after a run"
+    )
 
 
 def measuring(candidate: Candidate) -> str:
-    """The command that measures the candidate; of a release that is stored quantized, its dequantized weights."""
+    """The command that measures the candidate; of a release that is stored quantized, its dequantized
+    weights."""
     if candidate.variant == RELEASED:
         return measure(candidate.model, parse_variant(BASELINE))
     return measure(candidate.model, parse_variant(candidate.variant))
@@ -114,10 +147,20 @@ def as_json(request: Request, choice: Choice) -> dict[str, Any]:
     """The choice for a script."""
     return {
         "request": request._asdict(),
-        "ranked": [{**_candidate(r.candidate), "open": [j.limit.name for j in r.open], "reasons": r.reasons} for r in choice.ranked],
-        "rejected": [{"model": r.candidate.model, "variant": r.candidate.variant, "reasons": r.reasons} for r in choice.rejected],
+        "ranked": [
+            {**_candidate(r.candidate), "open": [j.limit.name for j in r.open], "reasons": r.reasons}
+            for r in choice.ranked
+        ],
+        "rejected": [
+            {"model": r.candidate.model, "variant": r.candidate.variant, "reasons": r.reasons}
+            for r in choice.rejected
+        ],
         "changes": [
-            {"limit": c.limit, "if": c.if_, "then": {"model": c.then.model, "variant": c.then.variant} if c.then else None}
+            {
+                "limit": c.limit,
+                "if": c.if_,
+                "then": {"model": c.then.model, "variant": c.then.variant} if c.then else None,
+            }
             for c in choice.changes
         ],
     }

@@ -6,7 +6,15 @@ A quantity that was not measured is None, and `failure` (or a note) says why; th
 from quantlab.records.base import SCHEMA_VERSION, Estimate, Failure, Record
 from quantlab.records.diverge import DivergenceRecord, SureTokens
 from quantlab.records.evaluate import Look, TaskRecord, TaskResult
-from quantlab.records.measure import BaselineRun, MeasureRecord, MemoryRecord, Pairing, Roofline, SpeedPoint, SpeedRecord
+from quantlab.records.measure import (
+    BaselineRun,
+    MeasureRecord,
+    MemoryRecord,
+    Pairing,
+    Roofline,
+    SpeedPoint,
+    SpeedRecord,
+)
 from quantlab.records.quantize import QuantizeRecord
 from quantlab.records.sensitivity import PartLoss, SensitivityRecord
 from quantlab.records.stages import BY_DVC, STAGES, VARIANT, Stage, StageName, stage_of

@@ -1,4 +1,5 @@
-"""Define what every record holds: why a cell has no number, estimates with uncertainty, and where it was made."""
+"""Define what every record holds: why a cell has no number, estimates with uncertainty, and where it was
+made."""
 
 from __future__ import annotations
 

@@ -54,5 +54,6 @@ class DivergenceRecord(Record):
     by_entropy: tuple[SureTokens, ...] = ()
     """Quarters of the tokens by the reference's entropy, the surest first."""
     reference_sha256: str | None = None
-    """Of the reference's own description: records that name different ones were measured against different things."""
+    """Of the reference's own description: records that name different ones were measured against different
+    things."""
     reference_dtype: str | None = None

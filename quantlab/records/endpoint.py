@@ -9,8 +9,8 @@
 | request throughput | good requests / duration | |
 | output throughput | output tokens of good requests / duration | |
 
-The duration of a level runs from its first request to its last answer. GuideLLM's TPOT, latency / output tokens with the
-first one included, is another figure and not here. Only good requests count in any of them.
+The duration of a level runs from its first request to its last answer. GuideLLM's TPOT, latency / output
+tokens with the first one included, is another figure and not here. Only good requests count in any of them.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ class RequestRecord(Frozen):
     """By the server's own count, else the number of events that stand for a token (see `counted_by`)."""
     counted_by: Literal["server", "events"] = "events"
     hidden_tokens: int | None = 0
-    """Output tokens by the server's count that came in no event, such as reasoning that it keeps to itself; None where it
-    cannot be told whether there are any, and then there is no time per output token."""
+    """Output tokens by the server's count that came in no event, such as reasoning that it keeps to itself;
+    None where it cannot be told whether there are any, and then there is no time per output token."""
     finish_reason: str | None = None
     server_prompt_seconds: float | None = None
     """Ollama: what it says the prompt took (prompt_eval_duration)."""
@@ -79,9 +79,8 @@ class RequestRecord(Frozen):
 class Distribution(Frozen):
     """Percentiles in seconds, each by linear interpolation between samples.
 
-    A percentile is None where the samples cannot bound it: the largest of n lies above it with probability 1 - p^n,
-    which must be at least 0.95 (p50: 5 samples, p90: 29, p95: 59, p99: 299; Wilks 1941).
-    """
+    A percentile is None where the samples cannot bound it: the largest of n lies above it with probability 1
+    - p^n, which must be at least 0.95 (p50: 5 samples, p90: 29, p95: 59, p99: 299; Wilks 1941)."""
 
     n: int
     mean: float
@@ -90,8 +89,8 @@ class Distribution(Frozen):
     p95: float | None
     p99: float | None
     median: Median | None = None
-    """The median with its interval, where the samples are one per request. None for gaps between tokens: those of one
-    request are not independent."""
+    """The median with its interval, where the samples are one per request. None for gaps between tokens:
+    those of one request are not independent."""
 
 
 class LevelSummary(Frozen):
@@ -122,7 +121,8 @@ class LevelSummary(Frozen):
 
 
 class Level(Frozen):
-    """One concurrency: so many requests under way at any time, each followed at once by the next (a closed loop)."""
+    """One concurrency: so many requests under way at any time, each followed at once by the next (a closed
+    loop)."""
 
     concurrency: int
     warmup: tuple[RequestRecord, ...]
@@ -150,7 +150,8 @@ class TaskOutcome(Frozen):
     lost: tuple[LostItem, ...] = ()
     """Items that were asked and not answered well; the others are in `result`."""
     truncated: int | None = None
-    """Answers in `result` that were cut at their greatest length, or within reasoning; None where nothing is generated."""
+    """Answers in `result` that were cut at their greatest length, or within reasoning; None where nothing is
+    generated."""
     reasoning: int | None = None
     """Answers in `result` with reasoning text, which is not scored; None where nothing is generated."""
 
@@ -159,7 +160,8 @@ class Workload(Frozen):
     """What was asked for."""
 
     requests: int
-    """Per level, without the warm-up; a level with more than half as many under way at once has twice its concurrency."""
+    """Per level, without the warm-up; a level with more than half as many under way at once has twice its
+    concurrency."""
     prompt_tokens: int
     decode_tokens: int
     timeout_seconds: float
@@ -185,7 +187,8 @@ class EndpointRecord(Frozen):
     seed: int = 0
     """Of the prompts' words."""
     nonce: str = ""
-    """Of this run alone: it decides the first words of every prompt, so that no earlier run's prompt is in a cache."""
+    """Of this run alone: it decides the first words of every prompt, so that no earlier run's prompt is in a
+    cache."""
     prompt_words: int | None = None
     """Words per prompt, chosen so that the server counts about the tokens asked for."""
     prompt_tokens_counted: bool = False
@@ -193,11 +196,13 @@ class EndpointRecord(Frozen):
     limit_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     """What the server takes the length of an answer by."""
     ignores_end: bool = False
-    """Whether the server was asked to go on past the model's end of text, so that all answers have the same length."""
+    """Whether the server was asked to go on past the model's end of text, so that all answers have the same
+    length."""
     levels: tuple[Level, ...] = ()
     tasks: dict[str, TaskOutcome] = {}
     prompt_logprobs: str | None = None
-    """Whether the server gives log-probabilities of a prompt's own tokens: `offered`, or why not; None: not asked."""
+    """Whether the server gives log-probabilities of a prompt's own tokens: `offered`, or why not; None: not
+    asked."""
     fault: Fault | None = None
     """Why there is no level: what the first request met."""
     notes: tuple[str, ...] = ()

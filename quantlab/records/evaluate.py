@@ -38,11 +38,11 @@ class TaskResult(Frozen):
     answer_tokens: Estimate | None = None
     """Mean tokens of a generated answer's text; None where nothing is generated."""
     truncated_share: float | None = None
-    """Share of the items of which the limit on tokens ended a generated answer, before a stop string or an end token; None
-    where nothing is generated, or where it is not known."""
+    """Share of the items of which the limit on tokens ended a generated answer, before a stop string or an
+    end token; None where nothing is generated, or where it is not known."""
     ties: int | None = None
-    """Items with more than one best choice, of which lm-eval takes the first; None where there are no choices, or
-    where it was not recorded."""
+    """Items with more than one best choice, of which lm-eval takes the first; None where there are no
+    choices, or where it was not recorded."""
     look: Look | None = None
     """None where all items of the recipe were asked at once."""
 

@@ -21,7 +21,8 @@ class MemoryRecord(Frozen):
     weights_by_device_bytes: dict[str, int] = {}
     """The same by device (`cpu`, `cuda:0`, `disk`), where the model lies on more than one."""
     kv_cache_bytes: int | None
-    """Key-value cache of the largest workload that ran, by the engine's own account; each workload's is in its point."""
+    """Key-value cache of the largest workload that ran, by the engine's own account; each workload's is in
+    its point."""
     state_bytes: int | None = None
     """Recurrent state of the same workload (linear attention, state spaces); 0 for models without."""
     cache_dtype: str | None = None
@@ -30,30 +31,32 @@ class MemoryRecord(Frozen):
     """Resident memory of the process with its libraries imported, before loading."""
     loaded_process_rss_bytes: int
     peak_process_rss_bytes: int
-    """Highest resident memory of the process up to the end of the first run of every workload (VmHWM), loading included."""
+    """Highest resident memory of the process up to the end of the first run of every workload (VmHWM),
+    loading included."""
     peak_allocated_bytes: int | None = None
     """CUDA: highest memory in tensors; None with several devices, whose peaks fall at different moments."""
     peak_reserved_bytes: int | None = None
     """CUDA: highest memory that the caching allocator held; None with several devices."""
     process_vram_bytes: int | None = None
-    """CUDA: highest memory of the process tree as the driver sees it (NVML), over all devices at one moment."""
+    """CUDA: highest memory of the process tree as the driver sees it (NVML), over all devices at one
+    moment."""
 
 
 class Roofline(Frozen):
     """The ceiling that memory bandwidth sets to a decode.
 
-    tokens/s <= batch × bandwidth / bytes read per step. The compute ceiling is left out: a decode of these batch sizes
-    does not reach it, and no peak was measured here.
-    """
+    tokens/s <= batch × bandwidth / bytes read per step. The compute ceiling is left out: a decode of these
+    batch sizes does not reach it, and no peak was measured here."""
 
     weight_bytes_per_step: int
-    """Stored bytes of the weights that one step must read: all but the input embedding (unless the head is tied to it),
-    and of a mixture of experts those that a batch touches, experts × (1 - (1 - k/E)^batch)."""
+    """Stored bytes of the weights that one step must read: all but the input embedding (unless the head is
+    tied to it), and of a mixture of experts those that a batch touches, experts × (1 - (1 - k/E)^batch)."""
     cache_bytes_per_step: int
     """Key-value cache and state that one step reads, at the middle of the decode."""
     tokens_per_second: float
     share: float | None = None
-    """Median decode speed / the ceiling. Above 1 where the weights that are read fit into a cache of the processor."""
+    """Median decode speed / the ceiling. Above 1 where the weights that are read fit into a cache of the
+    processor."""
 
 
 class SpeedPoint(Frozen):
@@ -71,8 +74,8 @@ class SpeedPoint(Frozen):
     failure: Failure | None = None
     """Why it did not run, or not as often as it should: repeats that were taken before it stay."""
     baseline_prefill_seconds: tuple[float, ...] = ()
-    """The 16-bit variant's of the same engine; sample i was taken right after the variant's sample i where the record
-    says that the two alternated."""
+    """The 16-bit variant's of the same engine; sample i was taken right after the variant's sample i where
+    the record says that the two alternated."""
     baseline_decode_seconds: tuple[float, ...] = ()
     baseline_failure: Failure | None = None
     """Why the 16-bit variant has no timing at this point, or fewer of them, though the variant has."""
@@ -88,10 +91,12 @@ class SpeedPoint(Frozen):
     """Variant's speed / the 16-bit variant's, of paired repeats; None where the two did not alternate."""
     decode_ratio: Median | None = None
     kv_cache_bytes: int | None = None
-    """Key-value cache at the end of the decode: the cache's own tensors, or the engine's account of what it allocated."""
+    """Key-value cache at the end of the decode: the cache's own tensors, or the engine's account of what it
+    allocated."""
     kv_cache_formula_bytes: int | None = None
-    """Keys and values that attention needs at the end of the decode, layer by layer: in an ordinary layer 2 × key-value heads
-    × head width × tokens × batch × bytes of a value. None for architectures and cache types that are not known so well."""
+    """Keys and values that attention needs at the end of the decode, layer by layer: in an ordinary layer 2 ×
+    key-value heads × head width × tokens × batch × bytes of a value. None for architectures and cache types
+    that are not known so well."""
     state_bytes: int | None = None
     """Recurrent state, which does not grow with the context."""
     peak_allocated_bytes: int | None = None
@@ -99,7 +104,8 @@ class SpeedPoint(Frozen):
     peak_reserved_bytes: int | None = None
     roofline: Roofline | None = None
     prefill_joules_per_token: float | None = None
-    """Energy of the device per prompt token, idle power included; None where there is no counter (the record says why)."""
+    """Energy of the device per prompt token, idle power included; None where there is no counter (the record
+    says why)."""
     decode_joules_per_token: float | None = None
     """Energy of the device per generated token."""
     dollars_per_million_tokens: float | None = None
@@ -107,7 +113,9 @@ class SpeedPoint(Frozen):
 
     @property
     def prefill_tokens_per_second(self) -> tuple[float, ...]:
-        return tuple(self.batch * (self.context_tokens + self.prompt_tokens) / s for s in self.prefill_seconds)
+        return tuple(
+            self.batch * (self.context_tokens + self.prompt_tokens) / s for s in self.prefill_seconds
+        )
 
     @property
     def decode_tokens_per_second(self) -> tuple[float, ...]:
@@ -123,8 +131,8 @@ class BaselineRun(Frozen):
     variant: str
     checkpoint_sha256: str
     pairing: Pairing
-    """`alternating`: both loaded, one repeat each in turn. `sequential`: one after the other, because both at once do not
-    fit; a drift of the machine between the two is then in the ratio."""
+    """`alternating`: both loaded, one repeat each in turn. `sequential`: one after the other, because both at
+    once do not fit; a drift of the machine between the two is then in the ratio."""
     kernel: str
     dtype: str
 

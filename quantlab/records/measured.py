@@ -11,10 +11,9 @@ from quantlab.frozen import Frozen
 class Median(Frozen):
     """The median of repeated measurements with an interval from their order statistics.
 
-    [low, high] are the k-th smallest and k-th largest sample. That interval holds the true median with probability
-    1 - 2 P[Binomial(n, 1/2) < k], whatever the distribution. k is the largest for which this is at least 0.95; where
-    the sample is too small for that (below 6), the interval is the whole range.
-    """
+    [low, high] are the k-th smallest and k-th largest sample. That interval holds the true median with
+    probability 1 - 2 P[Binomial(n, 1/2) < k], whatever the distribution. k is the largest for which this is
+    at least 0.95; where the sample is too small for that (below 6), the interval is the whole range."""
 
     value: float
     low: float
@@ -30,7 +29,8 @@ class GpuUse(Frozen):
     uuid: str
     name: str
     tree_bytes: int | None
-    """Memory of the measured process tree on it; None where the driver does not tell it (some containers and systems)."""
+    """Memory of the measured process tree on it; None where the driver does not tell it (some containers and
+    systems)."""
     used_bytes: int | None
     """Memory in use on the whole device, whoever holds it; None where the driver does not tell it."""
 
@@ -45,9 +45,11 @@ class Sample(Frozen):
     tree_rss_bytes: int
     """Resident memory of the processes added up; pages that they share count more than once."""
     tree_pss_bytes: int | None
-    """Proportional set size: shared pages divided by how many processes map them; None where the system has none."""
+    """Proportional set size: shared pages divided by how many processes map them; None where the system has
+    none."""
     tree_swap_bytes: int | None = None
-    """The tree's share of what is swapped out (SwapPss), which no resident size has in it; None where the system tells none."""
+    """The tree's share of what is swapped out (SwapPss), which no resident size has in it; None where the
+    system tells none."""
     gpus: tuple[GpuUse, ...] = ()
     """The GPUs that the measurement uses, matched by UUID."""
     tree_vram_bytes: int | None = None
@@ -59,9 +61,8 @@ class Sample(Frozen):
 class SampledMemory(Frozen):
     """Memory sampled by a separate process that survives the measured one.
 
-    Sampled while the checkpoint loads and runs each workload once, with nothing else of ours running; the timed repeats
-    after it are only glanced at once a second, so that the sampling does not slow them.
-    """
+    Sampled while the checkpoint loads and runs each workload once, with nothing else of ours running; the
+    timed repeats after it are only glanced at once a second, so that the sampling does not slow them."""
 
     asked_interval_seconds: float
     interval_seconds: float | None
@@ -76,7 +77,8 @@ class SampledMemory(Frozen):
     loaded: Sample | None = None
     """After loading, before the first workload."""
     peak: Sample
-    """The highest value of each quantity, each at its own moment; the step is that of the highest tree memory."""
+    """The highest value of each quantity, each at its own moment; the step is that of the highest tree
+    memory."""
     steps: tuple[Sample, ...] = ()
     """The highest values of each step, in order."""
     last: Sample
@@ -101,7 +103,8 @@ class SampledMemory(Frozen):
 
     @property
     def peak_vram_bytes(self) -> int | None:
-        """Peak of the tree over its GPUs, as the driver sees it; None without a GPU or where the driver does not tell."""
+        """Peak of the tree over its GPUs, as the driver sees it; None without a GPU or where the driver does
+        not tell."""
         parts = [gpu.tree_bytes for gpu in self.peak.gpus]
         if not parts or None in parts:
             return None
@@ -121,7 +124,8 @@ class SampledMemory(Frozen):
 
     @property
     def device_change_bytes(self) -> int | None:
-        """Highest memory in use on the GPUs less what was in use before the process began; None without a GPU."""
+        """Highest memory in use on the GPUs less what was in use before the process began; None without a
+        GPU."""
         if self.before is None or not self.before.gpus:
             return None
         before = [gpu.used_bytes for gpu in self.before.gpus]
@@ -148,7 +152,8 @@ class Conditions(Frozen):
     """The device's condition at one moment."""
 
     cpu_mhz: float | None = None
-    """Mean over the processors that this process may use, as the kernel shows it; None where it shows none."""
+    """Mean over the processors that this process may use, as the kernel shows it; None where it shows
+    none."""
     load_average: float | None = None
     """Of the last minute, before the measurement: what else ran on the machine."""
     gpus: tuple[GpuCondition, ...] = ()
@@ -158,7 +163,8 @@ class Bandwidth(Frozen):
     """Memory bandwidth of the device in bytes per second."""
 
     measured_bytes_per_second: float
-    """Of a copy, bytes read and bytes written both counted: the best of several, with the threads that the engine has."""
+    """Of a copy, bytes read and bytes written both counted: the best of several, with the threads that the
+    engine has."""
     copied_bytes: int
     """Size of the block that was copied; several times the last cache's."""
     threads: int | None

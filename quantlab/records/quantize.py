@@ -17,7 +17,8 @@ class QuantizeRecord(Record):
     stored_bytes: int | None = None
     """All bytes of the checkpoint's tensors."""
     disk_bytes: int | None = None
-    """Bytes of all files of the checkpoint: weights, configuration, and the tokenizer where it is stored with them."""
+    """Bytes of all files of the checkpoint: weights, configuration, and the tokenizer where it is stored with
+    them."""
     parameters: int | None = None
     """Parameters of the unquantized model, tied tensors once."""
     bits_per_weight: float | None = None
@@ -29,7 +30,8 @@ class QuantizeRecord(Record):
     tensor_types: dict[str, int] = {}
     """How many tensors there are of each stored type."""
     loss_in_memory_nats: float | None = None
-    """Mean negative log-likelihood of the check text before the reload; None where the library has no such model."""
+    """Mean negative log-likelihood of the check text before the reload; None where the library has no such
+    model."""
     loss_reloaded_nats: float | None = None
     loss_tolerance_nats: float | None = None
     collapsed: bool = False

@@ -17,7 +17,8 @@ class PartLoss(Frozen):
 
 
 class SensitivityRecord(Record):
-    """The sensitivity stage's result: each part of the quantized model swapped alone into the unquantized one."""
+    """The sensitivity stage's result: each part of the quantized model swapped alone into the unquantized
+    one."""
 
     granularity: Literal["block", "linear"] = "block"
     windows: int = 0

@@ -1,7 +1,7 @@
 """List the stages: name, record, file, version, and the part of a recipe that decides the result.
 
-A stage's name is its command's (`quantlab diverge`), its module's in `quantlab/stages` and its name in dvc.yaml.
-"""
+A stage's name is its command's (`quantlab diverge`), its module's in `quantlab/stages` and its name in
+dvc.yaml."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ class Stage(NamedTuple):
     version: int
     """Raised when the stage's numbers get another meaning."""
     tracked: tuple[str, ...] | None
-    """Keys of the recipe that decide the result, as dvc.yaml writes them; None for a stage that DVC does not run."""
+    """Keys of the recipe that decide the result, as dvc.yaml writes them; None for a stage that DVC does not
+    run."""
     merged: bool = True
     """Whether another machine's records of it come in through `quantlab merge`."""
 

@@ -29,7 +29,11 @@ def require_same_vocabulary(checkpoint: Checkpoint, configured: int, stored: int
     if checkpoint.manifest.format == GGUF:
         from quantlab.formats.gguf import stored_tensors
 
-        rows = [tensor.shape[1] for tensor in stored_tensors(checkpoint.gguf()) if tensor.name == "token_embd.weight"]
+        rows = [
+            tensor.shape[1]
+            for tensor in stored_tensors(checkpoint.gguf())
+            if tensor.name == "token_embd.weight"
+        ]
         if rows and rows[0] != stored:
             raise other_vocabulary(rows[0], stored)
         return
@@ -43,4 +47,7 @@ def require_same_vocabulary(checkpoint: Checkpoint, configured: int, stored: int
 
 def other_vocabulary(found: int, expected: int) -> CellFailure:
     """The failure of two vocabularies' sizes."""
-    return CellFailure("unsupported", f"the vocabulary has {found:,} tokens, the reference's {expected:,}: they cannot be compared")
+    return CellFailure(
+        "unsupported",
+        f"the vocabulary has {found:,} tokens, the reference's {expected:,}: they cannot be compared",
+    )

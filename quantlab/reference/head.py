@@ -1,9 +1,8 @@
 """Compute exact logits from final hidden states with the model's own output head.
 
-Stored hidden states are hidden-size / vocabulary-size of stored logits, and the head gives the exact logits back when
-it is applied to whole windows (a single row differs by about 4e-5 in float32: another matrix shape, another order of
-summation).
-"""
+Stored hidden states are hidden-size / vocabulary-size of stored logits, and the head gives the exact logits
+back when it is applied to whole windows (a single row differs by about 4e-5 in float32: another matrix shape,
+another order of summation)."""
 
 from __future__ import annotations
 
@@ -70,7 +69,12 @@ class Head:
     @property
     def roundings(self) -> int:
         """How often a logit is rounded to the head's dtype on its way."""
-        return 1 + (self.spec.multiplier != 1.0) + (self.spec.divisor != 1.0) + 3 * (self.spec.softcap is not None)
+        return (
+            1
+            + (self.spec.multiplier != 1.0)
+            + (self.spec.divisor != 1.0)
+            + 3 * (self.spec.softcap is not None)
+        )
 
     def save(self, path: Path) -> None:
         """Write the matrix as safetensors, in the dtype that the reference ran in."""

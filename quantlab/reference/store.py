@@ -1,4 +1,5 @@
-"""Read the stored reference: its description, its logits window by window, and what it cannot be compared with."""
+"""Read the stored reference: its description, its logits window by window, and what it cannot be compared
+with."""
 
 from __future__ import annotations
 
@@ -59,9 +60,8 @@ class ReferenceInfo(Frozen):
 class Reference:
     """The stored reference of a model, read window by window.
 
-    Its head runs on `device` where the reference was computed on such a one, else on the CPU. Raises QuantlabError
-    where there is none.
-    """
+    Its head runs on `device` where the reference was computed on such a one, else on the CPU. Raises
+    QuantlabError where there is none."""
 
     def __init__(self, folder: Path, device: Device | None = None) -> None:
         path = folder / INFO
@@ -71,7 +71,9 @@ class Reference:
         try:
             self.info = ReferenceInfo.model_validate_json(content)
         except ValidationError:
-            raise QuantlabError(f"{path} is of another version of quantlab: run `quantlab reference` again") from None
+            raise QuantlabError(
+                f"{path} is of another version of quantlab: run `quantlab reference` again"
+            ) from None
         self.sha256 = hashlib.sha256(content).hexdigest()
         self._hidden = folder / HIDDEN
         _require_stored(folder, self.info)
@@ -80,7 +82,10 @@ class Reference:
         self.notes: tuple[str, ...] = ()
         if used.name != self.info.device:
             self.notes = (
-                f"The reference was computed on {self.info.device} and its head applied on {used.name}: its logits differ by rounding.",
+                (
+                    f"The reference was computed on {self.info.device} and its head applied on {used.name}:"
+                    " its logits differ by rounding."
+                ),
             )
 
     def logits(self, window: int) -> NDArray[np.float32]:
@@ -92,14 +97,23 @@ class Reference:
         return self._head.logits(unpacked(stored, self.info.dtype))
 
     def require_current(self, cell: Cell) -> None:
-        """Raise QuantlabError where the cell's text, weights, revision or precision are not the reference's."""
+        """Raise QuantlabError where the cell's text, weights, revision or precision are not the
+        reference's."""
         info, prepared, asked = self.info, cell.prepared, cell.recipe.reference.dtype
         reasons: dict[str, Callable[[], bool]] = {
-            "was computed on another text": lambda: info.evaluation_sha256 != prepared.text().evaluation_sha256,
-            "was computed on other windows of the text": lambda: (info.windows, info.length) != prepared.token_ids("evaluation").shape,
+            "was computed on another text": lambda: (
+                info.evaluation_sha256 != prepared.text().evaluation_sha256
+            ),
+            "was computed on other windows of the text": lambda: (
+                (info.windows, info.length) != prepared.token_ids("evaluation").shape
+            ),
             "is of another revision of the model": lambda: info.revision != prepared.source().revision,
-            "is of other weights than those prepared now": lambda: info.source_sha256 != prepared.source_sha256,
-            f"was computed in {info.dtype}, the recipe asks for {asked}": lambda: asked not in (info.requested_dtype, info.dtype),
+            "is of other weights than those prepared now": lambda: (
+                info.source_sha256 != prepared.source_sha256
+            ),
+            f"was computed in {info.dtype}, the recipe asks for {asked}": lambda: (
+                asked not in (info.requested_dtype, info.dtype)
+            ),
         }
         for reason, found in reasons.items():
             if found():
@@ -110,11 +124,18 @@ def _require_stored(folder: Path, info: ReferenceInfo) -> None:
     """Raise QuantlabError where the hidden states or the head are not what was stored; read in pieces."""
     import numpy as np
 
-    shape, kind = (info.windows, info.length, info.hidden_size), "int16" if info.dtype == "bfloat16" else info.dtype
+    shape, kind = (
+        (info.windows, info.length, info.hidden_size),
+        "int16" if info.dtype == "bfloat16" else info.dtype,
+    )
     try:
         with (folder / HIDDEN).open("rb") as file:
             version = np.lib.format.read_magic(file)
-            found = (np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0)(file)
+            found = (
+                np.lib.format.read_array_header_1_0
+                if version == (1, 0)
+                else np.lib.format.read_array_header_2_0
+            )(file)
             same = found == (shape, False, np.dtype(kind)) and _rest_sha256(file) == info.hidden_sha256
         name = HIDDEN
         if same:
@@ -123,7 +144,8 @@ def _require_stored(folder: Path, info: ReferenceInfo) -> None:
         name, same = HIDDEN if not (folder / HIDDEN).is_file() or (folder / HEAD).is_file() else HEAD, False
     if not same:
         raise QuantlabError(
-            f"{folder / name} is not what `quantlab reference` stored (truncated, changed or gone): run `quantlab reference` again"
+            f"{folder / name} is not what `quantlab reference` stored (truncated, changed or gone): run"
+            " `quantlab reference` again"
         )
 
 
@@ -148,7 +170,9 @@ def packed(hidden: Any) -> NDArray[Any]:
     """A tensor in the precision that it has; numpy has no bfloat16, so that its bits are kept as int16."""
     import torch
 
-    kept: NDArray[Any] = (hidden.view(torch.int16) if hidden.dtype is torch.bfloat16 else hidden).cpu().numpy()
+    kept: NDArray[Any] = (
+        (hidden.view(torch.int16) if hidden.dtype is torch.bfloat16 else hidden).cpu().numpy()
+    )
     return kept
 
 
@@ -157,7 +181,9 @@ def unpacked(stored: NDArray[Any], dtype: str) -> NDArray[np.float32]:
     import torch
 
     tensor = torch.from_numpy(stored)
-    whole: NDArray[np.float32] = (tensor.view(torch.bfloat16) if dtype == "bfloat16" else tensor).float().numpy()
+    whole: NDArray[np.float32] = (
+        (tensor.view(torch.bfloat16) if dtype == "bfloat16" else tensor).float().numpy()
+    )
     return whole
 
 

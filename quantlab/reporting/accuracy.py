@@ -1,4 +1,5 @@
-"""Tabulate accuracy drops: one row per variant and task, and their mean, each paired with the baseline item by item."""
+"""Tabulate accuracy drops: one row per variant and task, and their mean, each paired with the baseline item
+by item."""
 
 from __future__ import annotations
 
@@ -19,8 +20,8 @@ _OF_ONE_TASK = ("chance", "answer_tokens", "answer_tokens_standard_error", "trun
 def accuracy_table(comparison: Comparison) -> Table:
     """The mean first, then task by task, so that variants stand below each other.
 
-    A metric that does not lie between 0 and 1 has no drop in points; its difference has a column where there is one.
-    """
+    A metric that does not lie between 0 and 1 has no drop in points; its difference has a column where there
+    is one."""
     variants, tasks = list(comparison.variants.values()), (*comparison.tasks, *comparison.failed_tasks)
     several = len(comparison.tasks_in_points) != 1
     means = [_mean_row(variant, len(comparison.tasks_in_points)) for variant in variants] if several else []
@@ -51,7 +52,9 @@ def _mean_row(variant: VariantComparison, tasks: int) -> Row:
 def _task_row(comparison: Comparison, variant: VariantComparison, task: str) -> Row:
     compared, notes = variant.tasks[task], variant.records.notes("evaluate")
     result, outcome = compared.result, compared.outcome
-    row = Row({"task": task, "variant": variant.slug, "metric": result.metric if result else None}, notes=notes)
+    row = Row(
+        {"task": task, "variant": variant.slug, "metric": result.metric if result else None}, notes=notes
+    )
     row.put("score", result.score.value if result else None, why_no_task(variant.records, task))
     row.put("score_standard_error", result.score.standard_error if result else None)
     row.put("score_is_share", task in comparison.tasks_in_points)
@@ -99,7 +102,9 @@ def _put_changes(row: Row, changes: Changes, reason: str | None) -> None:
 
 def _score(value: float, standard_error: float | None, is_share: bool | None) -> str:
     if not is_share:
-        return significant(value) + (f" ± {significant(standard_error, 2)}" if standard_error is not None else "")
+        return significant(value) + (
+            f" ± {significant(standard_error, 2)}" if standard_error is not None else ""
+        )
     return points(100 * value, 100 * standard_error if standard_error is not None else None)
 
 
@@ -116,7 +121,11 @@ _COLUMNS = (
     Column("task", ("task",), str),
     Column("variant", ("variant",), str),
     Column("score (%)", ("score", "score_standard_error", "score_is_share"), _score),
-    Column("drop (points) [95 % interval]", ("drop_points", "drop_lower_points", "drop_upper_points"), interval_text),
+    Column(
+        "drop (points) [95 % interval]",
+        ("drop_points", "drop_lower_points", "drop_upper_points"),
+        interval_text,
+    ),
     Column("verdict", ("verdict",), str),
     Column("right to wrong", ("right_to_wrong",), "{:,}".format),
     Column("wrong to right", ("wrong_to_right",), "{:,}".format),

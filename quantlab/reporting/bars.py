@@ -1,4 +1,5 @@
-"""Draw horizontal bars, one per variant. A variant without a number keeps its place, and the place says why."""
+"""Draw horizontal bars, one per variant. A variant without a number keeps its place, and the place says
+why."""
 
 from __future__ import annotations
 
@@ -105,7 +106,14 @@ def _draw(axes: Axes, bars: Bars) -> None:
     axes.set_xlim(low, high)
     for place, (slug, value, ends) in enumerate(zip(bars.variants, bars.values, bars.ends, strict=True)):
         if value is None:
-            axes.annotate(bars.absent[place], (start, place), xytext=(4, 0), textcoords="offset points", va="center", **_GREY)
+            axes.annotate(
+                bars.absent[place],
+                (start, place),
+                xytext=(4, 0),
+                textcoords="offset points",
+                va="center",
+                **_GREY,
+            )
             continue
         end, colour = max(value, low), palette[parse_variant(slug).method]
         if bars.log:  # a bar's length means nothing on an axis without a zero
@@ -117,7 +125,9 @@ def _draw(axes: Axes, bars: Bars) -> None:
         tip = max(start, ends[1] if ends else end)
         mark = bars.marks[place] if bars.marks else None
         if mark is not None:
-            axes.plot([mark], [place], color="#222222", marker="|", markersize=13, markeredgewidth=1.8, gid=_MARK)
+            axes.plot(
+                [mark], [place], color="#222222", marker="|", markersize=13, markeredgewidth=1.8, gid=_MARK
+            )
         text = bars.text(value) + (bars.beside[place] if bars.beside else "")
         axes.annotate(text, (tip, place), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8)
     axes.set_yticks(range(len(bars.variants)), bars.variants)
@@ -130,7 +140,11 @@ def _draw(axes: Axes, bars: Bars) -> None:
 
 def _limits(bars: Bars) -> tuple[float, float]:
     """The axis' ends, with room on the right for the figures."""
-    known = [(value, ends or (value, value)) for value, ends in zip(bars.values, bars.ends, strict=True) if value is not None]
+    known = [
+        (value, ends or (value, value))
+        for value, ends in zip(bars.values, bars.ends, strict=True)
+        if value is not None
+    ]
     if bars.log:
         positive = [value for value, _ in known if value > 0] or [1.0]
         low = min(positive) / 3

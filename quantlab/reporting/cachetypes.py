@@ -41,7 +41,11 @@ def _put_bytes(row: Row, key: str, found: CacheBytes) -> None:
 
 def _put_divergence(row: Row, key: str, variant: VariantRecords | None) -> None:
     nats = variant.divergence.kl_divergence_nats if variant and variant.divergence else None
-    row.put(f"{key}kl_divergence_nats", nats.value if nats else None, variant.why_not("diverge") if variant else NO_USUAL)
+    row.put(
+        f"{key}kl_divergence_nats",
+        nats.value if nats else None,
+        variant.why_not("diverge") if variant else NO_USUAL,
+    )
     row.put(f"{key}kl_divergence_standard_error", nats.standard_error if nats else None)
 
 
@@ -52,25 +56,41 @@ def _per_token(value: float, formula: float | None, usual: float | None) -> str:
 
 
 def _speed(value: float, batch: int | None, context: int | None) -> str:
-    return ratio(value) + (f" (batch {batch:,}, context {context:,})" if batch is not None and context is not None else "")
+    return ratio(value) + (
+        f" (batch {batch:,}, context {context:,})" if batch is not None and context is not None else ""
+    )
 
 
 def _closeness(value: float, error: float | None, usual: float | None, usual_error: float | None) -> str:
     if usual is None:
         return divergence(value, error)
     change = value - usual
-    return f"{divergence(value, error)} (usual {divergence(usual, usual_error)}; {'+' if change >= 0 else '−'}{significant(abs(change))})"
+    return (
+        f"{divergence(value, error)} (usual {divergence(usual, usual_error)};"
+        f" {'+' if change >= 0 else '−'}{significant(abs(change))})"
+    )
 
 
 _COLUMNS = (
     Column("variant", ("variant",), str),
     Column("the same with the usual cache", ("usual_cache_variant",), str),
     Column("cache", ("cache_dtype",), str),
-    Column("cache (bytes/token)", ("cache_bytes_per_token", "cache_formula_bytes_per_token", "usual_cache_bytes_per_token"), _per_token),
-    Column("decode against the usual cache (separate runs)", ("decode_ratio", "batch", "context_tokens"), _speed),
+    Column(
+        "cache (bytes/token)",
+        ("cache_bytes_per_token", "cache_formula_bytes_per_token", "usual_cache_bytes_per_token"),
+        _per_token,
+    ),
+    Column(
+        "decode against the usual cache (separate runs)", ("decode_ratio", "batch", "context_tokens"), _speed
+    ),
     Column(
         "KL divergence (nats/token)",
-        ("kl_divergence_nats", "kl_divergence_standard_error", "usual_kl_divergence_nats", "usual_kl_divergence_standard_error"),
+        (
+            "kl_divergence_nats",
+            "kl_divergence_standard_error",
+            "usual_kl_divergence_nats",
+            "usual_kl_divergence_standard_error",
+        ),
         _closeness,
     ),
 )

@@ -1,4 +1,5 @@
-"""Show the decode ceiling set by memory bandwidth beside each decode speed, and the source of the bandwidth."""
+"""Show the decode ceiling set by memory bandwidth beside each decode speed, and the source of the
+bandwidth."""
 
 from __future__ import annotations
 
@@ -9,10 +10,14 @@ from quantlab.reporting.places import device_of, home
 from quantlab.reporting.table import Row
 
 _WHY = (
-    "The bandwidth was measured by copying; reading alone can be faster by up to half, "
-    "and data that stays in a processor cache between two steps is not read from memory at all.",
-    "The bandwidth was measured by copying; reading alone can be a little faster, "
-    "and data that stays in the GPU's last-level cache between two steps is not read from its memory at all.",
+    (
+        "The bandwidth was measured by copying; reading alone can be faster by up to half, "
+        "and data that stays in a processor cache between two steps is not read from memory at all."
+    ),
+    (
+        "The bandwidth was measured by copying; reading alone can be a little faster, and data that stays in"
+        " the GPU's last-level cache between two steps is not read from its memory at all."
+    ),
 )
 """On a processor, on a GPU."""
 _NOT_RECORDED = "the record has no memory bandwidth"
@@ -23,7 +28,9 @@ def put_ceiling(row: Row, speed: SpeedRecord | None, point: SpeedPoint | None, l
     roof = point.roofline if point else None
     failed = speed is None or point is None or point.failure is not None
     reason = (
-        lacking if failed or speed is None else speed.bandwidth_reason or (_NOT_RECORDED if speed.bandwidth is None else "not known for it")
+        lacking
+        if failed or speed is None
+        else speed.bandwidth_reason or (_NOT_RECORDED if speed.bandwidth is None else "not known for it")
     )
     row.put("ceiling_tokens_per_second", roof.tokens_per_second if roof else None, reason)
     row.put("ceiling_share", roof.share if roof else None)
@@ -44,10 +51,13 @@ def bandwidths(records: ModelRecords) -> list[str]:
             quoted = ""
             if band.quoted_bytes_per_second:
                 source = f" ({band.quoted_source})" if band.quoted_source else ""
-                quoted = f"; the data sheet says {significant(band.quoted_bytes_per_second / 1e9)} GB/s{source}"
+                quoted = (
+                    f"; the data sheet says {significant(band.quoted_bytes_per_second / 1e9)} GB/s{source}"
+                )
             text = (
-                f"Memory bandwidth of {device_of(records, variant)}: {significant(band.measured_bytes_per_second / 1e9)} GB/s, measured by "
-                f"copying {significant(band.copied_bytes / 1e6)} MB{threads}{quoted}."
+                f"Memory bandwidth of {device_of(records, variant)}:"
+                f" {significant(band.measured_bytes_per_second / 1e9)} GB/s, measured by copying"
+                f" {significant(band.copied_bytes / 1e6)} MB{threads}{quoted}."
             )
             found[text] = None
     return list(found)
@@ -62,6 +72,8 @@ def above_one(records: ModelRecords) -> str | None:
             on_gpu = speed.bandwidth is not None and speed.bandwidth.threads is None  # no threads copied it
             over[on_gpu].append(variant.slug)
     said = (
-        f"Above the ceiling on {home(records)}: {listing(slugs)}. {why}" for why, slugs in zip(_WHY, over.values(), strict=True) if slugs
+        f"Above the ceiling on {home(records)}: {listing(slugs)}. {why}"
+        for why, slugs in zip(_WHY, over.values(), strict=True)
+        if slugs
     )
     return " ".join(said) or None

@@ -1,4 +1,5 @@
-"""Warn if the device changed during the measurement: clocks, power limit, heat, throttling, other work on the machine."""
+"""Warn if the device changed during the measurement: clocks, power limit, heat, throttling, other work on the
+machine."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ from quantlab.numbers import listing
 from quantlab.records.measured import Conditions
 
 _MOVED_SHARE, _WARMER_CELSIUS = 0.05, 10
-"""A clock that moves by less decides no ratio that anybody acts on; a chip that warms by more may lower its clocks soon."""
+"""A clock that moves by less decides no ratio that anybody acts on; a chip that warms by more may lower its
+clocks soon."""
 
 
 class _Finding(NamedTuple):
@@ -31,7 +33,10 @@ def condition_warnings(records: ModelRecords) -> list[str]:
 
 def _moved(before: Conditions, after: Conditions) -> Iterable[_Finding]:
     if _changed(before.cpu_mhz, after.cpu_mhz):
-        yield _Finding("The processor's clock changed while these were timed", _from_to(before.cpu_mhz, after.cpu_mhz, "MHz"))
+        yield _Finding(
+            "The processor's clock changed while these were timed",
+            _from_to(before.cpu_mhz, after.cpu_mhz, "MHz"),
+        )
     for one, other in zip(before.gpus, after.gpus, strict=False):
         for field, what, unit in (
             ("sm_clock_mhz", "The GPU's clock", "MHz"),
@@ -39,7 +44,10 @@ def _moved(before: Conditions, after: Conditions) -> Iterable[_Finding]:
             ("power_limit_watts", "The GPU's power limit", "W"),
         ):
             if _changed(getattr(one, field), getattr(other, field)):
-                yield _Finding(f"{what} changed while these were timed", _from_to(getattr(one, field), getattr(other, field), unit))
+                yield _Finding(
+                    f"{what} changed while these were timed",
+                    _from_to(getattr(one, field), getattr(other, field), unit),
+                )
         if _warmer(one.temperature_celsius, other.temperature_celsius):
             yield _Finding(
                 f"The GPU warmed by more than {_WARMER_CELSIUS} °C while these were timed",
@@ -55,7 +63,9 @@ def _both(first: Sequence[str], second: Sequence[str]) -> list[str]:
 
 
 def _changed(before: float | None, after: float | None) -> bool:
-    return bool(before and after) and abs((after or 0) - (before or 0)) > _MOVED_SHARE * max(before or 0, after or 0)
+    return bool(before and after) and abs((after or 0) - (before or 0)) > _MOVED_SHARE * max(
+        before or 0, after or 0
+    )
 
 
 def _warmer(before: int | None, after: int | None) -> bool:

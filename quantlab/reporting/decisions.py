@@ -24,14 +24,20 @@ def decisions_table(comparison: Comparison) -> Table:
 
 def _row(variant: VariantComparison, task: str) -> Row:
     compared = variant.tasks[task]
-    evidence, judged, result = compared.drop.evidence if compared.drop else None, compared.judged, compared.result
+    evidence, judged, result = (
+        compared.drop.evidence if compared.drop else None,
+        compared.judged,
+        compared.result,
+    )
     why = compared.outcome.reason
     row = Row({"task": task, "variant": variant.slug}, notes=_notes(evidence, result))
     row.put("verdict", judged.verdict if judged else None, why)
     row.put("p_holm", judged.p_adjusted if judged else None, why)
     row.put("detectable_loss", compared.detectable_loss, why)
     row.put("recovery", compared.recovery.share, compared.recovery.reason)
-    row.put("recovery_above_chance", compared.recovery_above_chance.share, compared.recovery_above_chance.reason)
+    row.put(
+        "recovery_above_chance", compared.recovery_above_chance.share, compared.recovery_above_chance.reason
+    )
     row.put("minimum_detectable_drop_points", compared.minimum_detectable_drop_points, why or _UNKNOWN)
     row.put("items_to_decide", compared.items_to_decide, why or _UNKNOWN)
     row.put("items_available", result.available if result else None, why)
@@ -44,11 +50,16 @@ def _row(variant: VariantComparison, task: str) -> Row:
 def _notes(evidence: Evidence | None, result: TaskResult | None) -> tuple[str, ...]:
     notes = []
     if result and result.look and result.look.items < result.look.available:
-        read_at = f"its intervals are read at {fixed(result.look.quantile, 2)} instead of 1.64 standard errors"
+        read_at = (
+            f"its intervals are read at {fixed(result.look.quantile, 2)} instead of 1.64 standard errors"
+        )
         wider = f"{read_at} and so are wider"
         notes.append(f"ended early: {result.look.reason}; {wider}; p takes no account of the looks")
     if evidence and evidence.clusters < evidence.n:
-        by = f"{evidence.n:,} items in {evidence.clusters:,} clusters (design effect {fixed(evidence.design_effect, 2)})"
+        by = (
+            f"{evidence.n:,} items in {evidence.clusters:,} clusters (design effect"
+            f" {fixed(evidence.design_effect, 2)})"
+        )
         few = f"fewer than {MIN_CLUSTERS}, too few for an interval or a verdict"
         enough = "intervals by cluster, p by sign flips of whole clusters"
         notes.append(f"{by}: " + (few if evidence.clusters < MIN_CLUSTERS else enough))
@@ -69,7 +80,11 @@ def needed_text(items: int, available: int | None) -> str:
     shown = f"{round(items, -digits):,}"
     if available is None:
         return shown
-    return f"{shown} (has {available:,})" if items <= available else f"not decidable ({shown}, has {available:,})"
+    return (
+        f"{shown} (has {available:,})"
+        if items <= available
+        else f"not decidable ({shown}, has {available:,})"
+    )
 
 
 def _columns(margin: float) -> tuple[Column, ...]:
@@ -80,7 +95,11 @@ def _columns(margin: float) -> tuple[Column, ...]:
         Column("detectable loss (p, Holm)", ("p_holm", "detectable_loss"), _loss),
         Column("recovery", ("recovery",), percent),
         Column("recovery above chance", ("recovery_above_chance",), percent),
-        Column("minimum detectable drop (points)", ("minimum_detectable_drop_points",), partial(fixed, decimals=1)),
+        Column(
+            "minimum detectable drop (points)",
+            ("minimum_detectable_drop_points",),
+            partial(fixed, decimals=1),
+        ),
         Column("items that would decide", ("items_to_decide", "items_available"), needed_text),
         Column("n", ("n",), "{:,}".format),
     )

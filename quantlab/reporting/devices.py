@@ -1,4 +1,5 @@
-"""Tabulate several devices side by side: the records added by `quantlab merge`, one row per variant and device."""
+"""Tabulate several devices side by side: the records added by `quantlab merge`, one row per variant and
+device."""
 
 from __future__ import annotations
 
@@ -18,14 +19,17 @@ from quantlab.reporting.table import Column, Row, Table
 from quantlab.workspace.merge import Import, imports, of_another_checkpoint
 
 
-def other_devices(root: Path, records: ModelRecords, left_out: list[str] | None = None) -> tuple[ModelRecords, ...]:
+def other_devices(
+    root: Path, records: ModelRecords, left_out: list[str] | None = None
+) -> tuple[ModelRecords, ...]:
     """The model's records of each other device, on the same checkpoints; compared among themselves alone.
 
-    What cannot be read is named in `left_out`, one sentence each; without such a list it raises QuantlabError.
+    What cannot be read is named in `left_out`, one sentence each; without such a list it raises
+    QuantlabError.
 
-    What was made here once for all devices (the checkpoint and its size) stands in for what was not brought along. A
-    record of a checkpoint that is no longer this workspace's stays out: a failure that says so stands in its place.
-    """
+    What was made here once for all devices (the checkpoint and its size) stands in for what was not brought
+    along. A record of a checkpoint that is no longer this workspace's stays out: a failure that says so
+    stands in its place."""
     return tuple(_records_of(root, found, records) for found in imports(root, records.model, left_out))
 
 
@@ -37,16 +41,23 @@ def _records_of(root: Path, found: Import, records: ModelRecords) -> ModelRecord
             continue
         measure, divergences, tasks = (_current(root, record) for record in theirs)
         measure = measure.model_copy(update={"device": found.name}) if measure else None
-        variants[slug] = home._replace(measure=measure, divergence=divergences, tasks=tasks, sensitivity=None, samples=None)
+        variants[slug] = home._replace(
+            measure=measure, divergence=divergences, tasks=tasks, sensitivity=None, samples=None
+        )
     return records._replace(device={"name": found.name}, variants=variants)
 
 
 def _current(root: Path, record: Record | None) -> Any:
-    """The record, or one of its kind without a number where the checkpoint here was made anew since it was merged."""
+    """The record, or one of its kind without a number where the checkpoint here was made anew since it was
+    merged."""
     why = of_another_checkpoint(root, record) if record else None
     if record is None or why is None:
         return record
-    return type(record)(model=record.model, variant=record.variant, failure=Failure(kind="not_measured", reason=f"{why}, and merge again"))
+    return type(record)(
+        model=record.model,
+        variant=record.variant,
+        failure=Failure(kind="not_measured", reason=f"{why}, and merge again"),
+    )
 
 
 class OnDevice(NamedTuple):
@@ -124,12 +135,16 @@ def _put_phase(row: Row, phase: Phase, speed: Speed | None, lacking: str) -> Non
 
 def _columns(unit: ByteUnit, rows: tuple[Row, ...]) -> tuple[Column, ...]:
     def peak(value: int, saving: float | None, kind: str) -> str:
-        return beside(unit.text, percent, value, saving) + (", GPU" if kind == "process_vram_bytes" else ", process")
+        return beside(unit.text, percent, value, saving) + (
+            ", GPU" if kind == "process_vram_bytes" else ", process"
+        )
 
     # What was measured on one device alone stands in the Divergence section.
     measured = {row.values["device"] for row in rows if row.values["kl_divergence_nats"] is not None}
     cost = Column("cost ($/million tokens decoded)", ("dollars_per_million_tokens",), significant)
-    kl = Column("KL divergence (nats/token)", ("kl_divergence_nats", "kl_divergence_standard_error"), divergence)
+    kl = Column(
+        "KL divergence (nats/token)", ("kl_divergence_nats", "kl_divergence_standard_error"), divergence
+    )
     return (
         Column("variant", ("variant",), str),
         Column("device", ("device",), str),
@@ -137,7 +152,11 @@ def _columns(unit: ByteUnit, rows: tuple[Row, ...]) -> tuple[Column, ...]:
         Column("batch, context", ("batch", "context_tokens"), "{:,}, {:,}".format),
         *(Column(f"{phase} (tokens/s, ratio on that device)", _keys(phase), _speed) for phase in PHASES),
         Column("time to first token (s)", ("time_to_first_token_seconds",), significant),
-        Column(f"peak memory ({unit.name}, saved)", ("peak_memory_bytes", "peak_memory_saving", "peak_memory_kind"), peak),
+        Column(
+            f"peak memory ({unit.name}, saved)",
+            ("peak_memory_bytes", "peak_memory_saving", "peak_memory_kind"),
+            peak,
+        ),
         *([cost] if any(row.values["dollars_per_million_tokens"] is not None for row in rows) else []),
         *([kl] if len(measured) > 1 else []),
     )

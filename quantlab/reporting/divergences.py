@@ -12,7 +12,14 @@ from quantlab.records import DivergenceRecord, Estimate, SureTokens
 from quantlab.reporting.table import Column, Row, Table
 
 PERCENTILES = ("median", "p90", "p95", "p99", "p99.9")
-_ESTIMATES = ("kl_divergence_nats", "top1_agreement", "top5_overlap", "delta_p", "delta_p_rms", "log_perplexity_ratio")
+_ESTIMATES = (
+    "kl_divergence_nats",
+    "top1_agreement",
+    "top5_overlap",
+    "delta_p",
+    "delta_p_rms",
+    "log_perplexity_ratio",
+)
 
 
 def divergence_table(comparison: Comparison) -> Table:
@@ -24,9 +31,8 @@ def divergence_table(comparison: Comparison) -> Table:
 def sureness_table(comparison: Comparison) -> Table:
     """One row per variant: its mean divergence in each quarter of the tokens by the reference's entropy.
 
-    A quarter stands under its own bounds: where the reference is equally sure of many tokens, a quarter has none and is
-    left out of the records.
-    """
+    A quarter stands under its own bounds: where the reference is equally sure of many tokens, a quarter has
+    none and is left out of the records."""
     every = [v.records.divergence.by_entropy for v in comparison.variants.values() if v.records.divergence]
     edges = [_edges(quarter) for quarter in max(every, key=len, default=())]
     rows = []
@@ -37,9 +43,20 @@ def sureness_table(comparison: Comparison) -> Table:
         why = "measured against another reference, whose quarters differ" if own else _why(variant.records)
         for place in range(4):
             quarter = own.get(edges[place]) if place < len(edges) else None
-            reason = why if place < len(edges) or not edges else "no token in this quarter: many have the same entropy"
-            _put(row, f"quarter{place + 1}_kl_divergence_nats", quarter.kl_divergence_nats if quarter else None, reason)
-            _put(row, f"quarter{place + 1}_top1_agreement", quarter.top1_agreement if quarter else None, reason)
+            reason = (
+                why
+                if place < len(edges) or not edges
+                else "no token in this quarter: many have the same entropy"
+            )
+            _put(
+                row,
+                f"quarter{place + 1}_kl_divergence_nats",
+                quarter.kl_divergence_nats if quarter else None,
+                reason,
+            )
+            _put(
+                row, f"quarter{place + 1}_top1_agreement", quarter.top1_agreement if quarter else None, reason
+            )
         row.fail(variant.status.failed)
         rows.append(row)
     return Table("sureness", tuple(rows), _quarter_columns(edges))
@@ -82,7 +99,9 @@ def _why(variant: VariantRecords) -> str:
 
 
 def _share(value: float, standard_error: float | None = None) -> str:
-    return f"{fixed(100 * value, 2)}" + (f" ± {fixed(100 * standard_error, 2)}" if standard_error is not None else "")
+    return f"{fixed(100 * value, 2)}" + (
+        f" ± {fixed(100 * standard_error, 2)}" if standard_error is not None else ""
+    )
 
 
 def _mean(value: float, clustered: float | None, by_token: float | None) -> str:
@@ -113,7 +132,11 @@ _COLUMNS = (
 
 def _quarter_columns(edges: Sequence[tuple[float, float]]) -> tuple[Column, ...]:
     # With a quarter left out the others are no quarters in order any more, and go by their bounds alone.
-    names = ("surest quarter", "second quarter", "third quarter", "least sure quarter") if len(edges) in (0, 4) else ("",) * len(edges)
+    names = (
+        ("surest quarter", "second quarter", "third quarter", "least sure quarter")
+        if len(edges) in (0, 4)
+        else ("",) * len(edges)
+    )
 
     def header(place: int) -> str:
         between = f"entropy {fixed(edges[place][0], 2)} to {fixed(edges[place][1], 2)}" if edges else ""
@@ -122,5 +145,11 @@ def _quarter_columns(edges: Sequence[tuple[float, float]]) -> tuple[Column, ...]
     def cell(kl: float, error: float | None, top1: float | None) -> str:
         return divergence(kl, error) + (f" ({fixed(100 * top1, 1)} %)" if top1 is not None else "")
 
-    keys = [(*_pair(f"quarter{i + 1}_kl_divergence_nats"), f"quarter{i + 1}_top1_agreement") for i in range(len(names))]
-    return (Column("variant", ("variant",), str), *(Column(header(i), key, cell) for i, key in enumerate(keys)))
+    keys = [
+        (*_pair(f"quarter{i + 1}_kl_divergence_nats"), f"quarter{i + 1}_top1_agreement")
+        for i in range(len(names))
+    ]
+    return (
+        Column("variant", ("variant",), str),
+        *(Column(header(i), key, cell) for i, key in enumerate(keys)),
+    )

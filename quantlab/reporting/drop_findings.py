@@ -13,21 +13,28 @@ FALSE_VERDICTS = 0.05
 
 def drop_findings(comparison: Comparison) -> Iterable[str]:
     """The sentences; none where no drop was measured."""
-    judged = [variant for variant in comparison.variants.values() if variant.mean.judged and not variant.is_baseline]
+    judged = [
+        variant for variant in comparison.variants.values() if variant.mean.judged and not variant.is_baseline
+    ]
     if not judged:
         return
     tasks, margin = comparison.tasks_in_points, comparison.margin_points
     over = f"{'over ' if len(tasks) > 1 else 'on '}{listing(tasks)} ({_items(judged, tasks)})"
     worse = [f"{variant.slug} ({_drop(variant)} points)" for variant in _with_verdict(judged, "worse")]
-    within = [f"{variant.slug} ({_within(variant, tasks)})" for variant in _with_verdict(judged, "within margin")]
+    within = [
+        f"{variant.slug} ({_within(variant, tasks)})" for variant in _with_verdict(judged, "within margin")
+    ]
     undecided = _with_verdict(judged, "undecided")
     at = f"{margin:g} point{'s' if margin != 1 else ''}"
-    yield f"Accuracy {over}, at a margin of {at}: worse: {listing(worse)}; within the margin: {listing(within)}."
+    yield (
+        f"Accuracy {over}, at a margin of {at}: worse: {listing(worse)}; within the margin:"
+        f" {listing(within)}."
+    )
     if len(judged) > 1 and (worse or within):
         yield (
-            f"Each of these verdicts may be false in about {100 * FALSE_VERDICTS:g} % of cases: of {len(judged)} "
-            f"variants judged, up to {fixed(FALSE_VERDICTS * len(judged), 1)} by chance. "
-            "Distrust a verdict that the divergence does not support."
+            f"Each of these verdicts may be false in about {100 * FALSE_VERDICTS:g} % of cases: of"
+            f" {len(judged)} variants judged, up to {fixed(FALSE_VERDICTS * len(judged), 1)} by chance."
+            " Distrust a verdict that the divergence does not support."
         )
     if undecided:
         yield _too_few(undecided, tasks, at)

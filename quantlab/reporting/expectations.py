@@ -55,7 +55,11 @@ def _sentence(bits: int, variants: Sequence[VariantComparison]) -> str:
     if band is None:
         return ""
     quoted = f"-{band.loss_low_percent:g} to -{band.loss_high_percent:g} % (for {band.quoted_for})"
-    parts = [f"{words} {listing(named)}" for verdict, words in _LOSSES if (named := _named(variants, lambda quoted: quoted.loss, verdict))]
+    parts = [
+        f"{words} {listing(named)}"
+        for verdict, words in _LOSSES
+        if (named := _named(variants, lambda quoted: quoted.loss, verdict))
+    ]
     on_disk, in_memory = (
         _named(variants, lambda quoted: quoted.disk, REACHED),
         _named(variants, lambda quoted: quoted.peak, REACHED),
@@ -64,12 +68,18 @@ def _sentence(bits: int, variants: Sequence[VariantComparison]) -> str:
     saved += [f"in peak memory: {listing(in_memory)}"] if in_memory else []
     measured = any(variant.quoted.disk or variant.quoted.peak for variant in variants)
     size = f"the quoted {band.times_smaller:g}×"
-    reach = (f"{size} is reached {' and '.join(saved)}" if saved else f"no variant reaches {size}") if measured else ""
+    reach = (
+        (f"{size} is reached {' and '.join(saved)}" if saved else f"no variant reaches {size}")
+        if measured
+        else ""
+    )
     loss = f"the quoted loss of {quoted} {listing(parts)}" if parts else ""
     return f"{bits} bits: {'; '.join(part for part in (loss, reach) if part)}." if loss or reach else ""
 
 
-def _named(variants: Sequence[VariantComparison], of: Callable[[Quoted], str | None], verdict: str) -> list[str]:
+def _named(
+    variants: Sequence[VariantComparison], of: Callable[[Quoted], str | None], verdict: str
+) -> list[str]:
     return [variant.slug for variant in variants if of(variant.quoted) == verdict]
 
 
@@ -79,7 +89,9 @@ def _band(low: float, high: float | None) -> str:
 
 def _percent(value: float, lower: float | None, upper: float | None) -> str:
     # a loss is written as a change of the score, as the bands are quoted
-    return f"{fixed(-value, 1)} %" + (f" [{fixed(-upper, 1)}, {fixed(-lower, 1)}]" if lower is not None and upper is not None else "")
+    return f"{fixed(-value, 1)} %" + (
+        f" [{fixed(-upper, 1)}, {fixed(-lower, 1)}]" if lower is not None and upper is not None else ""
+    )
 
 
 def _times(value: float) -> str:
@@ -94,7 +106,9 @@ _COLUMNS = (
     Column("variant", ("variant",), str),
     Column("quoted change of the score", ("quoted_loss_low_percent", "quoted_loss_high_percent"), _band),
     Column("quoted for", ("quoted_for",), str),
-    Column("measured [95 % interval]", ("loss_percent", "loss_lower_percent", "loss_upper_percent"), _percent),
+    Column(
+        "measured [95 % interval]", ("loss_percent", "loss_lower_percent", "loss_upper_percent"), _percent
+    ),
     Column("quoted change: verdict", ("loss_verdict", "items"), _judged),
     Column("quoted size", ("quoted_times_smaller",), lambda value: f"{value:g}× smaller"),
     Column("disk, measured", ("disk_times_smaller",), _times),

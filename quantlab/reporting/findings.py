@@ -1,7 +1,7 @@
 """Write the report's first sentences from the numbers, each no stronger than the sample supports.
 
-Thresholds are those named here and are printed with the sentence. A divergence counts as below one where the upper
-end of its 95 % interval is."""
+Thresholds are those named here and are printed with the sentence. A divergence counts as below one where the
+upper end of its 95 % interval is."""
 
 from __future__ import annotations
 
@@ -51,9 +51,15 @@ def _noise(comparison: Comparison) -> Iterable[str]:
     known = [slug for slug, above in told.items() if above is not None]
     hidden = [slug for slug in known if told[slug] is False]
     if hidden:
-        yield (f"Not distinguishable from the unquantized model's own numerical noise in the same engine: {listing(hidden)}.")
+        yield (
+            "Not distinguishable from the unquantized model's own numerical noise in the same engine:"
+            f" {listing(hidden)}."
+        )
     elif known:
-        yield (f"Every quantized variant that has a noise floor ({len(known)}) diverges measurably from the unquantized model.")
+        yield (
+            f"Every quantized variant that has a noise floor ({len(known)}) diverges measurably from the"
+            " unquantized model."
+        )
     else:
         yield "No variant can be compared with a noise floor: none was measured in the same engine and dtype."
 
@@ -63,7 +69,9 @@ def _smallest(comparison: Comparison) -> Iterable[str]:
     compared = [
         (variant, variant.divergence.estimate)
         for variant in sized
-        if variant.divergence.estimate and not variant.divergence.other_reference and not variant.records.failure
+        if variant.divergence.estimate
+        and not variant.divergence.other_reference
+        and not variant.records.failure
     ]
     if not compared:
         return
@@ -73,16 +81,22 @@ def _smallest(comparison: Comparison) -> Iterable[str]:
         below = [variant for variant, nats in compared if upper(nats) < threshold]
         best = min(below, key=lambda variant: variant.disk.bytes or 0, default=None)
         words = f"below {threshold:g} nats per token"
-        parts.append(f"{_size(best, unit)} is the smallest {words}" if best else f"no quantized variant is {words}")
+        parts.append(
+            f"{_size(best, unit)} is the smallest {words}" if best else f"no quantized variant is {words}"
+        )
     few = min(nats.n for _, nats in compared) < MINIMUM_WINDOWS
-    mean_alone, interval = "By the mean alone (too few windows for an interval)", "By the upper end of the 95 % interval"
+    mean_alone, interval = (
+        "By the mean alone (too few windows for an interval)",
+        "By the upper end of the 95 % interval",
+    )
     yield f"{mean_alone if few else interval} of the KL divergence, {', and '.join(parts)}."
 
 
 def _frontier(comparison: Comparison) -> str:
     front = [point.variant for point in comparison.frontier if parse_variant(point.variant).bits < 16]
     return (
-        f"On the Pareto frontier of disk size and mean KL divergence (no variant is both smaller and closer): {listing(front)}."
+        "On the Pareto frontier of disk size and mean KL divergence (no variant is both smaller and closer):"
+        f" {listing(front)}."
         if front
         else ""
     )
@@ -96,7 +110,11 @@ def _collapsed(comparison: Comparison) -> str:
 def _with_perplexity(variant: VariantComparison) -> str:
     record = variant.records.divergence
     found = record.perplexity if record else None
-    return f"{variant.slug} (perplexity {numbers.perplexity(found.value)})" if found and found.value else variant.slug
+    return (
+        f"{variant.slug} (perplexity {numbers.perplexity(found.value)})"
+        if found and found.value
+        else variant.slug
+    )
 
 
 def _speeds(comparison: Comparison) -> str:
@@ -105,12 +123,16 @@ def _speeds(comparison: Comparison) -> str:
         ratios = [
             variant.first_speed.decode.ratio.value
             for variant in comparison.quantized
-            if variant.engine == engine and variant.first_speed and variant.first_speed.decode.ratio.value is not None
+            if variant.engine == engine
+            and variant.first_speed
+            and variant.first_speed.decode.ratio.value is not None
         ]
         if ratios:
             low, high = numbers.fixed(min(ratios), 2), numbers.fixed(max(ratios), 2)
             parts.append(f"{low}{f' to {high}' if high != low else ''} times {slug}'s speed in {engine}")
-    return f"Decoding runs at {listing(parts)}; figures of different engines are not compared." if parts else ""
+    return (
+        f"Decoding runs at {listing(parts)}; figures of different engines are not compared." if parts else ""
+    )
 
 
 def _size(variant: VariantComparison, unit: numbers.ByteUnit) -> str:

@@ -26,19 +26,30 @@ def hardware(devices: Sequence[ModelRecords], tables: Mapping[str, Table]) -> di
         "on_gpus": any(row.values["process_vram_bytes"] is not None for row in memory.rows),
         "high_water": any(c.keys[0] == "peak_process_rss_bytes" for c in memory.columns),
         "ratio_kinds": kinds,
-        "ceilings": [text for records in devices for text in (*bandwidths(records), above_one(records)) if text],
+        "ceilings": [
+            text for records in devices for text in (*bandwidths(records), above_one(records)) if text
+        ],
         "has_ceilings": any(row.values["ceiling_tokens_per_second"] is not None for row in speed.rows),
         "has_energy": any(row.values["decode_joules_per_token"] is not None for row in speed.rows),
-        "prices": sorted({price for row in speed.rows if isinstance(price := row.values["price_per_device_hour"], float)}),
+        "prices": sorted(
+            {price for row in speed.rows if isinstance(price := row.values["price_per_device_hour"], float)}
+        ),
         "unsteady": list(dict.fromkeys(text for records in devices for text in condition_warnings(records))),
     }
 
 
 def _speed_parts(speed: Table) -> list[Part]:
     """Each table with what it leaves out and why."""
-    rows = {device: [r for r in speed.rows if r.values["device"] == device] for device in {str(r.values["device"]) for r in speed.rows}}
+    rows = {
+        device: [r for r in speed.rows if r.values["device"] == device]
+        for device in {str(r.values["device"]) for r in speed.rows}
+    }
     parts = per_device(speed, speed_columns)
     return [
-        part._replace(table=Markdown(part.table + "".join(f"\n{markdown(text)}\n" for text in absences(rows[part.device]))))
+        part._replace(
+            table=Markdown(
+                part.table + "".join(f"\n{markdown(text)}\n" for text in absences(rows[part.device]))
+            )
+        )
         for part in parts
     ]

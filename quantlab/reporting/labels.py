@@ -38,8 +38,14 @@ class _Box(NamedTuple):
         return wide * high if wide > 0 and high > 0 else 0.0
 
 
-def place_labels(axes: Axes, labels: Sequence[Label], paths: Sequence[Sequence[tuple[float, float]]] = (), size: float = 8.5) -> None:
-    """Write the labels. `paths` are drawn lines, in data coordinates, that they keep off where they can; so they do off the legend.
+def place_labels(
+    axes: Axes,
+    labels: Sequence[Label],
+    paths: Sequence[Sequence[tuple[float, float]]] = (),
+    size: float = 8.5,
+) -> None:
+    """Write the labels. `paths` are drawn lines, in data coordinates, that they keep off where they can; so
+    they do off the legend.
 
     Greedy: each label takes the nearest of a ring of places that hits nothing, else the one that hits least.
     """
@@ -57,7 +63,9 @@ def place_labels(axes: Axes, labels: Sequence[Label], paths: Sequence[Sequence[t
     inside = _Box(left + edge, bottom + edge, right - edge, top - edge)
     for (x, y), label in sorted(zip(points, labels, strict=True), key=lambda pair: (-pair[0][1], pair[0][0])):
         style: Any = {"fontsize": size, "color": label.colour, "va": "bottom"}
-        text = axes.annotate(label.text, (label.x, label.y), xytext=(0, 0), textcoords="offset points", **style)
+        text = axes.annotate(
+            label.text, (label.x, label.y), xytext=(0, 0), textcoords="offset points", **style
+        )
         extent = text.get_window_extent()
         box, dx, dy, radius = _best(x, y, extent.width, extent.height, scale, taken, inside)
         taken.append(box)
@@ -65,11 +73,16 @@ def place_labels(axes: Axes, labels: Sequence[Label], paths: Sequence[Sequence[t
         if radius >= _LEADER_FROM:
             nearest = (min(max(x, box.left), box.right), min(max(y, box.bottom), box.top))
             end = axes.transData.inverted().transform(nearest)
-            axes.plot([label.x, end[0]], [label.y, end[1]], color=label.colour, linewidth=0.6, alpha=0.7, zorder=1.5)
+            axes.plot(
+                [label.x, end[0]], [label.y, end[1]], color=label.colour, linewidth=0.6, alpha=0.7, zorder=1.5
+            )
 
 
-def _best(x: float, y: float, wide: float, high: float, scale: float, taken: list[_Box], inside: _Box) -> tuple[_Box, float, float, float]:
-    """The box of the best place, the offset of its lower left corner in pixels, and its distance in typographic points."""
+def _best(
+    x: float, y: float, wide: float, high: float, scale: float, taken: list[_Box], inside: _Box
+) -> tuple[_Box, float, float, float]:
+    """The box of the best place, the offset of its lower left corner in pixels, and its distance in
+    typographic points."""
     best: tuple[float, _Box, float, float, float] | None = None
     for radius in _RADII:
         for angle in _ANGLES:
@@ -96,5 +109,7 @@ def _along(path: Sequence[tuple[float, ...]], reach: float) -> list[_Box]:
     boxes = []
     for (x0, y0), (x1, y1) in pairwise(path):
         steps = max(1, int(math.hypot(x1 - x0, y1 - y0) / (2 * reach)))
-        boxes += [_around(x0 + (x1 - x0) * s / steps, y0 + (y1 - y0) * s / steps, reach) for s in range(steps + 1)]
+        boxes += [
+            _around(x0 + (x1 - x0) * s / steps, y0 + (y1 - y0) * s / steps, reach) for s in range(steps + 1)
+        ]
     return boxes

@@ -1,4 +1,5 @@
-"""Plot decode speed over context depth or batch: tokens/s and the ratio to the 16-bit variant, a row per device and engine."""
+"""Plot decode speed over context depth or batch: tokens/s and the ratio to the 16-bit variant, a row per
+device and engine."""
 
 from __future__ import annotations
 
@@ -72,7 +73,9 @@ def grid_svg(timed: Sequence[TimedPoint], axis: Axis) -> str | None:
         for across, panel in zip(grid, panels, strict=True):
             _draw(across[0], panel, axis, _rate, "decode (tokens/s)")
             _draw(across[1], panel, axis, _ratio, "ratio to the 16-bit variant")
-            across[1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5), fontsize=8, frameon=False, handlelength=3.2)
+            across[1].legend(
+                loc="center left", bbox_to_anchor=(1.02, 0.5), fontsize=8, frameon=False, handlelength=3.2
+            )
         return svg(figure)
 
 
@@ -92,12 +95,16 @@ def _panel(points: Sequence[TimedPoint], axis: Axis, title: str) -> _Panel | Non
     held = [point for point in points if point.at(_OTHER[axis]) == least]
     ticks = sorted({point.at(axis) for point in held})
     slugs = dict.fromkeys(point.slug for point in held)
-    own = {slug: sorted((p for p in held if p.slug == slug), key=lambda point: point.at(axis)) for slug in slugs}
+    own = {
+        slug: sorted((p for p in held if p.slug == slug), key=lambda point: point.at(axis)) for slug in slugs
+    }
     lines = tuple(_Line(slug, tuple(found)) for slug, found in own.items())
     return _Panel(title, tuple(ticks), lines, least) if len(ticks) > 1 else None
 
 
-def _draw(axes: Axes, panel: _Panel, axis: Axis, of: Callable[[PointSpeed], _Value | None], what: str) -> None:
+def _draw(
+    axes: Axes, panel: _Panel, axis: Axis, of: Callable[[PointSpeed], _Value | None], what: str
+) -> None:
     palette = colours([parse_variant(line.slug).method for line in panel.lines])
     counts: dict[str, int] = {}
     places = {tick: place for place, tick in enumerate(panel.ticks)}
@@ -105,7 +112,13 @@ def _draw(axes: Axes, panel: _Panel, axis: Axis, of: Callable[[PointSpeed], _Val
         method = parse_variant(line.slug).method
         style, marker = _STYLES[counts.setdefault(method, 0) % len(_STYLES)]
         counts[method] += 1
-        look: Any = {"color": palette[method], "linestyle": style, "marker": marker, "markersize": 5, "linewidth": 1.4}
+        look: Any = {
+            "color": palette[method],
+            "linestyle": style,
+            "marker": marker,
+            "markersize": 5,
+            "linewidth": 1.4,
+        }
         values = [(places[point.at(axis)], value) for point in line.points if (value := of(point.speed))]
         x, y = [place for place, _ in values], [value.middle for _, value in values]
         reach = _reach([value for _, value in values])

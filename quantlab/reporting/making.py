@@ -22,7 +22,10 @@ _FIELDS = (
     "loss_reloaded_nats",
     "loss_tolerance_nats",
 )
-_NO_MODEL = "no quantized model in memory to compare with: the checkpoint is unquantized, external, or written by llama.cpp file to file"
+_NO_MODEL = (
+    "no quantized model in memory to compare with: the checkpoint is unquantized, external, or written by"
+    " llama.cpp file to file"
+)
 
 
 def quantization_table(comparison: Comparison) -> Table:
@@ -37,7 +40,11 @@ def _row(variant: VariantComparison) -> Row:
     made, why = variant.records.quantize, variant.records.why_not("quantize")
     row = Row({"variant": variant.slug}, notes=variant.records.notes("quantize"))
     for name in _FIELDS:
-        lacking = _NO_MODEL if made and name == "loss_in_memory_nats" and made.loss_reloaded_nats is not None else None
+        lacking = (
+            _NO_MODEL
+            if made and name == "loss_in_memory_nats" and made.loss_reloaded_nats is not None
+            else None
+        )
         row.put(name, getattr(made, name) if made else None, lacking or why)
     types = ", ".join(f"{count} {kind}" for kind, count in sorted(made.tensor_types.items())) if made else ""
     row.put("tensor_types", types or None, why)
@@ -49,7 +56,11 @@ def _columns(unit: ByteUnit) -> tuple[Column, ...]:
     return (
         Column("variant", ("variant",), str),
         Column("time (s)", ("seconds",), partial(fixed, decimals=0)),
-        Column(f"peak memory ({unit.name}, allocator)", ("peak_rss_bytes", "allocator"), partial(beside, unit.text, str)),
+        Column(
+            f"peak memory ({unit.name}, allocator)",
+            ("peak_rss_bytes", "allocator"),
+            partial(beside, unit.text, str),
+        ),
         Column("layers quantized", ("quantized_layers", "expected_layers"), _layers),
         Column("loss in memory (nats)", ("loss_in_memory_nats",), partial(fixed, decimals=4)),
         Column("loss reloaded (nats)", ("loss_reloaded_nats",), partial(fixed, decimals=4)),

@@ -35,12 +35,16 @@ def render(
     others: Sequence[Comparison] = (),
     left_out: Sequence[str] = (),
 ) -> str:
-    """The report in GitHub's markdown; `plots` are the names of the files that there are, `others` those of other
-    devices, `left_out` says what of them could not be read."""
+    """The report in GitHub's markdown; `plots` are the names of the files that there are, `others` those of
+    other devices, `left_out` says what of them could not be read."""
     records = comparison.records
     text = files("quantlab.reporting").joinpath("templates", TEMPLATE).read_text(encoding="utf-8")
     environment = jinja2.Environment(
-        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined, finalize=_inert
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=_inert,
     )
     return environment.from_string(text).render(
         model=records.model,
@@ -70,11 +74,26 @@ def _inert(value: Any) -> Any:
 
 
 def _items(margin_points: float) -> dict[str, str]:
-    """How many unchanged items decide at the margin: by the verdict's interval, and by an exact one-sided bound."""
+    """How many unchanged items decide at the margin: by the verdict's interval, and by an exact one-sided
+    bound."""
     exact = ceil(log(0.05) / log(1 - margin_points / 100)) if margin_points < 100 else 1
-    return {"no_change_items": f"{items_to_decide(Counts(1, 0, 0), margin_points):,}", "rule_of_three": f"{exact:,}"}
+    return {
+        "no_change_items": f"{items_to_decide(Counts(1, 0, 0), margin_points):,}",
+        "rule_of_three": f"{exact:,}",
+    }
 
 
 def _windows(comparison: Comparison) -> str:
-    used = sorted({(record.windows, record.window_tokens) for _, record in measured_sensitivities(comparison) if record.windows}, key=str)
-    return f", over the first {' or '.join(f'{count} windows of {length} tokens' for count, length in used)}" if used else ""
+    used = sorted(
+        {
+            (record.windows, record.window_tokens)
+            for _, record in measured_sensitivities(comparison)
+            if record.windows
+        },
+        key=str,
+    )
+    return (
+        f", over the first {' or '.join(f'{count} windows of {length} tokens' for count, length in used)}"
+        if used
+        else ""
+    )

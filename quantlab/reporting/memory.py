@@ -56,7 +56,11 @@ def _row(comparison: Comparison, variant: VariantComparison, places: Sequence[st
     _put_cache(row, measured)
     by_place = _weights_by_place(variant.records)
     for place in places:
-        row.put(f"weights_on_{place}_bytes", by_place.get(place, 0) if by_place else None, "the model lies on one device")
+        row.put(
+            f"weights_on_{place}_bytes",
+            by_place.get(place, 0) if by_place else None,
+            "the model lies on one device",
+        )
     memory = measured.memory if measured else None
     row.put("empty_process_rss_bytes", memory.empty_process_rss_bytes if memory else None, why)
     row.put("loaded_process_rss_bytes", memory.loaded_process_rss_bytes if memory else None, why)
@@ -69,15 +73,27 @@ def _put_cache(row: Row, measured: MeasureRecord | None) -> None:
     point = footprint.largest_cache(measured) if measured else None
     older = "the record does not say at which workload"
     row.put("kv_cache_formula_bytes", point.kv_cache_formula_bytes if point else None)
-    row.put("kv_cache_batch", point.batch if point else None, older if row.values["kv_cache_bytes"] is not None else None)
+    row.put(
+        "kv_cache_batch",
+        point.batch if point else None,
+        older if row.values["kv_cache_bytes"] is not None else None,
+    )
     tokens = point.context_tokens + point.prompt_tokens + point.decode_tokens if point else None
     row.put("kv_cache_tokens", tokens)
-    row.put("cache_dtype", measured.memory.cache_dtype if measured and measured.memory else None, "not in the record")
+    row.put(
+        "cache_dtype",
+        measured.memory.cache_dtype if measured and measured.memory else None,
+        "not in the record",
+    )
 
 
 def _put_sampling(row: Row, measured: MeasureRecord | None, why: str) -> None:
     seen = measured.sampled if measured else None
-    row.put("sampling_interval_seconds", seen.interval_seconds if seen else None, why if measured is None else "nothing was sampled")
+    row.put(
+        "sampling_interval_seconds",
+        seen.interval_seconds if seen else None,
+        why if measured is None else "nothing was sampled",
+    )
     row.put("pss_interval_seconds", seen.pss_interval_seconds if seen else None)
     row.put("samples", seen.samples if seen else None)
     row.put("died_in", measured.died_in if measured else None)
@@ -89,8 +105,11 @@ def _put_sampling(row: Row, measured: MeasureRecord | None, why: str) -> None:
 
 
 def _is_last(measured: MeasureRecord) -> bool:
-    """Whether the last sample is of the process that died: after a workload's death another one runs the rest."""
-    return measured.failure is not None or (measured.sampled is not None and measured.sampled.last.step == measured.died_in)
+    """Whether the last sample is of the process that died: after a workload's death another one runs the
+    rest."""
+    return measured.failure is not None or (
+        measured.sampled is not None and measured.sampled.last.step == measured.died_in
+    )
 
 
 def _died(variant: VariantRecords) -> tuple[str, ...]:
@@ -99,25 +118,51 @@ def _died(variant: VariantRecords) -> tuple[str, ...]:
     if measured is None or measured.died_in is None:
         return ()
     last = f"; {measured.sampled.last_words}" if measured.sampled and _is_last(measured) else ""
-    said = measured.failure is not None and measured.sampled is not None and measured.sampled.last_words in measured.failure.reason
+    said = (
+        measured.failure is not None
+        and measured.sampled is not None
+        and measured.sampled.last_words in measured.failure.reason
+    )
     return () if said else (f"The process died in step `{measured.died_in}`{last}",)
 
 
 def _weights_by_place(variant: VariantRecords) -> dict[str, int]:
     """By place, where the model lies on more than one."""
-    found = variant.measure.memory.weights_by_device_bytes if variant.measure and variant.measure.memory else {}
+    found = (
+        variant.measure.memory.weights_by_device_bytes if variant.measure and variant.measure.memory else {}
+    )
     return found if len(found) > 1 else {}
 
 
 def memory_columns(rows: Sequence[Row]) -> tuple[Column, ...]:
-    """Only kinds that a row has. The kernel's high-water mark stands where nothing was sampled; PSS where the system has it, else RSS."""
-    unit = unit_for(value for row in rows for key, value in row.values.items() if key.endswith("_bytes") and isinstance(value, int))
+    """Only kinds that a row has. The kernel's high-water mark stands where nothing was sampled; PSS where the
+    system has it, else RSS."""
+    unit = unit_for(
+        value
+        for row in rows
+        for key, value in row.values.items()
+        if key.endswith("_bytes") and isinstance(value, int)
+    )
     kinds = [kind for kind in footprint.KINDS if kind != "kv_cache_bytes" and _shown(rows, kind)]
     saved = partial(beside, unit.text, percent)
-    runtime = [Column(f"{_HEADERS[k]} ({unit.name}, saved)", (k, k.replace("_bytes", "_saving")), saved) for k in kinds]
+    runtime = [
+        Column(f"{_HEADERS[k]} ({unit.name}, saved)", (k, k.replace("_bytes", "_saving")), saved)
+        for k in kinds
+    ]
     head = sum(kind in ("weights_bytes", "state_bytes") for kind in kinds)
-    on = dict.fromkeys(key for row in rows for key in row.values if key.startswith("weights_on_") and row.values[key] is not None)
-    cache_keys = ("kv_cache_bytes", "kv_cache_saving", "kv_cache_formula_bytes", "kv_cache_batch", "kv_cache_tokens")
+    on = dict.fromkeys(
+        key
+        for row in rows
+        for key in row.values
+        if key.startswith("weights_on_") and row.values[key] is not None
+    )
+    cache_keys = (
+        "kv_cache_bytes",
+        "kv_cache_saving",
+        "kv_cache_formula_bytes",
+        "kv_cache_batch",
+        "kv_cache_tokens",
+    )
     return (
         Column("variant", ("variant",), str),
         Column("engine", ("engine",), str),
@@ -147,7 +192,9 @@ def _shown(rows: Sequence[Row], kind: str) -> bool:
 
 
 def _cache_text(unit: ByteUnit) -> Callable[..., str]:
-    def text(value: float, saving: float | None, formula: float | None, batch: int | None, tokens: int | None) -> str:
+    def text(
+        value: float, saving: float | None, formula: float | None, batch: int | None, tokens: int | None
+    ) -> str:
         parts = [f"formula {unit.text(formula)}"] if formula is not None else []
         parts += [f"batch {batch:,} × {tokens:,} tokens"] if batch is not None and tokens is not None else []
         return beside(unit.text, percent, value, saving) + (f"; {', '.join(parts)}" if parts else "")
@@ -157,7 +204,11 @@ def _cache_text(unit: ByteUnit) -> Callable[..., str]:
 
 def _sampling(rows: Sequence[Row]) -> list[Column]:
     keys = ("sampling_interval_seconds", "pss_interval_seconds")
-    return [Column("looked at every (ms)", keys, _interval)] if any(row.values[keys[0]] is not None for row in rows) else []
+    return (
+        [Column("looked at every (ms)", keys, _interval)]
+        if any(row.values[keys[0]] is not None for row in rows)
+        else []
+    )
 
 
 def _interval(seconds: float, pss: float | None) -> str:

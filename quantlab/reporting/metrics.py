@@ -1,4 +1,5 @@
-"""Write the numbers for DVC: `metrics.json` for `dvc metrics show`, and small CSV files for `dvc plots show`."""
+"""Write the numbers for DVC: `metrics.json` for `dvc metrics show`, and small CSV files for `dvc plots
+show`."""
 
 from __future__ import annotations
 
@@ -22,7 +23,11 @@ PLOTS: dict[str, tuple[str, ...]] = {
 def metrics_json(comparison: Comparison) -> str:
     """Numbers by variant; a number that was not measured has no key."""
     known = {
-        slug: {key: value for key, value in {**_metrics(variant), **_drops(variant, comparison.tasks)}.items() if value is not None}
+        slug: {
+            key: value
+            for key, value in {**_metrics(variant), **_drops(variant, comparison.tasks)}.items()
+            if value is not None
+        }
         for slug, variant in comparison.variants.items()
     }
     return json.dumps({slug: numbers for slug, numbers in known.items() if numbers}, indent=2) + "\n"
@@ -36,7 +41,11 @@ def plot_files(comparison: Comparison) -> dict[str, str]:
     ]
     files = {}
     for name, keys in PLOTS.items():
-        rows = [{key: values[key] for key in keys} for values in every if all(values[key] is not None for key in keys)]
+        rows = [
+            {key: values[key] for key in keys}
+            for values in every
+            if all(values[key] is not None for key in keys)
+        ]
         files[name] = str(pd.DataFrame(rows, columns=list(keys)).to_csv(index=False, lineterminator="\n"))
     return files
 

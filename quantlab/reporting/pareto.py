@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _ROOM_BELOW = 0.25
-"""The axis ends at this share of the least divergence of a quantized variant; what lies lower sits on its edge."""
+"""The axis ends at this share of the least divergence of a quantized variant; what lies lower sits on its
+edge."""
 
 
 def pareto_svg(comparison: Comparison) -> str | None:
@@ -31,7 +32,9 @@ def pareto_svg(comparison: Comparison) -> str | None:
         return svg(figure)
 
 
-def draw_pareto(figure: Figure, points: tuple[Point, ...], frontier: tuple[Point, ...], floors: dict[str, float]) -> None:
+def draw_pareto(
+    figure: Figure, points: tuple[Point, ...], frontier: tuple[Point, ...], floors: dict[str, float]
+) -> None:
     """Draw onto an empty figure; `floors` are noise floors in nats by engine."""
     axes = figure.add_subplot()
     unit = unit_for(p.disk_bytes for p in points)
@@ -48,7 +51,9 @@ def draw_pareto(figure: Figure, points: tuple[Point, ...], frontier: tuple[Point
     _draw_points(axes, points, unit, bottom, [path, *lines])
 
 
-def _draw_frontier(axes: Axes, frontier: tuple[Point, ...], unit: ByteUnit, bottom: float) -> list[tuple[float, float]]:
+def _draw_frontier(
+    axes: Axes, frontier: tuple[Point, ...], unit: ByteUnit, bottom: float
+) -> list[tuple[float, float]]:
     """Steps: between two variants nothing smaller is as close."""
     path: list[tuple[float, float]] = []
     for point in frontier:
@@ -63,32 +68,64 @@ def _draw_floors(axes: Axes, floors: dict[str, float], bottom: float) -> list[li
     for place, (engine, floor) in enumerate(sorted(floors.items())):
         if floor > bottom:
             style = ("--", ":", "-.")[place % 3]
-            axes.axhline(floor, color="#777777", linewidth=1, linestyle=style, label=f"noise floor, {engine} ({significant(floor)})")
+            axes.axhline(
+                floor,
+                color="#777777",
+                linewidth=1,
+                linestyle=style,
+                label=f"noise floor, {engine} ({significant(floor)})",
+            )
         else:
             axes.plot([], [], " ", label=f"noise floor, {engine}: {significant(floor)}, below the axis")
     return [[(left, floor), (right, floor)] for floor in floors.values() if floor > bottom]
 
 
-def _draw_points(axes: Axes, points: tuple[Point, ...], unit: ByteUnit, bottom: float, lines: list[list[tuple[float, float]]]) -> None:
+def _draw_points(
+    axes: Axes,
+    points: tuple[Point, ...],
+    unit: ByteUnit,
+    bottom: float,
+    lines: list[list[tuple[float, float]]],
+) -> None:
     palette = colours([parse_variant(p.variant).method for p in points])
     labels = []
     for point in points:
         x, y = point.disk_bytes / unit.bytes, max(point.kl_divergence_nats, bottom)
         below = point.kl_divergence_nats < bottom
         colour = palette[parse_variant(point.variant).method]
-        axes.plot([x], [y], marker="v" if below else "o", color=colour, markersize=7, linestyle="", clip_on=False, zorder=3)
-        text = f"{point.variant} ({significant(point.kl_divergence_nats)}, below the axis)" if below else point.variant
+        axes.plot(
+            [x],
+            [y],
+            marker="v" if below else "o",
+            color=colour,
+            markersize=7,
+            linestyle="",
+            clip_on=False,
+            zorder=3,
+        )
+        text = (
+            f"{point.variant} ({significant(point.kl_divergence_nats)}, below the axis)"
+            if below
+            else point.variant
+        )
         labels.append(Label(x, y, text, colour))
     axes.legend(loc="upper right", fontsize=8, framealpha=0.9)
     place_labels(axes, labels, lines)
 
 
 def _bottom(points: tuple[Point, ...]) -> float:
-    quantized = [p.kl_divergence_nats for p in points if parse_variant(p.variant).bits < 16 and p.kl_divergence_nats > 0]
+    quantized = [
+        p.kl_divergence_nats
+        for p in points
+        if parse_variant(p.variant).bits < 16 and p.kl_divergence_nats > 0
+    ]
     everything = [p.kl_divergence_nats for p in points if p.kl_divergence_nats > 0]
     return _ROOM_BELOW * min(quantized or everything or [1.0])
 
 
 def _floors(comparison: Comparison) -> dict[str, float]:
-    floors = [(drawn(variant.engine or ""), variant.divergence.floor.nats) for variant in comparison.variants.values()]
+    floors = [
+        (drawn(variant.engine or ""), variant.divergence.floor.nats)
+        for variant in comparison.variants.values()
+    ]
     return {engine: nats for engine, nats in floors if engine and nats is not None}

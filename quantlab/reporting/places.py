@@ -34,7 +34,11 @@ def home(records: ModelRecords) -> str:
 
 
 def per_device(table: Table, columns: Callable[[Sequence[Row]], tuple[Column, ...]]) -> list[Part]:
-    """The table's rows by their value of `device`, in order of appearance, each part with the columns that its rows need."""
+    """The table's rows by their value of `device`, in order of appearance, each part with the columns that
+    its rows need."""
     devices = dict.fromkeys(str(row.values["device"]) for row in table.rows)
     parts = {device: tuple(row for row in table.rows if row.values["device"] == device) for device in devices}
-    return [Part(device, table._replace(rows=rows, columns=columns(rows)).markdown()) for device, rows in parts.items()]
+    return [
+        Part(device, table._replace(rows=rows, columns=columns(rows)).markdown())
+        for device, rows in parts.items()
+    ]

@@ -39,7 +39,9 @@ def draw_plots(comparison: Comparison, others: Sequence[Comparison] = ()) -> dic
         "batch.svg": grid_svg(timed, "batch"),
         "devices.svg": _devices(across_devices(comparison, *others)),
     }
-    return {name: svg for name, svg in whole.items() if svg} | {name: bars_svg(some) for name, some in shown.items() if some}
+    return {name: svg for name, svg in whole.items() if svg} | {
+        name: bars_svg(some) for name, some in shown.items() if some
+    }
 
 
 def _has_number(panel: Bars) -> bool:
@@ -53,7 +55,9 @@ def _bar(variant: VariantComparison, value: float | None, ends: tuple[float, flo
 
 def _quality(variants: Sequence[VariantComparison]) -> list[Bars]:
     records = [(variant, variant.records.divergence) for variant in variants]
-    perplexities = [(v, record.perplexity.value if record and record.perplexity else None) for v, record in records]
+    perplexities = [
+        (v, record.perplexity.value if record and record.perplexity else None) for v, record in records
+    ]
     known = [value for _, value in perplexities if value]
     wide = bool(known) and max(known) > _LOG_FROM * min(known)
     title = "perplexity (log scale)" if wide else "perplexity"
@@ -66,13 +70,19 @@ def _quality(variants: Sequence[VariantComparison]) -> list[Bars]:
 
 def _accuracy(comparison: Comparison) -> list[Bars]:
     """The mean, unless one task alone is in points, then task by task."""
-    panels = [_drops(comparison, MEAN, lambda variant: variant.mean)] if len(comparison.tasks_in_points) != 1 else []
+    panels = (
+        [_drops(comparison, MEAN, lambda variant: variant.mean)]
+        if len(comparison.tasks_in_points) != 1
+        else []
+    )
     for task in (*comparison.tasks, *comparison.failed_tasks):
         panels.append(_drops(comparison, task, lambda variant, task=task: variant.tasks[task]))  # type: ignore[misc]
     return panels
 
 
-def _drops(comparison: Comparison, name: str, of: Callable[[VariantComparison], TaskComparison | MeanComparison]) -> Bars:
+def _drops(
+    comparison: Comparison, name: str, of: Callable[[VariantComparison], TaskComparison | MeanComparison]
+) -> Bars:
     bars = []
     for variant in comparison.variants.values():
         compared = of(variant)
@@ -100,10 +110,16 @@ def _decoding(variants: Iterable[tuple[Bar, PointSpeed | None]], title: str) -> 
     for bar, speed in variants:
         rate, against = (speed.decode.rate, speed.decode.ratio.value) if speed else (None, None)
         roof = speed.point.roofline if speed else None
-        bars.append(bar._replace(value=rate.value if rate else None, ends=_ends(rate.low, rate.high) if rate else None))
+        bars.append(
+            bar._replace(
+                value=rate.value if rate else None, ends=_ends(rate.low, rate.high) if rate else None
+            )
+        )
         marks.append(roof.tokens_per_second if roof else None)
         beside.append(f" ({ratio(against)})" if against is not None else "")
-    named = title + ("\n| the ceiling of the memory bandwidth" if any(mark is not None for mark in marks) else "")
+    named = title + (
+        "\n| the ceiling of the memory bandwidth" if any(mark is not None for mark in marks) else ""
+    )
     return bars_of(bars, named, significant)._replace(marks=tuple(marks), beside=tuple(beside))
 
 
@@ -119,14 +135,21 @@ def _devices(found: Sequence[OnDevice]) -> str | None:
     for engine in sorted({each.engine for each in found if each.engine}):
         slugs = dict.fromkeys(each.variant.slug for each in found if each.engine == engine)
         for some in (devices[n : n + _MOST_DEVICES] for n in range(0, len(devices), _MOST_DEVICES)):
-            lines.append([_on_device([(slug, places.get((slug, device))) for slug in slugs], engine, device) for device in some])
+            lines.append(
+                [
+                    _on_device([(slug, places.get((slug, device))) for slug in slugs], engine, device)
+                    for device in some
+                ]
+            )
     lines = [line for line in lines if any(_has_number(panel) for panel in line)]
     return bars_grid_svg(lines) if lines else None
 
 
 def _on_device(variants: Sequence[tuple[str, OnDevice | None]], engine: str, device: str) -> Bars:
     title = f"{fill(drawn(device), 44)}\ndecoding in {drawn(engine)} (tokens/s, ratio)"
-    bars = [(_bar(at.variant, None), at.first_speed) if at else (Bar(slug, None), None) for slug, at in variants]
+    bars = [
+        (_bar(at.variant, None), at.first_speed) if at else (Bar(slug, None), None) for slug, at in variants
+    ]
     return _decoding(bars, title)
 
 

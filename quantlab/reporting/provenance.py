@@ -30,7 +30,10 @@ def provenance(records: ModelRecords) -> list[Fact]:
         Fact("Device", _devices(records)),
         Fact("Threads", _threads(records)),
         Fact("Versions", _versions(records)),
-        Fact("Calibration", _text(records.recipe.calibration, records.text.calibration_sha256 if records.text else None)),
+        Fact(
+            "Calibration",
+            _text(records.recipe.calibration, records.text.calibration_sha256 if records.text else None),
+        ),
         Fact("Evaluation text", _evaluation(records)),
         *([Fact("Reference", _reference(records.reference))] if records.reference else []),
         Fact("Tasks", _tasks(records)),
@@ -41,7 +44,11 @@ def provenance(records: ModelRecords) -> list[Fact]:
 
 def settings(records: ModelRecords) -> list[Fact]:
     """Each variant's settings, defaults included, as the recipe and the method have them."""
-    return [Fact(slug, text) for slug, variant in records.variants.items() if (text := _settings(records, variant))]
+    return [
+        Fact(slug, text)
+        for slug, variant in records.variants.items()
+        if (text := _settings(records, variant))
+    ]
 
 
 def _settings(records: ModelRecords, variant: VariantRecords) -> str:
@@ -53,7 +60,9 @@ def _settings(records: ModelRecords, variant: VariantRecords) -> str:
     except QuantlabError:
         chosen = dict(records.recipe.variants.get(variant.slug, {}))
     return ", ".join(
-        f"{key} {value if isinstance(value, str) else json.dumps(value)}" for key, value in chosen.items() if value is not None
+        f"{key} {value if isinstance(value, str) else json.dumps(value)}"
+        for key, value in chosen.items()
+        if value is not None
     )
 
 
@@ -72,21 +81,34 @@ def _source(records: ModelRecords) -> str:
 def _reference(found: dict[str, Any]) -> str:
     kept, theirs = float(found["bytes_per_scored_token"]), 2 * int(found["vocabulary"])
     return (
-        f"the unquantized model in {found['dtype']} on {found['device']}: its final hidden states, {kept:,.0f} bytes per scored token "
-        f"({theirs / kept:.1f} times less than the {theirs:,} of 16-bit log-probabilities of the whole vocabulary)"
+        f"the unquantized model in {found['dtype']} on {found['device']}: its final hidden states,"
+        f" {kept:,.0f} bytes per scored token ({theirs / kept:.1f} times less than the {theirs:,} of 16-bit"
+        " log-probabilities of the whole vocabulary)"
     )
 
 
 def _devices(records: ModelRecords) -> str:
     used = _by_value((r.device, f"{v.slug}") for v, r in _records(records) if r.device)
-    text = next(iter(used)) if len(used) == 1 else "; ".join(f"{device}: {listing(slugs)}" for device, slugs in used.items())
-    about = {key: value for key, value in records.device.items() if isinstance(value, str | int | float) and key != "name"}
+    text = (
+        next(iter(used))
+        if len(used) == 1
+        else "; ".join(f"{device}: {listing(slugs)}" for device, slugs in used.items())
+    )
+    about = {
+        key: value
+        for key, value in records.device.items()
+        if isinstance(value, str | int | float) and key != "name"
+    }
     now = f" (this workspace: {', '.join(f'{key} {value}' for key, value in about.items())})" if about else ""
     return (text or "not recorded") + now
 
 
 def _threads(records: ModelRecords) -> str:
-    used = _by_value((str(s.threads), v.measure.engine or "") for v in records.variants.values() if v.measure and (s := v.measure.speed))
+    used = _by_value(
+        (str(s.threads), v.measure.engine or "")
+        for v in records.variants.values()
+        if v.measure and (s := v.measure.speed)
+    )
     return "; ".join(f"{threads} ({listing(engines)})" for threads, engines in used.items()) or "not recorded"
 
 
@@ -95,7 +117,10 @@ def _versions(records: ModelRecords) -> str:
     for _, record in _records(records):
         for library, version in record.versions.items():
             found.setdefault(library, set()).add(version)
-    return ", ".join(f"{library} {' and '.join(sorted(found[library]))}" for library in sorted(found)) or "not recorded"
+    return (
+        ", ".join(f"{library} {' and '.join(sorted(found[library]))}" for library in sorted(found))
+        or "not recorded"
+    )
 
 
 def _text(spec: TextSpec, sha256: str | None) -> str:
@@ -106,13 +131,31 @@ def _text(spec: TextSpec, sha256: str | None) -> str:
 def _evaluation(records: ModelRecords) -> str:
     digest = records.text.evaluation_sha256 if records.text else None
     done = [v.divergence for v in records.variants.values() if v.divergence and v.divergence.scored_tokens]
-    used = _by_value((f"{d.scored_tokens:,} tokens scored in {d.windows} windows of {d.window_tokens}", d.variant) for d in done)
-    counts = next(iter(used), "") if len(used) == 1 else "; ".join(f"{text}: {listing(slugs)}" for text, slugs in used.items())
+    used = _by_value(
+        (f"{d.scored_tokens:,} tokens scored in {d.windows} windows of {d.window_tokens}", d.variant)
+        for d in done
+    )
+    counts = (
+        next(iter(used), "")
+        if len(used) == 1
+        else "; ".join(f"{text}: {listing(slugs)}" for text, slugs in used.items())
+    )
     dtypes = _by_value((d.dtype or "unknown dtype", d.variant) for d in done)
     ran = "; ".join(f"{dtype}: {listing(slugs)}" for dtype, slugs in dtypes.items())
-    dense = [f"{d.variant} ({significant(d.dense_check_nats)})" if d.dense_check_nats is not None else d.variant for d in done if d.dense]
-    once = f". Measured on layers dequantized once (their divergence from the real kernel, nats): {listing(dense)}" if dense else ""
-    reference = f". Reference in {_reference_dtype(records)}" + (f"; variants computed in {ran}" if ran else "")
+    dense = [
+        f"{d.variant} ({significant(d.dense_check_nats)})" if d.dense_check_nats is not None else d.variant
+        for d in done
+        if d.dense
+    ]
+    once = (
+        ". Measured on layers dequantized once (their divergence from the real kernel, nats):"
+        f" {listing(dense)}"
+        if dense
+        else ""
+    )
+    reference = f". Reference in {_reference_dtype(records)}" + (
+        f"; variants computed in {ran}" if ran else ""
+    )
     return f"{_text(records.recipe.evaluation, digest)}{f'; {counts}' if counts else ''}{reference}{once}"
 
 
@@ -140,15 +183,27 @@ def _tasks(records: ModelRecords) -> str:
 
 def _scored_in(records: ModelRecords) -> str:
     """What log-likelihoods were computed in, where the records say it."""
-    used = _by_value((v.tasks.scored_in, v.slug) for v in records.variants.values() if v.tasks and v.tasks.scored_in)
-    return f". Scored in {'; '.join(f'{dtype}: {listing(slugs)}' for dtype, slugs in used.items())}" if used else ""
+    used = _by_value(
+        (v.tasks.scored_in, v.slug) for v in records.variants.values() if v.tasks and v.tasks.scored_in
+    )
+    return (
+        f". Scored in {'; '.join(f'{dtype}: {listing(slugs)}' for dtype, slugs in used.items())}"
+        if used
+        else ""
+    )
 
 
 def _speed(records: ModelRecords) -> str:
-    points = [p for v in records.variants.values() if v.measure and v.measure.speed for p in v.measure.speed.points if p.decode_seconds]
+    points = [
+        p
+        for v in records.variants.values()
+        if v.measure and v.measure.speed
+        for p in v.measure.speed.points
+        if p.decode_seconds
+    ]
     used = dict.fromkeys(
-        f"batch {p.batch}, context {p.context_tokens}: prompt of {p.prompt_tokens} tokens, {p.decode_tokens} decoded, "
-        f"{len(p.decode_seconds)} repeats"
+        f"batch {p.batch}, context {p.context_tokens}: prompt of {p.prompt_tokens} tokens, {p.decode_tokens}"
+        f" decoded, {len(p.decode_seconds)} repeats"
         for p in points
     )
     return "; ".join(used) or "not measured"

@@ -17,12 +17,20 @@ def ranking_findings(comparison: Comparison) -> Iterable[str]:
         return
     order = ", ".join(" = ".join(place.variants) for place in comparison.ranking)
     bare = [slug for slug in ranked if not comparison.variants[slug].divergence.interval]
-    how = f" Ordered by the mean alone, because fewer than {MINIMUM_WINDOWS} windows give no interval: {listing(bare)}." if bare else ""
+    how = (
+        f" Ordered by the mean alone, because fewer than {MINIMUM_WINDOWS} windows give no interval:"
+        f" {listing(bare)}."
+        if bare
+        else ""
+    )
     yield f"Order by mean KL divergence from the unquantized model, closest first: {order}.{how}"
     shared = [place for place in comparison.ranking if len(place.variants) > 1]
     yield from map(_overlap, shared)
     if shared:
-        yield ("All variants share the same windows: a comparison window by window could separate more of them than these intervals.")
+        yield (
+            "All variants share the same windows: a comparison window by window could separate more of them"
+            " than these intervals."
+        )
 
 
 def _overlap(place: Place) -> str:
@@ -30,8 +38,10 @@ def _overlap(place: Place) -> str:
     shown = [f"{slug} ({points(drop)})" if drop is not None else slug for slug, drop in drops]
     others = [slug for slug in place.variants if slug != place.closest]
     first = place.closest
-    together = f"{first} and {others[0]} overlap" if len(others) == 1 else f"{first} overlaps with {listing(others)}"
+    together = (
+        f"{first} and {others[0]} overlap" if len(others) == 1 else f"{first} overlaps with {listing(others)}"
+    )
     return (
-        f"{together} (95 % interval of the KL divergence). Ordered by their mean drops in points: {', '.join(shown)}; "
-        "the differences between the drops were not tested."
+        f"{together} (95 % interval of the KL divergence). Ordered by their mean drops in points:"
+        f" {', '.join(shown)}; the differences between the drops were not tested."
     )

@@ -1,4 +1,5 @@
-"""Show where the loss comes from: a table of the parts with the largest loss, and a heat map of all blocks."""
+"""Show where the loss comes from: a table of the parts with the largest loss, and a heat map of all
+blocks."""
 
 from __future__ import annotations
 
@@ -17,8 +18,8 @@ _CELL_INCHES = 0.3
 
 
 def sensitivity_table(comparison: Comparison) -> Table:
-    """One row per variant and part, the costliest first, then the sum, everything together, and nothing where it was
-    measured; empty where no variant was asked for."""
+    """One row per variant and part, the costliest first, then the sum, everything together, and nothing where
+    it was measured; empty where no variant was asked for."""
     rows = [row for slug, record in measured_sensitivities(comparison) for row in _rows(slug, record)]
     return Table("sensitivity", tuple(rows), _COLUMNS)
 
@@ -65,7 +66,9 @@ def _line(slug: str, part: str, nats: float, error: float | None, found: Sensiti
 _COLUMNS = (
     Column("variant", ("variant",), str),
     Column("part", ("part",), str),
-    Column("KL divergence alone (nats)", ("kl_divergence_nats", "kl_divergence_nats_standard_error"), divergence),
+    Column(
+        "KL divergence alone (nats)", ("kl_divergence_nats", "kl_divergence_nats_standard_error"), divergence
+    ),
     Column("share", ("share",), percent),
     Column("sum / whole", ("of_whole",), partial(fixed, decimals=2)),
 )
@@ -74,7 +77,11 @@ _COLUMNS = (
 def heat_map_svg(comparison: Comparison) -> str | None:
     """Variants (and layers, where each was swapped) over blocks; None where there is nothing to draw."""
     values: dict[str, dict[int, float]] = {}
-    parts = [(slug, part) for slug, record in measured_sensitivities(comparison) for part in _costliest_first(record)]
+    parts = [
+        (slug, part)
+        for slug, record in measured_sensitivities(comparison)
+        for part in _costliest_first(record)
+    ]
     for slug, part in parts:
         match = re.match(r"block (\d{1,4}) ?(.*)", drawn(part.part))
         if match:

@@ -1,4 +1,5 @@
-"""Show two variants' answers side by side: coloured words in a terminal, struck out and bold words in markdown."""
+"""Show two variants' answers side by side: coloured words in a terminal, struck out and bold words in
+markdown."""
 
 from __future__ import annotations
 
@@ -24,19 +25,34 @@ def as_json(found: SideBySide) -> dict[str, Any]:
         for pair in found.pairs
     ]
     first, second = found.variants
-    about = {"model": found.model, "first": first, "second": second, "limit_tokens": found.limit, "identical": found.identical}
-    return {**about, "mean_tokens": list(found.mean_tokens), "cut_off": list(found.cut), "longer": found.longer, "answers": answers}
+    about = {
+        "model": found.model,
+        "first": first,
+        "second": second,
+        "limit_tokens": found.limit,
+        "identical": found.identical,
+    }
+    return {
+        **about,
+        "mean_tokens": list(found.mean_tokens),
+        "cut_off": list(found.cut),
+        "longer": found.longer,
+        "answers": answers,
+    }
 
 
 def summary(found: SideBySide) -> list[str]:
-    """What the answers show, a sentence or two each: how many are the same, from where on they differ, who talks longer."""
+    """What the answers show, a sentence or two each: how many are the same, from where on they differ, who
+    talks longer."""
     count = len(found.pairs)
     parted = [pair.divergent + 1 for pair in found.pairs if pair.divergent is not None]
     lines = [f"{count - len(parted)} of {count} answers are identical, token by token (greedy decoding)."]
     if parted:
         where = f"{statistics.median_low(parted)} (median; {min(parted)} to {max(parted)})"
         lines.append(f"Where they differ, the first other token is number {where}.")
-    means = ", ".join(f"{name} {mean:.1f}" for name, mean in zip(found.variants, found.mean_tokens, strict=True))
+    means = ", ".join(
+        f"{name} {mean:.1f}" for name, mean in zip(found.variants, found.mean_tokens, strict=True)
+    )
     lines.append(f"Tokens per answer: {means}.{_limited(found)}")
     return [*lines, _who_talks_longer(found)]
 
@@ -45,7 +61,10 @@ def _limited(found: SideBySide) -> str:
     if not any(found.cut):
         return f" The limit of {found.limit} cut none off."
     cut = " and ".join(f"{n} of {name}" for n, name in zip(found.cut, found.variants, strict=True))
-    return f" The limit of {found.limit} cut off {cut}, so that what they would have said is longer: raise it with --tokens."
+    return (
+        f" The limit of {found.limit} cut off {cut}, so that what they would have said is longer: raise it"
+        " with --tokens."
+    )
 
 
 def _who_talks_longer(found: SideBySide) -> str:
@@ -66,9 +85,16 @@ def _who_talks_longer(found: SideBySide) -> str:
 
 
 def _about(pair: Pair) -> str:
-    counts = [f"{n}{'' if answer.ended else ' (cut off)'}" for n, answer in zip(pair.lengths, (pair.first, pair.second), strict=True)]
+    counts = [
+        f"{n}{'' if answer.ended else ' (cut off)'}"
+        for n, answer in zip(pair.lengths, (pair.first, pair.second), strict=True)
+    ]
     lengths = f"{counts[0]} and {counts[1]} tokens"
-    return f"identical, {lengths}" if pair.divergent is None else f"differ from token {pair.divergent + 1} on, {lengths}"
+    return (
+        f"identical, {lengths}"
+        if pair.divergent is None
+        else f"differ from token {pair.divergent + 1} on, {lengths}"
+    )
 
 
 def markdown(found: SideBySide) -> str:
@@ -101,7 +127,11 @@ def terminal(found: SideBySide) -> None:
     for pair in found.pairs:
         screen.print(Text(pair.prompt, style="bold"))
         screen.print(Text(_about(pair), style="dim"))
-        screen.print(Text.assemble(*((span.text, styles[span.kind]) for span in word_diff(pair.first.text, pair.second.text))))
+        screen.print(
+            Text.assemble(
+                *((span.text, styles[span.kind]) for span in word_diff(pair.first.text, pair.second.text))
+            )
+        )
         screen.print()
     first, second = found.variants
     legend = (("red, struck out", "red strike"), f": only {first}; ", ("green", "green"), f": only {second}")

@@ -23,14 +23,17 @@ _NO_ENERGY, _NO_PRICE = "the record has no energy", "the recipe names no price_p
 
 
 def speed_table(*devices: Comparison) -> Table:
-    """Engine by engine, because figures across engines are not compared, and device by device for the same reason."""
+    """Engine by engine, because figures across engines are not compared, and device by device for the same
+    reason."""
     rows = tuple(row for each in devices for variant in _by_engine(each) for row in _rows(each, variant))
     return Table("speed", rows, speed_columns(rows))
 
 
 def _by_engine(comparison: Comparison) -> list[VariantComparison]:
     variants = comparison.variants.values()
-    engines = sorted({v.records.measure.engine for v in variants if v.records.measure and v.records.measure.engine})
+    engines = sorted(
+        {v.records.measure.engine for v in variants if v.records.measure and v.records.measure.engine}
+    )
     place = {engine: n for n, engine in enumerate(engines)}
 
     def order(variant: VariantComparison) -> int:
@@ -51,8 +54,14 @@ def timed_points(*devices: Comparison) -> list[TimedPoint]:
     for comparison in devices:
         for variant in _by_engine(comparison):
             measured = variant.records.measure
-            device, engine = device_of(comparison.records, variant.records), measured.engine if measured else None
-            timed += [TimedPoint(variant.slug, drawn(device), drawn(str(engine)), at) for at in measured_speeds(variant)]
+            device, engine = (
+                device_of(comparison.records, variant.records),
+                measured.engine if measured else None,
+            )
+            timed += [
+                TimedPoint(variant.slug, drawn(device), drawn(str(engine)), at)
+                for at in measured_speeds(variant)
+            ]
     return timed
 
 
@@ -88,7 +97,11 @@ def _row(comparison: Comparison, variant: VariantComparison, at: PointSpeed | No
 def _put_phase(row: Row, phase: Phase, speed: Speed | None, lacking: str) -> None:
     rate, ratio = (speed.rate, speed.ratio) if speed else (None, None)
     _put_median(row, f"{phase}_tokens_per_second", rate, lacking)
-    row.put(f"{phase}_ratio", ratio.value if ratio else None, (ratio.reason if ratio and rate else None) or lacking)
+    row.put(
+        f"{phase}_ratio",
+        ratio.value if ratio else None,
+        (ratio.reason if ratio and rate else None) or lacking,
+    )
     row.put(f"{phase}_ratio_low", ratio.low if ratio else None)
     row.put(f"{phase}_ratio_high", ratio.high if ratio else None)
     row.put(f"{phase}_ratio_kind", ratio.kind if ratio else None)
@@ -116,10 +129,16 @@ def speed_columns(rows: Sequence[Row]) -> tuple[Column, ...]:
     """Ceiling, energy and cost only where a row has one."""
     optional = {
         "ceiling_tokens_per_second": Column(
-            "decode ceiling (tokens/s, share reached)", ("ceiling_tokens_per_second", "ceiling_share"), _ceiling
+            "decode ceiling (tokens/s, share reached)",
+            ("ceiling_tokens_per_second", "ceiling_share"),
+            _ceiling,
         ),
-        "decode_joules_per_token": Column("energy (J/token decoded)", ("decode_joules_per_token",), significant),
-        "dollars_per_million_tokens": Column("cost ($/million tokens decoded)", ("dollars_per_million_tokens",), significant),
+        "decode_joules_per_token": Column(
+            "energy (J/token decoded)", ("decode_joules_per_token",), significant
+        ),
+        "dollars_per_million_tokens": Column(
+            "cost ($/million tokens decoded)", ("dollars_per_million_tokens",), significant
+        ),
     }
     shown = [optional[key] for key in _OPTIONAL if any(row.values[key] is not None for row in rows)]
     several = {row.values["threads"] for row in rows} != {None}
@@ -146,7 +165,9 @@ def absences(rows: Sequence[Row]) -> list[str]:
     found = []
     for key, what in names.items():
         if rows and all(row.values[key] is None for row in rows):
-            reasons = dict.fromkeys(row.missing[key] for row in rows if key in row.missing and row.failed is None)
+            reasons = dict.fromkeys(
+                row.missing[key] for row in rows if key in row.missing and row.failed is None
+            )
             found += [f"{what}: {'; '.join(reasons)}."] if reasons else []
     return [text.replace("..", ".") for text in found]
 
@@ -161,7 +182,9 @@ def _median_keys(key: str) -> tuple[str, ...]:
 
 
 def _interval(middle: float, low: float | None, high: float | None) -> str:
-    return significant(middle) + (f" [{significant(low)}, {significant(high)}]" if low is not None and high is not None else "")
+    return significant(middle) + (
+        f" [{significant(low)}, {significant(high)}]" if low is not None and high is not None else ""
+    )
 
 
 def _spread(
@@ -173,7 +196,9 @@ def _spread(
     ratio_high: float | None,
     kind: str | None,
 ) -> str:
-    return _interval(middle, low, high) + (f" ({ratio_text(ratio, ratio_low, ratio_high, kind)})" if ratio is not None else "")
+    return _interval(middle, low, high) + (
+        f" ({ratio_text(ratio, ratio_low, ratio_high, kind)})" if ratio is not None else ""
+    )
 
 
 def ratio_text(ratio: float, low: float | None, high: float | None, kind: str | None) -> str:

@@ -28,12 +28,16 @@ def summary_table(comparison: Comparison) -> Table:
     """One row per variant."""
     rows = tuple(_row(comparison, variant) for variant in comparison.variants.values())
     sizes = (variant.disk.bytes for variant in comparison.variants.values())
-    return Table("summary", rows, _columns(comparison.tasks, unit_for(size for size in sizes if size is not None)))
+    return Table(
+        "summary", rows, _columns(comparison.tasks, unit_for(size for size in sizes if size is not None))
+    )
 
 
 def _row(comparison: Comparison, variant: VariantComparison) -> Row:
     status = variant.status
-    row = Row({"variant": variant.slug, "method": variant.method, "bits": variant.bits, "engine": variant.engine})
+    row = Row(
+        {"variant": variant.slug, "method": variant.method, "bits": variant.bits, "engine": variant.engine}
+    )
     row.put("status", status.name)
     row.put("reason", status.reason)
     _put_size(row, comparison, variant)
@@ -83,7 +87,11 @@ def _put_drops(row: Row, comparison: Comparison, variant: VariantComparison) -> 
     row.put("mean_drop_standard_error", mean.drop.standard_error if mean.drop else None)
     row.put("mean_drop_lower_points", mean.judged.ninety_five.lower if mean.judged else None)
     row.put("mean_drop_upper_points", mean.judged.ninety_five.upper if mean.judged else None)
-    row.put("verdict", mean.judged.verdict if mean.judged else None, mean.reason or "a metric is not right or wrong")
+    row.put(
+        "verdict",
+        mean.judged.verdict if mean.judged else None,
+        mean.reason or "a metric is not right or wrong",
+    )
 
 
 def _put_speed(row: Row, variant: VariantComparison) -> None:
@@ -106,14 +114,18 @@ def _put_speed(row: Row, variant: VariantComparison) -> None:
 
 def _columns(tasks: tuple[str, ...], unit: ByteUnit) -> tuple[Column, ...]:
     ends = ("drop_points", "drop_lower_points", "drop_upper_points")
-    drops = [Column(f"drop {t} (points) [95 %]", tuple(f"{end}_{t}" for end in ends), interval_text) for t in tasks]
+    drops = [
+        Column(f"drop {t} (points) [95 %]", tuple(f"{end}_{t}" for end in ends), interval_text) for t in tasks
+    ]
     kl = ("kl_divergence_nats", "kl_divergence_standard_error", "distinguishable")
     rates = partial(beside, significant, ratio)
     # What decides stands first: a wide table is cut off on the right.
     return (
         Column("variant", ("variant",), str),
         Column("status", ("status",), str),
-        Column(f"disk ({unit.name}, saved)", ("disk_bytes", "disk_saving"), partial(beside, unit.text, percent)),
+        Column(
+            f"disk ({unit.name}, saved)", ("disk_bytes", "disk_saving"), partial(beside, unit.text, percent)
+        ),
         Column("KL divergence (nats/token)", kl, _divergence),
         Column(
             f"{'mean drop' if len(tasks) != 1 else f'drop {tasks[0]}'} (points) [95 % interval]",
@@ -122,7 +134,11 @@ def _columns(tasks: tuple[str, ...], unit: ByteUnit) -> tuple[Column, ...]:
         ),
         Column("verdict", ("verdict",), str),
         Column("decode (tokens/s, ratio)", ("decode_tokens_per_second", "decode_ratio"), rates),
-        Column(f"peak memory ({unit.name}, saved)", ("peak_memory_bytes", "peak_memory_saving"), partial(beside, unit.text, percent)),
+        Column(
+            f"peak memory ({unit.name}, saved)",
+            ("peak_memory_bytes", "peak_memory_saving"),
+            partial(beside, unit.text, percent),
+        ),
         Column("perplexity", ("perplexity",), perplexity),
         *(drops if len(drops) > 1 else []),
         Column("bits per weight", ("bits_per_weight",), significant),

@@ -72,14 +72,18 @@ class Table(NamedTuple):
 
     def json(self) -> str:
         """As a JSON array; `not_measured` says why, value by value."""
-        rows: list[dict[str, Any]] = [{**row.values, "not_measured": row.missing, "notes": row.notes} for row in self.rows]
+        rows: list[dict[str, Any]] = [
+            {**row.values, "not_measured": row.missing, "notes": row.notes} for row in self.rows
+        ]
         return json.dumps(rows, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
     def markdown(self) -> Markdown:
         """As a GitHub table with its footnotes."""
         notes: dict[str, int] = {}
         lines = [_line(_plain(column.header) for column in self.columns)]
-        lines.append("|" + "|".join(":---" if column.render is str else "---:" for column in self.columns) + "|")
+        lines.append(
+            "|" + "|".join(":---" if column.render is str else "---:" for column in self.columns) + "|"
+        )
         lines += [_line(_cells(row, self.columns, notes)) for row in self.rows]
         # Two blanks break the line in markdown, and the table stays one block with its notes below.
         below = (f"{_mark([n])} {_plain(text)}  " for text, n in notes.items())
@@ -99,7 +103,11 @@ def _cells(row: Row, columns: tuple[Column, ...], notes: dict[str, int]) -> list
             told = True
         else:
             text = DASH if values[0] is None else column.render(*values)
-            reasons = [row.missing[key] for key, value in zip(column.keys, values, strict=True) if value is None and key in row.missing]
+            reasons = [
+                row.missing[key]
+                for key, value in zip(column.keys, values, strict=True)
+                if value is None and key in row.missing
+            ]
             marks += [_number(reason, notes) for reason in dict.fromkeys(reasons)]
         cells.append(_plain(text) + _mark(marks))
     return cells

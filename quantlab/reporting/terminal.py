@@ -7,7 +7,17 @@ from rich.table import Table
 from quantlab.comparison.compare import Comparison, VariantComparison
 
 _LEFT = ("status", "verdict")
-_COLUMNS = ("status", "bits/weight", "disk MB", "saved %", "KL nats", "mean drop, points", "verdict", "decode tok/s", "ratio")
+_COLUMNS = (
+    "status",
+    "bits/weight",
+    "disk MB",
+    "saved %",
+    "KL nats",
+    "mean drop, points",
+    "verdict",
+    "decode tok/s",
+    "ratio",
+)
 
 
 def summary(comparison: Comparison) -> Table:

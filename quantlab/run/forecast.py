@@ -1,8 +1,8 @@
 """Forecast a run before it begins: whether each variant fits the device, disk space, and time if it is known.
 
-Memory is the planner's: weights, cache of the measured workload, and the lowest overhead that was ever seen, so that a
-variant is called too large only where it certainly is. Time is never guessed: it comes from records of this machine.
-"""
+Memory is the planner's: weights, cache of the measured workload, and the lowest overhead that was ever seen,
+so that a variant is called too large only where it certainly is. Time is never guessed: it comes from records
+of this machine."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ from quantlab.recipe import Recipe
 from quantlab.records import QuantizeRecord, TaskRecord
 from quantlab.workspace.results import read_record
 
-_SURELY = 8  # bytes per parameter: with them to spare no variant is too large, and the quick estimate of the size will do
+_SURELY = 8
+"""Bytes per parameter: with them to spare no variant is too large, and the quick estimate will do."""
 _ROOM_BYTES = 8 * 2**30
 
 
@@ -46,14 +47,23 @@ class Forecast(NamedTuple):
     def lines(self) -> list[str]:
         """For a person."""
         found = [f"{failure.reason}: this will be its recorded result" for failure in self.too_large.values()]
-        time = "how long it takes is not known yet: this folder has no records of the same variants on this device"
+        time = (
+            "how long it takes is not known yet: this folder has no records of the same variants on this"
+            " device"
+        )
         if self.seconds is not None:
-            time = f"about {_minutes(self.seconds)} for quantizing and tasks, from records here, scaled by the number of parameters"
+            time = (
+                f"about {_minutes(self.seconds)} for quantizing and tasks, from records here, scaled by the"
+                " number of parameters"
+            )
         return [*found, f"about {self.disk_bytes / 1e9:.1f} GB of checkpoints; {time}"]
 
 
-def forecast(model: str, recipe: Recipe, variants: Iterable[str], device: Device, here: Path) -> Forecast | None:
-    """What a run of these variants takes; None where the model's config cannot be had, so that nothing can be said.
+def forecast(
+    model: str, recipe: Recipe, variants: Iterable[str], device: Device, here: Path
+) -> Forecast | None:
+    """What a run of these variants takes; None where the model's config cannot be had, so that nothing can be
+    said.
 
     Raises CellFailure where no variant can fit into the device.
     """
@@ -66,21 +76,28 @@ def forecast(model: str, recipe: Recipe, variants: Iterable[str], device: Device
         needed = {variant.slug: _needed(variant, recipe, config, counted, device) for variant in own}
     except QuantlabError:
         return None
-    too_large = {slug: _failure(slug, size, device) for slug, (_, size) in needed.items() if size > device.memory_bytes}
+    too_large = {
+        slug: _failure(slug, size, device) for slug, (_, size) in needed.items() if size > device.memory_bytes
+    }
     asked = [slug for slug in needed if not slug.endswith("-16")] or list(needed)
     if asked and all(slug in too_large for slug in asked):
         raise too_large[min(asked, key=lambda slug: needed[slug][1])]
-    disk = sum(size for slug, (size, _) in needed.items() if methods.load(parse_variant(slug).method).changes_weights)
+    disk = sum(
+        size for slug, (size, _) in needed.items() if methods.load(parse_variant(slug).method).changes_weights
+    )
     return Forecast(too_large, disk, _seconds(own, counted.total, device, here))
 
 
 def _counted(config: Mapping[str, Any], device: Device) -> ParameterCount:
-    """The exact count; for a model that fits many times over the quick estimate, since counting takes seconds."""
+    """The exact count; for a model that fits many times over the quick estimate, since counting takes
+    seconds."""
     rough = estimate(config, "the size does not decide anything here")
     return rough if rough.total * _SURELY + _ROOM_BYTES < device.memory_bytes else count(config)
 
 
-def _needed(variant: Variant, recipe: Recipe, config: Mapping[str, Any], counted: ParameterCount, device: Device) -> tuple[int, int]:
+def _needed(
+    variant: Variant, recipe: Recipe, config: Mapping[str, Any], counted: ParameterCount, device: Device
+) -> tuple[int, int]:
     """Bytes of the checkpoint, and bytes that running it takes at least."""
     weights = weight_bytes(counted, variant.method, variant.bits, methods.settings_in(recipe, variant))
     if weights is None:
@@ -101,7 +118,8 @@ def _needed(variant: Variant, recipe: Recipe, config: Mapping[str, Any], counted
 def _failure(slug: str, size: int, device: Device) -> CellFailure:
     return CellFailure(
         "does_not_fit",
-        f"{slug} needs at least {size / 2**30:.1f} GiB of memory, {device.name} has {device.memory_bytes / 2**30:.1f} GiB",
+        f"{slug} needs at least {size / 2**30:.1f} GiB of memory, {device.name} has"
+        f" {device.memory_bytes / 2**30:.1f} GiB",
     )
 
 
@@ -114,9 +132,15 @@ def _seconds(variants: Iterable[Variant], parameters: int, device: Device, here:
 def _measured_seconds(slug: str, parameters: int, device: Device, here: Path) -> float | None:
     """Of the record nearest in size."""
     found = [
-        (abs(made.parameters - parameters), (made.seconds + (tasks.seconds or 0)) * parameters / made.parameters)
+        (
+            abs(made.parameters - parameters),
+            (made.seconds + (tasks.seconds or 0)) * parameters / made.parameters,
+        )
         for made, tasks in _records(slug, here)
-        if made.parameters and made.seconds is not None and tasks.seconds is not None and made.device == device.name
+        if made.parameters
+        and made.seconds is not None
+        and tasks.seconds is not None
+        and made.device == device.name
     ]
     return min(found)[1] if found else None
 
@@ -125,7 +149,10 @@ def _records(slug: str, here: Path) -> Iterator[tuple[QuantizeRecord, TaskRecord
     for pattern in ("reports/*/data", "runs/*/reports/*/data"):
         for folder in here.glob(f"{pattern}/{slug}"):
             try:
-                made, tasks = read_record(folder / "quantize.json", QuantizeRecord), read_record(folder / "tasks.json", TaskRecord)
+                made, tasks = (
+                    read_record(folder / "quantize.json", QuantizeRecord),
+                    read_record(folder / "tasks.json", TaskRecord),
+                )
             except QuantlabError:  # of another version
                 continue
             if made and tasks:

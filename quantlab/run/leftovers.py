@@ -30,7 +30,8 @@ def tidy(root: Path) -> None:
 
 
 def require_writable(root: Path) -> None:
-    """Make the folder where it is missing. Raises QuantlabError where it cannot be written, or its disk is full."""
+    """Make the folder where it is missing. Raises QuantlabError where it cannot be written, or its disk is
+    full."""
     try:
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=root, prefix=PARTIAL) as file:
@@ -45,8 +46,8 @@ def require_writable(root: Path) -> None:
 def release_stale_locks(root: Path) -> None:
     """Take out of DVC's read and write locks (.dvc/tmp/rwlock) what processes hold that are gone.
 
-    DVC does so too, but only where no other process has got the number since, as in a container that was started again.
-    """
+    DVC does so too, but only where no other process has got the number since, as in a container that was
+    started again."""
     import zc.lockfile
 
     path = root / ".dvc" / "tmp" / "rwlock"
@@ -60,7 +61,9 @@ def release_stale_locks(root: Path) -> None:
         before = path.read_text(encoding="utf-8")
         kept = _held(before)
         if kept is None:
-            path.unlink(missing_ok=True)  # cut in the middle by a kill: DVC would refuse to read it ever after
+            path.unlink(
+                missing_ok=True
+            )  # cut in the middle by a kill: DVC would refuse to read it ever after
         elif kept != json.loads(before):
             write_text(path, json.dumps(kept))
     finally:
@@ -71,7 +74,10 @@ def _held(text: str) -> dict[str, Any] | None:
     """What living processes hold of such a file; None where it is none."""
     try:
         locks = json.loads(text)
-        read = {name: [one for one in holders if _holds(one)] for name, holders in (locks.get("read") or {}).items()}
+        read = {
+            name: [one for one in holders if _holds(one)]
+            for name, holders in (locks.get("read") or {}).items()
+        }
         write = {name: holder for name, holder in (locks.get("write") or {}).items() if _holds(holder)}
     except (ValueError, AttributeError, TypeError, KeyError):
         return None
@@ -85,7 +91,9 @@ def _holds(holder: dict[str, Any]) -> bool:
     try:
         process = psutil.Process(int(holder["pid"]))
         words = " ".join(process.cmdline())
-        return process.status() != psutil.STATUS_ZOMBIE and ("dvc" in words or "quantlab" in words or not words)
+        return process.status() != psutil.STATUS_ZOMBIE and (
+            "dvc" in words or "quantlab" in words or not words
+        )
     except psutil.NoSuchProcess:
         return False
     except psutil.Error:
@@ -93,7 +101,8 @@ def _holds(holder: dict[str, Any]) -> bool:
 
 
 def drop_cut_lock_file(root: Path) -> None:
-    """Remove a dvc.lock that a kill or a full disk cut in the middle of being written: DVC has all of it in its run cache."""
+    """Remove a dvc.lock that a kill or a full disk cut in the middle of being written: DVC has all of it in
+    its run cache."""
     path = root / "dvc.lock"
     with contextlib.suppress(FileNotFoundError):
         try:

@@ -1,7 +1,7 @@
 """Correct what DVC wrongly takes for current, before it decides what to run.
 
-DVC notes the settings that it finds when a stage ends, and trusts the files of its cache as long as they are read-only.
-"""
+DVC notes the settings that it finds when a stage ends, and trusts the files of its cache as long as they are
+read-only."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ ASIDE = Path(".quantlab") / "stale"
 
 
 def set_aside_stale(root: Path) -> list[str]:
-    """Move away the records of other settings that DVC takes for current, so that it makes them again. Returns their cells.
+    """Move away the records of other settings that DVC takes for current, so that it makes them again.
+    Returns their cells.
 
     What DVC remembers of earlier runs is forgotten then: it would bring the same records back.
     """
@@ -38,7 +39,11 @@ def set_aside_stale(root: Path) -> list[str]:
     for model in (params or {}).get("models") or []:
         raw = read_yaml(root / "recipes" / f"{model}.yaml")
         recipe = parse_recipe(raw, f"recipes/{model}.yaml")
-        stale = [(variant, name) for variant, name, record in _records(root, params, model) if is_stale(record, recipe)]
+        stale = [
+            (variant, name)
+            for variant, name, record in _records(root, params, model)
+            if is_stale(record, recipe)
+        ]
         noted = _noted(root) if stale else {}
         for variant, name in stale:
             entry = (noted.get(f"{name}@{cell_name(model, variant)}") or {}).get("params") or {}
@@ -54,7 +59,9 @@ def _noted(root: Path) -> dict[str, Any]:
     """By stage, what dvc.lock says of its last run; DVC's own file, which grows with every cell."""
     path = root / "dvc.lock"
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    return dict((yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}).get("stages") or {})
+    return dict(
+        (yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}).get("stages") or {}
+    )
 
 
 def _records(root: Path, params: Any, model: str) -> Iterator[tuple[str, StageName, Record]]:
@@ -71,7 +78,9 @@ def _records(root: Path, params: Any, model: str) -> Iterator[tuple[str, StageNa
 def _part(raw: Any, stage: str, variant: str) -> dict[str, Any]:
     """The stage's part of a recipe as DVC notes it."""
     part = {key: raw.get(key) for key in TRACKED[stage] if key != VARIANT}
-    return part | ({f"variants.{variant}": (raw.get("variants") or {}).get(variant)} if VARIANT in TRACKED[stage] else {})
+    return part | (
+        {f"variants.{variant}": (raw.get("variants") or {}).get(variant)} if VARIANT in TRACKED[stage] else {}
+    )
 
 
 def _move(path: Path, folder: Path) -> None:
@@ -80,13 +89,19 @@ def _move(path: Path, folder: Path) -> None:
 
 
 def discard_damaged(root: Path, model: str, variants: Iterable[str]) -> list[str]:
-    """Remove what is not as it was made or cannot be read, with DVC's other name for it, so that it is not linked back but made.
+    """Remove what is not as it was made or cannot be read, with DVC's other name for it, so that it is not
+    linked back but made.
 
     Returns what was removed. Somebody else's files are left alone.
     """
     prepared, checkpoints = Prepared(root, model), root / "checkpoints" / model
-    checks: dict[Path, Callable[[], None]] = {prepared.source_folder: prepared.require_sound, prepared.gguf_folder: prepared.require_gguf}
-    checks |= {checkpoints / variant: partial(_require_own_weights, checkpoints / variant) for variant in variants}
+    checks: dict[Path, Callable[[], None]] = {
+        prepared.source_folder: prepared.require_sound,
+        prepared.gguf_folder: prepared.require_gguf,
+    }
+    checks |= {
+        checkpoints / variant: partial(_require_own_weights, checkpoints / variant) for variant in variants
+    }
     damaged = [folder for folder, check in checks.items() if folder.is_dir() and _fails(check)]
     for folder in damaged:
         keys = {_key(path) for path in folder.rglob("*") if path.is_file()}

@@ -34,7 +34,7 @@ def variants_of(method_names: Sequence[str], bits: Sequence[int]) -> list[Varian
     """The cross product; a method without --bits at every width that it offers."""
     found = []
     for name in method_names:
-        found += [Variant(name, width) for width in (bits or methods.load(name).bits)]
+        found += [Variant(name, width) for width in bits or methods.load(name).bits]
     return found
 
 
@@ -53,11 +53,16 @@ def _failure(variant: Variant) -> CellFailure | None:
 
     method = methods.load(variant.method)
     if not variant.external and variant.bits not in method.bits:
-        return CellFailure("not_offered", f"{variant.method} does not offer {variant.bits} bits: use {' or '.join(map(str, method.bits))}")
+        return CellFailure(
+            "not_offered",
+            f"{variant.method} does not offer {variant.bits} bits: use {' or '.join(map(str, method.bits))}",
+        )
     missing = sorted(set(method.requires) - set(installed(method.requires)))
     if missing and method.extra:
         return CellFailure(
-            "not_installed", f"{variant.method} needs {', '.join(missing)}, which is not installed: {bring_extra(method.extra)}"
+            "not_installed",
+            f"{variant.method} needs {', '.join(missing)}, which is not installed:"
+            f" {bring_extra(method.extra)}",
         )
     return None
 
@@ -74,8 +79,8 @@ def build(
 ) -> Request:
     """The recipe of a run. `overrides` are keys of the tasks section, `engine` runs what it can read.
 
-    Raises QuantlabError, and CellFailure where nothing that was asked for can be done or fits into the device.
-    """
+    Raises QuantlabError, and CellFailure where nothing that was asked for can be done or fits into the
+    device."""
     resolved = resolve(model, trust_remote_code=trust_remote_code)
     base = _base(recipe_file, resolved)
     if "source" not in base or recipe_file is None:
@@ -96,7 +101,10 @@ def build(
     chosen = _with_sixteen_bit(chosen)
     base["variants"] = {slug: settings.get(slug, {}) for slug in chosen}
     if not isinstance(base.setdefault("tasks", {}), dict):
-        raise QuantlabError(f"{recipe_file or 'the recipe'}: tasks: must be a mapping such as {{names: [piqa]}}, not {base['tasks']!r}")
+        raise QuantlabError(
+            f"{recipe_file or 'the recipe'}: tasks: must be a mapping such as {{names: [piqa]}}, not"
+            f" {base['tasks']!r}"
+        )
     base["tasks"] |= overrides
     base |= {} if engine is None else {"engine": engine}
     origin = str(recipe_file or "the default recipe")
@@ -111,22 +119,32 @@ def build(
 
 
 def _base(recipe_file: Path | None, resolved: ResolvedModel) -> dict[str, Any]:
-    """The recipe file that was named, else recipes/MODEL.yaml here, else the shipped one, else the default."""
-    places = [Path("recipes") / f"{resolved.slug}.yaml", shipped_recipes() / f"{resolved.slug}.yaml", shipped_recipes() / "default.yaml"]
+    """The recipe file that was named, else recipes/MODEL.yaml here, else the shipped one, else the
+    default."""
+    places = [
+        Path("recipes") / f"{resolved.slug}.yaml",
+        shipped_recipes() / f"{resolved.slug}.yaml",
+        shipped_recipes() / "default.yaml",
+    ]
     path = recipe_file or next(p for p in places if p.exists())
     data = read_yaml(path)
     if not isinstance(data, dict):
         raise QuantlabError(f"{path} is no recipe: it must be a YAML mapping")
     for section in ("source", "variants"):
         if not isinstance(data.get(section, {}), dict | None):
-            raise QuantlabError(f"{path}: {section} is {data[section]!r:.40}, where a mapping belongs: write `{section}: {{...}}`")
+            raise QuantlabError(
+                f"{path}: {section} is {data[section]!r:.40}, where a mapping belongs: write `{section}:"
+                " {...}`"
+            )
     return data
 
 
 def _with_sixteen_bit(chosen: list[str]) -> list[str]:
     """With what the others are compared with: baseline-16, and gguf-16 where there is a GGUF variant."""
     run_by = {engines.engine_for(methods.load(parse_variant(slug).method).format) for slug in chosen}
-    needed = list(dict.fromkeys(slug for name, slug in engines.with_sixteen_bit() if slug == BASELINE or name in run_by))
+    needed = list(
+        dict.fromkeys(slug for name, slug in engines.with_sixteen_bit() if slug == BASELINE or name in run_by)
+    )
     return [*needed, *(slug for slug in dict.fromkeys(chosen) if slug not in needed)]
 
 
@@ -148,5 +166,9 @@ def _check_source(recipe: Recipe, resolved: ResolvedModel) -> None:
     elif spec.hub:
         parameters = source.check_hub(spec, Progress()) or parameters
     if parameters:
-        bits = sum(parse_variant(slug).bits for slug in recipe.variants if methods.load(parse_variant(slug).method).changes_weights)
+        bits = sum(
+            parse_variant(slug).bits
+            for slug in recipe.variants
+            if methods.load(parse_variant(slug).method).changes_weights
+        )
         source.require_disk(here, source.disk_needed_bytes(parameters, bits))

@@ -1,10 +1,9 @@
 """Retry stages that failed for a passing reason at the next `quantlab run` or `dvc repro`.
 
-A stage that could not be done leaves a record and ends well, so that the other cells go on; DVC then takes the stage for
-done. `probe`, which always runs and before every stage of a cell, makes such a record other than DVC remembers it (a
-line's end more: nothing of it is lost where its stage is not asked for), and takes DVC's copy of it out of its cache, from
-where the failure would come back.
-"""
+A stage that could not be done leaves a record and ends well, so that the other cells go on; DVC then takes
+the stage for done. `probe`, which always runs and before every stage of a cell, makes such a record other
+than DVC remembers it (a line's end more: nothing of it is lost where its stage is not asked for), and takes
+DVC's copy of it out of its cache, from where the failure would come back."""
 
 from __future__ import annotations
 
@@ -42,7 +41,9 @@ def retry_transient(root: Path) -> list[Retry]:
     found = list(transient(root))
     if not found:
         return []
-    _forget(root, [hashlib.md5(retry.file.read_bytes(), usedforsecurity=False).hexdigest() for retry in found])
+    _forget(
+        root, [hashlib.md5(retry.file.read_bytes(), usedforsecurity=False).hexdigest() for retry in found]
+    )
     for retry in found:
         text = retry.file.read_text(encoding="utf-8")
         write_text(retry.file, text if text.endswith("\n\n") else text + "\n")
@@ -58,7 +59,10 @@ def transient(root: Path) -> Iterator[Retry]:
         for name, cell in (params.get("cells") or {}).items()
         for stage in BY_DVC
     ]
-    places += [(f"convert@{model}", root / "models" / model / GGUF / "gguf.json") for model in params.get("gguf_models") or []]
+    places += [
+        (f"convert@{model}", root / "models" / model / GGUF / "gguf.json")
+        for model in params.get("gguf_models") or []
+    ]
     for stage, file in places:
         failure = _failure_in(file)
         if failure:

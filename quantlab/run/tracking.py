@@ -21,23 +21,32 @@ def models(root: Path) -> list[str]:
 
 
 def check_recipes(root: Path) -> None:
-    """Raise QuantlabError where the recipe of a model in params.yaml lacks a key that dvc.yaml tracks. No pipeline, no check."""
+    """Raise QuantlabError where the recipe of a model in params.yaml lacks a key that dvc.yaml tracks. No
+    pipeline, no check."""
     if not ((root / "dvc.yaml").is_file() and (root / "params.yaml").is_file()):
         return
     pipeline, params = (read_yaml(root / name) for name in ("dvc.yaml", "params.yaml"))
     if not isinstance(params, dict | None) or not isinstance((params or {}).get("models") or [], list):
-        raise QuantlabError("params.yaml is no mapping with a list of models: mend it, or let `quantlab run` write one")
+        raise QuantlabError(
+            "params.yaml is no mapping with a list of models: mend it, or let `quantlab run` write one"
+        )
     params = params or {}
     for model in params.get("models") or []:
         name = f"recipes/{model}.yaml"
         if lacking := missing(pipeline, params, model, read_yaml(root / name)):
             lines = ", ".join(f"`{_line(key)}`" for key in lacking)
-            raise QuantlabError(f"{name} lacks {', '.join(lacking)}, which dvc.yaml tracks: add {lines} (or other values) to it")
+            raise QuantlabError(
+                f"{name} lacks {', '.join(lacking)}, which dvc.yaml tracks: add {lines} (or other values)"
+                " to it"
+            )
 
 
 def missing(pipeline: Any, params: dict[str, Any], model: str, recipe: Any) -> list[str]:
-    """The keys of a model's recipe that a pipeline tracks and the recipe does not have, such as `engine` or `variants.gguf-4`."""
-    variants = [cell["variant"] for cell in (params.get("cells") or {}).values() if cell.get("model") == model]
+    """The keys of a model's recipe that a pipeline tracks and the recipe does not have, such as `engine` or
+    `variants.gguf-4`."""
+    variants = [
+        cell["variant"] for cell in (params.get("cells") or {}).values() if cell.get("model") == model
+    ]
     keys = dict.fromkeys(full for key in _tracked(pipeline) for full in _for_each(key, variants))
     return [key for key in keys if not _has(recipe, key)]
 
@@ -67,5 +76,11 @@ def _line(key: str) -> str:
     if field is None or field.is_required():
         return f"{head}: ..."
     default = field.get_default()
-    value = {rest: {}} if rest else default.model_dump(mode="json") if isinstance(default, Frozen) else default
-    return str(yaml.safe_dump({head: value}, default_flow_style=True, sort_keys=False, width=float("inf"))).strip().removeprefix("{")[:-1]
+    value = (
+        {rest: {}} if rest else default.model_dump(mode="json") if isinstance(default, Frozen) else default
+    )
+    return (
+        str(yaml.safe_dump({head: value}, default_flow_style=True, sort_keys=False, width=float("inf")))
+        .strip()
+        .removeprefix("{")[:-1]
+    )

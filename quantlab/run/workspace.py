@@ -55,7 +55,8 @@ class Workspace:
 
     @contextmanager
     def held(self, say: Callable[[str], None]) -> Iterator[None]:
-        """Keep other runs out of the workspace, its recipe and cells until the block ends; wait for one that works there.
+        """Keep other runs out of the workspace, its recipe and cells until the block ends; wait for one that
+        works there.
 
         Raises QuantlabError where the folder cannot be written.
         """
@@ -64,7 +65,10 @@ class Workspace:
         try:
             lock.acquire(blocking=False)
         except Timeout:
-            say(f"another `quantlab run` works in {self.root}: waiting until it ends (or name another folder with --workspace)")
+            say(
+                f"another `quantlab run` works in {self.root}: waiting until it ends (or name another folder"
+                " with --workspace)"
+            )
             lock.acquire()
         try:
             yield
@@ -84,9 +88,16 @@ class Workspace:
         params = self.params()
         params["device"] = device
         params["models"] = sorted({*params["models"], recipe.model})
-        params["cells"] |= {cell_name(recipe.model, slug): {"model": recipe.model, "variant": slug} for slug in variants}
-        params["cells"] = {name: _cell(cell["model"], cell["variant"], params["cells"]) for name, cell in params["cells"].items()}
-        params["gguf_models"] = sorted({cell["model"] for cell in params["cells"].values() if cell["from"] == GGUF})
+        params["cells"] |= {
+            cell_name(recipe.model, slug): {"model": recipe.model, "variant": slug} for slug in variants
+        }
+        params["cells"] = {
+            name: _cell(cell["model"], cell["variant"], params["cells"])
+            for name, cell in params["cells"].items()
+        }
+        params["gguf_models"] = sorted(
+            {cell["model"] for cell in params["cells"].values() if cell["from"] == GGUF}
+        )
         recipes = self._incomplete(read_yaml(_SHIPPED), params) | {recipe.model: merged}
         self._initialize()
         for model, written in recipes.items():
@@ -99,7 +110,8 @@ class Workspace:
         return {
             model: recipe
             for model, recipe in found.items()
-            if recipe and tracking.missing(pipeline, params, model, read_yaml(self.root / "recipes" / f"{model}.yaml"))
+            if recipe
+            and tracking.missing(pipeline, params, model, read_yaml(self.root / "recipes" / f"{model}.yaml"))
         }
 
     def _initialize(self) -> None:
@@ -111,20 +123,30 @@ class Workspace:
 
     def _dvc(self, *arguments: str) -> None:
         done = subprocess.run(
-            [sys.executable, "-P", "-m", "dvc", *arguments], cwd=self.root, env=environment(), capture_output=True, text=True, check=False
+            [sys.executable, "-P", "-m", "dvc", *arguments],
+            cwd=self.root,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if done.returncode:
-            raise QuantlabError(f"dvc {arguments[0]} failed in {self.root}: {' '.join((done.stderr or done.stdout).split())[:300]}")
+            raise QuantlabError(
+                f"dvc {arguments[0]} failed in {self.root}:"
+                f" {' '.join((done.stderr or done.stdout).split())[:300]}"
+            )
 
     def reproduce(self, model: str, variants: Sequence[str], quiet: bool) -> int:
-        """Run the stages of the cells, then the report; DVC's output goes to standard error. Returns DVC's exit code."""
+        """Run the stages of the cells, then the report; DVC's output goes to standard error. Returns DVC's
+        exit code."""
         for damaged in discard_damaged(self.root, model, variants):
             Progress().say(f"quantlab: {damaged} was changed after it was made: it is made again")
         targets = [f"{stage.name}@{cell_name(model, slug)}" for slug in variants for stage in BY_DVC]
         code = self._repro(["--keep-going", *targets], quiet)
         if not (self.root / "reports" / model / "data").is_dir():
             return code or 1
-        # the report depends on the whole data folder: asked for by name without -s it would run every cell there is
+        # the report depends on the whole data folder: asked for by name without -s it would run every cell
+        # there is
         return self._repro(["--single-item", f"report@{model}"], quiet) or code
 
     def _repro(self, arguments: Sequence[str], quiet: bool) -> int:
@@ -151,15 +173,16 @@ def _trouble_with_params(found: Any) -> str | None:
 
 def environment() -> dict[str, str]:
     """The environment with the interpreter's folder first on PATH, so that the stages find this quantlab."""
-    return dict(os.environ) | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
+    return dict(os.environ) | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    }
 
 
 def _cell(model: str, slug: str, cells: Container[str]) -> dict[str, str]:
     """What dvc.yaml reads of a cell.
 
-    `from` is what the method starts from, `beside` what its speed is measured beside, `after` whose answers its own are
-    compared with, which must be there first.
-    """
+    `from` is what the method starts from, `beside` what its speed is measured beside, `after` whose answers
+    its own are compared with, which must be there first."""
     variant = parse_variant(slug)
     method = methods.load(variant.method)
     start = "source" if variant.external else method.starts_from
@@ -168,7 +191,14 @@ def _cell(model: str, slug: str, cells: Container[str]) -> dict[str, str]:
     beside = f"models/{model}/{start}" if alone else f"checkpoints/{model}/{sixteen}/manifest.json"
     first = slug == BASELINE or cell_name(model, BASELINE) not in cells
     after = f"models/{model}/text" if first else f"reports/{model}/data/{BASELINE}/tasks.json"
-    return {"model": model, "variant": slug, "method": variant.method, "from": start, "beside": beside, "after": after}
+    return {
+        "model": model,
+        "variant": slug,
+        "method": variant.method,
+        "from": start,
+        "beside": beside,
+        "after": after,
+    }
 
 
 def _merge(there: Recipe, new: Recipe) -> Recipe:
@@ -176,16 +206,19 @@ def _merge(there: Recipe, new: Recipe) -> Recipe:
     for slug in set(there.variants) & set(new.variants):
         if there.variants[slug] != new.variants[slug]:
             raise QuantlabError(
-                f"{slug} is in this workspace with other settings ({there.variants[slug]}): give the new one a label, such as {slug}-new, "
-                "or name another folder with --workspace"
+                f"{slug} is in this workspace with other settings ({there.variants[slug]}): give the new one"
+                f" a label, such as {slug}-new, or name another folder with --workspace"
             )
     if there.source != new.source:
-        raise QuantlabError(f"{new.model} is in this workspace from another source: name another folder with --workspace")
+        raise QuantlabError(
+            f"{new.model} is in this workspace from another source: name another folder with --workspace"
+        )
     return new.model_copy(update={"variants": there.variants | new.variants})
 
 
 def _written(recipe: Recipe) -> dict[str, Any]:
-    """A recipe with every default written out: DVC tracks the sections by name, and later defaults may differ."""
+    """A recipe with every default written out: DVC tracks the sections by name, and later defaults may
+    differ."""
     return recipe.model_dump(mode="json") | {"source": recipe.source.model_dump(exclude_defaults=True)}
 
 

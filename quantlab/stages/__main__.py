@@ -21,7 +21,8 @@ from quantlab.workspace.results import made_with, write_record
 
 
 def main(job: dict[str, Any]) -> int:
-    """Run the stage; 0 where a record was written, 2 for a mistake of the user's, 1 for what nobody expected."""
+    """Run the stage; 0 where a record was written, 2 for a mistake of the user's, 1 for what nobody
+    expected."""
     cell = Cell(Path(job["root"]), job["model"], job["variant"])
     with noise_to(Path(job["log"]), job["quiet"]) as progress:
         try:
@@ -35,7 +36,9 @@ def main(job: dict[str, Any]) -> int:
         except QuantlabError as error:
             _say(job, "usage", str(error))
             return 2
-        except Exception as error:  # a library may raise anything; what is not expected keeps its traceback in the log
+        except (
+            Exception
+        ) as error:  # a library may raise anything; what is not expected keeps its traceback in the log
             traceback.print_exc()
             failure: CellFailure | None = as_failure(error)
             if failure is None:

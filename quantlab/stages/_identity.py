@@ -1,4 +1,5 @@
-"""Hash what a model is made from into `env/models/<model>.json`, on which `prepare` and all later stages depend.
+"""Hash what a model is made from into `env/models/<model>.json`, on which `prepare` and all later stages
+depend.
 
 A model saved into the same folder, a GGUF file or a text under the same name are then another source.
 """
@@ -16,7 +17,8 @@ from quantlab.workspace.prepared import Prepared
 
 
 def identity(root: Path, recipe: Recipe) -> dict[str, Any]:
-    """The source's and the texts' files with their hashes. Raises QuantlabError where a file cannot be read."""
+    """The source's and the texts' files with their hashes. Raises QuantlabError where a file cannot be
+    read."""
     texts = {"calibration": recipe.calibration, "evaluation": recipe.evaluation}
     try:
         source = _source(root, recipe.model, recipe.source)
@@ -38,7 +40,8 @@ def _source(root: Path, model: str, spec: SourceSpec) -> dict[str, Any]:
 
 
 def _as_prepared(prepared: Prepared) -> dict[str, Any]:
-    """Of a source that is not there now: as it was when it was prepared, so that nothing made from it is thrown away."""
+    """Of a source that is not there now: as it was when it was prepared, so that nothing made from it is
+    thrown away."""
     if not (prepared.source_folder / "source.json").is_file():
         return {}  # prepare says what is missing
     found = prepared.source()

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 CHECK_TOKENS = 256
 TOLERANCE_NATS = 0.05
-"""Kernels of one checkpoint differ by rounding (below 0.02 nats where seen); a broken save differs by whole nats."""
+"""Kernels of one checkpoint differ by rounding (below 0.02 nats where seen); a broken save differs by whole
+nats."""
 DENSE_TOLERANCE_NATS = 0.005
 """Mean divergence of the dense layers from the real kernel: bfloat16 against float32 alone is about 0.001."""
 
@@ -49,7 +50,9 @@ def check_tokens(cell: Cell) -> NDArray[np.int64]:
     return ids
 
 
-def verify(cell: Cell, folder: Path, manifest: Manifest, in_memory: InMemory, device: Device, progress: Progress) -> Check:
+def verify(
+    cell: Cell, folder: Path, manifest: Manifest, in_memory: InMemory, device: Device, progress: Progress
+) -> Check:
     """Raise CellFailure("broken_checkpoint") where what was saved is not what was quantized."""
     token_ids = check_tokens(cell)
     peak_device = _peak_device_bytes(device.places.first)
@@ -61,7 +64,10 @@ def verify(cell: Cell, folder: Path, manifest: Manifest, in_memory: InMemory, de
     checkpoint = Checkpoint(folder, manifest.model_copy(update={"settings": plain}))
     contents = _contents(cell, checkpoint)
     if expected is not None and contents.quantized_layers != expected:
-        raise CellFailure("broken_checkpoint", f"{contents.quantized_layers} layers are quantized, {expected} were asked for")
+        raise CellFailure(
+            "broken_checkpoint",
+            f"{contents.quantized_layers} layers are quantized, {expected} were asked for",
+        )
     with progress.step(f"{cell.variant.slug}: checking the saved checkpoint"):
         logits = _logits(checkpoint, device.device, token_ids)
         after = mean_loss(logits, token_ids)
@@ -70,19 +76,33 @@ def verify(cell: Cell, folder: Path, manifest: Manifest, in_memory: InMemory, de
     if before is not None and not abs(after - before) <= tolerance:
         raise CellFailure(
             "broken_checkpoint",
-            f"the loss on {len(token_ids)} tokens is {before:.3f} nats in memory and {after:.3f} after reloading: "
-            "what was saved is not what was quantized",
+            f"the loss on {len(token_ids)} tokens is {before:.3f} nats in memory and {after:.3f} after"
+            " reloading: what was saved is not what was quantized",
         )
     vocabulary = cell.prepared.source().vocabulary
     return Check(
-        contents, expected, before, after, tolerance, after > math.log(vocabulary), dense, nats, method_notes + notes, peak, peak_device
+        contents,
+        expected,
+        before,
+        after,
+        tolerance,
+        after > math.log(vocabulary),
+        dense,
+        nats,
+        method_notes + notes,
+        peak,
+        peak_device,
     )
 
 
-def _logits(checkpoint: Checkpoint, device: str, token_ids: NDArray[np.int64], dense: bool = False) -> NDArray[np.float32]:
+def _logits(
+    checkpoint: Checkpoint, device: str, token_ids: NDArray[np.int64], dense: bool = False
+) -> NDArray[np.float32]:
     import numpy as np
 
-    engine = engines.load(engines.engine_for(checkpoint.manifest.format)).open_checkpoint(checkpoint, device, dense)
+    engine = engines.load(engines.engine_for(checkpoint.manifest.format)).open_checkpoint(
+        checkpoint, device, dense
+    )
     try:
         logits = engine.logits(token_ids)
     finally:
@@ -95,13 +115,16 @@ def _logits(checkpoint: Checkpoint, device: str, token_ids: NDArray[np.int64], d
 def _contents(cell: Cell, checkpoint: Checkpoint) -> stored.Stored:
     if checkpoint.manifest.format == GGUF:
         return stored.of_gguf(checkpoint.gguf())
-    return stored.of_safetensors(stored.safetensors(checkpoint.weights), stored.safetensors(cell.prepared.weights))
+    return stored.of_safetensors(
+        stored.safetensors(checkpoint.weights), stored.safetensors(cell.prepared.weights)
+    )
 
 
 def _check_dense(
     checkpoint: Checkpoint, device: str, token_ids: NDArray[np.int64], real: NDArray[np.float32]
 ) -> tuple[bool, float | None, tuple[str, ...]]:
-    """Whether the checkpoint dequantized into dense layers gives what its real kernel gives (used on a CPU only)."""
+    """Whether the checkpoint dequantized into dense layers gives what its real kernel gives (used on a CPU
+    only)."""
     from quantlab.analysis.divergence import window_values
     from quantlab.engines._transformers import dense as _dense
 
@@ -111,8 +134,15 @@ def _check_dense(
     values = window_values(real, _logits(checkpoint, device, token_ids, dense=True), token_ids)
     found = float(values.kl.mean())
     if found > DENSE_TOLERANCE_NATS:
-        return False, found, (f"Quality was measured with the real kernel: {form} it differs by {found:.2g} nats.",)
-    note = f"Quality was measured {form}, which diverges from the real kernel by less than {DENSE_TOLERANCE_NATS} nats on the check text."
+        return (
+            False,
+            found,
+            (f"Quality was measured with the real kernel: {form} it differs by {found:.2g} nats.",),
+        )
+    note = (
+        f"Quality was measured {form}, which diverges from the real kernel by less than"
+        f" {DENSE_TOLERANCE_NATS} nats on the check text."
+    )
     return True, found, (note,)
 
 

@@ -47,5 +47,7 @@ def _make(prepared: Prepared, folder: Path, log: Path, progress: Progress) -> Gg
     with progress.step(f"{prepared.model}: converting to F16 GGUF"):
         trust = prepared.source().trust_remote_code
         converter.convert(prepared.weights, folder / "f16.gguf", log, trust_remote_code=trust)
-    compute_apart(folder / "f16.gguf", prepared.text_folder / "calibration.npy", folder / "imatrix.gguf", log, progress)
+    compute_apart(
+        folder / "f16.gguf", prepared.text_folder / "calibration.npy", folder / "imatrix.gguf", log, progress
+    )
     return Gguf(imatrix_tokens=int(prepared.token_ids("calibration").size), files=list_files(folder))

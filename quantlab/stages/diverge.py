@@ -7,7 +7,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from quantlab import engines
-from quantlab.analysis.divergence import METRICS_VERSION, WindowValues, is_finite, scored, summarize_columns, window_values
+from quantlab.analysis.divergence import (
+    METRICS_VERSION,
+    WindowValues,
+    is_finite,
+    scored,
+    summarize_columns,
+    window_values,
+)
 from quantlab.environments.versions import installed
 from quantlab.errors import CellFailure
 from quantlab.hardware.device import Device
@@ -39,7 +46,15 @@ def run(cell: Cell, device: Device, progress: Progress) -> DivergenceRecord:
     name = engines.engine_or_usual(checkpoint.manifest.format, cell.recipe.engine)
     engine = engines.load(name).open_checkpoint(checkpoint, device.device, dense)
     settings = key_of(
-        *(STAGES["diverge"].version, METRICS_VERSION, engine.name, engine.dtype, dense, device.name, reference.sha256),
+        *(
+            STAGES["diverge"].version,
+            METRICS_VERSION,
+            engine.name,
+            engine.dtype,
+            dense,
+            device.name,
+            reference.sha256,
+        ),
         *(reference.notes, installed(_libraries(engine.name))),
     )
     rows = scored(token_ids.shape[1])
@@ -58,11 +73,11 @@ def compare(
     done: Columns,
     step: Step,
 ) -> None:
-    """Fill the windows that are not done: `reference` gives a window's logits by its number, `variant` by its token ids.
+    """Fill the windows that are not done: `reference` gives a window's logits by its number, `variant` by its
+    token ids.
 
-    Raises CellFailure where the variant's logits are not finite or of another vocabulary, QuantlabError where the
-    reference's are not finite; both name the window.
-    """
+    Raises CellFailure where the variant's logits are not finite or of another vocabulary, QuantlabError where
+    the reference's are not finite; both name the window."""
     for i, ids in enumerate(token_ids):
         if not done.has(i):
             theirs = reference(i)
@@ -72,7 +87,10 @@ def compare(
                 raise other_vocabulary(ours.shape[1], theirs.shape[1])
             values = window_values(theirs, ours, ids)
             if not all(is_finite(column) for column in values):
-                raise CellFailure("broken_checkpoint", f"the divergence in window {i + 1} of the evaluation text is not finite")
+                raise CellFailure(
+                    "broken_checkpoint",
+                    f"the divergence in window {i + 1} of the evaluation text is not finite",
+                )
             done.put(i, values)
         step.advance()
 

@@ -1,4 +1,5 @@
-"""Run lm-eval's tasks on one checkpoint, with the same items for every variant, and keep per-sample results."""
+"""Run lm-eval's tasks on one checkpoint, with the same items for every variant, and keep per-sample
+results."""
 
 from __future__ import annotations
 
@@ -33,9 +34,8 @@ _TOKENS_OF_AN_ITEM = 512
 def run(cell: Cell, device: Device, progress: Progress, until_decided: bool = False) -> TaskRecord:
     """Evaluate the cell's checkpoint and write samples.parquet. Raises CellFailure where it cannot run here.
 
-    `until_decided`, here or in the recipe, stops each task when its verdict against the baseline is settled; the
-    baseline itself runs whole.
-    """
+    `until_decided`, here or in the recipe, stops each task when its verdict against the baseline is settled;
+    the baseline itself runs whole."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     spec, checkpoint = cell.recipe.tasks, cell.checkpoint()
     cell.prepared.require_unchanged(weights=False)  # its tokenizer reads every question
@@ -48,21 +48,40 @@ def run(cell: Cell, device: Device, progress: Progress, until_decided: bool = Fa
     engine = engines.load(name).open_checkpoint(checkpoint, device.device, dense, _in_float32(cell, device))
     versions = installed(("lm-eval", *engines.load(name).requires))
     lm = engine.language_model(spec.batch_size)
-    settings = key_of(STAGES["evaluate"].version, versions, name, engine.scored_in, dense, device.name, spec.chat_template, spec.batch_size)
+    settings = key_of(
+        STAGES["evaluate"].version,
+        versions,
+        name,
+        engine.scored_in,
+        dense,
+        device.name,
+        spec.chat_template,
+        spec.batch_size,
+    )
     ended: dict[str, Stop | None] = {}
     if baseline:
         found, ended = evaluate_in_looks(
-            lambda sizes: _evaluate(lm, cell, checkpoint.sha256, settings, progress, sizes), baseline, cell.recipe.comparison.margin_points
+            lambda sizes: _evaluate(lm, cell, checkpoint.sha256, settings, progress, sizes),
+            baseline,
+            cell.recipe.comparison.margin_points,
         )
     else:
         found = _evaluate(lm, cell, checkpoint.sha256, settings, progress, {})
     if not found.samples:
         raise _nothing(found.failed)
-    results = {task: result_of(task, found, _look(ended[task], found, task) if baseline else None) for task in found.samples}
+    results = {
+        task: result_of(task, found, _look(ended[task], found, task) if baseline else None)
+        for task in found.samples
+    }
     engine.close()
     write_samples(
         cell.data_folder / "samples.parquet",
-        [row for task, samples in found.samples.items() for s in samples for row in rows_of(task, s, found.configs[task])],
+        [
+            row
+            for task, samples in found.samples.items()
+            for s in samples
+            for row in rows_of(task, s, found.configs[task])
+        ],
     )
     return TaskRecord(
         model=cell.model,
@@ -95,7 +114,8 @@ def _without_cache(checkpoint: Checkpoint, engine: str) -> tuple[str, ...]:
 
 
 def _in_float32(cell: Cell, device: Device) -> bool:
-    """Whether the model fits in float32, with the logits of a batch: rounding in 16 bits makes ties and noise in every drop."""
+    """Whether the model fits in float32, with the logits of a batch: rounding in 16 bits makes ties and noise
+    in every drop."""
     source = cell.prepared.source()
     logits = 2 * 4 * source.vocabulary * cell.recipe.tasks.batch_size * _TOKENS_OF_AN_ITEM
     return fits_in_float32(source.parameters, device, logits)
@@ -104,10 +124,16 @@ def _in_float32(cell: Cell, device: Device) -> bool:
 def _doubts(task: str, result: TaskResult) -> Iterator[str]:
     """What a reader of a score must know of how it came about."""
     if result.ties:
-        yield f"{result.ties:,} of {result.score.n:,} items of {task} have more than one best choice: the first counts, as in lm-eval."
+        yield (
+            f"{result.ties:,} of {result.score.n:,} items of {task} have more than one best choice: the first"
+            " counts, as in lm-eval."
+        )
     if result.truncated_share:
         cut = round(result.truncated_share * result.score.n)
-        yield f"{cut:,} of {result.score.n:,} answers of {task} were cut at the limit of tokens, before a stop string."
+        yield (
+            f"{cut:,} of {result.score.n:,} answers of {task} were cut at the limit of tokens, before a stop"
+            " string."
+        )
 
 
 def _nothing(failed: Mapping[str, Failure]) -> CellFailure:
@@ -116,9 +142,11 @@ def _nothing(failed: Mapping[str, Failure]) -> CellFailure:
     return CellFailure(first.kind, "; ".join(dict.fromkeys(failure.reason for failure in failed.values())))
 
 
-def _evaluate(lm: Any, cell: Cell, checkpoint: str, settings: str, progress: Progress, sizes: Mapping[str, int]) -> Answers:
-    """All tasks, one after the other, so that one that fails costs no other its answers; `sizes` says how many items of a
-    task, else the recipe does."""
+def _evaluate(
+    lm: Any, cell: Cell, checkpoint: str, settings: str, progress: Progress, sizes: Mapping[str, int]
+) -> Answers:
+    """All tasks, one after the other, so that one that fails costs no other its answers; `sizes` says how
+    many items of a task, else the recipe does."""
     every = load_asked(cell.recipe.tasks, cell.root / ".quantlab" / "tasks" / cell.model)
     failed = {task.name: task.failure for task in every if task.failure}
     empty = [task.name for task in every if not task.available and not task.failure]
@@ -137,7 +165,9 @@ def _evaluate(lm: Any, cell: Cell, checkpoint: str, settings: str, progress: Pro
     return together(parts, failed, [f"{name} has no items." for name in empty])
 
 
-def _evaluate_task(lm: Any, cell: Cell, checkpoint: str, settings: str, progress: Progress, task: Asked, wanted: int | None) -> Answers:
+def _evaluate_task(
+    lm: Any, cell: Cell, checkpoint: str, settings: str, progress: Progress, task: Asked, wanted: int | None
+) -> Answers:
     """One task in one call of lm-eval, on `wanted` items, else on the recipe's."""
     from lm_eval.evaluator import simple_evaluate
     from lm_eval.tasks import TaskManager
@@ -151,13 +181,19 @@ def _evaluate_task(lm: Any, cell: Cell, checkpoint: str, settings: str, progress
         resuming = ResumingLM(lm, items, chosen, settings, step)
         found: dict[str, Any] = simple_evaluate(
             resuming,
-            tasks=[with_full_run_examples(leaf, chosen[leaf.task_name]) for leaf in task.leaves if leaf.task_name in chosen],
+            tasks=[
+                with_full_run_examples(leaf, chosen[leaf.task_name])
+                for leaf in task.leaves
+                if leaf.task_name in chosen
+            ],
             samples=chosen,
             num_fewshot=spec.fewshot,
             apply_chat_template=spec.chat_template,
             bootstrap_iters=0,
             log_samples=True,
-            task_manager=TaskManager(include_defaults=False),  # the tasks are loaded; with defaults it reads all of lm-eval
+            task_manager=TaskManager(
+                include_defaults=False
+            ),  # the tasks are loaded; with defaults it reads all of lm-eval
             random_seed=seed,
             numpy_random_seed=seed,
             torch_random_seed=seed,
@@ -165,10 +201,16 @@ def _evaluate_task(lm: Any, cell: Cell, checkpoint: str, settings: str, progress
             confirm_run_unsafe_code=task.runs_code,
         )
     cut = (
-        f"{count} items of {leaf} are longer than the model's context and were cut from the left." for leaf, count in resuming.cut.items()
+        f"{count} items of {leaf} are longer than the model's context and were cut from the left."
+        for leaf, count in resuming.cut.items()
     )
     return answers_of(
-        found, [task], spec.filters, lambda text: len(lm.tok_encode(text, add_special_tokens=False)), tuple(cut), resuming.truncated
+        found,
+        [task],
+        spec.filters,
+        lambda text: len(lm.tok_encode(text, add_special_tokens=False)),
+        tuple(cut),
+        resuming.truncated,
     )
 
 
@@ -177,7 +219,15 @@ def _look(stop: Stop | None, found: Answers, task: str) -> Look:
     asked, available = len(found.samples[task]), found.available[task]
     if stop is None:
         reason = "asked whole: its items share texts, or its metric is not right or wrong"
-        return Look(number=1, of=1, items=asked, available=available, quantile=Z05, verdict="not judged early", reason=reason)
+        return Look(
+            number=1,
+            of=1,
+            items=asked,
+            available=available,
+            quantile=Z05,
+            verdict="not judged early",
+            reason=reason,
+        )
     reason = stop.reason if stop.items == stop.total else f"{stop.reason} of {stop.total:,}"
     return Look(
         number=stop.look,

@@ -1,8 +1,7 @@
 """Run a cell's stage in a child process: a crash or an out-of-memory error ends one cell and not the run.
 
-The parent imports no torch. It sets the environment that the libraries read when they start, waits, and records the
-death of a child that could not record it itself.
-"""
+The parent imports no torch. It sets the environment that the libraries read when they start, waits, and
+records the death of a child that could not record it itself."""
 
 from __future__ import annotations
 
@@ -34,21 +33,29 @@ UNWRITABLE = 74
 def run_isolated(cell: Cell, stage: StageName, device: str, quiet: bool, **options: Any) -> Record:
     """Run the stage in a child, with options of its own, and return the record that it left.
 
-    What the cell could not do is in the record's `failure`. Raises QuantlabError for a mistake of the user's, and where the
-    recipe was changed meanwhile: the record stays, and is stale.
-    """
+    What the cell could not do is in the record's `failure`. Raises QuantlabError for a mistake of the user's,
+    and where the recipe was changed meanwhile: the record stays, and is stale."""
     log, log_began = log_path(cell, stage), size_of(log_path(cell, stage))
     record_path(cell.root, cell.model, cell.variant.slug, stage).unlink(missing_ok=True)
     sample_file(cell.root, cell.model, cell.variant.slug).unlink(missing_ok=True)
     with scratch(cell.root) as folder:
         said, kills = folder / "error.json", memory_kills()
-        job: dict[str, Any] = {"root": str(cell.root), "model": cell.model, "variant": cell.variant.slug, "stage": stage, "device": device}
+        job: dict[str, Any] = {
+            "root": str(cell.root),
+            "model": cell.model,
+            "variant": cell.variant.slug,
+            "stage": stage,
+            "device": device,
+        }
         job |= {"quiet": quiet, "log": str(log), "error": str(said), "options": options}
         command = [sys.executable, "-P", "-m", "quantlab.stages", json.dumps(job)]
         code = processes.run(command, env=environment_of(cell, stage, device)).returncode
         error = json.loads(said.read_text()) if said.exists() else None
     if code == UNWRITABLE:
-        raise CellFailure("disk_full", f"the disk was full: the record of {stage} could not be written; the next run tries it again")
+        raise CellFailure(
+            "disk_full",
+            f"the disk was full: the record of {stage} could not be written; the next run tries it again",
+        )
     if error and error["kind"] == "usage":
         raise QuantlabError(error["message"])
     record = read_record(record_path(cell.root, cell.model, cell.variant.slug, stage), STAGES[stage].record)
@@ -71,7 +78,9 @@ def record_failure(cell: Cell, stage: StageName, failure: Failure) -> Record:
         quantize.record_failure(cell, failure)
     if stage == "evaluate":
         _samples.write_samples(cell.data_folder / "samples.parquet", [])
-    record = made_with(STAGES[stage].record(model=cell.model, variant=cell.variant.slug, failure=failure), cell.recipe)
+    record = made_with(
+        STAGES[stage].record(model=cell.model, variant=cell.variant.slug, failure=failure), cell.recipe
+    )
     seen = read_samples(sample_file(cell.root, cell.model, cell.variant.slug)) if stage == "measure" else None
     if seen and failure.kind in ("out_of_memory", "crashed", "killed"):
         last = {"failure": failure.model_copy(update={"reason": f"{failure.reason}; {seen.last_words}"})}
@@ -83,18 +92,23 @@ def record_failure(cell: Cell, stage: StageName, failure: Failure) -> Record:
 def _death(code: int, error: dict[str, Any] | None, log: Path, short_of_memory: bool = False) -> Failure:
     if code < 0:
         kind: FailureKind = "out_of_memory" if short_of_memory else "crashed"
-        return Failure(kind=kind, reason=f"the process died of {signal.Signals(-code).name}; its output is in {log}")
+        return Failure(
+            kind=kind, reason=f"the process died of {signal.Signals(-code).name}; its output is in {log}"
+        )
     what = error["message"] if error else f"the process ended with code {code}"
     return Failure(kind="crashed", reason=f"{what} (traceback in {log})")
 
 
 def environment_of(cell: Cell, stage: StageName, device: str) -> dict[str, str]:
-    """The child's environment: what the user set comes first, but for the order of the GPUs, by which they are named."""
+    """The child's environment: what the user set comes first, but for the order of the GPUs, by which they
+    are named."""
     chosen: dict[str, str] = {"TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
     if not parse_places(device).gpus:
         chosen["TORCHDYNAMO_DISABLE"] = "1"  # loading a GPTQ checkpoint otherwise compiles for minutes
         if cores() <= 2:
-            chosen["GPTQMODEL_CPU_WORKERS"] = "2"  # with the default its loader asks for more workers than its pool has
+            chosen["GPTQMODEL_CPU_WORKERS"] = (
+                "2"  # with the default its loader asks for more workers than its pool has
+            )
     if not cell.recipe.source.hub and cell.recipe.tasks.set != "hub":
         chosen["HF_HUB_OFFLINE"] = "1"
     if stage == "quantize" and cell.variant.method in methods.names():

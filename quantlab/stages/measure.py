@@ -1,11 +1,12 @@
 """Measure memory and speed of one checkpoint on the target device.
 
-The engine runs in a worker process, which does nothing else; a sampling process looks at it from outside. First every
-workload runs once, alone, for memory; then the timed repeats, in turn with the 16-bit variant of the same engine.
+The engine runs in a worker process, which does nothing else; a sampling process looks at it from outside.
+First every workload runs once, alone, for memory; then the timed repeats, in turn with the 16-bit variant of
+the same engine.
 
-Included in a prefill: the forward pass of the whole prompt with the logits of its last token, from an empty cache. In
-a decode: every further token, chosen greedily. Not included: tokenization, detokenization, sampling, a server.
-"""
+Included in a prefill: the forward pass of the whole prompt with the logits of its last token, from an empty
+cache. In a decode: every further token, chosen greedily. Not included: tokenization, detokenization,
+sampling, a server."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ from quantlab.workspace.checkpoint import Checkpoint
 
 
 def run(cell: Cell, device: Device, progress: Progress) -> MeasureRecord:
-    """Measure the cell's checkpoint. What kept it from loading is in the record. Raises CellFailure, QuantlabError."""
+    """Measure the cell's checkpoint. What kept it from loading is in the record. Raises CellFailure,
+    QuantlabError."""
     checkpoint, load = cell.checkpoint(), load_average()
     require_memory(device, checkpoint.disk_bytes, "the checkpoint")
     name = engines.engine_or_usual(checkpoint.manifest.format, cell.recipe.engine)
@@ -47,7 +49,10 @@ def run(cell: Cell, device: Device, progress: Progress) -> MeasureRecord:
     )
     ceilings, works, energy = ceilings_of(cell, device), workloads(cell.recipe.measure, device), meter(device)
     file = sample_file(cell.root, cell.model, cell.variant.slug)
-    with Sampler(file, [gpu.uuid for gpu in device.used_gpus]) as sampler, Worker(cell, name, device.device) as worker:
+    with (
+        Sampler(file, [gpu.uuid for gpu in device.used_gpus]) as sampler,
+        Worker(cell, name, device.device) as worker,
+    ):
         try:
             with progress.step(f"{cell.variant.slug}: loading"):
                 empty = open_and_load(worker, sampler)
@@ -56,7 +61,9 @@ def run(cell: Cell, device: Device, progress: Progress) -> MeasureRecord:
         except CellFailure as error:
             seen = sampler.result()
             died = seen.last.step if seen and isinstance(error, WorkerDied) else None
-            return base.model_copy(update={"failure": _with_last_look(error, seen), "sampled": seen, "died_in": died})
+            return base.model_copy(
+                update={"failure": _with_last_look(error, seen), "sampled": seen, "died_in": died}
+            )
         sampler.step("timed repeats", glance=True)
         worker.sampler = sampler
         timed = time_all(cell, device, worker, held, read_samples(file), energy, progress, load)
@@ -79,7 +86,12 @@ def run(cell: Cell, device: Device, progress: Progress) -> MeasureRecord:
         price_per_device_hour=price,
     )
     notes = (*timed.notes(device.cores), *_notes(device, timed, seen))
-    found = {"memory": _memory(checkpoint, about, empty, held, seen), "speed": speed, "sampled": seen, "notes": notes}
+    found = {
+        "memory": _memory(checkpoint, about, empty, held, seen),
+        "speed": speed,
+        "sampled": seen,
+        "notes": notes,
+    }
     steps = [*(h.died_in for h in held), *(turns.ours.died_in for turns in timed.turns.values())]
     return base.model_copy(update=found | {"died_in": next(filter(None, steps), None)})
 
@@ -92,7 +104,8 @@ def _notes(device: Device, timed: Timed, seen: SampledMemory | None) -> list[str
         for name, one in whose.items():
             if one and one.failure and one.repeats:
                 said.append(
-                    f"{work.label}: {name} failed after {len(one.repeats)} repeats, its figures are of these: {one.failure.reason}."
+                    f"{work.label}: {name} failed after {len(one.repeats)} repeats, its figures are of these:"
+                    f" {one.failure.reason}."
                 )
     return said + _memory_notes(device, seen)
 
@@ -102,17 +115,28 @@ def _too_brief(timed: Timed) -> str | None:
     ran = [turns.ours for turns in timed.turns.values() if turns.ours.repeats]
     if all(one.seconds(decode) >= LEAST_SECONDS for one in ran for decode in (False, True)):
         return None
-    return f"all repeats together took less than {LEAST_SECONDS:g} s, too little for a counter that moves in steps"
+    return (
+        f"all repeats together took less than {LEAST_SECONDS:g} s, too little for a counter that moves in"
+        " steps"
+    )
 
 
 def _memory_notes(device: Device, seen: SampledMemory | None) -> list[str]:
     said = []
     if seen and seen.peak_vram_bytes is not None and seen.peak_vram_above_empty_bytes is None:
-        said.append("GPU memory above the empty engine is not known: this engine opens its GPU only when it loads.")
+        said.append(
+            "GPU memory above the empty engine is not known: this engine opens its GPU only when it loads."
+        )
     if seen and seen.peak.tree_pss_bytes is None and not device.places.gpus:
-        said.append("Proportional set sizes could not be read: resident memory counts pages that processes share more than once.")
+        said.append(
+            "Proportional set sizes could not be read: resident memory counts pages that processes share more"
+            " than once."
+        )
     if seen and seen.peak.tree_swap_bytes:
-        said.append(f"Up to {seen.peak.tree_swap_bytes / 1e9:.2f} GB of it was swapped out and is not in its proportional set size.")
+        said.append(
+            f"Up to {seen.peak.tree_swap_bytes / 1e9:.2f} GB of it was swapped out and is not in its"
+            " proportional set size."
+        )
     return said
 
 
@@ -123,7 +147,9 @@ def _with_last_look(error: CellFailure, seen: SampledMemory | None) -> Failure:
     return Failure(kind=error.kind, reason=f"{error.reason}, {seen.last_words}")
 
 
-def _memory(checkpoint: Checkpoint, about: dict[str, Any], empty: int, held: list[Held], seen: SampledMemory | None) -> MemoryRecord:
+def _memory(
+    checkpoint: Checkpoint, about: dict[str, Any], empty: int, held: list[Held], seen: SampledMemory | None
+) -> MemoryRecord:
     ran = [h for h in held if h.failure is None]
     largest = max(ran, key=lambda h: h.kv_cache_bytes or 0, default=None)
     return MemoryRecord(
@@ -136,7 +162,11 @@ def _memory(checkpoint: Checkpoint, about: dict[str, Any], empty: int, held: lis
         empty_process_rss_bytes=empty,
         loaded_process_rss_bytes=about["rss_bytes"],
         peak_process_rss_bytes=max((h.peak_rss_bytes or 0 for h in ran), default=about["rss_bytes"]),
-        peak_allocated_bytes=max((h.peak_allocated_bytes for h in ran if h.peak_allocated_bytes is not None), default=None),
-        peak_reserved_bytes=max((h.peak_reserved_bytes for h in ran if h.peak_reserved_bytes is not None), default=None),
+        peak_allocated_bytes=max(
+            (h.peak_allocated_bytes for h in ran if h.peak_allocated_bytes is not None), default=None
+        ),
+        peak_reserved_bytes=max(
+            (h.peak_reserved_bytes for h in ran if h.peak_reserved_bytes is not None), default=None
+        ),
         process_vram_bytes=seen.peak_vram_bytes if seen else None,
     )

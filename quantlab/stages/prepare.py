@@ -28,7 +28,8 @@ class _Weights(NamedTuple):
 
 
 def run(root: Path, model: str, progress: Progress) -> Source:
-    """Prepare one model of the workspace. Raises QuantlabError where its source cannot be had or is not safe."""
+    """Prepare one model of the workspace. Raises QuantlabError where its source cannot be had or is not
+    safe."""
     recipe = checked_recipe(root / "recipes" / f"{model}.yaml")
     prepared = Prepared(root, model)
     with new_folder(prepared.source_folder) as folder:
@@ -75,11 +76,15 @@ def _dense(kind: str, name: str, gguf: Path, folder: Path, progress: Progress) -
         dequantize(gguf, folder)
     passages = embedded_passages("evaluation")[:300]
     differing = tokenization_differences(gguf, load_tokenizer(folder, False), passages)
-    notes = [f"The reference is {gguf.name} dequantized to bfloat16: its weights were quantized once already."]
+    notes = [
+        f"The reference is {gguf.name} dequantized to bfloat16: its weights were quantized once already."
+    ]
     if differing is None:
         notes.append("Its tokenizer was not compared with llama.cpp's: llama-cpp-python is not installed.")
     elif differing:
-        notes.append(f"Its converted tokenizer differs from llama.cpp's on {differing} of {len(passages)} passages.")
+        notes.append(
+            f"Its converted tokenizer differs from llama.cpp's on {differing} of {len(passages)} passages."
+        )
     return _Weights(kind, name, content_sha256(gguf), folder, tuple(notes))
 
 
@@ -98,7 +103,15 @@ def _describe(model: str, found: _Weights, folder: Path, final: Path, recipe: Re
         kind=found.kind,
         name=found.name,
         revision=found.revision,
-        weights="." if inside else os.path.relpath(found.folder, final) if found.folder.is_relative_to(final.parent) else str(found.folder),
+        weights=(
+            "."
+            if inside
+            else (
+                os.path.relpath(found.folder, final)
+                if found.folder.is_relative_to(final.parent)
+                else str(found.folder)
+            )
+        ),
         files=model_files(found.folder),
         parameters=source.parameters(found.folder),
         dtype=str(config.dtype or "float32").removeprefix("torch."),
@@ -109,7 +122,8 @@ def _describe(model: str, found: _Weights, folder: Path, final: Path, recipe: Re
 
 
 def _tokenizer(found: _Weights, source: Source, recipe: Recipe) -> Any:
-    """The model's tokenizer. Raises QuantlabError where it does not belong to the model, or lacks what the recipe asks of it."""
+    """The model's tokenizer. Raises QuantlabError where it does not belong to the model, or lacks what the
+    recipe asks of it."""
     from quantlab.loading import load_tokenizer
     from quantlab.models.tokenizer import check_template, check_vocabulary
 
@@ -129,7 +143,8 @@ def _write_text(prepared: Prepared, source: Source, recipe: Recipe, root: Path, 
     evaluation = windows(recipe.evaluation, "evaluation", tokenizer, root)
     if int(max(calibration.token_ids.max(), evaluation.token_ids.max())) >= source.vocabulary:
         raise QuantlabError(
-            f"the tokenizer of {prepared.model} gives ids beyond the model's vocabulary of {source.vocabulary}: they do not belong together"
+            f"the tokenizer of {prepared.model} gives ids beyond the model's vocabulary of"
+            f" {source.vocabulary}: they do not belong together"
         )
     with new_folder(prepared.text_folder) as folder:
         np.save(folder / "calibration.npy", calibration.token_ids)

@@ -1,9 +1,8 @@
 """Record what this machine is, what is installed, the version of each metric, and each model's source.
 
-It always runs and takes a second: it imports no torch, and reads a source's large files only where they are not those
-that it read before. Every later stage depends on the file of `env/` that could
-change its outcome, so nothing measured elsewhere or under other versions passes for a result of this run.
-"""
+It always runs and takes a second: it imports no torch, and reads a source's large files only where they are
+not those that it read before. Every later stage depends on the file of `env/` that could change its outcome,
+so nothing measured elsewhere or under other versions passes for a result of this run."""
 
 from __future__ import annotations
 
@@ -24,8 +23,8 @@ from quantlab.stages._identity import identity
 def run(root: Path, device: str = "auto", models: Iterable[str] = ()) -> Device:
     """Write env/device.json, env/methods/*.json, env/stages/*.json and env/models/*.json.
 
-    Raises QuantlabError for a device that is not there, a recipe that is none, and a source that cannot be read.
-    """
+    Raises QuantlabError for a device that is not there, a recipe that is none, and a source that cannot be
+    read."""
     found = find(device)
     sources = {model: identity(root, read_recipe(root / "recipes" / f"{model}.yaml")) for model in models}
     folder = root / "env"
@@ -43,7 +42,11 @@ def method_versions(name: str) -> dict[str, Any]:
     """What decides a method's checkpoints: its libraries' versions, None for one that is not installed."""
     required = methods.load(name).requires
     have = installed(required)
-    return {"method": name, "quantize": STAGES["quantize"].version, "versions": {r: have.get(r) for r in required}}
+    return {
+        "method": name,
+        "quantize": STAGES["quantize"].version,
+        "versions": {r: have.get(r) for r in required},
+    }
 
 
 def stage_versions() -> dict[str, dict[str, Any]]:
@@ -52,6 +55,15 @@ def stage_versions() -> dict[str, dict[str, Any]]:
     divergence = importlib.import_module("quantlab.analysis.divergence").METRICS_VERSION
     return {
         "measure": {"schema": SCHEMA_VERSION, "version": STAGES["measure"].version, "versions": running},
-        "diverge": {"schema": SCHEMA_VERSION, "version": STAGES["diverge"].version, "metrics": divergence, "versions": running},
-        "evaluate": {"schema": SCHEMA_VERSION, "version": STAGES["evaluate"].version, "versions": running | installed(["lm-eval"])},
+        "diverge": {
+            "schema": SCHEMA_VERSION,
+            "version": STAGES["diverge"].version,
+            "metrics": divergence,
+            "versions": running,
+        },
+        "evaluate": {
+            "schema": SCHEMA_VERSION,
+            "version": STAGES["evaluate"].version,
+            "versions": running | installed(["lm-eval"]),
+        },
     }

@@ -29,9 +29,8 @@ from quantlab.workspace.checkpoint import MANIFEST, Manifest, list_files, read_c
 def run(cell: Cell, device: Device, progress: Progress) -> QuantizeRecord:
     """Make the checkpoint.
 
-    Raises CellFailure for what the cell cannot do, QuantlabError for a checkpoint in the way or weights that are not
-    those prepared.
-    """
+    Raises CellFailure for what the cell cannot do, QuantlabError for a checkpoint in the way or weights that
+    are not those prepared."""
     method = methods.load(cell.variant.method)
     require_possible(cell, method)
     cell.prepared.require_unchanged()
@@ -49,17 +48,27 @@ def require_possible(cell: Cell, method: Method) -> None:
     variant = cell.variant
     if variant.bits not in method.bits and not variant.external:
         offered = ", ".join(map(str, method.bits))
-        raise CellFailure("not_offered", f"{variant.method} does not offer {variant.bits} bits: it has {offered}")
+        raise CellFailure(
+            "not_offered", f"{variant.method} does not offer {variant.bits} bits: it has {offered}"
+        )
     missing = set(method.requires) - set(installed(method.requires))
     if missing:
-        raise CellFailure("not_installed", f"{', '.join(sorted(missing))} is not installed: {bring_extra(method.extra or 'all')}")
+        raise CellFailure(
+            "not_installed",
+            f"{', '.join(sorted(missing))} is not installed: {bring_extra(method.extra or 'all')}",
+        )
 
 
 def _manifest(cell: Cell, method: Method) -> Manifest:
     """Everything of the manifest that is known before the weights are."""
     source, settings = cell.prepared.source(), methods.settings_in(cell.recipe, cell.variant)
     cache = methods.cache_in(cell.recipe, cell.variant)
-    identity = {"kind": source.kind, "name": source.name, "revision": source.revision or "", "sha256": cell.prepared.source_sha256}
+    identity = {
+        "kind": source.kind,
+        "name": source.name,
+        "revision": source.revision or "",
+        "sha256": cell.prepared.source_sha256,
+    }
     return Manifest(
         model=cell.model,
         variant=cell.variant.slug,
@@ -87,15 +96,25 @@ def _require_free(cell: Cell, manifest: Manifest) -> None:
     if not (cell.checkpoint_folder / MANIFEST).exists():
         return
     there = read_checkpoint(cell.checkpoint_folder).manifest
-    if there.failure is None and (there.settings, there.source, there.seed) != (manifest.settings, manifest.source, manifest.seed):
+    if there.failure is None and (there.settings, there.source, there.seed) != (
+        manifest.settings,
+        manifest.source,
+        manifest.seed,
+    ):
         raise QuantlabError(
-            f"{cell.checkpoint_folder} was made from other settings: give the variant a label (such as {cell.variant.slug}-new), "
-            f"or remove it with `quantlab clean --checkpoints`"
+            f"{cell.checkpoint_folder} was made from other settings: give the variant a label (such as"
+            f" {cell.variant.slug}-new), or remove it with `quantlab clean --checkpoints`"
         )
 
 
 def _make(
-    cell: Cell, method: Method, manifest: Manifest, folder: Path, device: Device, progress: Progress, began: float
+    cell: Cell,
+    method: Method,
+    manifest: Manifest,
+    folder: Path,
+    device: Device,
+    progress: Progress,
+    began: float,
 ) -> tuple[Manifest, Check, float]:
     prepared = cell.prepared
     start = prepared.source_folder if method.starts_from == "source" else prepared.gguf_folder
@@ -105,7 +124,9 @@ def _make(
         prepared.require_gguf()
     if method.starts_from == "source":
         start = prepared.weights
-        require_memory(device, method.memory(prepared.source().parameters, cell.variant.bits).device_bytes, "quantizing")
+        require_memory(
+            device, method.memory(prepared.source().parameters, cell.variant.bits).device_bytes, "quantizing"
+        )
     job = Job(
         source=start,
         bits=cell.variant.bits,
@@ -129,14 +150,19 @@ def _make(
         require_same_vocabulary(checkpoint, prepared.source().vocabulary, prepared.source().vocabulary)
     check = verify(cell, folder, manifest, in_memory, device, progress)
     manifest = manifest.model_copy(
-        update={"collapsed": check.collapsed, "dense_verified": check.dense_verified, "dense_check_nats": check.dense_nats}
+        update={
+            "collapsed": check.collapsed,
+            "dense_verified": check.dense_verified,
+            "dense_check_nats": check.dense_nats,
+        }
     )
     write_manifest(folder, manifest)
     return manifest, check._replace(notes=notes + check.notes), seconds
 
 
 def _require_same_words(cell: Cell) -> tuple[str, ...]:
-    """Notes on a tokenizer that could not be compared. Raises CellFailure where somebody else's checkpoint has another."""
+    """Notes on a tokenizer that could not be compared. Raises CellFailure where somebody else's checkpoint
+    has another."""
     from quantlab.loading import load_tokenizer
 
     trust = cell.prepared.source().trust_remote_code
@@ -148,14 +174,20 @@ def _require_same_words(cell: Cell) -> tuple[str, ...]:
 def _external_path(cell: Cell) -> Path:
     path = (cell.root / Path(methods.settings_in(cell.recipe, cell.variant).checkpoint)).resolve()
     if foreign.identify(path, cell.prepared.source().trust_remote_code) != cell.variant:
-        raise QuantlabError(f"{path} is no longer the checkpoint that {cell.variant.slug} names: run it again with --checkpoint {path}")
+        raise QuantlabError(
+            f"{path} is no longer the checkpoint that {cell.variant.slug} names: run it again with"
+            f" --checkpoint {path}"
+        )
     return path
 
 
 def _weights(cell: Cell, folder: Path) -> dict[str, Any]:
     """Where the weights are: here, or where the baseline's or somebody else's lie, with every file's hash."""
     if not methods.load(cell.variant.method).changes_weights:
-        return {"weights": _relative(cell.prepared.weights, cell.checkpoint_folder), "files": cell.prepared.source().files}
+        return {
+            "weights": _relative(cell.prepared.weights, cell.checkpoint_folder),
+            "files": cell.prepared.source().files,
+        }
     if cell.variant.external:
         path = _external_path(cell)
         place = path.parent if path.is_file() else path
@@ -181,9 +213,11 @@ def _record(cell: Cell, manifest: Manifest, check: Check, seconds: float, device
         disk_bytes=checkpoint.disk_bytes,
         parameters=manifest.parameters,
         bits_per_weight=8 * check.stored.total_bytes / (manifest.parameters or 1),
-        quantized_bits_per_weight=8 * check.stored.quantized_bytes / check.stored.quantized_parameters
-        if check.stored.quantized_parameters
-        else None,
+        quantized_bits_per_weight=(
+            8 * check.stored.quantized_bytes / check.stored.quantized_parameters
+            if check.stored.quantized_parameters
+            else None
+        ),
         quantized_layers=check.stored.quantized_layers,
         expected_layers=check.expected_layers,
         tensor_types=check.stored.types,
@@ -195,7 +229,17 @@ def _record(cell: Cell, manifest: Manifest, check: Check, seconds: float, device
 
 
 def record_failure(cell: Cell, failure: Failure) -> None:
-    """Leave a checkpoint folder that says why there are no weights, so that the later stages can say it too."""
+    """Leave a checkpoint folder that says why there are no weights, so that the later stages can say it
+    too."""
     with new_folder(cell.checkpoint_folder) as folder:
         variant = cell.variant
-        write_manifest(folder, Manifest(model=cell.model, variant=variant.slug, method=variant.method, bits=variant.bits, failure=failure))
+        write_manifest(
+            folder,
+            Manifest(
+                model=cell.model,
+                variant=variant.slug,
+                method=variant.method,
+                bits=variant.bits,
+                failure=failure,
+            ),
+        )

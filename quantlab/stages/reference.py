@@ -1,8 +1,7 @@
 """Run the unquantized model on the evaluation text and store its output, once per model, exact and small.
 
-Stored are the final hidden states of every window in the precision that the model ran in, and the output head; the
-exact logits are the head applied to a whole window.
-"""
+Stored are the final hidden states of every window in the precision that the model ran in, and the output
+head; the exact logits are the head applied to a whole window."""
 
 from __future__ import annotations
 
@@ -24,7 +23,17 @@ from quantlab.hardware.target import fits_in_float32
 from quantlab.methods import checked_recipe
 from quantlab.progress import Progress
 from quantlab.reference.head import Head, spec_of
-from quantlab.reference.store import HEAD, HIDDEN, INFO, Reference, ReferenceInfo, folder_of, packed, require_sound, unpacked
+from quantlab.reference.store import (
+    HEAD,
+    HIDDEN,
+    INFO,
+    Reference,
+    ReferenceInfo,
+    folder_of,
+    packed,
+    require_sound,
+    unpacked,
+)
 from quantlab.workspace.prepared import Prepared
 from quantlab.workspace.tracked import require_same_settings
 
@@ -38,9 +47,8 @@ __all__ = ["Reference", "ReferenceInfo", "folder_of", "run"]
 def run(root: Path, model: str, device: Device, progress: Progress) -> ReferenceInfo:
     """Compute and store the reference.
 
-    Raises QuantlabError where the weights are not those prepared, a logit is not finite, or the head does not give the
-    model's logits back.
-    """
+    Raises QuantlabError where the weights are not those prepared, a logit is not finite, or the head does not
+    give the model's logits back."""
     import torch
 
     from quantlab.loading import load_model
@@ -86,7 +94,9 @@ class _Computed(NamedTuple):
     hidden_bytes: int
 
 
-def _compute(model: Any, token_ids: NDArray[np.int64], folder: Path, device: Device, progress: Progress) -> _Computed:
+def _compute(
+    model: Any, token_ids: NDArray[np.int64], folder: Path, device: Device, progress: Progress
+) -> _Computed:
     import numpy as np
     import torch
     from accelerate.utils import align_module_device
@@ -103,9 +113,17 @@ def _compute(model: Any, token_ids: NDArray[np.int64], folder: Path, device: Dev
     digest, difference, nats = hashlib.sha256(), 0.0, 0.0
     step_ = progress.step("reference: hidden states of the evaluation text", len(token_ids))
     with step_ as step, torch.inference_mode(), (folder / HIDDEN).open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, {"descr": np.lib.format.dtype_to_descr(kept), "fortran_order": False, "shape": shape})
+        np.lib.format.write_array_header_1_0(
+            file, {"descr": np.lib.format.dtype_to_descr(kept), "fortran_order": False, "shape": shape}
+        )
         for i, ids in enumerate(token_ids):
-            logits = model(input_ids=torch.from_numpy(ids)[None].to(device.places.first), use_cache=False).logits[0].float().cpu().numpy()
+            logits = (
+                model(input_ids=torch.from_numpy(ids)[None].to(device.places.first), use_cache=False)
+                .logits[0]
+                .float()
+                .cpu()
+                .numpy()
+            )
             require_sound(logits, i)
             hidden = packed(caught.pop()[0].to(weight.dtype))
             caught.clear()
@@ -117,15 +135,24 @@ def _compute(model: Any, token_ids: NDArray[np.int64], folder: Path, device: Dev
             step.advance()
     head.save(folder / HEAD)
     about = {"dtype": dtype, "head": head.spec, "hidden_size": shape[2], "vocabulary": weight.shape[0]}
-    about |= {"hidden_sha256": digest.hexdigest(), "head_max_difference": difference, "head_divergence_nats": nats}
+    about |= {
+        "hidden_sha256": digest.hexdigest(),
+        "head_max_difference": difference,
+        "head_divergence_nats": nats,
+    }
     about["head_sha256"] = sha256(folder / HEAD)
     return _Computed(about, kept.itemsize * math.prod(shape))
 
 
 def _check_head(
-    head: Head, hidden: NDArray[np.float32], logits: NDArray[np.float32], token_ids: NDArray[np.int64], device: Device
+    head: Head,
+    hidden: NDArray[np.float32],
+    logits: NDArray[np.float32],
+    token_ids: NDArray[np.int64],
+    device: Device,
 ) -> tuple[float, float]:
-    """Largest difference of a logit through the head alone, and mean divergence in nats (0 where nothing differs)."""
+    """Largest difference of a logit through the head alone, and mean divergence in nats (0 where nothing
+    differs)."""
     import numpy as np
 
     own = head.logits(hidden)
@@ -133,15 +160,18 @@ def _check_head(
     difference = max(float(own.max()), -float(own.min()))
     if not difference <= _tolerance(head, logits, device):
         raise QuantlabError(
-            f"the head alone does not give this model's logits back (largest difference {difference:.3g}): its architecture "
-            "is not supported"
+            f"the head alone does not give this model's logits back (largest difference {difference:.3g}):"
+            " its architecture is not supported"
         )
-    return difference, abs(float(window_values(logits, head.logits(hidden), token_ids).kl.mean())) if difference else 0.0
+    return difference, (
+        abs(float(window_values(logits, head.logits(hidden), token_ids).kl.mean())) if difference else 0.0
+    )
 
 
 def _tolerance(head: Head, logits: NDArray[np.float32], device: Device) -> float:
-    """None on a CPU. A GPU's library may choose another order of summation at its second call: each rounding of the result
-    can then fall on the other side, and float32 sums of n terms differ by about sqrt(n) of their precision."""
+    """None on a CPU. A GPU's library may choose another order of summation at its second call: each rounding
+    of the result can then fall on the other side, and float32 sums of n terms differ by about sqrt(n) of
+    their precision."""
     import torch
 
     if not device.places.gpus:

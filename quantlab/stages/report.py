@@ -1,7 +1,8 @@
-"""Turn all records of a model into tables, plots and a markdown report. Measures nothing and changes no record.
+"""Turn all records of a model into tables, plots and a markdown report. Measures nothing and changes no
+record.
 
-Writes report.md, metrics.json, recipe.yaml (a copy), tables/, plots/ and dvc/ under reports/<model>/; the same records give the same bytes.
-"""
+Writes report.md, metrics.json, recipe.yaml (a copy), tables/, plots/ and dvc/ under reports/<model>/; the
+same records give the same bytes."""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ OPTIONAL = ("caches", "devices")
 
 
 def run(root: Path, model: str, left_out: list[str] | None = None) -> Path:
-    """Write the report and return the path of report.md. Raises QuantlabError where there is nothing to report.
+    """Write the report and return the path of report.md. Raises QuantlabError where there is nothing to
+    report.
 
     What was merged and cannot be read stands as a warning in the report, and in `left_out` for whoever asked.
     """
@@ -54,7 +56,10 @@ def run(root: Path, model: str, left_out: list[str] | None = None) -> Path:
     text = render(comparison, tables, plots, others, left_out)
 
     folder = root / "reports" / model
-    _write_folder(folder / "tables", {f"{n}.{kind}": getattr(t, kind)() for n, t in tables.items() for kind in ("csv", "json")})
+    _write_folder(
+        folder / "tables",
+        {f"{n}.{kind}": getattr(t, kind)() for n, t in tables.items() for kind in ("csv", "json")},
+    )
     _write_folder(folder / "plots", plots)
     _write_folder(folder / "dvc", plot_files(comparison))
     write_text(folder / "metrics.json", metrics_json(comparison))

@@ -1,8 +1,7 @@
 """Find where a checkpoint's divergence comes from: swap one part at a time into the unquantized model.
 
-Quantized layers run as dense layers dequantized once, so that what is swapped is the rounding of the weights and nothing
-of a kernel; 8-bit activations (llama.cpp's on a CPU, bitsandbytes' LLM.int8) are not in it.
-"""
+Quantized layers run as dense layers dequantized once, so that what is swapped is the rounding of the weights
+and nothing of a kernel; 8-bit activations (llama.cpp's on a CPU, bitsandbytes' LLM.int8) are not in it."""
 
 from __future__ import annotations
 
@@ -35,8 +34,11 @@ if TYPE_CHECKING:
 __all__ = ["REST", "WHOLE", "Swap", "dense_model", "run"]
 
 
-def run(cell: Cell, device: Device, progress: Progress, linears: bool = False, windows: int = 8) -> SensitivityRecord:
-    """Swap each block, or each linear layer. Raises CellFailure where the checkpoint cannot run as dense layers."""
+def run(
+    cell: Cell, device: Device, progress: Progress, linears: bool = False, windows: int = 8
+) -> SensitivityRecord:
+    """Swap each block, or each linear layer. Raises CellFailure where the checkpoint cannot run as dense
+    layers."""
     import torch
 
     checkpoint, reference = cell.checkpoint(), Reference(folder_of(cell.root, cell.model), device)
@@ -52,12 +54,20 @@ def run(cell: Cell, device: Device, progress: Progress, linears: bool = False, w
         swap = Swap(plain, dense_model(checkpoint, dtype, device.places.first), linears)
     done = Items(cell.root, checkpoint.sha256, "sensitivity")
     settings = key_of(
-        *(STAGES["sensitivity"].version, METRICS_VERSION, reference.sha256, reference.notes, linears, device.name),
+        *(
+            STAGES["sensitivity"].version,
+            METRICS_VERSION,
+            reference.sha256,
+            reference.notes,
+            linears,
+            device.name,
+        ),
         installed(("torch", "transformers")),
     )
     found: list[dict[str, float]] = []
     with progress.step(
-        f"{cell.variant.slug}: {len(swap.parts)} parts of {len(token_ids)} windows", len(token_ids) * len(swap.parts)
+        f"{cell.variant.slug}: {len(swap.parts)} parts of {len(token_ids)} windows",
+        len(token_ids) * len(swap.parts),
     ) as step:
         for i, ids in enumerate(token_ids):
             values = done.get(key_of(settings, i)) or {}
@@ -99,11 +109,17 @@ def _floor(nats: float) -> tuple[str, ...]:
     """What a reader must know where the unquantized model does not give its own reference back."""
     if not nats:
         return ()
-    return (f"With nothing swapped the unquantized model diverges by {nats:.2g} nats from its reference: parts below that cannot be told.",)
+    return (
+        (
+            f"With nothing swapped the unquantized model diverges by {nats:.2g} nats from its reference:"
+            " parts below that cannot be told."
+        ),
+    )
 
 
 def dense_model(checkpoint: Checkpoint, dtype: torch.dtype, device: str) -> Any:
-    """The checkpoint as a transformers model of dense layers. Raises CellFailure for a format that has no such form."""
+    """The checkpoint as a transformers model of dense layers. Raises CellFailure for a format that has no
+    such form."""
     from quantlab.engines._transformers.config import quantization_config
     from quantlab.engines._transformers.dense import _packing, load_dense
     from quantlab.loading import broken_checkpoint, load_model
@@ -112,18 +128,30 @@ def dense_model(checkpoint: Checkpoint, dtype: torch.dtype, device: str) -> Any:
     if checkpoint.manifest.format == GGUF:
         file = checkpoint.gguf()
         try:
-            model = load_model(file.parent, False, broken_checkpoint, safetensors=False, gguf_file=file.name, dtype=dtype)
+            model = load_model(
+                file.parent, False, broken_checkpoint, safetensors=False, gguf_file=file.name, dtype=dtype
+            )
             return model.to(device).eval()
         except ValueError as error:
-            raise CellFailure("unsupported", f"transformers does not read this GGUF file: {' '.join(str(error).split())[:200]}") from error
+            raise CellFailure(
+                "unsupported",
+                f"transformers does not read this GGUF file: {' '.join(str(error).split())[:200]}",
+            ) from error
     config = quantization_config(checkpoint.weights)
     if not config:
-        return load_model(checkpoint.weights, trust, broken_checkpoint, dtype=dtype, device_map={"": device}).eval()
+        return load_model(
+            checkpoint.weights, trust, broken_checkpoint, dtype=dtype, device_map={"": device}
+        ).eval()
     if config.get("load_in_4bit") or config.get("load_in_8bit"):
-        packed = load_model(checkpoint.weights, trust, broken_checkpoint, dtype=dtype, device_map={"": device})
+        packed = load_model(
+            checkpoint.weights, trust, broken_checkpoint, dtype=dtype, device_map={"": device}
+        )
         return packed.dequantize().to(dtype).eval()
     if not _packing(config):
-        raise CellFailure("unsupported", f"{config.get('quant_method')} at {config.get('bits')} bits is not read as dense layers")
+        raise CellFailure(
+            "unsupported",
+            f"{config.get('quant_method')} at {config.get('bits')} bits is not read as dense layers",
+        )
     return load_dense(checkpoint.weights, config, device, trust).to(dtype).eval()
 
 

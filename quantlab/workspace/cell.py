@@ -29,7 +29,8 @@ class Cell:
         return self.root / "checkpoints" / self.model / self.variant.slug
 
     def checkpoint(self) -> Checkpoint:
-        """The cell's checkpoint. Raises CellFailure where the quantization failed, QuantlabError where it never ran."""
+        """The cell's checkpoint. Raises CellFailure where the quantization failed, QuantlabError where it
+        never ran."""
         found = read_checkpoint(self.checkpoint_folder)
         found.require_weights()
         return found

@@ -1,7 +1,7 @@
 """Read and write a checkpoint: weights and a manifest.json, the only thing that `quantize` passes on.
 
-The manifest holds nothing that differs between two runs of the same settings: the same settings give the same bytes.
-It names every file with its sha256, so a stage that depends on the manifest depends on the weights.
+The manifest holds nothing that differs between two runs of the same settings: the same settings give the same
+bytes. It names every file with its sha256, so a stage that depends on the manifest depends on the weights.
 """
 
 from __future__ import annotations
@@ -93,7 +93,8 @@ class Checkpoint(NamedTuple):
         return self.weights / next(name for name in self.manifest.files if name.endswith(".gguf"))
 
     def require_weights(self) -> None:
-        """Raise CellFailure where the quantization failed or a file's contents are not what the manifest says.
+        """Raise CellFailure where the quantization failed or a file's contents are not what the manifest
+        says.
 
         A file is read again only where it was put in place or written since it was last read.
         """
@@ -111,9 +112,15 @@ class Checkpoint(NamedTuple):
             if not path.is_file():
                 raise CellFailure("broken_checkpoint", f"{name} is missing")
             if path.stat().st_size != entry.bytes:
-                raise CellFailure("broken_checkpoint", f"{name} has {path.stat().st_size} bytes, the manifest says {entry.bytes}")
+                raise CellFailure(
+                    "broken_checkpoint",
+                    f"{name} has {path.stat().st_size} bytes, the manifest says {entry.bytes}",
+                )
             if digest(path) != entry.sha256:
-                raise CellFailure("broken_checkpoint", f"{name} was changed after it was made: its sha256 is not the manifest's")
+                raise CellFailure(
+                    "broken_checkpoint",
+                    f"{name} was changed after it was made: its sha256 is not the manifest's",
+                )
 
 
 def entry_of(path: Path) -> FileEntry:
@@ -129,7 +136,9 @@ def list_files(folder: Path) -> dict[str, FileEntry]:
 
 def model_files(folder: Path) -> dict[str, FileEntry]:
     """The files right in a folder that make a model what it is: weights, configuration, tokenizer, code."""
-    paths = sorted(p for p in folder.iterdir() if p.is_file() and p.name != MANIFEST and p.name.endswith(_OF_A_MODEL))
+    paths = sorted(
+        p for p in folder.iterdir() if p.is_file() and p.name != MANIFEST and p.name.endswith(_OF_A_MODEL)
+    )
     return {p.name: entry_of(p) for p in paths}
 
 
@@ -147,6 +156,11 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         content = path.read_bytes()
         return Checkpoint(folder, Manifest.model_validate_json(content), hashlib.sha256(content).hexdigest())
     except FileNotFoundError:
-        raise QuantlabError(f"{folder} is no checkpoint: it has no {MANIFEST}; run the quantize stage first") from None
+        raise QuantlabError(
+            f"{folder} is no checkpoint: it has no {MANIFEST}; run the quantize stage first"
+        ) from None
     except ValidationError as error:
-        raise QuantlabError(f"{path} is no manifest of this version of quantlab: {error.error_count()} problems; quantize again") from None
+        raise QuantlabError(
+            f"{path} is no manifest of this version of quantlab: {error.error_count()} problems; quantize"
+            " again"
+        ) from None

@@ -1,8 +1,9 @@
-"""Keep unfinished numbers, float32 (columns, windows, tokens): `.quantlab/items/<checkpoint hash>/<what>-<key>.npy`.
+"""Keep unfinished numbers, float32 (columns, windows, tokens): `.quantlab/items/<checkpoint
+hash>/<what>-<key>.npy`.
 
-24 bytes per token for six columns, on disk: what a run keeps in memory does not grow with the text. The file is written
-whole, full of NaN, before the first window; a window without NaN is finished, so that a kill at any byte loses one window.
-"""
+24 bytes per token for six columns, on disk: what a run keeps in memory does not grow with the text. The file
+is written whole, full of NaN, before the first window; a window without NaN is finished, so that a kill at
+any byte loses one window."""
 
 from __future__ import annotations
 
@@ -68,7 +69,9 @@ class Columns:
         partial = self.path.with_suffix(".partial")
         row = np.full(self.shape.tokens, np.nan, np.float32)
         with partial.open("wb") as file:
-            np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": tuple(self.shape)})
+            np.lib.format.write_array_header_1_0(
+                file, {"descr": "<f4", "fortran_order": False, "shape": tuple(self.shape)}
+            )
             for _ in range(self.shape.columns * self.shape.windows):
                 file.write(row.tobytes())
             file.flush()

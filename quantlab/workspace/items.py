@@ -1,7 +1,7 @@
 """Keep unfinished work item by item in `.quantlab/items/<checkpoint hash>/<what>.jsonl`.
 
-DVC deletes a stage's outputs before it runs it, so what a killed run had finished lies here, outside them. An item is
-keyed by a hash of everything that decides its result; a line that was cut off by a kill is ignored.
+DVC deletes a stage's outputs before it runs it, so what a killed run had finished lies here, outside them. An
+item is keyed by a hash of everything that decides its result; a line that was cut off by a kill is ignored.
 """
 
 from __future__ import annotations
@@ -41,7 +41,10 @@ class Items:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         torn = self.path.exists() and self.path.stat().st_size > 0 and not self._ends_whole()
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(("\n" if torn else "") + "".join(json.dumps({"key": k, "value": v}) + "\n" for k, v in values.items()))
+            file.write(
+                ("\n" if torn else "")
+                + "".join(json.dumps({"key": k, "value": v}) + "\n" for k, v in values.items())
+            )
 
     def _ends_whole(self) -> bool:
         with self.path.open("rb") as file:

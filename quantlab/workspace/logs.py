@@ -20,7 +20,8 @@ def size_of(file: Path) -> int:
 
 
 def said_out_of_memory(log: Path, began: int) -> bool:
-    """Whether a library's last words, since the log had `began` bytes, were of memory: llama.cpp aborts where CUDA has none left."""
+    """Whether a library's last words, since the log had `began` bytes, were of memory: llama.cpp aborts where
+    CUDA has none left."""
     if size_of(log) <= began:
         return False
     with log.open("rb") as file:

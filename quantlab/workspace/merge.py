@@ -3,9 +3,9 @@
     device.json                      the device's name here, and what the records call it
     data/<variant>/measure.json      and divergence.json, tasks.json where there were any
 
-Nothing of another checkpoint, model or version comes in, and nothing comes in by halves. Names become slugs; only files
-that are records of this version are written, from their parsed values, so nothing else of the source is ever copied.
-"""
+Nothing of another checkpoint, model or version comes in, and nothing comes in by halves. Names become slugs;
+only files that are records of this version are written, from their parsed values, so nothing else of the
+source is ever copied."""
 
 from __future__ import annotations
 
@@ -23,7 +23,15 @@ from quantlab.frozen import Frozen
 from quantlab.names import check_model_name, parse_variant
 from quantlab.parsing import read_object
 from quantlab.recipe import read_recipe
-from quantlab.records import SCHEMA_VERSION, STAGES, DivergenceRecord, MeasureRecord, Record, StageName, TaskRecord
+from quantlab.records import (
+    SCHEMA_VERSION,
+    STAGES,
+    DivergenceRecord,
+    MeasureRecord,
+    Record,
+    StageName,
+    TaskRecord,
+)
 from quantlab.workspace.checkpoint import read_checkpoint
 from quantlab.workspace.results import read_record, record_path, variants_with_records
 
@@ -68,18 +76,22 @@ class Merged(NamedTuple):
 def imports(root: Path, model: str, left_out: list[str] | None = None) -> tuple[Import, ...]:
     """All that was merged into a workspace for a model, by device.
 
-    A folder that is not readable is left out, and a sentence that names it is added to `left_out`; without such a list it
-    raises QuantlabError.
-    """
+    A folder that is not readable is left out, and a sentence that names it is added to `left_out`; without
+    such a list it raises QuantlabError."""
     found = []
-    for folder in sorted(path.parent for path in (root / "imported").glob(f"*/{check_model_name(model)}/device.json")):
+    for folder in sorted(
+        path.parent for path in (root / "imported").glob(f"*/{check_model_name(model)}/device.json")
+    ):
         try:
             found.append(Import(_about(folder).name, _brought(folder / "data")))
         except QuantlabError as error:
             if left_out is None:
                 raise
             where = folder.relative_to(root).as_posix()
-            left_out.append(f"What was merged into {where} is left out: {str(error).replace(f'{root}/', '')}. Remove it and merge again.")
+            left_out.append(
+                f"What was merged into {where} is left out: {str(error).replace(f'{root}/', '')}. Remove it"
+                " and merge again."
+            )
     return tuple(found)
 
 
@@ -107,9 +119,9 @@ def _brought(data: Path) -> dict[str, Brought]:
 def merge(root: Path, source: Path, model: str, device_name: str | None = None) -> Merged:
     """Bring the records below `source` into the workspace `root`; the same again changes nothing.
 
-    `source` is a reports/MODEL folder, its data folder, or a copy of either. Raises QuantlabError, with nothing written,
-    for records of another model, checkpoint or version, of a variant that is not known here, and of this device.
-    """
+    `source` is a reports/MODEL folder, its data folder, or a copy of either. Raises QuantlabError, with
+    nothing written, for records of another model, checkpoint or version, of a variant that is not known here,
+    and of this device."""
     found = list(_records_below(data_folder(source), model))
     _check_variants(root, model, {record.variant for record in found})
     for record in found:
@@ -118,7 +130,10 @@ def merge(root: Path, source: Path, model: str, device_name: str | None = None) 
     folder = root / "imported" / device_slug(about.name) / model
     if (folder / "device.json").is_file() and _about(folder) != about:
         known = _about(folder)
-        raise QuantlabError(f"{folder} holds records of {known.device} under the name {known.name}: give another --device-name")
+        raise QuantlabError(
+            f"{folder} holds records of {known.device} under the name {known.name}: give another"
+            " --device-name"
+        )
     _write(folder, about, found)
     stages: dict[str, tuple[StageName, ...]] = {}
     for record in found:
@@ -129,16 +144,28 @@ def merge(root: Path, source: Path, model: str, device_name: str | None = None) 
 def data_folder(source: Path) -> Path:
     """The folder with one folder per variant. Raises QuantlabError where there is none."""
     for data in (source / "data", source):
-        if data.is_dir() and any(path.is_file() for stage in MERGED for path in data.glob(f"*/{STAGES[stage].file}")):
+        if data.is_dir() and any(
+            path.is_file() for stage in MERGED for path in data.glob(f"*/{STAGES[stage].file}")
+        ):
             return data
-    raise QuantlabError(f"{source} holds no records: name the other machine's reports/MODEL folder, its data folder, or a copy of one")
+    raise QuantlabError(
+        f"{source} holds no records: name the other machine's reports/MODEL folder, its data folder, or a"
+        " copy of one"
+    )
 
 
 def model_of(data: Path) -> str:
-    """The model that the records of a data folder name. Raises QuantlabError where they name none or several."""
-    named = {str(_json(path).get("model")) for stage in MERGED for path in sorted(data.glob(f"*/{STAGES[stage].file}"))}
+    """The model that the records of a data folder name. Raises QuantlabError where they name none or
+    several."""
+    named = {
+        str(_json(path).get("model"))
+        for stage in MERGED
+        for path in sorted(data.glob(f"*/{STAGES[stage].file}"))
+    }
     if len(named) != 1:
-        raise QuantlabError(f"{data} holds records of several models ({', '.join(sorted(named))}): name one with --model")
+        raise QuantlabError(
+            f"{data} holds records of several models ({', '.join(sorted(named))}): name one with --model"
+        )
     return check_model_name(named.pop())
 
 
@@ -162,15 +189,21 @@ def _read(path: Path, stage: StageName, model: str) -> Record:
     data, slug = _json(path), parse_variant(path.parent.name).slug
     if data.get("schema_version") != SCHEMA_VERSION:
         raise QuantlabError(
-            f"{path} has schema version {data.get('schema_version')!r}, this quantlab reads {SCHEMA_VERSION}: use the same version on both"
+            f"{path} has schema version {data.get('schema_version')!r}, this quantlab reads {SCHEMA_VERSION}:"
+            " use the same version on both"
         )
     record = read_record(path, STAGES[stage].record)
     assert record is not None
     _check_stage_version(path, stage, record)
     if record.model != model:
-        raise QuantlabError(f"{path} is a record of {record.model!r}, not of {model}: name its model with --model")
+        raise QuantlabError(
+            f"{path} is a record of {record.model!r}, not of {model}: name its model with --model"
+        )
     if record.variant != slug:
-        raise QuantlabError(f"{path} is a record of {record.variant!r}, though its folder is {slug}: copy the folder as it was written")
+        raise QuantlabError(
+            f"{path} is a record of {record.variant!r}, though its folder is {slug}: copy the folder as it"
+            " was written"
+        )
     return record
 
 
@@ -179,7 +212,10 @@ def _check_stage_version(path: Path, stage: StageName, record: Record) -> None:
     here, merged = STAGES[stage].version, record.stage_version
     if merged != here:
         said = "says no version of its stage" if merged is None else f"has version {merged} of its stage"
-        raise QuantlabError(f"{path} {said}, this quantlab reads {here}: use the same version on both, and measure again there")
+        raise QuantlabError(
+            f"{path} {said}, this quantlab reads {here}: use the same version on both, and measure again"
+            " there"
+        )
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -189,7 +225,9 @@ def _json(path: Path) -> dict[str, Any]:
 def _check_variants(root: Path, model: str, slugs: set[str]) -> None:
     recipe = root / "recipes" / f"{model}.yaml"
     if not recipe.is_file():
-        raise unknown("model in this workspace", model, (path.stem for path in (root / "recipes").glob("*.yaml")))
+        raise unknown(
+            "model in this workspace", model, (path.stem for path in (root / "recipes").glob("*.yaml"))
+        )
     known = {*read_recipe(recipe).variants, *variants_with_records(root, model)}
     for slug in sorted(slugs - known):
         raise unknown(f"variant of {model} in this workspace", slug, known)
@@ -211,26 +249,29 @@ def of_another_checkpoint(root: Path, record: Record) -> str | None:
     local = _checkpoint_here(root, record.model, record.variant)
     if local is None:
         return (
-            f"there is no checkpoint and no record of {record.variant} here to compare with: quantize it in this workspace, "
-            "then copy that checkpoint to the other machine and measure it there"
+            f"there is no checkpoint and no record of {record.variant} here to compare with: quantize it in"
+            " this workspace, then copy that checkpoint to the other machine and measure it there"
         )
     if merged == local:
         return _of_another_partner(root, record)
     return (
-        f"the {_stage(record)} record of {record.variant} is of another checkpoint ({(merged or 'none named')[:12]}) than this "
-        f"workspace's ({local[:12]}): measure the same files on both machines"
+        f"the {_stage(record)} record of {record.variant} is of another checkpoint"
+        f" ({(merged or 'none named')[:12]}) than this workspace's ({local[:12]}): measure the same files on"
+        " both machines"
     )
 
 
 def _of_another_partner(root: Path, record: Record) -> str | None:
-    """Why a record's ratios are not against this workspace's 16-bit variant; None where they are, or where it is not here."""
+    """Why a record's ratios are not against this workspace's 16-bit variant; None where they are, or where it
+    is not here."""
     beside = record.speed.baseline if isinstance(record, MeasureRecord) and record.speed else None
     local = _checkpoint_here(root, record.model, beside.variant) if beside else None
     if beside is None or local is None or beside.checkpoint_sha256 == local:
         return None
     return (
-        f"the measure record of {record.variant} was timed beside another {beside.variant} ({beside.checkpoint_sha256[:12]}) than this "
-        f"workspace's ({local[:12]}): measure the same files on both machines"
+        f"the measure record of {record.variant} was timed beside another {beside.variant}"
+        f" ({beside.checkpoint_sha256[:12]}) than this workspace's ({local[:12]}): measure the same files on"
+        " both machines"
     )
 
 
@@ -248,23 +289,33 @@ def _checkpoint_here(root: Path, model: str, slug: str) -> str | None:
 def _device(root: Path, model: str, found: list[Record], device_name: str | None) -> About:
     named = sorted({record.device for record in found if isinstance(record, MeasureRecord) and record.device})
     if len(named) != 1:
-        what = f"are of several devices ({', '.join(named)})" if named else "name no device that memory and speed were measured on"
+        what = (
+            f"are of several devices ({', '.join(named)})"
+            if named
+            else "name no device that memory and speed were measured on"
+        )
         raise QuantlabError(f"the records {what}: merge a folder with the measure.json files of one device")
     device, here = named[0], _devices_here(root, model)
     if device in here and device_name is None:
         raise QuantlabError(
-            f"the records are of {device}, which is this workspace's device too: tell the two apart with --device-name NAME"
+            f"the records are of {device}, which is this workspace's device too: tell the two apart with"
+            " --device-name NAME"
         )
     name = _plain(device_name or device)
     if device_slug(name) in {device_slug(own) for own in here}:
-        raise QuantlabError(f"{name} is what this workspace's own device is called: give another --device-name")
+        raise QuantlabError(
+            f"{name} is what this workspace's own device is called: give another --device-name"
+        )
     return About(name=name, device=device)
 
 
 def _devices_here(root: Path, model: str) -> set[str]:
     about = root / "env" / "device.json"
     probed = {str(_json(about).get("name"))} if about.is_file() else set()
-    records = (read_record(record_path(root, model, slug, "measure"), MeasureRecord) for slug in variants_with_records(root, model))
+    records = (
+        read_record(record_path(root, model, slug, "measure"), MeasureRecord)
+        for slug in variants_with_records(root, model)
+    )
     return (probed | {record.device for record in records if record and record.device}) - {"None"}
 
 
@@ -284,4 +335,7 @@ def _write(folder: Path, about: About, found: list[Record]) -> None:
             shutil.copytree(folder, partial, dirs_exist_ok=True)
         write_json(partial / "device.json", about.model_dump())
         for record in found:
-            write_text(partial / "data" / record.variant / f"{_stage(record)}.json", record.model_dump_json(indent=2) + "\n")
+            write_text(
+                partial / "data" / record.variant / f"{_stage(record)}.json",
+                record.model_dump_json(indent=2) + "\n",
+            )

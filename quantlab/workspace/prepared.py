@@ -110,7 +110,8 @@ class Prepared(NamedTuple):
         return hashlib.sha256((self.source_folder / "source.json").read_bytes()).hexdigest()
 
     def require_unchanged(self, weights: bool = True) -> None:
-        """Raise QuantlabError where a file is no longer what `prepare` hashed; without `weights` those files are left out.
+        """Raise QuantlabError where a file is no longer what `prepare` hashed; without `weights` those files
+        are left out.
 
         A file is read again only where it was put in place or written since it was last read.
         """
@@ -119,11 +120,16 @@ class Prepared(NamedTuple):
             path = folder / name
             if not weights and name.endswith(".safetensors"):
                 continue
-            if not (path.is_file() and path.stat().st_size == entry.bytes and content_sha256(path) == entry.sha256):
-                raise QuantlabError(f"{path} is not what it was when {self.model} was prepared: run `quantlab prepare` again")
+            if not (
+                path.is_file() and path.stat().st_size == entry.bytes and content_sha256(path) == entry.sha256
+            ):
+                raise QuantlabError(
+                    f"{path} is not what it was when {self.model} was prepared: run `quantlab prepare` again"
+                )
 
     def require_sound(self) -> None:
-        """Raise QuantlabError where source.json cannot be read, or a file that `prepare` made is no longer what it was."""
+        """Raise QuantlabError where source.json cannot be read, or a file that `prepare` made is no longer
+        what it was."""
         if self.source().weights == ".":
             self.require_unchanged()
 
@@ -135,7 +141,8 @@ class Prepared(NamedTuple):
                 raise QuantlabError(f"{path} is not what was converted: run `quantlab convert` again")
 
     def token_ids(self, purpose: str) -> NDArray[np.int64]:
-        """The windows of `calibration` or `evaluation`, shape (windows, length). Raises QuantlabError where they were changed."""
+        """The windows of `calibration` or `evaluation`, shape (windows, length). Raises QuantlabError where
+        they were changed."""
         import numpy as np
 
         path = self.text_folder / f"{purpose}.npy"
@@ -145,7 +152,10 @@ class Prepared(NamedTuple):
         except (OSError, ValueError, EOFError):
             same = False
         if not same:
-            raise QuantlabError(f"{path} is not what `quantlab prepare` wrote (truncated, changed or gone): run `quantlab prepare` again")
+            raise QuantlabError(
+                f"{path} is not what `quantlab prepare` wrote (truncated, changed or gone): run `quantlab"
+                " prepare` again"
+            )
         return ids
 
 
@@ -156,6 +166,10 @@ def _read(path: Path, kind: type[T]) -> T:
     try:
         return kind.model_validate_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise QuantlabError(f"there is no {path}: run `quantlab prepare` (or `convert`) for this model first") from None
+        raise QuantlabError(
+            f"there is no {path}: run `quantlab prepare` (or `convert`) for this model first"
+        ) from None
     except ValidationError:
-        raise QuantlabError(f"{path} was written by another version of quantlab: remove its folder and prepare again") from None
+        raise QuantlabError(
+            f"{path} was written by another version of quantlab: remove its folder and prepare again"
+        ) from None

@@ -1,4 +1,5 @@
-"""Read and write records, whole or not at all: `reports/<model>/data/<variant>/<stage>.json`. Nothing else does."""
+"""Read and write records, whole or not at all: `reports/<model>/data/<variant>/<stage>.json`. Nothing else
+does."""
 
 from __future__ import annotations
 
@@ -27,7 +28,9 @@ def write_record(root: Path, record: Record) -> Path:
     """Write a record to its place, with its stage's present version; both follow from its type."""
     stage = stage_of(record)
     path = record_path(root, record.model, record.variant, stage.name)
-    write_text(path, record.model_copy(update={"stage_version": stage.version}).model_dump_json(indent=2) + "\n")
+    write_text(
+        path, record.model_copy(update={"stage_version": stage.version}).model_dump_json(indent=2) + "\n"
+    )
     return path
 
 
@@ -37,7 +40,8 @@ def made_with(record: R, recipe: Recipe) -> R:
 
 
 def is_stale(record: Record, recipe: Recipe) -> bool:
-    """Whether a record was made with other settings than the recipe has; one that does not say with which is not."""
+    """Whether a record was made with other settings than the recipe has; one that does not say with which is
+    not."""
     return record.settings_sha256 is not None and record.settings_sha256 != _settings(record, recipe)
 
 
@@ -46,7 +50,9 @@ def as_stale(record: R) -> R:
     stage = stage_of(record)
     keys = ", ".join(key.partition(".")[0] for key in stage.tracked or ())
     reason = f"made with other settings ({keys}) than the recipe has now: run {stage.name} again"
-    return type(record)(model=record.model, variant=record.variant, failure=Failure(kind="stale", reason=reason))
+    return type(record)(
+        model=record.model, variant=record.variant, failure=Failure(kind="stale", reason=reason)
+    )
 
 
 def _settings(record: Record, recipe: Recipe) -> str | None:
@@ -54,20 +60,27 @@ def _settings(record: Record, recipe: Recipe) -> str | None:
 
 
 def read_record(path: Path, kind: type[R]) -> R | None:
-    """Read a record; None where there is no file. Raises QuantlabError for a file that is not such a record."""
+    """Read a record; None where there is no file. Raises QuantlabError for a file that is not such a
+    record."""
     if not path.exists():
         return None
     data = read_object(path)
     if data.get("schema_version", SCHEMA_VERSION) != SCHEMA_VERSION:
         raise QuantlabError(
-            f"{path} has schema version {str(data['schema_version'])[:40]}, this quantlab reads {SCHEMA_VERSION}: run its stage again"
+            f"{path} has schema version {str(data['schema_version'])[:40]}, this quantlab reads"
+            f" {SCHEMA_VERSION}: run its stage again"
         )
     try:
         record = kind.model_validate(data)
     except ValidationError as error:
-        raise QuantlabError(f"{path} is no {kind.__name__} of this version: {_first(error)}; run its stage again") from None
+        raise QuantlabError(
+            f"{path} is no {kind.__name__} of this version: {_first(error)}; run its stage again"
+        ) from None
     if record.variant != path.parent.name:
-        raise QuantlabError(f"{path} is a record of {record.variant[:80]!r}, though its folder is {path.parent.name}: run its stage again")
+        raise QuantlabError(
+            f"{path} is a record of {record.variant[:80]!r}, though its folder is {path.parent.name}: run its"
+            " stage again"
+        )
     return record
 
 
@@ -84,5 +97,10 @@ def variants_with_records(root: Path, model: str) -> list[str]:
 
 def variants_in(folder: Path) -> list[str]:
     """The same of the folder that holds a model's records."""
-    found = [p.name for p in folder.iterdir() if p.is_dir() and any(p.glob("*.json"))] if folder.is_dir() else []
-    return sorted(found, key=lambda slug: (slug != BASELINE, parse_variant(slug).method, -parse_variant(slug).bits, slug))
+    found = (
+        [p.name for p in folder.iterdir() if p.is_dir() and any(p.glob("*.json"))] if folder.is_dir() else []
+    )
+    return sorted(
+        found,
+        key=lambda slug: (slug != BASELINE, parse_variant(slug).method, -parse_variant(slug).bits, slug),
+    )

@@ -1,8 +1,7 @@
 """List the parts of a recipe that decide each stage's result: what dvc.yaml tracks and a record is hashed by.
 
-A record carries the hash of its stage's part as the recipe had it when the stage began, so that a record of other
-settings is never taken for one of the recipe as it is now.
-"""
+A record carries the hash of its stage's part as the recipe had it when the stage began, so that a record of
+other settings is never taken for one of the recipe as it is now."""
 
 from __future__ import annotations
 
@@ -25,17 +24,22 @@ TRACKED: Mapping[str, tuple[str, ...]] = {
 
 
 def settings_of(recipe: Recipe, stage: str, variant: str | None = None) -> dict[str, Any]:
-    """The stage's part of a recipe, as the recipe's file has it: a default that is not written is left out."""
+    """The stage's part of a recipe, as the recipe's file has it: a default that is not written is left
+    out."""
     written = recipe.model_dump(mode="json", exclude_unset=True)
     part = {key: written.get(key) for key in TRACKED[stage] if key != VARIANT}
-    return part | ({f"variants.{variant}": recipe.variants.get(variant or "")} if VARIANT in TRACKED[stage] else {})
+    return part | (
+        {f"variants.{variant}": recipe.variants.get(variant or "")} if VARIANT in TRACKED[stage] else {}
+    )
 
 
 def settings_sha256(recipe: Recipe, stage: str, variant: str | None = None) -> str | None:
     """Hash of the stage's part of a recipe; None for a stage that reads nothing of it that DVC tracks."""
     if stage not in TRACKED:
         return None
-    return hashlib.sha256(json.dumps(settings_of(recipe, stage, variant), sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps(settings_of(recipe, stage, variant), sort_keys=True).encode()
+    ).hexdigest()
 
 
 def require_same_settings(root: Path, began_with: Recipe, stage: str) -> None:
@@ -46,10 +50,11 @@ def require_same_settings(root: Path, began_with: Recipe, stage: str) -> None:
 
 
 def changed_meanwhile(now: Recipe, stage: str, variant: str | None = None) -> QuantlabError:
-    """The error for a recipe that was changed under a stage: DVC would note the new settings beside the old result."""
+    """The error for a recipe that was changed under a stage: DVC would note the new settings beside the old
+    result."""
     keys = ", ".join(settings_of(now, stage, variant))
     of = f"{now.model}--{variant}" if variant else now.model
     return QuantlabError(
-        f"recipes/{now.model}.yaml was changed while {stage} of {of} ran (one of {keys}): what it made is of the settings "
-        "before and does not count as current; run it again"
+        f"recipes/{now.model}.yaml was changed while {stage} of {of} ran (one of {keys}): what it made is of"
+        " the settings before and does not count as current; run it again"
     )

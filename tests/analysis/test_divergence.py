@@ -27,7 +27,10 @@ def values(windows: int, tokens: int, seed: int = 2) -> list[WindowValues]:
     """Windows whose tokens are all alike, so that the windows alone are independent."""
     rng = np.random.default_rng(seed)
     one = np.ones(tokens)
-    return [WindowValues(kl * one, 3 * one, 2.9 * one, rng.random() * one, one, 0.8 * one) for kl in rng.gamma(2.0, 0.01, windows)]
+    return [
+        WindowValues(kl * one, 3 * one, 2.9 * one, rng.random() * one, one, 0.8 * one)
+        for kl in rng.gamma(2.0, 0.01, windows)
+    ]
 
 
 def test_the_second_half_is_scored_as_llama_perplexity_does() -> None:
@@ -37,9 +40,20 @@ def test_the_second_half_is_scored_as_llama_perplexity_does() -> None:
 def test_a_model_against_itself_is_exactly_zero(window: Window) -> None:
     p, _, ids = window
     found = window_values(p, p, ids)
-    assert (found.kl == 0).all() and (found.nll == found.reference_nll).all() and (found.top1 == 1).all() and (found.top5 == 1).all()
+    assert (
+        (found.kl == 0).all()
+        and (found.nll == found.reference_nll).all()
+        and (found.top1 == 1).all()
+        and (found.top5 == 1).all()
+    )
     whole = summarize([found] * 2)
-    assert (whole.kl.value, whole.kl_max, whole.delta_p.value, whole.delta_p_rms.value, whole.log_perplexity_ratio.value) == (0, 0, 0, 0, 0)
+    assert (
+        whole.kl.value,
+        whole.kl_max,
+        whole.delta_p.value,
+        whole.delta_p_rms.value,
+        whole.log_perplexity_ratio.value,
+    ) == (0, 0, 0, 0, 0)
 
 
 def test_divergence_and_entropy_are_scipys(window: Window) -> None:
@@ -80,10 +94,16 @@ def test_standard_errors_are_clustered_by_window() -> None:
     found, kl = summarize(windows), np.array([w.kl[0] for w in windows])
     assert found.kl.standard_error == pytest.approx(kl.std(ddof=1) / math.sqrt(MIN_CLUSTERS))
     assert found.kl_token_standard_error < found.kl.standard_error / 5
-    assert found.perplexity.value == pytest.approx(math.exp(3)) and found.reference_perplexity.value == pytest.approx(math.exp(2.9))
+    assert found.perplexity.value == pytest.approx(
+        math.exp(3)
+    ) and found.reference_perplexity.value == pytest.approx(math.exp(2.9))
     assert found.log_perplexity_ratio.value == pytest.approx(0.1)
     assert found.log_perplexity_ratio.standard_error == pytest.approx(0, abs=1e-12)  # paired: nothing varies
-    assert found.delta_p.value == pytest.approx(math.exp(-3) - math.exp(-2.9)) == pytest.approx(-found.delta_p_rms.value)
+    assert (
+        found.delta_p.value
+        == pytest.approx(math.exp(-3) - math.exp(-2.9))
+        == pytest.approx(-found.delta_p_rms.value)
+    )
 
 
 def test_no_interval_below_thirty_windows_and_none_in_the_tail_below_a_hundred() -> None:
@@ -107,13 +127,17 @@ def test_quarters_by_entropy_hold_every_token_once_and_average_to_the_whole() ->
     windows = [w._replace(entropy=(e := rng.random(40)), kl=e * 0.1) for w in values(32, 40)]
     found = summarize(windows)
     assert len(found.by_entropy) == 4 and sum(q.tokens for q in found.by_entropy) == found.tokens
-    assert sum(q.tokens * q.kl_divergence_nats.value for q in found.by_entropy) / found.tokens == pytest.approx(found.kl.value)
+    assert sum(
+        q.tokens * q.kl_divergence_nats.value for q in found.by_entropy
+    ) / found.tokens == pytest.approx(found.kl.value)
     kl = [q.kl_divergence_nats.value for q in found.by_entropy]
     assert kl == sorted(kl)
 
 
 def test_the_bootstrap_of_a_median_is_near_its_theory() -> None:
     rng = np.random.default_rng(5)
-    windows = [w._replace(kl=np.full(10, x)) for w, x in zip(values(200, 10), rng.normal(10, 1, 200), strict=True)]
+    windows = [
+        w._replace(kl=np.full(10, x)) for w, x in zip(values(200, 10), rng.normal(10, 1, 200), strict=True)
+    ]
     error = summarize(windows).kl_percentiles["median"].standard_error
     assert error == pytest.approx(math.sqrt(math.pi / 2 / 200), rel=0.35)

@@ -1,4 +1,5 @@
-"""What values on the same items say of a drop: right or wrong answers, clusters, shares; known answers and coverage."""
+"""What values on the same items say of a drop: right or wrong answers, clusters, shares; known answers and
+coverage."""
 
 from __future__ import annotations
 
@@ -8,7 +9,14 @@ import pytest
 from quantlab.analysis.evidence import weigh
 from quantlab.analysis.grouped import Groups, clustered_ends
 from quantlab.analysis.tango import interval
-from quantlab.analysis.verdict import Counts, items_to_decide, mcnemar_p, minimum_detectable_drop, verdict_interval, verdict_of
+from quantlab.analysis.verdict import (
+    Counts,
+    items_to_decide,
+    mcnemar_p,
+    minimum_detectable_drop,
+    verdict_interval,
+    verdict_of,
+)
 
 
 def _answers(n: int, lost: int, won: int) -> tuple[np.ndarray, np.ndarray]:
@@ -25,9 +33,13 @@ def test_independent_answers_by_hand() -> None:
     assert found.counts == counts and found.drop == pytest.approx(0.12)
     # differences: 24 of 1, 12 of -1; squares 36; variance (36 - 100 * 0.0144) / 99
     assert found.standard_error == pytest.approx(((36 - 1.44) / 99 / 100) ** 0.5)
-    assert found.ninety == verdict_interval(counts) and found.ninety_five == pytest.approx(interval(24, 12, 100))
+    assert found.ninety == verdict_interval(counts) and found.ninety_five == pytest.approx(
+        interval(24, 12, 100)
+    )
     assert found.p == mcnemar_p(24, 12) and (found.clusters, found.design_effect) == (100, 1.0)
-    assert found.minimum_detectable_drop == minimum_detectable_drop(counts) and found.items_to_decide(1) == items_to_decide(counts, 1)
+    assert found.minimum_detectable_drop == minimum_detectable_drop(counts) and found.items_to_decide(
+        1
+    ) == items_to_decide(counts, 1)
 
 
 def test_every_item_its_own_cluster_is_no_cluster() -> None:
@@ -42,7 +54,10 @@ def test_clusters_widen_and_their_order_does_not_matter() -> None:
     passages = np.repeat(np.arange(100), 4)
     alone, together = weigh(a, b), weigh(a, b, passages.tolist())
     assert together.clusters == 100 and together.design_effect == pytest.approx(4, rel=0.02)
-    assert together.ninety_five.lower < alone.ninety_five.lower and together.ninety_five.upper > alone.ninety_five.upper
+    assert (
+        together.ninety_five.lower < alone.ninety_five.lower
+        and together.ninety_five.upper > alone.ninety_five.upper
+    )
     assert together.p > alone.p and together.items_to_decide(1) > 3.9 * alone.items_to_decide(1)
     order = np.random.default_rng(0).permutation(400)
     shuffled = weigh(a[order], b[order], passages[order].tolist())
@@ -71,35 +86,50 @@ def test_shares_take_students_interval_or_wider(n: int, wider: float) -> None:
     ninety = theirs.confidence_interval(0.90)
     assert found.ninety.lower <= ninety.low and found.ninety.upper >= ninety.high
     assert found.ninety.upper - found.ninety.lower <= wider * (ninety.high - ninety.low)
-    assert found.items_to_decide(1.0) == pytest.approx(6.18 * n * (found.standard_error / 0.01) ** 2, rel=0.01)
+    assert found.items_to_decide(1.0) == pytest.approx(
+        6.18 * n * (found.standard_error / 0.01) ** 2, rel=0.01
+    )
 
 
 def test_an_early_end_widens_both_intervals() -> None:
     a, b = _answers(200, 10, 2)
     plain, early = weigh(a, b), weigh(a, b, z=2.5)
     for name in ("ninety", "ninety_five"):
-        assert getattr(early, name).lower < getattr(plain, name).lower and getattr(early, name).upper > getattr(plain, name).upper
+        assert (
+            getattr(early, name).lower < getattr(plain, name).lower
+            and getattr(early, name).upper > getattr(plain, name).upper
+        )
 
 
-def _together(random: np.random.Generator, runs: int, shape: tuple[int, int], flips: float, drop: float, whole: float) -> Groups:
+def _together(
+    random: np.random.Generator, runs: int, shape: tuple[int, int], flips: float, drop: float, whole: float
+) -> Groups:
     """Clusters of which a share `whole` changes as one; in the others each item by itself."""
     clusters, each = shape
     as_one = random.random((runs, clusters, 1)) < whole
     draw = np.where(as_one, random.random((runs, clusters, 1)), random.random((runs, clusters, each)))
-    lost, won = (draw < (flips + drop) / 2).sum(-1).astype(float), (draw > 1 - (flips - drop) / 2).sum(-1).astype(float)
+    lost, won = (
+        (draw < (flips + drop) / 2).sum(-1).astype(float),
+        (draw > 1 - (flips - drop) / 2).sum(-1).astype(float),
+    )
     return Groups(lost, won, np.full(clusters, float(each)))
 
 
 def _unlike(random: np.random.Generator, runs: int, shape: tuple[int, int]) -> Groups:
-    """Items of a cluster share their chance to be lost, mean 6 %, strongly unlike between clusters; 2 % are won."""
+    """Items of a cluster share their chance to be lost, mean 6 %, strongly unlike between clusters; 2 % are
+    won."""
     clusters, each = shape
     chance = random.beta(0.3, 0.3 * (1 - 0.06) / 0.06, (runs, clusters, 1))
     draw = random.random((runs, clusters, each))
-    lost, won = (draw < chance).sum(-1).astype(float), ((draw > 0.98) & (draw >= chance)).sum(-1).astype(float)
+    lost, won = (
+        (draw < chance).sum(-1).astype(float),
+        ((draw > 0.98) & (draw >= chance)).sum(-1).astype(float),
+    )
     return Groups(lost, won, np.full(clusters, float(each)))
 
 
-# name: clusters and items in each, flips, the true drop, which is the margin, and the share of clusters that change as one
+# name: clusters and items in each, flips, the true drop, which is the margin, and the share of clusters that
+# change as one
 CLUSTERED = {
     "few, all together": ((40, 8), 0.04, 0.02, 1.0),
     "few, half together": ((60, 5), 0.05, 0.02, 0.5),
@@ -118,7 +148,10 @@ def test_coverage_and_false_verdicts_in_clusters(name: str) -> None:
         groups = _together(random, runs, shape, flips, margin, whole)
     else:
         margin, groups = 0.04, _unlike(random, runs, (60, 4) if name.startswith("60") else (200, 3))
-    ninety, ninety_five = clustered_ends(groups, 1.6448536269514722, 0.5), clustered_ends(groups, 1.959963984540054, 0.0)
+    ninety, ninety_five = (
+        clustered_ends(groups, 1.6448536269514722, 0.5),
+        clustered_ends(groups, 1.959963984540054, 0.0),
+    )
     within, worse = (ninety.upper < margin).mean(), (ninety.lower > margin).mean()
     covered = ((ninety_five.lower <= margin) & (margin <= ninety_five.upper)).mean()
     three_errors = 3 * (0.05 * 0.95 / runs) ** 0.5
@@ -137,8 +170,15 @@ def test_the_intervals_simulated_above_are_the_evidences() -> None:
     one = Groups(groups.lost[1], groups.won[1], groups.sizes)
     # as items: in each cluster first those lost, then those won, then the unchanged
     places = np.arange(4)
-    lost, won = places < one.lost[:, None], (places >= one.lost[:, None]) & (places < (one.lost + one.won)[:, None])
-    found = weigh(np.where(won, 0.0, 1.0).ravel(), np.where(lost, 0.0, 1.0).ravel(), np.repeat(np.arange(50), 4).tolist())
+    lost, won = (
+        places < one.lost[:, None],
+        (places >= one.lost[:, None]) & (places < (one.lost + one.won)[:, None]),
+    )
+    found = weigh(
+        np.where(won, 0.0, 1.0).ravel(),
+        np.where(lost, 0.0, 1.0).ravel(),
+        np.repeat(np.arange(50), 4).tolist(),
+    )
     assert found.counts == (200, int(one.lost.sum()), int(one.won.sum()))
     assert found.ninety == pytest.approx(tuple(map(float, clustered_ends(one, 1.6448536269514722, 0.5))))
     assert found.ninety_five == pytest.approx(tuple(map(float, clustered_ends(one, 1.959963984540054, 0.0))))
@@ -163,7 +203,12 @@ def test_log_likelihoods_have_students_interval_in_their_own_unit() -> None:
     a = random.normal(-40, 10, 80)
     b = a - random.normal(3, 1, 80)
     found, theirs = weigh(a, b), ttest_rel(a, b).confidence_interval(0.95)
-    assert not found.bounded and found.counts is None and found.drop == pytest.approx((a - b).mean()) and found.drop > 2
+    assert (
+        not found.bounded
+        and found.counts is None
+        and found.drop == pytest.approx((a - b).mean())
+        and found.drop > 2
+    )
     assert found.ninety_five == pytest.approx((theirs.low, theirs.high), rel=1e-6)
     by_document = weigh(a, b, np.repeat(np.arange(40), 2).tolist())
     assert by_document.clusters == 40 and by_document.drop == found.drop

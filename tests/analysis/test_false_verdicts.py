@@ -1,4 +1,5 @@
-"""How often a verdict is false, summed exactly over every outcome: at most 5 % where the drop is exactly the margin."""
+"""How often a verdict is false, summed exactly over every outcome: at most 5 % where the drop is exactly the
+margin."""
 
 from __future__ import annotations
 
@@ -19,7 +20,9 @@ def _outcomes(n: int, flips: float, drop: float) -> tuple[Floats, Floats, Floats
     most = int(binom.ppf(1 - 1e-7, n, flips))
     b, c = (grid.ravel() for grid in np.meshgrid(np.arange(most + 1), np.arange(most + 1), indexing="ij"))
     b, c = b[b + c <= most], c[b + c <= most]
-    chance = multinomial.pmf(np.stack([b, c, n - b - c], axis=1), n, [(flips + drop) / 2, (flips - drop) / 2, 1 - flips])
+    chance = multinomial.pmf(
+        np.stack([b, c, n - b - c], axis=1), n, [(flips + drop) / 2, (flips - drop) / 2, 1 - flips]
+    )
     kept = chance > 1e-12
     return b[kept].astype(float), c[kept].astype(float), chance[kept]
 
@@ -36,9 +39,9 @@ def test_false_verdicts_at_the_margin(n: int, flips: float) -> None:
 
 def test_the_interval_is_the_one_summed_above() -> None:
     found = verdict_interval(Counts(300, 7, 2))
-    assert found.upper == pytest.approx(float(limits(7.5, 2, 300.5, Z90)[1])) and found.lower == pytest.approx(
-        float(limits(7, 2.5, 300.5, Z90)[0])
-    )
+    assert found.upper == pytest.approx(
+        float(limits(7.5, 2, 300.5, Z90)[1])
+    ) and found.lower == pytest.approx(float(limits(7, 2.5, 300.5, Z90)[0]))
 
 
 @pytest.mark.parametrize("margin", [0.01, 0.03])
@@ -52,9 +55,13 @@ def test_false_pooled_verdicts_at_the_margin(margin: float) -> None:
         b, c = draw[:, 0].astype(float), draw[:, 1].astype(float)
         lower.append(limits(b, c + 0.5, n + 0.5, Z90)[0])
         upper.append(limits(b + 0.5, c, n + 0.5, Z90)[1])
-    low, high = mean_ends([(draw[:, 0] - draw[:, 1]) / n for (n, _, _), draw in zip(tasks, draws, strict=True)], lower, upper)
+    low, high = mean_ends(
+        [(draw[:, 0] - draw[:, 1]) / n for (n, _, _), draw in zip(tasks, draws, strict=True)], lower, upper
+    )
     first = [Counts(n, *map(int, draw[0][:2])) for (n, _, _), draw in zip(tasks, draws, strict=True)]
-    assert mean_interval([c.drop for c in first], [verdict_interval(c) for c in first]) == pytest.approx((low[0], high[0]))
+    assert mean_interval([c.drop for c in first], [verdict_interval(c) for c in first]) == pytest.approx(
+        (low[0], high[0])
+    )
     # three standard errors of the simulation above 5 %
     most = 0.05 + 3 * np.sqrt(0.05 * 0.95 / runs)
     assert (high < margin).mean() <= most and (low > margin).mean() <= most

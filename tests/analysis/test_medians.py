@@ -12,10 +12,18 @@ from quantlab.analysis.medians import median, paired_ratio
 
 @pytest.mark.parametrize(
     ("n", "low", "high", "coverage"),
-    [(1, 0, 0, 0.0), (3, 0, 2, 0.75), (5, 0, 4, 0.9375), (6, 0, 5, 0.96875), (9, 1, 7, 0.9609375), (15, 3, 11, 0.96484375)],
+    [
+        (1, 0, 0, 0.0),
+        (3, 0, 2, 0.75),
+        (5, 0, 4, 0.9375),
+        (6, 0, 5, 0.96875),
+        (9, 1, 7, 0.9609375),
+        (15, 3, 11, 0.96484375),
+    ],
 )
 def test_known_intervals(n: int, low: int, high: int, coverage: float) -> None:
-    # the coverages are the tabled ones, such as (3rd and 13th ... of 15) in Conover, Practical Nonparametric Statistics
+    # the coverages are the tabled ones, such as (3rd and 13th ... of 15) in Conover, Practical Nonparametric
+    # Statistics
     samples = [float(i) for i in range(n)]
     random.Random(n).shuffle(samples)
     found = median(samples)

@@ -39,7 +39,9 @@ def test_mean_drop_has_no_standard_error_where_a_task_has_none() -> None:
     assert mean_drop([1.0, 2.0], [0.5, None]).standard_error is None
 
 
-@pytest.mark.parametrize(("a", "b"), [([1, 0], [1]), ([], []), ([[1], [0]], [[1], [0]])], ids=["lengths", "empty", "two axes"])
+@pytest.mark.parametrize(
+    ("a", "b"), [([1, 0], [1]), ([], []), ([[1], [0]], [[1], [0]])], ids=["lengths", "empty", "two axes"]
+)
 def test_refuses_what_is_no_pair(a: list[int], b: list[int]) -> None:
     with pytest.raises(ValueError, match="same items"):
         compare_means(a, b)

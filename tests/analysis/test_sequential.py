@@ -1,4 +1,5 @@
-"""Looks at an unfinished comparison: the literature's boundaries, and the error that is really made under them."""
+"""Looks at an unfinished comparison: the literature's boundaries, and the error that is really made under
+them."""
 
 from __future__ import annotations
 
@@ -12,8 +13,10 @@ FIFTHS = (0.2, 0.4, 0.6, 0.8, 1.0)
 
 
 def test_the_boundaries_are_the_literatures() -> None:
-    # Lan-DeMets, O'Brien-Fleming type, two-sided 5 % (one-sided 2.5 %), five equal looks, as tabulated by Jennison and
-    # Turnbull, Group Sequential Methods (1999), table 7.1's spending with rho -> O'Brien-Fleming: 4.877, 3.357, 2.680, ...
+    # Lan-DeMets, O'Brien-Fleming type, two-sided 5 % (one-sided 2.5 %), five equal looks, as tabulated by
+    # Jennison and
+    # Turnbull, Group Sequential Methods (1999), table 7.1's spending with rho -> O'Brien-Fleming: 4.877,
+    # 3.357, 2.680, ...
     assert boundaries(FIFTHS, 0.025) == pytest.approx((4.877, 3.357, 2.680, 2.290, 2.031), abs=0.002)
 
 
@@ -33,8 +36,11 @@ def test_looks_are_blocks_of_all_items() -> None:
     assert fractions_of([100, 500], 500) == (0.2, 1.0)
 
 
-def simulate(flips: float, drop: float, items: int, runs: int, margin: float = 0.01, seed: int = 0) -> tuple[float, float, float]:
-    """Shares of runs that end with `within margin` and with `worse`, and the share of the items that they looked at."""
+def simulate(
+    flips: float, drop: float, items: int, runs: int, margin: float = 0.01, seed: int = 0
+) -> tuple[float, float, float]:
+    """Shares of runs that end with `within margin` and with `worse`, and the share of the items that they
+    looked at."""
     random = np.random.default_rng(seed)
     chances = [(flips + drop) / 2, (flips - drop) / 2, 1 - flips]
     seen = looks(items)

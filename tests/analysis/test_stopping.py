@@ -14,12 +14,18 @@ from quantlab.analysis.verdict import Counts
 RUNS = 4000
 
 
-def _simulate(total: int, flips: float, drop: float, margin: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Of each run: 1 where it stopped with `within margin`, 2 with `worse`, 0 with neither; and the items looked at."""
+def _simulate(
+    total: int, flips: float, drop: float, margin: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Of each run: 1 where it stopped with `within margin`, 2 with `worse`, 0 with neither; and the items
+    looked at."""
     plan = looks(total)
     random = np.random.default_rng(11)
     blocks = np.diff([0, *plan])
-    draws = np.cumsum([random.multinomial(n, [(flips + drop) / 2, (flips - drop) / 2, 1 - flips], RUNS) for n in blocks], axis=0)
+    draws = np.cumsum(
+        [random.multinomial(n, [(flips + drop) / 2, (flips - drop) / 2, 1 - flips], RUNS) for n in blocks],
+        axis=0,
+    )
     said, items = np.zeros(RUNS, int), np.full(RUNS, total)
     for n, counts, z in zip(plan, draws, boundaries(fractions_of(plan, total)), strict=True):
         b, c = counts[:, 0].astype(float), counts[:, 1].astype(float)
@@ -30,7 +36,10 @@ def _simulate(total: int, flips: float, drop: float, margin: float) -> tuple[NDA
     return said, items
 
 
-@pytest.mark.parametrize(("total", "flips", "margin"), [(500, 0.05, 0.02), (2000, 0.05, 0.01), (3000, 0.02, 0.01), (3000, 0.1, 0.02)])
+@pytest.mark.parametrize(
+    ("total", "flips", "margin"),
+    [(500, 0.05, 0.02), (2000, 0.05, 0.01), (3000, 0.02, 0.01), (3000, 0.1, 0.02)],
+)
 def test_false_verdicts_under_the_looks(total: int, flips: float, margin: float) -> None:
     said, _ = _simulate(total, flips, margin, margin)
     most = 0.05 + 3 * np.sqrt(0.05 * 0.95 / RUNS)
@@ -49,7 +58,11 @@ def test_a_look_by_hand() -> None:
     open_ = after([Counts(plan[0], 8, 4)], 1000, 1.0)
     assert (open_.verdict, open_.final, open_.items) == ("undecided", False, 200) and "open" in open_.reason
     settled = after([Counts(plan[0], 60, 2), Counts(plan[1], 118, 5)], 1000, 1.0)
-    assert (settled.verdict, settled.look, settled.items) == ("worse", 1, 200) and "look 1 of 5" in settled.reason
+    assert (settled.verdict, settled.look, settled.items) == (
+        "worse",
+        1,
+        200,
+    ) and "look 1 of 5" in settled.reason
     last = after([Counts(n, n // 50, n // 100) for n in plan], 1000, 1.0)
     assert last.final and last.items == 1000 and last.reason == "open after all 1,000 items"
     with pytest.raises(ValueError, match="looks of 1000 items"):

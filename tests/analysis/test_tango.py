@@ -15,7 +15,9 @@ Z95 = 1.959963984540054
 @pytest.mark.parametrize("z", [1.6448536269514722, Z95])
 def test_without_a_change_it_is_closed_form(n: int, z: float) -> None:
     lower, upper = limits(0, 0, n, z)
-    assert float(upper) == pytest.approx(z**2 / (n + z**2), rel=1e-6) and float(lower) == pytest.approx(-float(upper), rel=1e-6)
+    assert float(upper) == pytest.approx(z**2 / (n + z**2), rel=1e-6) and float(lower) == pytest.approx(
+        -float(upper), rel=1e-6
+    )
 
 
 def test_the_ends_solve_the_score_equation_and_hold_the_estimate() -> None:
@@ -24,7 +26,9 @@ def test_the_ends_solve_the_score_equation_and_hold_the_estimate() -> None:
     b, c = (random.random(200) * n / 3).astype(int), (random.random(200) * n / 3).astype(int)
     lower, upper = limits(b, c, n, Z95)
     assert ((lower < (b - c) / n) & ((b - c) / n < upper)).all()
-    assert np.allclose(score(lower, b, c, n), Z95, atol=1e-6) and np.allclose(score(upper, b, c, n), -Z95, atol=1e-6)
+    assert np.allclose(score(lower, b, c, n), Z95, atol=1e-6) and np.allclose(
+        score(upper, b, c, n), -Z95, atol=1e-6
+    )
 
 
 def test_the_hypothesis_of_no_difference_is_mcnemars() -> None:
@@ -49,7 +53,9 @@ def _coverage(n: int, flips: float, drop: float) -> float:
     most = int(binom.ppf(1 - 1e-7, n, flips))
     b, c = (grid.ravel() for grid in np.meshgrid(np.arange(most + 1), np.arange(most + 1), indexing="ij"))
     b, c = b[b + c <= most], c[b + c <= most]
-    chance = multinomial.pmf(np.stack([b, c, n - b - c], axis=1), n, [(flips + drop) / 2, (flips - drop) / 2, 1 - flips])
+    chance = multinomial.pmf(
+        np.stack([b, c, n - b - c], axis=1), n, [(flips + drop) / 2, (flips - drop) / 2, 1 - flips]
+    )
     kept = chance > 1e-12
     lower, upper = limits(b[kept], c[kept], n, Z95)
     return float(chance[kept][(lower <= drop) & (drop <= upper)].sum())

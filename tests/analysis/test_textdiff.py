@@ -31,8 +31,18 @@ def test_both_texts_come_back_from_the_spans(first: str, second: str) -> None:
 
 
 def test_a_word_is_changed_by_its_letters_and_not_by_the_white_space_after_it() -> None:
-    assert word_diff("the cat sat", "the dog sat") == [("same", "the "), ("first", "cat "), ("second", "dog "), ("same", "sat")]
-    assert word_diff("the sky. It", "the sky.\nIt") == [("same", "the sky."), ("first", " "), ("second", "\n"), ("same", "It")]
+    assert word_diff("the cat sat", "the dog sat") == [
+        ("same", "the "),
+        ("first", "cat "),
+        ("second", "dog "),
+        ("same", "sat"),
+    ]
+    assert word_diff("the sky. It", "the sky.\nIt") == [
+        ("same", "the sky."),
+        ("first", " "),
+        ("second", "\n"),
+        ("same", "It"),
+    ]
     assert word_diff("the sky.", "the sky. It") == [("same", "the sky."), ("second", " It")]
 
 

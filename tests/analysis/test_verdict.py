@@ -49,7 +49,9 @@ def test_five_percent_of_flips_need_about_3100_items() -> None:
 
 
 def test_the_minimum_detectable_drop_is_never_zero() -> None:
-    assert minimum_detectable_drop(Counts(1000, 30, 20)) == pytest.approx(2.4865 * math.sqrt(0.05 / 1000), rel=1e-4)
+    assert minimum_detectable_drop(Counts(1000, 30, 20)) == pytest.approx(
+        2.4865 * math.sqrt(0.05 / 1000), rel=1e-4
+    )
     assert minimum_detectable_drop(Counts(100, 0, 0)) > 0.03
 
 

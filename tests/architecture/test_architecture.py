@@ -24,7 +24,13 @@ LLAMA: dict[str, Any] = {
 def test_a_plain_config_is_read_with_certainty() -> None:
     found = read_architecture(LLAMA)
     assert found.kinds == {"full": 4}
-    assert (found.layers[0].kv_heads, found.layers[0].key_dim, found.max_context, found.certain, found.doubts) == (2, 64, 2048, True, ())
+    assert (
+        found.layers[0].kv_heads,
+        found.layers[0].key_dim,
+        found.max_context,
+        found.certain,
+        found.doubts,
+    ) == (2, 64, 2048, True, ())
 
 
 def test_absent_key_value_heads_are_the_attention_heads() -> None:
@@ -32,10 +38,18 @@ def test_absent_key_value_heads_are_the_attention_heads() -> None:
 
 
 def test_a_nested_text_config_is_read_with_what_stands_beside_it() -> None:
-    outer = {"model_type": "llava", "text_config": LLAMA, "quantization_config": {"quant_method": "gptq", "bits": 4, "group_size": 64}}
+    outer = {
+        "model_type": "llava",
+        "text_config": LLAMA,
+        "quantization_config": {"quant_method": "gptq", "bits": 4, "group_size": 64},
+    }
     found = read_architecture(outer)
     assert found.model_type == "llama"
-    assert found.stored and (found.stored.method, found.stored.bits, found.stored.group_size) == ("gptq", 4, 64)
+    assert found.stored and (found.stored.method, found.stored.bits, found.stored.group_size) == (
+        "gptq",
+        4,
+        64,
+    )
 
 
 def test_a_text_config_without_a_type_takes_the_outer_one() -> None:
@@ -52,13 +66,17 @@ def test_an_unknown_architecture_is_a_guess_and_says_so() -> None:
 
 
 def test_an_unknown_kind_of_layer_is_a_guess_and_says_so() -> None:
-    found = read_architecture(LLAMA | {"layer_types": ["full_attention", "holographic", "full_attention", "full_attention"]})
+    found = read_architecture(
+        LLAMA | {"layer_types": ["full_attention", "holographic", "full_attention", "full_attention"]}
+    )
     assert not found.certain
     assert any("holographic" in doubt for doubt in found.doubts)
 
 
 def test_names_of_older_configs_are_known() -> None:
-    found = read_architecture({"model_type": "gpt2", "n_embd": 64, "n_layer": 3, "n_head": 4, "vocab_size": 100, "n_positions": 128})
+    found = read_architecture(
+        {"model_type": "gpt2", "n_embd": 64, "n_layer": 3, "n_head": 4, "vocab_size": 100, "n_positions": 128}
+    )
     assert (found.hidden_size, len(found.layers), found.max_context, found.kv_heads) == (64, 3, 128, 4)
 
 
@@ -70,7 +88,10 @@ def test_names_of_older_configs_are_known() -> None:
         ({"quant_method": "bitsandbytes", "load_in_4bit": True}, ("bitsandbytes", 4)),
         ({"quant_method": "awq", "w_bit": 4, "q_group_size": 128}, ("awq", 4)),
         (
-            {"quant_method": "compressed-tensors", "config_groups": {"group_0": {"weights": {"num_bits": 4, "group_size": 32}}}},
+            {
+                "quant_method": "compressed-tensors",
+                "config_groups": {"group_0": {"weights": {"num_bits": 4, "group_size": 32}}},
+            },
             ("compressed-tensors", 4),
         ),
     ],
@@ -119,15 +140,32 @@ def test_what_is_no_config_is_refused(config: Any) -> None:
         read_architecture(config)
 
 
-_GEMMA = {"hidden_size": 2560, "intermediate_size": 10240, "model_type": "gemma3_text", "num_hidden_layers": 34, "sliding_window": 1024}
+_GEMMA = {
+    "hidden_size": 2560,
+    "intermediate_size": 10240,
+    "model_type": "gemma3_text",
+    "num_hidden_layers": 34,
+    "sliding_window": 1024,
+}
 
 
 def test_sizes_that_a_config_leaves_out_are_its_class_s_and_named() -> None:
     found = read_architecture({"model_type": "gemma3", "text_config": _GEMMA})
-    assert (found.attention_heads, found.kv_heads, found.layers[0].key_dim, found.vocab_size) == (8, 4, 256, 262208)
+    assert (found.attention_heads, found.kv_heads, found.layers[0].key_dim, found.vocab_size) == (
+        8,
+        4,
+        256,
+        262208,
+    )
     assert (found.kinds, found.certain) == ({"sliding": 29, "full": 5}, True)
     assert sum("leaves out" in doubt for doubt in found.doubts) == 2
-    large = _GEMMA | {"num_hidden_layers": 62, "hidden_size": 5376, "num_attention_heads": 32, "num_key_value_heads": 16, "head_dim": 128}
+    large = _GEMMA | {
+        "num_hidden_layers": 62,
+        "hidden_size": 5376,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 16,
+        "head_dim": 128,
+    }
     assert read_architecture({"model_type": "gemma3", "text_config": large}).vocab_size == 262208
 
 
@@ -146,16 +184,24 @@ def test_an_unknown_architecture_has_no_sizes_to_take() -> None:
 
 def test_experts_of_a_token_may_differ_between_layers() -> None:
     config = LLAMA | {"model_type": "hunyuan_v1_moe", "num_experts": 16}
-    equal, mixed = (read_architecture(config | {"moe_topk": chosen}) for chosen in ([8, 8, 8, 8], [1, 8, 8, 4]))
+    equal, mixed = (
+        read_architecture(config | {"moe_topk": chosen}) for chosen in ([8, 8, 8, 8], [1, 8, 8, 4])
+    )
     assert (equal.experts_per_token, mixed.experts_per_token) == (8, 8)
-    assert [any("differs between layers" in doubt for doubt in found.doubts) for found in (equal, mixed)] == [False, True]
+    assert [any("differs between layers" in doubt for doubt in found.doubts) for found in (equal, mixed)] == [
+        False,
+        True,
+    ]
 
 
 @pytest.mark.parametrize(
     "quantization",
     [
         {"quant_method": "compressed-tensors", "config_groups": {"W8A8": ["Linear"]}},
-        {"quant_method": "compressed-tensors", "config_groups": {"group_0": {"weights": {"num_bits": "four"}}}},
+        {
+            "quant_method": "compressed-tensors",
+            "config_groups": {"group_0": {"weights": {"num_bits": "four"}}},
+        },
     ],
 )
 def test_groups_that_do_not_give_bits_are_a_doubt(quantization: dict[str, Any]) -> None:
@@ -169,7 +215,9 @@ def test_a_list_of_modules_that_is_none_is_a_doubt() -> None:
     found = read_architecture(LLAMA | {"quantization_config": config})
     assert found.stored and found.stored.kept == ()
     assert any("is 5: it is read as empty" in doubt for doubt in found.doubts)
-    one = read_architecture(LLAMA | {"quantization_config": config | {"modules_to_not_convert": "lm_head"}}).stored
+    one = read_architecture(
+        LLAMA | {"quantization_config": config | {"modules_to_not_convert": "lm_head"}}
+    ).stored
     assert one and one.kept == ("lm_head",)
 
 

@@ -13,11 +13,46 @@ from quantlab.errors import QuantlabError
 
 _MUTATIONS = 300
 _VALUES: tuple[Any, ...] = (
-    *(None, 0, -1, 1, 3, 10**9, 10**30, 1.5, float("nan"), True, False, "", "x", "LLG", [], [1], [[1]], [None], {}, {"a": 1}, {"a": ["b"]}),
-    *([8, 8], ["full_attention"], {"config_groups": {"W8A8": ["Linear"]}}, {"config_groups": {"g": {"weights": {"num_bits": "four"}}}}),
+    *(
+        None,
+        0,
+        -1,
+        1,
+        3,
+        10**9,
+        10**30,
+        1.5,
+        float("nan"),
+        True,
+        False,
+        "",
+        "x",
+        "LLG",
+        [],
+        [1],
+        [[1]],
+        [None],
+        {},
+        {"a": 1},
+        {"a": ["b"]},
+    ),
+    *(
+        [8, 8],
+        ["full_attention"],
+        {"config_groups": {"W8A8": ["Linear"]}},
+        {"config_groups": {"g": {"weights": {"num_bits": "four"}}}},
+    ),
     *({"bits": 4, "modules_to_not_convert": 5}, {"quant_method": ["a"], "bits": {}}, {"full_attn_layers": 3}),
 )
-_LIKELY = ("quantization_config", "compress_ratios", "layer_types", "linear_attn_config", "attn_type_list", "full_attn_idxs", "moe_topk")
+_LIKELY = (
+    "quantization_config",
+    "compress_ratios",
+    "layer_types",
+    "linear_attn_config",
+    "attn_type_list",
+    "full_attn_idxs",
+    "moe_topk",
+)
 
 
 def _mutated(config: dict[str, Any], draw: random.Random) -> dict[str, Any]:

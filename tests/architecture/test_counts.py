@@ -1,4 +1,5 @@
-"""Parameters: the hub's totals, what a count says of a model, the cache, and configs that cannot be counted."""
+"""Parameters: the hub's totals, what a count says of a model, the cache, and configs that cannot be
+counted."""
 
 from __future__ import annotations
 
@@ -19,7 +20,9 @@ from quantlab.errors import QuantlabError
 
 FACTS = Path(__file__).parents[2].parent / "shared" / "facts" / "models.json"
 TOTALS = {
-    "llama-3.1-8b": 8_030_261_248,  # the sum over the repository's safetensors: model list inside the PyPI package llmfit 1.1.17
+    "llama-3.1-8b": (
+        8_030_261_248
+    ),  # the sum over the repository's safetensors: model list inside the PyPI package llmfit 1.1.17
     "gemma-3-4b": 4_300_079_472,  # the same, vision tower included
     "qwen3.5-27b": 26_895_998_464,  # the text model of the repository's 27,781,427,952
     "deepseek-v3": 671_026_404_352,
@@ -68,7 +71,9 @@ def test_totals_are_those_of_every_worked_example() -> None:
         want = example.get("counted", {"total": example["hub_safetensors_total"]["value"]})
         assert found.total == want["total"], model["id"]
         assert found.active == want.get("active_all", found.active), model["id"]
-        assert found.active_without_embedding == want.get("active_no_embed", found.active_without_embedding), model["id"]
+        assert found.active_without_embedding == want.get(
+            "active_no_embed", found.active_without_embedding
+        ), model["id"]
         checked += 1
     assert checked >= 6
 
@@ -102,7 +107,9 @@ def test_experts_in_one_tensor_are_linears_of_their_own_shape() -> None:
         ("llama-4-maverick", 17e9, 128, 1),
     ],
 )
-def test_active_parameters_are_about_what_the_release_says(alias: str, active: float, experts: int, chosen: int) -> None:
+def test_active_parameters_are_about_what_the_release_says(
+    alias: str, active: float, experts: int, chosen: int
+) -> None:
     found = of(alias)
     assert (found.experts, found.experts_per_token) == (experts, chosen)
     assert min(abs(n / active - 1) for n in (found.active, found.active_without_embedding)) < 0.05
@@ -148,14 +155,19 @@ def test_what_ships_is_what_is_counted(alias: str) -> None:
 
 def test_counting_a_known_model_imports_no_torch() -> None:
     code = (
-        "import sys; from quantlab.architecture.counts import count; from quantlab.catalogue.config import known_config;"
-        "count(known_config('qwen3.5-27b').config); print('torch' in sys.modules, 'transformers' in sys.modules)"
+        "import sys; from quantlab.architecture.counts import count; from quantlab.catalogue.config import"
+        " known_config;count(known_config('qwen3.5-27b').config); print('torch' in sys.modules,"
+        " 'transformers' in sys.modules)"
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split() == ["False", "False"]
+    assert subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split() == ["False", "False"]
 
 
 @pytest.mark.slow
-def test_an_unknown_architecture_is_estimated_and_says_so(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_architecture_is_estimated_and_says_so(
+    own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(counts, "_ask", _meta_count.answer)
     found = count({**TINY, "model_type": "nobody_knows_it"})
     assert not found.certain
@@ -231,7 +243,11 @@ def test_experts_in_tensors_of_their_own_are_recognized(config: dict[str, Any], 
     assert (found.experts, found.experts_per_token, found.certain) == (4, 2, True)
     assert found.active == found.total - found.by_role["expert"] + found.by_role["expert"] // 2
     assert found.by_role["router"] >= 2 * 4 * 64
-    assert all((m.out_features, m.in_features) == (64, 96) for m in found.tensors if m.name.endswith((".w2", "mlp.output_linear.*")))
+    assert all(
+        (m.out_features, m.in_features) == (64, 96)
+        for m in found.tensors
+        if m.name.endswith((".w2", "mlp.output_linear.*"))
+    )
 
 
 def test_experts_that_were_not_recognized_are_a_doubt() -> None:
@@ -256,7 +272,13 @@ def test_the_estimates_stated_uncertainty_is_what_it_comes_to() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"hidden_size": 0}, {"num_hidden_layers": -1}, {"vocab_size": "many"}, {"num_hidden_layers": 10**9}, {"num_attention_heads": True}],
+    [
+        {"hidden_size": 0},
+        {"num_hidden_layers": -1},
+        {"vocab_size": "many"},
+        {"num_hidden_layers": 10**9},
+        {"num_attention_heads": True},
+    ],
     ids=["zero", "negative", "text", "a billion layers", "a truth value"],
 )
 def test_impossible_sizes_are_refused(change: dict[str, Any]) -> None:
@@ -266,7 +288,9 @@ def test_impossible_sizes_are_refused(change: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
-def test_a_config_that_leaves_out_its_size_is_not_certain(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_config_that_leaves_out_its_size_is_not_certain(
+    own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(counts, "_ask", _meta_count.answer)
     found = count({"model_type": "llama", "num_hidden_layers": 2, "vocab_size": 128})
     assert not found.certain
@@ -279,10 +303,18 @@ def test_an_unknown_architecture_without_sizes_is_refused() -> None:
 
 
 @pytest.mark.slow
-def test_a_contradictory_config_is_refused_in_transformers_words(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_contradictory_config_is_refused_in_transformers_words(
+    own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(counts, "_ask", _meta_count.answer)
     with pytest.raises(QuantlabError, match="transformers refuses"):
-        count({"model_type": "qwen3_5_text", **{k: v for k, v in TINY.items() if k != "model_type"}, "layer_types": ["full_attention"]})
+        count(
+            {
+                "model_type": "qwen3_5_text",
+                **{k: v for k, v in TINY.items() if k != "model_type"},
+                "layer_types": ["full_attention"],
+            }
+        )
 
 
 def test_a_stated_number_is_never_certain() -> None:
@@ -297,8 +329,27 @@ def test_a_stated_number_is_never_certain() -> None:
 @pytest.mark.parametrize(
     ("config", "linears"),
     [
-        ({"model_type": "gpt2", "n_embd": 48, "n_layer": 2, "n_head": 4, "vocab_size": 100, "n_positions": 16}, 2 * 12 * 48 * 48),
-        ({"model_type": "mamba", "hidden_size": 32, "num_hidden_layers": 2, "vocab_size": 64, "state_size": 4}, None),
+        (
+            {
+                "model_type": "gpt2",
+                "n_embd": 48,
+                "n_layer": 2,
+                "n_head": 4,
+                "vocab_size": 100,
+                "n_positions": 16,
+            },
+            2 * 12 * 48 * 48,
+        ),
+        (
+            {
+                "model_type": "mamba",
+                "hidden_size": 32,
+                "num_hidden_layers": 2,
+                "vocab_size": 64,
+                "state_size": 4,
+            },
+            None,
+        ),
     ],
     ids=["linears that are no Linear", "no attention"],
 )
@@ -306,5 +357,9 @@ def test_other_kinds_of_model_are_counted(config: dict[str, Any], linears: int |
     found = ParameterCount.model_validate(_meta_count.answer(config)["count"])
     assert found.certain
     if linears is not None:
-        assert found.by_role["linear"] == sum(m.parameters for m in found.tensors if m.role == "linear") == linears
+        assert (
+            found.by_role["linear"]
+            == sum(m.parameters for m in found.tensors if m.role == "linear")
+            == linears
+        )
     assert sum(n for role, n in found.by_role.items() if role != "mtp") == found.total

@@ -31,7 +31,9 @@ def test_every_pair_of_names_is_read_alike(count: str, used: str) -> None:
     assert experts_of(SimpleNamespace(ffn_config=SimpleNamespace(**{count: 8, used: 2}))) == (8, 2)
 
 
-@pytest.mark.parametrize(("given", "read"), [({}, (0, 0)), ({"num_experts": None}, (0, 0)), ({"num_experts": 0}, (0, 0))])
+@pytest.mark.parametrize(
+    ("given", "read"), [({}, (0, 0)), ({"num_experts": None}, (0, 0)), ({"num_experts": 0}, (0, 0))]
+)
 def test_a_config_without_experts_has_none(given: dict[str, Any], read: tuple[int, int]) -> None:
     assert experts_of(SimpleNamespace(**given)) == read
 

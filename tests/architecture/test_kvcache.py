@@ -16,7 +16,16 @@ from quantlab.errors import QuantlabError
 
 FACTS = Path(__file__).parents[3] / "shared" / "facts" / "models.json"
 SIZES = {"K": 1024, "M": 1024**2}
-MODELS = ("llama-3.1-8b", "qwen3.5-27b", "deepseek-v3", "deepseek-v3.2", "deepseek-v4-flash", "llama-4-scout", "gemma-3-4b", "gpt-oss-20b")
+MODELS = (
+    "llama-3.1-8b",
+    "qwen3.5-27b",
+    "deepseek-v3",
+    "deepseek-v3.2",
+    "deepseek-v4-flash",
+    "llama-4-scout",
+    "gemma-3-4b",
+    "gpt-oss-20b",
+)
 
 
 def architecture(alias: str) -> Architecture:
@@ -32,7 +41,10 @@ def test_worked_examples() -> None:
     for model in json.loads(FACTS.read_text(encoding="utf-8"))["models"]:
         for size, expected in model.get("worked_example", {}).get("kv", {}).get("kv_bytes_bf16", {}).items():
             tokens = int(size[:-1]) * SIZES[size[-1]]
-            assert cache_bytes(read_architecture(model["config"]), tokens).total == expected, (model["id"], size)
+            assert cache_bytes(read_architecture(model["config"]), tokens).total == expected, (
+                model["id"],
+                size,
+            )
             checked += 1
     assert checked >= 30
 
@@ -80,7 +92,9 @@ def test_gigantic_contexts_are_exact() -> None:
     assert cache_bytes(architecture("llama-3.1-8b"), 10**15).total == 131_072 * 10**15
 
 
-@pytest.mark.parametrize(("alias", "replicated"), [("llama-3.1-8b", False), ("deepseek-v3", True), ("deepseek-v4-flash", True)])
+@pytest.mark.parametrize(
+    ("alias", "replicated"), [("llama-3.1-8b", False), ("deepseek-v3", True), ("deepseek-v4-flash", True)]
+)
 def test_heads_are_split_over_gpus_and_latents_are_not(alias: str, replicated: bool) -> None:
     found = architecture(alias)
     one, eight = cache_bytes_per_gpu(found, 8192, 1).total, cache_bytes_per_gpu(found, 8192, 8).total

@@ -24,11 +24,14 @@ def _model(family: str, dtype: str) -> Any:
 
     fields = {key: value for key, value in tiny(family).items() if key != "model_type"}
     torch.manual_seed(0)
-    return AutoModelForCausalLM.from_config(CONFIG_MAPPING[family](**fields), dtype=getattr(torch, dtype)).eval()
+    return AutoModelForCausalLM.from_config(
+        CONFIG_MAPPING[family](**fields), dtype=getattr(torch, dtype)
+    ).eval()
 
 
 def _real_bytes(model: Any, tokens: int) -> int:
-    """Prefill all but one token and decode that one: sliding layers shrink to their window in the first step."""
+    """Prefill all but one token and decode that one: sliding layers shrink to their window in the first
+    step."""
     import torch
 
     ids = torch.arange(3, 3 + tokens).unsqueeze(0)
@@ -57,12 +60,30 @@ def test_cache_equals_the_tensors_of_transformers(family: str) -> None:
         for tokens in LENGTHS:
             real = _real_bytes(model, tokens)
             assert real > 0
-            assert cache_bytes(as_written, tokens, dtype, "transformers").total == real, (dtype, tokens, "config as written")
-            assert cache_bytes(saved, tokens, dtype, "transformers").total == real, (dtype, tokens, "config as saved")
+            assert cache_bytes(as_written, tokens, dtype, "transformers").total == real, (
+                dtype,
+                tokens,
+                "config as written",
+            )
+            assert cache_bytes(saved, tokens, dtype, "transformers").total == real, (
+                dtype,
+                tokens,
+                "config as saved",
+            )
 
 
 @pytest.mark.slow
 def test_families_cover_every_kind_of_layer() -> None:
     kinds = {kind for family in FAMILIES for kind in read_architecture(tiny(family)).kinds}
-    assert kinds >= {"full", "sliding", "chunked", "mla", "mla_indexed", "delta_net", "compressed_sparse", "heavily_compressed", "conv"}
+    assert kinds >= {
+        "full",
+        "sliding",
+        "chunked",
+        "mla",
+        "mla_indexed",
+        "delta_net",
+        "compressed_sparse",
+        "heavily_compressed",
+        "conv",
+    }
     assert kinds >= {"mamba", "hybrid"}

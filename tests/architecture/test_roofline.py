@@ -30,7 +30,8 @@ HYBRID = LLAMA3_8B | {
 PER_TOKEN = 2 * 8 * 128 * 2
 """Bytes of keys and values of one layer: 2 × 8 heads × 128 wide × 2 bytes."""
 STATE = 24 * (32 * 128 * 128 * 4 + 3 * (2 * 16 * 128 + 32 * 128) * 2)
-"""Of HYBRID's 24 linear layers: a float32 matrix per head, and 3 columns of its convolution's channels in 16 bits."""
+"""Of HYBRID's 24 linear layers: a float32 matrix per head, and 3 columns of its convolution's channels in 16
+bits."""
 
 
 def held(config: dict[str, Any], tokens: int, batch: int, cache: str) -> int | None:
@@ -60,7 +61,9 @@ def test_blocks_of_32_values_carry_their_scales() -> None:
         (LLAMA3_8B | {"model_type": "qwen2", "sliding_window": 512, "use_sliding_window": False}, 32 * 1000),
     ],
 )
-def test_a_hybrid_and_a_window_have_a_figure_by_layer(config: dict[str, Any], layers_times_tokens: int) -> None:
+def test_a_hybrid_and_a_window_have_a_figure_by_layer(
+    config: dict[str, Any], layers_times_tokens: int
+) -> None:
     assert held(config, 1000, 3, "float16") == 3 * layers_times_tokens * PER_TOKEN
 
 
@@ -108,7 +111,9 @@ def test_experts_are_read_as_far_as_a_batch_touches_them() -> None:
     assert dense.per_step(1) == dense.per_step(64) == 1000
     assert mixture.per_step(1) == 1000 + 8000 * 2 // 8
     assert mixture.per_step(2) == 1000 + 8000 * (1 - 0.75**2)
-    assert WeightReads(1000, 8000).per_step(1) is None and WeightReads(1000, 8000, 8).per_step(1) is None  # not 1000
+    assert (
+        WeightReads(1000, 8000).per_step(1) is None and WeightReads(1000, 8000, 8).per_step(1) is None
+    )  # not 1000
     assert touched_share(8, 2, 1) == 0.25
     assert mixture.per_step(1) < mixture.per_step(4) < mixture.per_step(1000) == 9000
 

@@ -1,4 +1,5 @@
-"""Which layer is of which type where config.json does not say: the rules equal the layouts of transformers' config classes."""
+"""Which layer is of which type where config.json does not say: the rules equal the layouts of transformers'
+config classes."""
 
 from __future__ import annotations
 
@@ -58,7 +59,10 @@ def test_a_field_sets_the_period() -> None:
 def test_layers_slide_from_the_named_one_on() -> None:
     assert _read("dots1", max_window_layers=20).kinds == {"full": 20, "sliding": 4}
     assert _read("qwen2", max_window_layers=20).kinds == {"full": 24}
-    assert _read("qwen2", max_window_layers=20, use_sliding_window=True, sliding_window=64).kinds == {"full": 20, "sliding": 4}
+    assert _read("qwen2", max_window_layers=20, use_sliding_window=True, sliding_window=64).kinds == {
+        "full": 20,
+        "sliding": 4,
+    }
 
 
 def test_a_window_of_both_directions_is_halved() -> None:
@@ -71,8 +75,13 @@ def test_a_state_that_is_not_known_is_the_largest_where_nothing_is_listed() -> N
     assert (listed.kinds, listed.certain) == ({"none": 24}, False)
 
 
-@pytest.mark.parametrize(("family", "fields"), [("qwen2_moe", {"use_sliding_window": True, "sliding_window": 64}), ("nemotron_h", {})])
-def test_a_layout_without_a_rule_is_read_as_the_largest_and_says_so(family: str, fields: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("family", "fields"),
+    [("qwen2_moe", {"use_sliding_window": True, "sliding_window": 64}), ("nemotron_h", {})],
+)
+def test_a_layout_without_a_rule_is_read_as_the_largest_and_says_so(
+    family: str, fields: dict[str, Any]
+) -> None:
     found = _read(family, **fields)
     assert (found.kinds, found.certain) == ({"full": 24}, False)
     assert any("does not list its layers' types" in doubt for doubt in found.doubts)
@@ -104,7 +113,10 @@ def test_every_layout_equals_the_class_s_own() -> None:
             own = layout(CONFIG_MAPPING[name], depth)
             assert own is not None, name
             assert expand(family["schedule"], depth) == own, (name, depth)
-            bare, listed = _read(name, num_hidden_layers=depth), _read(name, num_hidden_layers=depth, layer_types=own)
+            bare, listed = (
+                _read(name, num_hidden_layers=depth),
+                _read(name, num_hidden_layers=depth, layer_types=own),
+            )
             if not any("it is left out" in doubt for doubt in listed.doubts):
                 assert bare.layers == listed.layers, (name, depth)
                 compared.add(name)
@@ -117,7 +129,11 @@ def test_a_class_with_a_layout_has_a_rule_or_says_that_it_has_none() -> None:
 
     from quantlab.architecture._families import layout
 
-    assert [name for name, family in families().items() if "schedule" not in family and layout(CONFIG_MAPPING[name], 24)] == []
+    assert [
+        name
+        for name, family in families().items()
+        if "schedule" not in family and layout(CONFIG_MAPPING[name], 24)
+    ] == []
 
 
 @pytest.mark.slow
@@ -127,4 +143,6 @@ def test_defaults_are_those_of_the_classes() -> None:
     from quantlab.architecture._families import defaults
 
     for name, family in families().items():
-        assert {k: v for k, v in family.items() if k not in ("schedule", "checked")} == defaults(CONFIG_MAPPING[name]), name
+        assert {k: v for k, v in family.items() if k not in ("schedule", "checked")} == defaults(
+            CONFIG_MAPPING[name]
+        ), name

@@ -31,8 +31,20 @@ _LATENT = {
     "topk_group": 1,
     **_EXPERTS,
 }
-_DELTA = {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 8, "linear_value_head_dim": 12}
-_MAMBA = {"mamba_n_heads": 8, "mamba_d_head": 16, "mamba_d_state": 12, "mamba_n_groups": 1, "mamba_d_conv": 4, "mamba_expand": 2}
+_DELTA = {
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 12,
+}
+_MAMBA = {
+    "mamba_n_heads": 8,
+    "mamba_d_head": 16,
+    "mamba_d_state": 12,
+    "mamba_n_groups": 1,
+    "mamba_d_conv": 4,
+    "mamba_expand": 2,
+}
 _FAMILIES: dict[str, dict[str, Any]] = {
     "llama": {},
     "qwen3": {"head_dim": 24},
@@ -51,7 +63,12 @@ _FAMILIES: dict[str, dict[str, Any]] = {
     },
     "cohere2": {"sliding_window": 16},
     "gpt_oss": {"sliding_window": 16, "num_local_experts": 4, "num_experts_per_tok": 2},
-    "llama4_text": {"attention_chunk_size": 16, "num_local_experts": 4, "num_experts_per_tok": 1, "intermediate_size_mlp": 96},
+    "llama4_text": {
+        "attention_chunk_size": 16,
+        "num_local_experts": 4,
+        "num_experts_per_tok": 1,
+        "intermediate_size_mlp": 96,
+    },
     "deepseek_v3": _LATENT,
     "deepseek_v32": {**_LATENT, "index_head_dim": 16, "index_n_heads": 2, "index_topk": 8},
     "deepseek_v4": {
@@ -71,7 +88,11 @@ _FAMILIES: dict[str, dict[str, Any]] = {
     },
     "qwen3_5_text": _DELTA,
     "qwen3_5_moe_text": {**_DELTA, **_EXPERTS, "num_experts": 4, "shared_expert_intermediate_size": 32},
-    "granitemoehybrid": {**_MAMBA, "layer_types": ["mamba", "attention", "mamba", "attention"], "num_local_experts": 0},
+    "granitemoehybrid": {
+        **_MAMBA,
+        "layer_types": ["mamba", "attention", "mamba", "attention"],
+        "num_local_experts": 0,
+    },
     "falcon_h1": {**_MAMBA, "mamba_d_ssm": 128},
     "nemotron_h": {
         "hybrid_override_pattern": "M*-M",

@@ -1,4 +1,5 @@
-"""The catalogue: every shipped fact has a source, the user's file comes first, and names lead to one place."""
+"""The catalogue: every shipped fact has a source, the user's file comes first, and names lead to one
+place."""
 
 from __future__ import annotations
 
@@ -27,7 +28,12 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_every_shipped_fact_has_its_source() -> None:
     for name, entry in read(SHIPPED).items():
-        facts = {"parameters": entry.parameters, "license": entry.license, "hub": entry.hub, "pypi": entry.pypi}
+        facts = {
+            "parameters": entry.parameters,
+            "license": entry.license,
+            "hub": entry.hub,
+            "pypi": entry.pypi,
+        }
         wanted = {fact for fact, value in facts.items() if value is not None} if entry.exists else {"exists"}
         assert wanted <= set(entry.source), name
         assert all(entry.source.values()), name
@@ -42,7 +48,9 @@ def test_every_nearest_model_is_a_real_alias() -> None:
         assert all(known[near].exists for near in entry.nearest)
 
 
-@pytest.mark.parametrize("name", ["qwen3.5-27b", "Qwen3.5-27B", "Qwen/Qwen3.5-27B"], ids=["alias", "other case", "repository"])
+@pytest.mark.parametrize(
+    "name", ["qwen3.5-27b", "Qwen3.5-27B", "Qwen/Qwen3.5-27B"], ids=["alias", "other case", "repository"]
+)
 def test_an_alias_and_its_repository_are_the_same_model(name: str) -> None:
     found = resolve(name)
     assert (found.slug, found.spec.hub, found.spec.revision) == ("qwen3.5-27b", "Qwen/Qwen3.5-27B", None)

@@ -55,7 +55,12 @@ def test_names_are_found_as_people_write_them(said: str, name: str, count: int) 
 
 def test_known_figures() -> None:
     h100 = find_gpu("h100")
-    assert (h100.memory_gb, h100.usable_gib, h100.bandwidth_gb_per_second, h100.power_watts) == (80, 79.25, 3350, 700)
+    assert (h100.memory_gb, h100.usable_gib, h100.bandwidth_gb_per_second, h100.power_watts) == (
+        80,
+        79.25,
+        3350,
+        700,
+    )
     assert h100.usable_bytes == int(79.25 * 2**30)
     assert h100.tflops["bf16"] == 989
 
@@ -87,7 +92,14 @@ def test_the_users_file_adds_and_replaces(own: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["- a\n- b\n", "mine: {memory_gb: -1, bandwidth_gb_per_second: 9}\n", "mine: {memory_gb: 24}\n", "mine: 3\n", "a: [\n"]
+    "text",
+    [
+        "- a\n- b\n",
+        "mine: {memory_gb: -1, bandwidth_gb_per_second: 9}\n",
+        "mine: {memory_gb: 24}\n",
+        "mine: 3\n",
+        "a: [\n",
+    ],
 )
 def test_a_file_that_is_no_list_of_gpus_is_refused_by_name(text: str, own: Path) -> None:
     own.write_text(text)
@@ -168,7 +180,13 @@ OTHERS = (
     "AMD Radeon RX 7900 XTX",
 )
 """As drivers name them, and none of them is in the catalogue."""
-NO_SINGLE_GPU = ("2 × NVIDIA A10", "NVIDIA A10 + AMD EPYC (8 cores)", "NVIDIA H100 80GB HBM3 + NVIDIA L4", "AMD EPYC (2 cores)", "")
+NO_SINGLE_GPU = (
+    "2 × NVIDIA A10",
+    "NVIDIA A10 + AMD EPYC (8 cores)",
+    "NVIDIA H100 80GB HBM3 + NVIDIA L4",
+    "AMD EPYC (2 cores)",
+    "",
+)
 
 
 @pytest.mark.parametrize(("driver", "name"), DRIVERS.items())

@@ -26,7 +26,9 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_every_price_has_a_date_and_a_source() -> None:
     figures = [*api_prices().values(), *(getattr(hosting(), name) for name in type(hosting()).model_fields)]
-    figures += [f for price in gpu_prices().values() for f in (price.purchase_dollars, price.hourly_dollars) if f]
+    figures += [
+        f for price in gpu_prices().values() for f in (price.purchase_dollars, price.hourly_dollars) if f
+    ]
     for figure in figures:
         assert figure.date.startswith("20")
         assert figure.source

@@ -1,4 +1,5 @@
-"""The command line in this process, in an empty folder, with an empty catalogue and cache of the user's own."""
+"""The command line in this process, in an empty folder, with an empty catalogue and cache of the user's
+own."""
 
 from __future__ import annotations
 
@@ -40,7 +41,8 @@ def quantlab(here: Path) -> Run:
 
 @pytest.fixture
 def refused(quantlab: Run) -> Callable[..., str]:
-    """Run a command line that must end with code 2 and one line; the same line is the JSON object's message."""
+    """Run a command line that must end with code 2 and one line; the same line is the JSON object's
+    message."""
 
     def run(*arguments: str) -> str:
         result = quantlab(*arguments)

@@ -16,7 +16,8 @@ CHECKPOINT, OTHER = 1000, 200
 
 @pytest.fixture
 def full(workspace: Path, tmp_path: Path) -> Path:
-    """A workspace with a checkpoint that DVC's cache holds too, a cached record, a run, a report, and a download."""
+    """A workspace with a checkpoint that DVC's cache holds too, a cached record, a run, a report, and a
+    download."""
     weights = workspace / "checkpoints" / "tiny" / "gptq-4" / "model.safetensors"
     weights.parent.mkdir(parents=True)
     weights.write_bytes(b"w" * CHECKPOINT)
@@ -59,7 +60,9 @@ def test_a_file_with_two_names_is_counted_once(full: Path, quantlab: Callable[..
     assert found["removed"] == []
 
 
-def test_removing_checkpoints_takes_their_names_in_the_cache_too(full: Path, quantlab: Callable[..., Result]) -> None:
+def test_removing_checkpoints_takes_their_names_in_the_cache_too(
+    full: Path, quantlab: Callable[..., Result]
+) -> None:
     found = cleaned(quantlab, "--checkpoints", "--yes")
     assert found["freed_bytes"] == CHECKPOINT
     assert not (full / "checkpoints").exists()
@@ -67,17 +70,23 @@ def test_removing_checkpoints_takes_their_names_in_the_cache_too(full: Path, qua
     assert (full / "reports" / "tiny" / "data" / "gptq-4" / "measure.json").exists()
 
 
-def test_removing_the_cache_keeps_checkpoints_and_reports(full: Path, quantlab: Callable[..., Result]) -> None:
+def test_removing_the_cache_keeps_checkpoints_and_reports(
+    full: Path, quantlab: Callable[..., Result]
+) -> None:
     found = cleaned(quantlab, "--cache", "--yes")
     assert sorted(found["removed"]) == [".dvc/cache", "cache/pypi"]
     assert found["freed_bytes"] == OTHER
     assert (full / "checkpoints" / "tiny" / "gptq-4" / "model.safetensors").exists()
 
 
-def test_removing_all_keeps_recipes_reports_and_what_is_not_quantlabs(full: Path, quantlab: Callable[..., Result], tmp_path: Path) -> None:
+def test_removing_all_keeps_recipes_reports_and_what_is_not_quantlabs(
+    full: Path, quantlab: Callable[..., Result], tmp_path: Path
+) -> None:
     found = cleaned(quantlab, "--all", "--yes")
     assert found["freed_bytes"] == CHECKPOINT + 2 * OTHER
-    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()} - {"own.yaml"}
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()} - {
+        "own.yaml"
+    }
     assert left == {
         "cache/mine.txt",
         "here/dvc.yaml",
@@ -88,12 +97,20 @@ def test_removing_all_keeps_recipes_reports_and_what_is_not_quantlabs(full: Path
     assert cleaned(quantlab)["folders"] == []
 
 
-@pytest.mark.parametrize("options", [("--all",), ("--cache",), ("--checkpoints",), ("--all", "--cache", "--checkpoints")])
+@pytest.mark.parametrize(
+    "options", [("--all",), ("--cache",), ("--checkpoints",), ("--all", "--cache", "--checkpoints")]
+)
 def test_no_option_removes_a_record_of_this_or_another_machine(
     full: Path, quantlab: Callable[..., Result], options: tuple[str, ...]
 ) -> None:
-    merged = [place / "imported" / "gpu" / "tiny" / "data" / "gptq-4" / "measure.json" for place in (full, full / "runs" / "one")]
-    own = [full / "reports" / "tiny" / "data" / "gptq-4" / "measure.json", full / "runs" / "one" / "reports" / "tiny" / "data" / "x.json"]
+    merged = [
+        place / "imported" / "gpu" / "tiny" / "data" / "gptq-4" / "measure.json"
+        for place in (full, full / "runs" / "one")
+    ]
+    own = [
+        full / "reports" / "tiny" / "data" / "gptq-4" / "measure.json",
+        full / "runs" / "one" / "reports" / "tiny" / "data" / "x.json",
+    ]
     for path in (*merged, *own):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("{}")
@@ -102,7 +119,9 @@ def test_no_option_removes_a_record_of_this_or_another_machine(
     assert not [name for name in found["removed"] if "imported" in name or "reports" in name]
 
 
-def test_folders_of_the_same_names_outside_a_workspace_are_not_ours(here: Path, quantlab: Callable[..., Result]) -> None:
+def test_folders_of_the_same_names_outside_a_workspace_are_not_ours(
+    here: Path, quantlab: Callable[..., Result]
+) -> None:
     for name in ("checkpoints", "models"):
         (here / name).mkdir()
         (here / name / "mine").write_text("precious")
@@ -110,7 +129,9 @@ def test_folders_of_the_same_names_outside_a_workspace_are_not_ours(here: Path, 
     assert (here / "models" / "mine").exists()
 
 
-def test_nothing_behind_a_link_is_removed(full: Path, quantlab: Callable[..., Result], tmp_path: Path) -> None:
+def test_nothing_behind_a_link_is_removed(
+    full: Path, quantlab: Callable[..., Result], tmp_path: Path
+) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "precious").write_text("x")

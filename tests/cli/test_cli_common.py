@@ -38,7 +38,11 @@ def invoke(found: click.Command, *arguments: str) -> Result:
 
 
 def test_json_is_the_only_thing_on_stdout() -> None:
-    result = invoke(command(returns={"a": Estimate(value=1.5, standard_error=None, n=3), "b": Path("x")}), "--json", "--quiet")
+    result = invoke(
+        command(returns={"a": Estimate(value=1.5, standard_error=None, n=3), "b": Path("x")}),
+        "--json",
+        "--quiet",
+    )
     assert json.loads(result.stdout) == {"a": {"value": 1.5, "standard_error": None, "n": 3}, "b": "x"}
     assert result.stderr == "noise for n, quiet True\n"
     assert result.exit_code == 0
@@ -109,8 +113,14 @@ run(["--json"])
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (OSError(28, "No space left on device"), "the disk was full: [Errno 28] No space left on device; the next run tries it again"),
-        (OSError(30, "Read-only file system", "env"), "env cannot be used: Read-only file system; work in a folder that you may write to"),
+        (
+            OSError(28, "No space left on device"),
+            "the disk was full: [Errno 28] No space left on device; the next run tries it again",
+        ),
+        (
+            OSError(30, "Read-only file system", "env"),
+            "env cannot be used: Read-only file system; work in a folder that you may write to",
+        ),
     ],
 )
 def test_a_disk_that_takes_nothing_is_one_line(error: OSError, said: str) -> None:
@@ -121,4 +131,6 @@ def test_a_disk_that_takes_nothing_is_one_line(error: OSError, said: str) -> Non
 def test_a_signal_has_its_exit_code() -> None:
     result = invoke(command(raises=Ended(15)), "--json")
     assert result.exit_code == 143
-    assert json.loads(result.stdout) == {"error": {"kind": "interrupted", "message": "interrupted by SIGTERM"}}
+    assert json.loads(result.stdout) == {
+        "error": {"kind": "interrupted", "message": "interrupted by SIGTERM"}
+    }

@@ -43,8 +43,16 @@ def test_a_library_that_is_not_there_is_missing() -> None:
     [
         ("import qlother.part", "needs the module qlother", "pip install qlother"),
         (None, "its module qlfake is not there", "pip install --force-reinstall --no-deps 'qlfake'"),
-        ("raise OSError('libcudart.so: cannot open')", "OSError: libcudart.so", "pip install --force-reinstall --no-deps 'qlfake'"),
-        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "SIGSEGV", "pip install --force-reinstall --no-deps 'qlfake'"),
+        (
+            "raise OSError('libcudart.so: cannot open')",
+            "OSError: libcudart.so",
+            "pip install --force-reinstall --no-deps 'qlfake'",
+        ),
+        (
+            "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)",
+            "SIGSEGV",
+            "pip install --force-reinstall --no-deps 'qlfake'",
+        ),
         ("import os; os._exit(3)", "code 3", "pip install --force-reinstall --no-deps 'qlfake'"),
     ],
     ids=["needs another", "module gone", "raises", "crashes", "exits"],
@@ -64,20 +72,36 @@ def test_an_import_that_hangs_is_given_up(library: Callable[[str], None]) -> Non
     assert "took more than 0.5 s" in _imports.check("qlfake", timeout_seconds=0.5).detail
 
 
-def test_another_version_than_asked_for_is_told(library: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_version_than_asked_for_is_told(
+    library: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from quantlab.environments import install
 
     library("")
     monkeypatch.setattr(install, "asked", lambda: {"qlfake": install.Asked("qlfake", "==2.0", frozenset())})
     found = _imports.check("qlfake")
-    assert (found.state, found.detail, found.fix) == ("other version", "quantlab asks for ==2.0", "pip install 'qlfake==2.0'")
+    assert (found.state, found.detail, found.fix) == (
+        "other version",
+        "quantlab asks for ==2.0",
+        "pip install 'qlfake==2.0'",
+    )
 
 
 def test_doctor_describes_the_machine_and_ends_well(quantlab: Callable[..., Result]) -> None:
     result = quantlab("doctor", "--quick", "--json")
     assert result.exit_code == 0
     found = json.loads(result.stdout)
-    assert set(found) == {"machine", "gpus", "tools", "libraries", "methods", "engines", "disk", "hub", "fixes"}
+    assert set(found) == {
+        "machine",
+        "gpus",
+        "tools",
+        "libraries",
+        "methods",
+        "engines",
+        "disk",
+        "hub",
+        "fixes",
+    }
     assert found["machine"]["cores"] >= 1
     assert found["hub"] is None
     assert all(row["free_bytes"] > 0 for row in found["disk"])
@@ -108,7 +132,9 @@ def test_a_gpu_that_llama_cpp_cannot_use_comes_with_the_build_command() -> None:
     assert command.endswith("llama-cpp-python==0.3.36")
 
 
-def test_doctor_says_so_where_the_hub_is_not_reached(quantlab: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_says_so_where_the_hub_is_not_reached(
+    quantlab: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     found = json.loads(quantlab("doctor", "--quick", "--online", "--json").stdout)
     assert found["hub"]["reachable"] is False

@@ -15,7 +15,18 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "endpoint"))
 from servers import MODELS, Request, Server, answer, begin, chat_event, good_chat, openai, piece
 
 KEY = "sk-test-0123456789abcdef"
-SHORT = ("--requests", "4", "--concurrency", "1,2", "--prompt-tokens", "20", "--decode-tokens", "4", "--timeout", "20")
+SHORT = (
+    "--requests",
+    "4",
+    "--concurrency",
+    "1,2",
+    "--prompt-tokens",
+    "20",
+    "--decode-tokens",
+    "4",
+    "--timeout",
+    "20",
+)
 
 
 @pytest.fixture
@@ -25,7 +36,9 @@ def server() -> Iterator[Server]:
     made.close()
 
 
-def test_a_measurement_is_written_and_printed(quantlab: Callable[..., Result], server: Server, here: Path) -> None:
+def test_a_measurement_is_written_and_printed(
+    quantlab: Callable[..., Result], server: Server, here: Path
+) -> None:
     result = quantlab("endpoint", server.url, *SHORT, "--json")
     assert result.exit_code == 0, result.output
     record = json.loads(result.stdout)
@@ -42,7 +55,9 @@ def test_the_page_is_what_a_person_sees(quantlab: Callable[..., Result], server:
     assert result.stdout.startswith((here / "mine" / "endpoint.md").read_text())
 
 
-def test_a_server_that_is_down_is_recorded_and_ends_with_code_2(quantlab: Callable[..., Result], server: Server, here: Path) -> None:
+def test_a_server_that_is_down_is_recorded_and_ends_with_code_2(
+    quantlab: Callable[..., Result], server: Server, here: Path
+) -> None:
     server.close()
     result = quantlab("endpoint", server.url, *SHORT, "--model", "tiny", "--json")
     assert result.exit_code == 2
@@ -61,7 +76,10 @@ def test_a_server_that_is_down_is_recorded_and_ends_with_code_2(quantlab: Callab
         (("http://h", "u:hunter22@h"), "one URL is expected"),
         (("http://h", "--key-env", "hunter22"), "is empty"),
         (("ftp://h",), "only http and https"),
-        *((("http://h", "--timeout", wrong), "timeout") for wrong in ("nan", "inf", "-inf", "1e308", "-1", "x")),
+        *(
+            (("http://h", "--timeout", wrong), "timeout")
+            for wrong in ("nan", "inf", "-inf", "1e308", "-1", "x")
+        ),
         *(
             (("http://h", option, wrong), option)
             for option in ("--requests", "--prompt-tokens", "--decode-tokens", "--items", "--seed")
@@ -94,7 +112,11 @@ def test_several_models_are_listed(refused: Callable[..., str]) -> None:
 
 @pytest.mark.parametrize("how", ["good", "refusing", "error", "models", "malformed", "header"])
 def test_a_key_that_the_server_sends_back_is_written_nowhere(
-    how: str, quantlab: Callable[..., Result], here: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    how: str,
+    quantlab: Callable[..., Result],
+    here: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Servers that put what they were sent into everything that they answer."""
     caplog.set_level(0)
@@ -102,7 +124,9 @@ def test_a_key_that_the_server_sends_back_is_written_nowhere(
     async def echo(request: Request, writer: asyncio.StreamWriter) -> None:
         said = request.headers.get("authorization", "")
         if request.path == "/v1/models":
-            await answer(writer, json.dumps({"data": [{"id": f"model {said}"}]}) if how == "models" else MODELS)
+            await answer(
+                writer, json.dumps({"data": [{"id": f"model {said}"}]}) if how == "models" else MODELS
+            )
         elif how == "refusing":
             await answer(writer, json.dumps({"error": {"message": f"{'x' * 190} {said} is no key"}}), 401)
         elif how == "header":
@@ -112,10 +136,15 @@ def test_a_key_that_the_server_sends_back_is_written_nowhere(
             await piece(writer, f"data: {'y' * 60} {said}\n\n")
         elif how == "error":
             await begin(writer)
-            await piece(writer, chat_event(f" {said}") + f'data: {{"error": {{"message": "{said} failed"}}}}\n\n')
+            await piece(
+                writer, chat_event(f" {said}") + f'data: {{"error": {{"message": "{said} failed"}}}}\n\n'
+            )
         else:
             await begin(writer)
-            await piece(writer, "".join(chat_event(f" {said}", finish=f"stop {said}") for _ in range(4)) + "data: [DONE]\n\n")
+            await piece(
+                writer,
+                "".join(chat_event(f" {said}", finish=f"stop {said}") for _ in range(4)) + "data: [DONE]\n\n",
+            )
 
     server = Server(echo)
     monkeypatch.setenv("MY_KEY", KEY)
@@ -128,7 +157,9 @@ def test_a_key_that_the_server_sends_back_is_written_nowhere(
     written = [p for p in here.rglob("*") if p.is_file()]
     assert len(written) == 2
     for text in (*shown, *(p.read_text() for p in written), *(str(p) for p in written), caplog.text):
-        assert not any(KEY[i : i + 8] in text for i in range(3, len(KEY) - 7)), "a part of the key was written"
+        assert not any(KEY[i : i + 8] in text for i in range(3, len(KEY) - 7)), (
+            "a part of the key was written"
+        )
     record = json.loads((here / "out" / "endpoint.json").read_text())
     assert (record["fault"] is None) == (how in ("good", "models"))
 
@@ -156,17 +187,27 @@ def test_tasks_through_a_server_that_sends_the_key_back(
         if request.json.get("stream"):
             await good_chat(request, writer)
         else:
-            said = "x" if request.json["messages"][0]["content"] == "say it" else request.headers["authorization"]
+            said = (
+                "x"
+                if request.json["messages"][0]["content"] == "say it"
+                else request.headers["authorization"]
+            )
             await answer(writer, json.dumps({"choices": [{"index": 0, "message": {"content": said}}]}))
 
     server = Server(openai(echo))
     monkeypatch.setenv("MY_KEY", KEY)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    result = quantlab("endpoint", server.url, *SHORT, "--key-env", "MY_KEY", "--tasks", "say.yaml", "--out", "out", "--json")
+    result = quantlab(
+        "endpoint", server.url, *SHORT, "--key-env", "MY_KEY", "--tasks", "say.yaml", "--out", "out", "--json"
+    )
     server.close()
     assert result.exit_code == 0, result.output
     outcome = json.loads(result.stdout)["tasks"]["say"]
-    assert outcome["failure"] is None and outcome["result"]["score"]["value"] == 0.5 and outcome["result"]["score"]["n"] == 2
+    assert (
+        outcome["failure"] is None
+        and outcome["result"]["score"]["value"] == 0.5
+        and outcome["result"]["score"]["n"] == 2
+    )
     import pandas as pd
 
     written = pd.read_parquet(here / "out" / "samples.parquet").to_json()
@@ -176,6 +217,8 @@ def test_tasks_through_a_server_that_sends_the_key_back(
     assert KEY not in result.output
 
 
-def test_a_task_that_there_is_not_is_refused_before_anything_is_asked(refused: Callable[..., str], server: Server) -> None:
+def test_a_task_that_there_is_not_is_refused_before_anything_is_asked(
+    refused: Callable[..., str], server: Server
+) -> None:
     assert "no task file nope.yaml" in refused("endpoint", server.url, "--tasks", "nope.yaml")
     assert server.seen == []

@@ -25,11 +25,14 @@ def _loaded(code: str) -> set[str]:
 
 def test_help_imports_nothing_heavy_and_no_command() -> None:
     loaded = _loaded(
-        "import json, sys\nfrom quantlab.cli import main\n"
-        "try:\n    main(['--help'])\nexcept SystemExit as end:\n    assert end.code == 0\nprint(json.dumps(list(sys.modules)))"
+        "import json, sys\nfrom quantlab.cli import main\ntry:\n    main(['--help'])\nexcept SystemExit as"
+        " end:\n    assert end.code == 0\nprint(json.dumps(list(sys.modules)))"
     )
     assert not loaded & set(HEAVY)
-    assert {name for name in loaded if name.startswith("quantlab.cli.")} == {"quantlab.cli._common", "quantlab.cli._group"}
+    assert {name for name in loaded if name.startswith("quantlab.cli.")} == {
+        "quantlab.cli._common",
+        "quantlab.cli._group",
+    }
 
 
 def test_importing_every_command_imports_nothing_heavy() -> None:
@@ -48,7 +51,9 @@ def test_help_names_every_command_with_its_line_and_gives_examples(quantlab: Cal
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_explains_itself_and_takes_json_and_quiet(command: str, quantlab: Callable[..., Result]) -> None:
+def test_every_command_explains_itself_and_takes_json_and_quiet(
+    command: str, quantlab: Callable[..., Result]
+) -> None:
     assert short_help(command).endswith(".")
     result = quantlab(command, "--help")
     assert result.exit_code == 0

@@ -20,7 +20,9 @@ def _rows(result: Result, what: str) -> list[dict[str, object]]:
 
 def test_every_method_is_listed_with_its_widths(quantlab: Callable[..., Result]) -> None:
     rows = _rows(quantlab("list", "methods", "--json"), "methods")
-    assert {str(row["name"]): row["bits"] for row in rows} == {name: list(methods.load(name).bits) for name in methods.names()}
+    assert {str(row["name"]): row["bits"] for row in rows} == {
+        name: list(methods.load(name).bits) for name in methods.names()
+    }
 
 
 def test_every_engine_is_listed(quantlab: Callable[..., Result]) -> None:
@@ -28,8 +30,13 @@ def test_every_engine_is_listed(quantlab: Callable[..., Result]) -> None:
     assert [row["name"] for row in rows] == list(engines.names())
 
 
-def test_a_missing_library_comes_with_the_command_that_brings_it(quantlab: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("quantlab.environments.versions.installed", lambda names: {name: "1" for name in names if name != "bitsandbytes"})
+def test_a_missing_library_comes_with_the_command_that_brings_it(
+    quantlab: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "quantlab.environments.versions.installed",
+        lambda names: {name: "1" for name in names if name != "bitsandbytes"},
+    )
     rows = {row["name"]: row for row in _rows(quantlab("list", "methods", "--json"), "methods")}
     assert rows["bitsandbytes"]["installed"] is False
     assert rows["bitsandbytes"]["install"] == install.bring_extra("bitsandbytes")

@@ -19,7 +19,12 @@ def _options(name: str) -> list[click.Option]:
     return [parameter for parameter in command.params if isinstance(parameter, click.Option)]
 
 
-FLOATS = [(name, option) for name in COMMANDS for option in _options(name) if isinstance(option.type, click.types.FloatParamType)]
+FLOATS = [
+    (name, option)
+    for name in COMMANDS
+    for option in _options(name)
+    if isinstance(option.type, click.types.FloatParamType)
+]
 
 
 def test_they_are_found() -> None:
@@ -30,7 +35,9 @@ def test_they_are_found() -> None:
     }
 
 
-@pytest.mark.parametrize(("name", "option"), FLOATS, ids=[f"{name}{option.opts[0]}" for name, option in FLOATS])
+@pytest.mark.parametrize(
+    ("name", "option"), FLOATS, ids=[f"{name}{option.opts[0]}" for name, option in FLOATS]
+)
 def test_none_takes_nan_infinity_or_less_than_nothing(name: str, option: click.Option) -> None:
     assert isinstance(option.type, Finite)
     for text in ("nan", "NaN", "inf", "-inf", "Infinity", "1e999", "-1", "-1e-9", "x", ""):

@@ -43,8 +43,27 @@ def test_any_config_by_path_gives_exact_bytes(config: Path, quantlab: Run) -> No
 
 
 def test_a_table_per_set_of_gpus_with_verdicts(quantlab: Run) -> None:
-    shown = quantlab("plan", "llama-3.1-8b", "--gpu", "h100:2", "--gpu", "rtx-4090", "--methods", "gptq-4,baseline", "--batch", "8").stdout
-    for part in ("2 × h100-sxm-80gb", "1 × rtx-4090", "gptq-4", "baseline-16", "fits +", "no −", "8,192 tokens"):
+    shown = quantlab(
+        "plan",
+        "llama-3.1-8b",
+        "--gpu",
+        "h100:2",
+        "--gpu",
+        "rtx-4090",
+        "--methods",
+        "gptq-4,baseline",
+        "--batch",
+        "8",
+    ).stdout
+    for part in (
+        "2 × h100-sxm-80gb",
+        "1 × rtx-4090",
+        "gptq-4",
+        "baseline-16",
+        "fits +",
+        "no −",
+        "8,192 tokens",
+    ):
         assert part in shown
 
 
@@ -66,8 +85,12 @@ def test_a_name_that_no_release_bears_is_planned_with_a_warning(quantlab: Run) -
 @pytest.mark.slow
 def test_a_gguf_file_is_planned_from_its_header(here: Path, quantlab: Run) -> None:
     path = here / "tiny.gguf"
-    path.write_bytes(gguf({"llama.block_count": 4, "llama.embedding_length": 64, "llama.feed_forward_length": 128}))
-    found = json.loads(quantlab("plan", "tiny.gguf", "--methods", "gguf-4", "--context", "100", "--json").stdout)
+    path.write_bytes(
+        gguf({"llama.block_count": 4, "llama.embedding_length": 64, "llama.feed_forward_length": 128})
+    )
+    found = json.loads(
+        quantlab("plan", "tiny.gguf", "--methods", "gguf-4", "--context", "100", "--json").stdout
+    )
     assert found["model"] == "tiny"
     assert found["cache_bytes_per_sequence"] == 2 * 2 * 16 * 4 * 100 * 2
 
@@ -76,7 +99,11 @@ def gguf(metadata: dict[str, int]) -> bytes:
     def text(value: str) -> bytes:
         return struct.pack("<Q", len(value)) + value.encode()
 
-    numbers = metadata | {"llama.attention.head_count": 4, "llama.attention.head_count_kv": 2, "llama.context_length": 256}
+    numbers = metadata | {
+        "llama.attention.head_count": 4,
+        "llama.attention.head_count_kv": 2,
+        "llama.context_length": 256,
+    }
     pairs = [text("general.architecture") + struct.pack("<I", 8) + text("llama")]
     pairs += [text(key) + struct.pack("<II", 4, value) for key, value in numbers.items()]
     tensor = text("token_embd.weight") + struct.pack("<IQQIQ", 2, 64, 320, 1, 0)
@@ -145,9 +172,9 @@ def test_an_unknown_architecture_is_planned_and_never_certain(here: Path, quantl
 
 def test_planning_imports_no_torch(config: Path) -> None:
     code = (
-        "import sys; from quantlab.cli import main\n"
-        f"try: main(['plan', {str(config)!r}, '--gpu', 'h100:2', '--json'])\n"
-        "except SystemExit as end: print([m for m in ('torch', 'transformers') if m in sys.modules], end.code, file=sys.stderr)"
+        f"import sys; from quantlab.cli import main\ntry: main(['plan', {str(config)!r}, '--gpu', 'h100:2',"
+        " '--json'])\nexcept SystemExit as end: print([m for m in ('torch', 'transformers') if m in"
+        " sys.modules], end.code, file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.strip().splitlines()[-1] == "[] 0"

@@ -52,7 +52,9 @@ def test_published_scores_decide_where_there_are_some(quantlab: Run) -> None:
 
 
 def test_licences_are_kept(quantlab: Run) -> None:
-    found = answer(quantlab, "--vram", "24GB", "--context", "32k", "--license", "apache-2.0", "--license", "MIT")
+    found = answer(
+        quantlab, "--vram", "24GB", "--context", "32k", "--license", "apache-2.0", "--license", "MIT"
+    )
     assert {each["licence"].lower() for each in found["ranked"]} <= {"apache-2.0", "mit"}
 
 
@@ -70,13 +72,22 @@ def test_the_commands_are_for_the_first_one(quantlab: Run, here: Path) -> None:
     made.mkdir(parents=True)
     (made / "manifest.json").write_text("{}")
     assert (
-        f" checkpoints/{first['model']}/{first['variant']}" in answer(quantlab, "--gpu", "rtx-4090", "--context", "8k")["serve"]["command"]
+        f" checkpoints/{first['model']}/{first['variant']}"
+        in answer(quantlab, "--gpu", "rtx-4090", "--context", "8k")["serve"]["command"]
     )
 
 
 def test_a_person_reads_a_table_reasons_and_commands(quantlab: Run) -> None:
     text = quantlab("recommend", "--vram", "24GB", "--context", "32k", "--top", "3").output
-    for part in ("24.00 GB usable", "why ", "rejected (by ", "measure it:", "serve it:", "m measured here", "instead of 24.00 GB"):
+    for part in (
+        "24.00 GB usable",
+        "why ",
+        "rejected (by ",
+        "measure it:",
+        "serve it:",
+        "m measured here",
+        "instead of 24.00 GB",
+    ):
         assert part in text
 
 
@@ -101,13 +112,18 @@ def test_nothing_certain_says_how_many_may(quantlab: Run) -> None:
         (("--vram", "24"), "no amount of memory"),
         (("--vram", "24GB", "--gpu", "l4"), "not both"),
         (("--gpu", "rtx-5091"), "unknown GPU 'rtx-5091': known are rtx-5090, "),
-        (("--license", "apache", "--vram", "24GB", "--context", "32k"), "unknown licence 'apache': known are apache-2.0, "),
+        (
+            ("--license", "apache", "--vram", "24GB", "--context", "32k"),
+            "unknown licence 'apache': known are apache-2.0, ",
+        ),
         (("--context", "0"), "no context"),
         (("--max-drop", "-1"), "max-drop"),
         (("--use", "poetry"), "poetry"),
     ],
 )
-def test_what_makes_no_sense_is_refused(arguments: tuple[str, ...], said: str, refused: Callable[..., str]) -> None:
+def test_what_makes_no_sense_is_refused(
+    arguments: tuple[str, ...], said: str, refused: Callable[..., str]
+) -> None:
     assert said in refused("recommend", *arguments)
 
 

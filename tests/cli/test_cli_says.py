@@ -1,4 +1,5 @@
-"""Every text reaches the terminal by way of `say`, `fail` or `inert.console`: a print of its own would let sequences through."""
+"""Every text reaches the terminal by way of `say`, `fail` or `inert.console`: a print of its own would let
+sequences through."""
 
 from __future__ import annotations
 
@@ -24,7 +25,12 @@ OWN = {
 
 def _calls(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Call) and (name := ast.unparse(node.func)) in ("click.echo", "click.secho", "print", "Console"):
+        if isinstance(node, ast.Call) and (name := ast.unparse(node.func)) in (
+            "click.echo",
+            "click.secho",
+            "print",
+            "Console",
+        ):
             yield name
 
 

@@ -20,7 +20,9 @@ def measured(workspace: Path) -> Path:
     folder = workspace / "checkpoints" / "tiny" / "bitsandbytes-4"
     folder.mkdir(parents=True)
     files = {"model.safetensors": FileEntry(bytes=2_500_000, sha256="ab" * 32)}
-    write_manifest(folder, Manifest(model="tiny", variant="bitsandbytes-4", method="bitsandbytes", bits=4, files=files))
+    write_manifest(
+        folder, Manifest(model="tiny", variant="bitsandbytes-4", method="bitsandbytes", bits=4, files=files)
+    )
     perplexity = Estimate(value=21.25, standard_error=0.5, n=64)
     write_record(workspace, DivergenceRecord(model="tiny", variant="bitsandbytes-4", perplexity=perplexity))
     failure = Failure(kind="out_of_memory", reason="it needs 3 GB")
@@ -42,13 +44,17 @@ def test_the_same_is_one_json_object(measured: Path, quantlab: Callable[..., Res
     assert set(model["records"]) == {"measure", "diverge"}
 
 
-def test_a_variant_that_was_not_run_shows_its_settings(workspace: Path, quantlab: Callable[..., Result]) -> None:
+def test_a_variant_that_was_not_run_shows_its_settings(
+    workspace: Path, quantlab: Callable[..., Result]
+) -> None:
     shown = quantlab("show", "baseline-16").stdout
     assert "no checkpoint" in shown
     assert "nothing measured" in shown
 
 
-def test_a_workspace_can_be_named(measured: Path, quantlab: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_workspace_can_be_named(
+    measured: Path, quantlab: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert quantlab("show", "bitsandbytes-4", "--workspace", str(measured)).exit_code == 0
 

@@ -19,18 +19,32 @@ def found(first: list[Answer], second: list[Answer]) -> SideBySide:
 
 @pytest.fixture
 def four() -> SideBySide:
-    first = [said("one two", 1, 2), said("a *b*", 3, 4), said("x", 5), said("l l l l", 6, 6, 6, 6, ended=False)]
-    second = [said("one two", 1, 2), said("a c d", 3, 5, 6), said("x y z w", 5, 7, 8, 9, ended=False), said("l k", 6, 7, 8, 9, ended=False)]
+    first = [
+        said("one two", 1, 2),
+        said("a *b*", 3, 4),
+        said("x", 5),
+        said("l l l l", 6, 6, 6, 6, ended=False),
+    ]
+    second = [
+        said("one two", 1, 2),
+        said("a c d", 3, 5, 6),
+        said("x y z w", 5, 7, 8, 9, ended=False),
+        said("l k", 6, 7, 8, 9, ended=False),
+    ]
     return found(first, second)
 
 
 def test_the_generated_tokens_say_what_is_the_same_and_where_it_differs(four: SideBySide) -> None:
     assert four.identical == 0.25 and [pair.divergent for pair in four.pairs] == [None, 1, 1, 1]
-    retokenized = found([said("no", 1, 2)], [said("no", 3)])  # the same text by other tokens is no identical answer
+    retokenized = found(
+        [said("no", 1, 2)], [said("no", 3)]
+    )  # the same text by other tokens is no identical answer
     assert retokenized.identical == 0 and retokenized.pairs[0].divergent == 0
 
 
-def test_a_cut_off_answer_is_longer_than_one_that_ended_and_two_cannot_be_told_apart(four: SideBySide) -> None:
+def test_a_cut_off_answer_is_longer_than_one_that_ended_and_two_cannot_be_told_apart(
+    four: SideBySide,
+) -> None:
     assert [pair.longer for pair in four.pairs] == ["same", "second", "second", "unknown"]
     assert four.cut == (1, 2) and four.mean_tokens == (2.25, 3.25)
     assert four.longer == {"first": 0, "second": 2, "same": 1, "unknown": 1}

@@ -51,10 +51,19 @@ def test_table_metrics_terminal_and_gate_show_the_same_values(compared: Comparis
     metrics = json.loads(metrics_json(compared))
     shown = summary(compared)
     drops = dict(zip(shown.columns[0]._cells, shown.columns[6]._cells, strict=True))
-    judged = {each.variant: each for each in judge(compared, compared.margin_points, (), (), allow_undecided=False)}
+    judged = {
+        each.variant: each for each in judge(compared, compared.margin_points, (), (), allow_undecided=False)
+    }
     for slug, variant in compared.variants.items():
         values, known = rows[slug], metrics.get(slug, {})
-        for key in ("disk_bytes", "disk_saving", "kl_divergence_nats", "mean_drop_points", "decode_ratio", "prefill_ratio"):
+        for key in (
+            "disk_bytes",
+            "disk_saving",
+            "kl_divergence_nats",
+            "mean_drop_points",
+            "decode_ratio",
+            "prefill_ratio",
+        ):
             assert values[key] == known.get(key)
         if variant.mean.drop:
             points = variant.mean.drop.points
@@ -71,4 +80,6 @@ def test_the_order_of_the_records_decides_nothing(workspace: Path, compared: Com
     records = load_model(workspace, MODEL)
     turned = compare(records._replace(variants=dict(reversed(records.variants.items()))))
     assert turned.ranking == compared.ranking and turned.frontier == compared.frontier
-    assert {slug: each.mean for slug, each in turned.variants.items()} == {slug: each.mean for slug, each in compared.variants.items()}
+    assert {slug: each.mean for slug, each in turned.variants.items()} == {
+        slug: each.mean for slug, each in compared.variants.items()
+    }

@@ -1,4 +1,5 @@
-"""Quoted bands hold, fail or stay open by the interval alone; a loss is relative to the tasks that it is over."""
+"""Quoted bands hold, fail or stay open by the interval alone; a loss is relative to the tasks that it is
+over."""
 
 from __future__ import annotations
 
@@ -38,7 +39,9 @@ def test_a_saving_holds_from_5_percent_below_the_quoted_factor() -> None:
 
 
 def test_a_variant_that_failed_has_no_band(compared: Comparison) -> None:
-    assert compared.variants["awq-2"].quoted.band is None and compared.variants["gptq-2"].quoted.band is not None
+    assert (
+        compared.variants["awq-2"].quoted.band is None and compared.variants["gptq-2"].quoted.band is not None
+    )
 
 
 def test_a_loss_is_relative_to_the_scores_of_the_tasks_in_points_alone(tmp_path: Path) -> None:

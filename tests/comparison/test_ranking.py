@@ -15,7 +15,9 @@ from quantlab.reporting.ranking_findings import ranking_findings
 def _with(records: ModelRecords, slug: str, value: float, error: float | None) -> None:
     variant = records.variants[slug]
     assert variant.divergence
-    changed = variant.divergence.model_copy(update={"kl_divergence_nats": Estimate(value=value, standard_error=error, n=64)})
+    changed = variant.divergence.model_copy(
+        update={"kl_divergence_nats": Estimate(value=value, standard_error=error, n=64)}
+    )
     records.variants[slug] = variant._replace(divergence=changed)
 
 
@@ -37,7 +39,9 @@ def test_where_intervals_meet_the_paired_drop_orders(workspace: Path) -> None:
     assert place.variants == ("awq-4", "gptq-4")
     said = list(ranking_findings(compared))
     assert "awq-4 = gptq-4" in said[0] and any(
-        "gptq-4 and awq-4 overlap (95 % interval of the KL divergence)" in sentence and "not tested" in sentence for sentence in said[1:]
+        "gptq-4 and awq-4 overlap (95 % interval of the KL divergence)" in sentence
+        and "not tested" in sentence
+        for sentence in said[1:]
     )
 
 

@@ -33,8 +33,16 @@ def serve() -> Iterator[Callable[[Play], Server]]:
 def measured() -> Callable[..., EndpointRecord]:
     """Measure a URL with a short workload; keywords change it."""
 
-    def run(url: str, key: str | None = None, model: str | None = None, keep: Any = None, **changes: Any) -> EndpointRecord:
-        load = {"requests": 6, "prompt_tokens": 40, "decode_tokens": 8, "timeout_seconds": 10.0, "concurrency": (1, 2)} | changes
+    def run(
+        url: str, key: str | None = None, model: str | None = None, keep: Any = None, **changes: Any
+    ) -> EndpointRecord:
+        load = {
+            "requests": 6,
+            "prompt_tokens": 40,
+            "decode_tokens": 8,
+            "timeout_seconds": 10.0,
+            "concurrency": (1, 2),
+        } | changes
         wanted = Wanted(parse(url), None, model, Key(key) if key else None, Workload.model_validate(load))
         return measure(wanted, Progress(quiet=True), keep)
 

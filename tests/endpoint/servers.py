@@ -1,4 +1,5 @@
-"""Servers of these tests, on the loopback: each plays a script, byte for byte, and remembers what it was sent."""
+"""Servers of these tests, on the loopback: each plays a script, byte for byte, and remembers what it was
+sent."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ Play = Callable[[Request, asyncio.StreamWriter], Awaitable[None]]
 
 
 class Server:
-    """One HTTP/1.1 server in a thread; every connection carries one request, or with `keep` as many as the client sends."""
+    """One HTTP/1.1 server in a thread; every connection carries one request, or with `keep` as many as the
+    client sends."""
 
     def __init__(self, play: Play, keep: bool = False) -> None:
         self._play, self.seen = play, list[Request]()
@@ -34,7 +36,9 @@ class Server:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        self._server = asyncio.run_coroutine_threadsafe(asyncio.start_server(self._serve, "127.0.0.1", 0), self._loop).result()
+        self._server = asyncio.run_coroutine_threadsafe(
+            asyncio.start_server(self._serve, "127.0.0.1", 0), self._loop
+        ).result()
         self.port = self._server.sockets[0].getsockname()[1]
 
     @property
@@ -76,11 +80,18 @@ class Server:
 
 
 async def answer(
-    writer: asyncio.StreamWriter, body: bytes | str, status: int = 200, kind: str = "application/json", more: str = ""
+    writer: asyncio.StreamWriter,
+    body: bytes | str,
+    status: int = 200,
+    kind: str = "application/json",
+    more: str = "",
 ) -> None:
     """A whole answer."""
     data = body.encode() if isinstance(body, str) else body
-    writer.write(f"HTTP/1.1 {status} X\r\nContent-Type: {kind}\r\nContent-Length: {len(data)}\r\n{more}Connection: close\r\n\r\n".encode())
+    writer.write(
+        f"HTTP/1.1 {status} X\r\nContent-Type: {kind}\r\nContent-Length: {len(data)}\r\n{more}Connection:"
+        " close\r\n\r\n".encode()
+    )
     writer.write(data)
     await writer.drain()
 
@@ -88,7 +99,9 @@ async def answer(
 async def begin(writer: asyncio.StreamWriter, kind: str = "text/event-stream", keep: bool = False) -> None:
     """The head of a chunked answer."""
     more = "" if keep else "Connection: close\r\n"
-    writer.write(f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\n{more}\r\n".encode())
+    writer.write(
+        f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\n{more}\r\n".encode()
+    )
     await writer.drain()
 
 
@@ -105,7 +118,9 @@ async def end(writer: asyncio.StreamWriter) -> None:
     await writer.drain()
 
 
-def chat_event(text: str | None = None, finish: str | None = None, usage: dict[str, int] | None = None) -> str:
+def chat_event(
+    text: str | None = None, finish: str | None = None, usage: dict[str, int] | None = None
+) -> str:
     """An event of OpenAI's chat stream."""
     delta = {} if text is None else {"content": text} if text else {"role": "assistant", "content": ""}
     choices = [] if usage else [{"index": 0, "delta": delta, "finish_reason": finish}]
@@ -137,7 +152,12 @@ def tokens_of(request: Request) -> int:
 async def good_chat(request: Request, writer: asyncio.StreamWriter, seconds: float = 0.0) -> None:
     """A good answer of as many tokens as asked for, one an event, with usage."""
     if not request.json["stream"]:
-        await answer(writer, json.dumps({"choices": [{"message": {"content": "w"}}], "usage": {"prompt_tokens": tokens_of(request)}}))
+        await answer(
+            writer,
+            json.dumps(
+                {"choices": [{"message": {"content": "w"}}], "usage": {"prompt_tokens": tokens_of(request)}}
+            ),
+        )
         return
     await begin(writer)
     await piece(writer, chat_event(""))
@@ -147,6 +167,11 @@ async def good_chat(request: Request, writer: asyncio.StreamWriter, seconds: flo
             await asyncio.sleep(seconds)
     await piece(writer, chat_event(finish="length"))
     count = request.json["max_tokens"]
-    await piece(writer, chat_event(usage={"prompt_tokens": tokens_of(request), "completion_tokens": count, "total_tokens": count}))
+    await piece(
+        writer,
+        chat_event(
+            usage={"prompt_tokens": tokens_of(request), "completion_tokens": count, "total_tokens": count}
+        ),
+    )
     await piece(writer, "data: [DONE]\n\n")
     await end(writer)

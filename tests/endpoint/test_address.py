@@ -92,7 +92,14 @@ def test_any_other_address_is_refused_and_never_repeated(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("host", "there"),
-    [("localhost", True), ("127.0.0.1", True), ("127.9.9.9", True), ("[::1]", True), ("localhost.evil.com", False), ("10.0.0.1", False)],
+    [
+        ("localhost", True),
+        ("127.0.0.1", True),
+        ("127.9.9.9", True),
+        ("[::1]", True),
+        ("localhost.evil.com", False),
+        ("10.0.0.1", False),
+    ],
 )
 def test_this_machine_is_known_by_its_name_alone(host: str, there: bool) -> None:
     assert is_loopback(host) is there
@@ -108,7 +115,9 @@ def test_a_key_goes_over_https_or_to_this_machine(monkeypatch: pytest.MonkeyPatc
     assert read_key(parse("http://h"), "MY_KEY", True).key == Key("sk-123456789")
 
 
-def test_the_default_variable_is_optional_and_does_not_go_over_plain_http(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_variable_is_optional_and_does_not_go_over_plain_http(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     assert read_key(parse("https://h"), None, False) == (None, None)
     monkeypatch.setenv("OPENAI_API_KEY", "sk-123456789")
@@ -119,8 +128,12 @@ def test_the_default_variable_is_optional_and_does_not_go_over_plain_http(monkey
     assert "hunter22" not in str(error.value)
 
 
-@pytest.mark.parametrize("value", ["sk-12345\n678", "sk 12345678", 'sk-"12345678', "sk-ключключ", "sk-\x0012345678"])
-def test_what_cannot_be_a_key_is_refused_without_showing_it(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "value", ["sk-12345\n678", "sk 12345678", 'sk-"12345678', "sk-ключключ", "sk-\x0012345678"]
+)
+def test_what_cannot_be_a_key_is_refused_without_showing_it(
+    value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("os.environ", {"MY_KEY": value})
     with pytest.raises(QuantlabError) as error:
         read_key(parse("https://h"), "MY_KEY", False)
@@ -129,6 +142,9 @@ def test_what_cannot_be_a_key_is_refused_without_showing_it(value: str, monkeypa
 
 def test_a_key_is_masked_in_everything_and_shows_itself_nowhere() -> None:
     key = Key("sk-123456789")
-    assert redact({"a": ["x sk-123456789 y", {"sk-123456789": 1}], "n": 2.5}, key) == {"a": ["x [key] y", {"[key]": 1}], "n": 2.5}
+    assert redact({"a": ["x sk-123456789 y", {"sk-123456789": 1}], "n": 2.5}, key) == {
+        "a": ["x [key] y", {"[key]": 1}],
+        "n": 2.5,
+    }
     assert "123456789" not in repr(key) + str(key) + f"{(key,)}"
     assert redact("an EMPTY word", Key("EMPTY")) == "an EMPTY word"

@@ -31,18 +31,28 @@ def _server(echoes: bool, shift: int) -> Play:
         echo = request.json["echo"] and echoes
         places = [*(range(len(words)) if echo else ()), len(words)]
         entries = [_entry(words, place + (shift if echo else 0)) for place in places]
-        logprobs: dict[str, Any] = {"token_logprobs": [e[0] for e in entries], "top_logprobs": [e[1] for e in entries]}
+        logprobs: dict[str, Any] = {
+            "token_logprobs": [e[0] for e in entries],
+            "top_logprobs": [e[1] for e in entries],
+        }
         if echo:
             logprobs["token_logprobs"][0] = logprobs["top_logprobs"][0] = None
         usage = {"prompt_tokens": len(words), "completion_tokens": 1}
-        await answer(writer, json.dumps({"choices": [{"index": 0, "text": "x", "logprobs": logprobs}], "usage": usage}))
+        await answer(
+            writer, json.dumps({"choices": [{"index": 0, "text": "x", "logprobs": logprobs}], "usage": usage})
+        )
 
     return play
 
 
 @pytest.mark.parametrize(
     ("echoes", "shift", "said"),
-    [(True, 0, OFFERED), (False, 0, "ignores echo"), (True, 1, "not what it gives when"), (True, -1, "not what")],
+    [
+        (True, 0, OFFERED),
+        (False, 0, "ignores echo"),
+        (True, 1, "not what it gives when"),
+        (True, -1, "not what"),
+    ],
 )
 def test_what_is_echoed_must_be_what_is_generated(echoes: bool, shift: int, said: str, serve: Serve) -> None:
     url = serve(_server(echoes, shift)).url + "/v1/completions"
@@ -50,7 +60,13 @@ def test_what_is_echoed_must_be_what_is_generated(echoes: bool, shift: int, said
 
 
 @pytest.mark.parametrize(
-    "body", ['{"choices": [{"text": "x", "logprobs": null}], "usage": {"completion_tokens": 1}}', '{"choices": []}', "[]", "x"]
+    "body",
+    [
+        '{"choices": [{"text": "x", "logprobs": null}], "usage": {"completion_tokens": 1}}',
+        '{"choices": []}',
+        "[]",
+        "x",
+    ],
 )
 def test_a_server_without_log_probabilities(body: str, serve: Serve) -> None:
     async def plain(request: Request, writer: asyncio.StreamWriter) -> None:
@@ -73,7 +89,10 @@ def test_a_refusal_that_passes_does_not_decide_what_a_server_offers(serve: Serve
 
 
 def _answer(logprobs: list[float | None], generated: int) -> dict[str, Any]:
-    top = [None if value is None else {"a": value if n % 2 == 0 else value + 1} for n, value in enumerate(logprobs)]
+    top = [
+        None if value is None else {"a": value if n % 2 == 0 else value + 1}
+        for n, value in enumerate(logprobs)
+    ]
     choice = {"index": 0, "logprobs": {"token_logprobs": logprobs, "top_logprobs": top}}
     return {"choices": [choice], "usage": {"completion_tokens": generated}}
 
@@ -83,7 +102,10 @@ def test_a_continuation_is_found_by_the_counts_of_tokens() -> None:
     ids = [5, 6, 7, 8]
     assert continuation(_answer([None, -1.0, -2.0, -4.0, -9.0], 1), ids, 2) == (-6.0, False)
     assert continuation(_answer([None, -1.0, -2.0, -4.0], 0), ids, 2) == (-6.0, False)  # it ended at once
-    assert continuation(_answer([None, -1.5, -1.0, -2.0, -4.0, -9.0], 1), ids, 2) == (-6.0, False)  # a begin token
+    assert continuation(_answer([None, -1.5, -1.0, -2.0, -4.0, -9.0], 1), ids, 2) == (
+        -6.0,
+        False,
+    )  # a begin token
     assert continuation(_answer([None, -1.0, -2.0, -9.0], 1), [5, 6, 7], 2) == (-2.0, True)
 
 
@@ -102,7 +124,9 @@ def test_other_counts_are_no_score(logprobs: list[float | None], said: str) -> N
 
 
 @pytest.mark.parametrize("status", [200, 302, 401, 500])
-def test_a_post_follows_nothing_and_shows_no_key(status: int, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_post_follows_nothing_and_shows_no_key(
+    status: int, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
     other = serve(_server(True, 0))
 
     async def echo(request: Request, writer: asyncio.StreamWriter) -> None:

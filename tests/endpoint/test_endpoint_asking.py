@@ -55,12 +55,18 @@ def test_an_answer_that_drips_has_the_same_time(serve: Serve) -> None:
 
     began = time.perf_counter()
     (found,) = _ask(serve(drips).url, 1, timeout=0.4)
-    assert isinstance(found, CellFailure) and "no whole answer" in found.reason and time.perf_counter() - began < 8
+    assert (
+        isinstance(found, CellFailure)
+        and "no whole answer" in found.reason
+        and time.perf_counter() - began < 8
+    )
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
 @pytest.mark.parametrize("form", ["seconds", "date", "none"])
-def test_what_may_pass_is_tried_again(status: int, form: str, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_may_pass_is_tried_again(
+    status: int, form: str, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(asking, "BACKOFF_SECONDS", 0.01)
     refused = set[int]()
     soon = format_datetime(datetime.now(UTC), usegmt=True)

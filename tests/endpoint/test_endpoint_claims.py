@@ -1,4 +1,5 @@
-"""What a server counts is held against what was asked for and what was seen; what it does not say is not made up."""
+"""What a server counts is held against what was asked for and what was seen; what it does not say is not made
+up."""
 
 from __future__ import annotations
 
@@ -28,10 +29,19 @@ def _usage(request: Request, tokens: int | None, **more: Any) -> str:
 
 
 def _delta(name: str, text: str) -> str:
-    return f"data: {json.dumps({'choices': [{'index': 0, 'delta': {name: text}, 'finish_reason': None}]})}\n\n"
+    return (
+        f"data: {json.dumps({'choices': [{'index': 0, 'delta': {name: text}, 'finish_reason': None}]})}\n\n"
+    )
 
 
-def _stream(pieces: list[str], finish: str | None, claim: int | None, first: float = 0.0, done: bool = True, **more: Any) -> Play:
+def _stream(
+    pieces: list[str],
+    finish: str | None,
+    claim: int | None,
+    first: float = 0.0,
+    done: bool = True,
+    **more: Any,
+) -> Play:
     """Pieces at intervals of 10 ms, a finish reason as it stands, a count."""
 
     async def play(request: Request, writer: asyncio.StreamWriter) -> None:
@@ -44,7 +54,12 @@ def _stream(pieces: list[str], finish: str | None, claim: int | None, first: flo
             await piece(writer, each)
             await asyncio.sleep(SECONDS)
         last = {"choices": [{"index": 0, "delta": {}, "finish_reason": finish}]}
-        await piece(writer, f"data: {json.dumps(last)}\n\n" + _usage(request, claim, **more) + ("data: [DONE]\n\n" if done else ""))
+        await piece(
+            writer,
+            f"data: {json.dumps(last)}\n\n"
+            + _usage(request, claim, **more)
+            + ("data: [DONE]\n\n" if done else ""),
+        )
         await end(writer)
 
     return openai(play)
@@ -68,7 +83,9 @@ def _seconds_between(request: RequestRecord) -> float:
 
 
 @pytest.mark.parametrize("claim", [10, 1_000_000, 10**9, 10**30])
-def test_more_tokens_than_were_asked_for_are_a_fault_and_in_no_figure(claim: int, serve: Serve, measured: Measured) -> None:
+def test_more_tokens_than_were_asked_for_are_a_fault_and_in_no_figure(
+    claim: int, serve: Serve, measured: Measured
+) -> None:
     record = _measure(_stream(_words(8), "length", claim), serve, measured)
     if claim > 10**9:  # no count at all: events are counted
         assert all((r.output_tokens, r.counted_by) == (8, "events") for r in record.levels[0].requests)
@@ -112,20 +129,28 @@ def test_no_tokens_claimed_for_a_text_are_not_believed(serve: Serve, measured: M
 
 
 def test_hidden_reasoning_is_not_in_the_time_per_token(serve: Serve, measured: Measured) -> None:
-    """58 of 64 tokens are reasoning that is not shown: 6 pieces at 10 ms each, which 64 tokens would make 0.8 ms."""
+    """58 of 64 tokens are reasoning that is not shown: 6 pieces at 10 ms each, which 64 tokens would make 0.8
+    ms."""
     details = {"completion_tokens_details": {"reasoning_tokens": 58}}
     record = _measure(_stream(_words(6), "stop", 64, 0.05, **details), serve, measured, decode_tokens=64)
     summary = record.levels[0].summary
     assert summary.time_per_output_token is not None and summary.time_per_output_token.mean > 0.009
     assert _per_token(record) == [_seconds_between(r) for r in record.levels[0].requests]
-    assert summary.output_tokens == 3 * 64 and [r.hidden_tokens for r in record.levels[0].requests] == [58] * 3
+    assert (
+        summary.output_tokens == 3 * 64 and [r.hidden_tokens for r in record.levels[0].requests] == [58] * 3
+    )
     assert any("the throughput with them" in note for note in record.notes)
 
 
-def test_tokens_that_were_not_seen_and_not_explained_leave_no_time_per_token(serve: Serve, measured: Measured) -> None:
+def test_tokens_that_were_not_seen_and_not_explained_leave_no_time_per_token(
+    serve: Serve, measured: Measured
+) -> None:
     record = _measure(_stream(_words(6), "stop", 64, 0.05), serve, measured, decode_tokens=64)
     assert record.levels[0].summary.time_per_output_token is None
-    assert any("3 of 3 answers have more tokens by the server's count than their events show" in n for n in record.notes)
+    assert any(
+        "3 of 3 answers have more tokens by the server's count than their events show" in n
+        for n in record.notes
+    )
     assert record.levels[0].summary.output_tokens == 3 * 64 and "| – |" in markdown(record)
 
 
@@ -152,7 +177,9 @@ def test_the_end_of_text_is_counted_and_has_no_piece(serve: Serve, measured: Mea
     assert _per_token(record) == [_seconds_between(r) for r in record.levels[0].requests]
 
 
-def test_tokens_without_text_after_the_last_text_are_not_in_its_time(serve: Serve, measured: Measured) -> None:
+def test_tokens_without_text_after_the_last_text_are_not_in_its_time(
+    serve: Serve, measured: Measured
+) -> None:
     """What vLLM sends past the end of text under ignore_eos: pieces of no text."""
     silent = [_delta("content", "") for _ in range(5)]
     record = _measure(_stream(_words(3) + silent, "length", 8), serve, measured)
@@ -165,7 +192,13 @@ def test_tokens_without_text_after_the_last_text_are_not_in_its_time(serve: Serv
     [
         (3, "", None, True, "dropped"),  # '' is null by another name: the answer was broken off
         (8, "", None, True, None),  # all that was asked for came
-        (3, None, 3, True, None),  # OpenAI: the usage of the whole answer comes only where nothing was interrupted
+        (
+            3,
+            None,
+            3,
+            True,
+            None,
+        ),  # OpenAI: the usage of the whole answer comes only where nothing was interrupted
         (3, "", 3, True, None),
         (3, None, None, True, "dropped"),  # llama-cpp-python says [DONE] when it interrupts
         (3, None, 3, False, "dropped"),
@@ -176,7 +209,13 @@ def test_tokens_without_text_after_the_last_text_are_not_in_its_time(serve: Serv
     ],
 )
 def test_which_answers_are_whole(
-    pieces: int, finish: str | None, claim: int | None, done: bool, kind: str | None, serve: Serve, measured: Measured
+    pieces: int,
+    finish: str | None,
+    claim: int | None,
+    done: bool,
+    kind: str | None,
+    serve: Serve,
+    measured: Measured,
 ) -> None:
     record = _measure(_stream(_words(pieces), finish, claim, done=done), serve, measured)
     assert (record.fault.kind if record.fault else None) == kind
@@ -191,7 +230,10 @@ def test_usage_in_every_event_is_no_end(serve: Serve, measured: Measured) -> Non
         await begin(writer)
         for n in range(3):
             choice = {"index": 0, "delta": {"content": f" w{n}"}, "finish_reason": None}
-            await piece(writer, f"data: {json.dumps({'choices': [choice], 'usage': {'completion_tokens': n + 1}})}\n\n")
+            await piece(
+                writer,
+                f"data: {json.dumps({'choices': [choice], 'usage': {'completion_tokens': n + 1}})}\n\n",
+            )
         await piece(writer, "data: [DONE]\n\n")
         await end(writer)
 
@@ -203,10 +245,15 @@ def test_a_server_that_wants_max_completion_tokens_gets_it(serve: Serve, measure
     async def newer(request: Request, writer: asyncio.StreamWriter) -> None:
         sent = request.json
         if "max_tokens" in sent:
-            said = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
+            said = (
+                "Unsupported parameter: 'max_tokens' is not supported with this model. Use"
+                " 'max_completion_tokens' instead."
+            )
             await answer(writer, json.dumps({"error": {"message": said}}), 400)
         elif "ignore_eos" in sent:
-            await answer(writer, '{"error": {"message": "Unrecognized request argument supplied: ignore_eos"}}', 400)
+            await answer(
+                writer, '{"error": {"message": "Unrecognized request argument supplied: ignore_eos"}}', 400
+            )
         else:
             body = json.dumps(sent | {"max_tokens": sent["max_completion_tokens"]}).encode()
             await good_chat(request._replace(body=body), writer)
@@ -260,9 +307,15 @@ def test_a_reused_connection_is_sent_again_once_and_it_is_said(measured: Measure
 
 @pytest.mark.parametrize(
     ("owner", "header", "version", "said"),
-    [("vllm", "uvicorn", "0.32.0", "vLLM 0.32.0"), ("llamacpp", "llama.cpp", None, "llama.cpp"), ("x", "Own/1", None, "Own/1")],
+    [
+        ("vllm", "uvicorn", "0.32.0", "vLLM 0.32.0"),
+        ("llamacpp", "llama.cpp", None, "llama.cpp"),
+        ("x", "Own/1", None, "Own/1"),
+    ],
 )
-def test_a_server_is_named(owner: str, header: str, version: str | None, said: str, serve: Serve, measured: Measured) -> None:
+def test_a_server_is_named(
+    owner: str, header: str, version: str | None, said: str, serve: Serve, measured: Measured
+) -> None:
     async def named(request: Request, writer: asyncio.StreamWriter) -> None:
         if request.path == "/v1/models":
             body = json.dumps({"data": [{"id": "tiny", "owned_by": owner}]})

@@ -101,11 +101,14 @@ IN_STREAM = [
 ]
 
 
-@pytest.mark.parametrize(("play", "kind", "said", "tokens"), IN_STREAM, ids=[p.__name__ for p, *_ in IN_STREAM])
+@pytest.mark.parametrize(
+    ("play", "kind", "said", "tokens"), IN_STREAM, ids=[p.__name__ for p, *_ in IN_STREAM]
+)
 def test_a_fault_in_a_stream_ends_one_request_and_its_tokens_are_counted_as_lost(
     play: Play, kind: str, said: str, tokens: int | None, serve: Serve, measured: Measured
 ) -> None:
-    """The first 4 requests are good (try-out, sizing, warm-up, one that counts), every other one after that is not."""
+    """The first 4 requests are good (try-out, sizing, warm-up, one that counts), every other one after that
+    is not."""
     count = iter(range(1000))
 
     async def mixed(request: Request, writer: asyncio.StreamWriter) -> None:
@@ -117,7 +120,10 @@ def test_a_fault_in_a_stream_ends_one_request_and_its_tokens_are_counted_as_lost
     assert record.fault is None and len(level.requests) == 6
     bad = [r for r in level.requests if r.fault]
     assert level.summary.faults == {kind: 3} and level.summary.good == 3
-    assert all(r.fault and r.fault.kind == kind and said in r.fault.message and "\n" not in r.fault.message for r in bad)
+    assert all(
+        r.fault and r.fault.kind == kind and said in r.fault.message and "\n" not in r.fault.message
+        for r in bad
+    )
     if tokens is not None:
         assert [len(r.event_seconds) for r in bad] == [tokens] * 3
         assert level.summary.lost_tokens == 3 * tokens
@@ -138,7 +144,9 @@ def test_a_fault_in_a_stream_ends_one_request_and_its_tokens_are_counted_as_lost
         (503, "server_error"),
     ],
 )
-def test_a_refusal_is_named_by_its_status_with_the_servers_words(status: int, kind: str, serve: Serve, measured: Measured) -> None:
+def test_a_refusal_is_named_by_its_status_with_the_servers_words(
+    status: int, kind: str, serve: Serve, measured: Measured
+) -> None:
     async def refuse(request: Request, writer: asyncio.StreamWriter) -> None:
         await answer(writer, json.dumps({"error": {"message": "no, because"}}), status)
 
@@ -148,7 +156,9 @@ def test_a_refusal_is_named_by_its_status_with_the_servers_words(status: int, ki
     assert record.model == "tiny"
 
 
-def test_a_rate_limit_at_a_higher_concurrency_leaves_the_lower_ones_figures(serve: Serve, measured: Measured) -> None:
+def test_a_rate_limit_at_a_higher_concurrency_leaves_the_lower_ones_figures(
+    serve: Serve, measured: Measured
+) -> None:
     under_way = 0
 
     async def limited(request: Request, writer: asyncio.StreamWriter) -> None:
@@ -165,7 +175,9 @@ def test_a_rate_limit_at_a_higher_concurrency_leaves_the_lower_ones_figures(serv
     record = measured(serve(openai(limited)).url, concurrency=(1, 4), requests=8)
     assert record.levels[0].summary.good == 8 and record.levels[0].summary.faults == {}
     assert record.levels[1].summary.faults["rate_limited"] >= 1
-    assert record.levels[1].summary.good + record.levels[1].summary.faults["rate_limited"] == len(record.levels[1].requests)
+    assert record.levels[1].summary.good + record.levels[1].summary.faults["rate_limited"] == len(
+        record.levels[1].requests
+    )
 
 
 def test_nobody_listens(serve: Serve, measured: Measured) -> None:
@@ -203,7 +215,9 @@ def test_a_redirect_is_not_followed_and_the_key_stays(serve: Serve, measured: Me
 
 
 @pytest.mark.parametrize("path", ["/api/version", "/v1/models", "/v1/chat/completions"])
-def test_a_server_that_takes_the_connection_and_says_nothing(path: str, serve: Serve, measured: Measured) -> None:
+def test_a_server_that_takes_the_connection_and_says_nothing(
+    path: str, serve: Serve, measured: Measured
+) -> None:
     async def hang(request: Request, writer: asyncio.StreamWriter) -> None:
         if request.path == path:
             await asyncio.sleep(30)

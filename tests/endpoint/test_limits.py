@@ -48,7 +48,9 @@ def _only(path: str, play: Play) -> Play:
 
 @pytest.mark.parametrize("status", [200, 500])
 @pytest.mark.parametrize("path", ["/api/version", "/v1/models", "/v1/chat/completions"])
-def test_an_endless_answer_is_read_no_further_than_its_limit(path: str, status: int, serve: Serve, measured: Measured) -> None:
+def test_an_endless_answer_is_read_no_further_than_its_limit(
+    path: str, status: int, serve: Serve, measured: Measured
+) -> None:
     pours = Pours(status)
     record = measured(serve(_only(path, pours)).url, requests=1, concurrency=(1,))
     assert 0 < pours.sent < 2 * 28 * 2**20
@@ -57,8 +59,13 @@ def test_an_endless_answer_is_read_no_further_than_its_limit(path: str, status: 
         assert record.fault is not None and said in record.fault.message
 
 
-@pytest.mark.parametrize("data", [b": comment\n\n" * 1000, b"data:\n" * 1000, b"data: {}" * 1000, b'data: {"choices": []}\n\n' * 1000])
-def test_an_endless_stream_is_read_no_further_than_its_limit(data: bytes, serve: Serve, measured: Measured) -> None:
+@pytest.mark.parametrize(
+    "data",
+    [b": comment\n\n" * 1000, b"data:\n" * 1000, b"data: {}" * 1000, b'data: {"choices": []}\n\n' * 1000],
+)
+def test_an_endless_stream_is_read_no_further_than_its_limit(
+    data: bytes, serve: Serve, measured: Measured
+) -> None:
     pours = Pours(kind="text/event-stream", data=data)
     record = measured(serve(openai(pours)).url)
     assert record.fault is not None and record.fault.kind == "malformed"
@@ -94,8 +101,12 @@ def test_deep_nesting_is_one_line(path: str, status: int, serve: Serve, measured
 
     record = measured(serve(_only(path, deep)).url)
     if path == "/v1/models":
-        assert record.fault is not None and "\n" not in record.fault.message and len(record.fault.message) <= 200
-    with pytest.raises(CellFailure, match="nested more than 64" if status == 200 else r"answered 500: \[\[") as failure:
+        assert (
+            record.fault is not None and "\n" not in record.fault.message and len(record.fault.message) <= 200
+        )
+    with pytest.raises(
+        CellFailure, match="nested more than 64" if status == 200 else r"answered 500: \[\["
+    ) as failure:
         post(serve(deep).url, {}, None, 5)
     assert "\n" not in failure.value.reason and len(failure.value.reason) <= 200
 
@@ -108,7 +119,10 @@ def test_a_deeply_nested_event_is_one_line(payload: bytes, serve: Serve, measure
 
     record = measured(serve(openai(deep)).url)
     assert record.fault is not None and record.fault.kind == "malformed"
-    assert record.fault.message in (f"JSON that is nested more than {DEEPEST} levels deep",) or "no JSON" in record.fault.message
+    assert (
+        record.fault.message in (f"JSON that is nested more than {DEEPEST} levels deep",)
+        or "no JSON" in record.fault.message
+    )
 
 
 def test_json_of_the_greatest_depth_is_read() -> None:
@@ -126,7 +140,9 @@ def test_an_event_of_many_empty_lines_has_a_limit_too() -> None:
 
 
 @pytest.mark.parametrize("where", ["/v1/models", "/v1/chat/completions"])
-def test_a_key_in_a_head_that_is_too_long_is_not_shown_in_part(where: str, serve: Serve, measured: Measured) -> None:
+def test_a_key_in_a_head_that_is_too_long_is_not_shown_in_part(
+    where: str, serve: Serve, measured: Measured
+) -> None:
     """aiohttp's own message has the first 100 bytes of the line: half a key, which no mask recognises."""
 
     async def long_head(request: Request, writer: asyncio.StreamWriter) -> None:

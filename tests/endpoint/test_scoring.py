@@ -30,7 +30,9 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> str:
     made = Tokenizer(models.WordLevel({word: n for n, word in enumerate(words)}, unk_token="?"))
     made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     folder = tmp_path_factory.mktemp("tokenizer")
-    PreTrainedTokenizerFast(tokenizer_object=made, bos_token="<s>", eos_token="<s>", unk_token="?").save_pretrained(folder)
+    PreTrainedTokenizerFast(
+        tokenizer_object=made, bos_token="<s>", eos_token="<s>", unk_token="?"
+    ).save_pretrained(folder)
     return str(folder)
 
 
@@ -50,8 +52,12 @@ async def _echoes(request: Request, writer: asyncio.StreamWriter) -> None:
 
 def _evaluate(url: str, path: Path, tokenizer: str) -> tuple[EndpointRecord, list[dict[str, Any]]]:
     load = Workload(requests=1, prompt_tokens=8, decode_tokens=4, timeout_seconds=20, concurrency=(1,))
-    record = EndpointRecord(url=f"{url}/v1/completions", api="openai", model="m", started="", client="", workload=load)
-    return evaluate(record, parse(url), None, TasksWanted((str(path),), "embedded", 6, tokenizer, 0), Progress(quiet=True))
+    record = EndpointRecord(
+        url=f"{url}/v1/completions", api="openai", model="m", started="", client="", workload=load
+    )
+    return evaluate(
+        record, parse(url), None, TasksWanted((str(path),), "embedded", 6, tokenizer, 0), Progress(quiet=True)
+    )
 
 
 def _task(folder: Path, docs: list[dict[str, Any]], **more: Any) -> Path:
@@ -83,7 +89,14 @@ def test_an_empty_choice_has_no_score_and_cannot_win(serve: Serve, tokenizer: st
 def test_a_whole_text_is_scored_from_its_first_word(serve: Serve, tokenizer: str, tmp_path: Path) -> None:
     docs = [{"q": "", "page": "q1 is yes"}, {"q": "", "page": "no"}]
     metrics = [{"metric": name} for name in ("word_perplexity", "byte_perplexity", "bits_per_byte")]
-    path = _task(tmp_path, docs, output_type="loglikelihood_rolling", doc_to_target="{{page}}", metric_list=metrics, doc_to_text="")
+    path = _task(
+        tmp_path,
+        docs,
+        output_type="loglikelihood_rolling",
+        doc_to_target="{{page}}",
+        metric_list=metrics,
+        doc_to_text="",
+    )
     record, rows = _evaluate(serve(_echoes).url, path, tokenizer)
     assert record.tasks["choices"].failure is None, record.tasks["choices"].failure
     assert [row["value"] for row in rows if row["metric"] == "loglikelihood"] == [-2.5, -2.0]

@@ -36,7 +36,10 @@ def test_figures_by_hand() -> None:
     assert found.time_to_first_token is not None and found.time_to_first_token.mean == 1.5
     assert found.latency is not None and found.latency.mean == 3.5
     assert found.inter_token_latency is not None
-    assert (found.inter_token_latency.n, found.inter_token_latency.mean) == (4, 1.0) and found.inter_token_latency.median is None
+    assert (found.inter_token_latency.n, found.inter_token_latency.mean) == (
+        4,
+        1.0,
+    ) and found.inter_token_latency.median is None
 
 
 @pytest.mark.parametrize(("share", "least"), [(0.5, 5), (0.9, 29), (0.95, 59), (0.99, 299)])
@@ -51,7 +54,9 @@ def test_percentiles_agree_with_numpy() -> None:
     samples = np.random.default_rng(0).exponential(size=400)
     found = distribution(samples.tolist())
     assert found is not None
-    assert [found.p50, found.p90, found.p95, found.p99] == pytest.approx(np.quantile(samples, [0.5, 0.9, 0.95, 0.99]))
+    assert [found.p50, found.p90, found.p95, found.p99] == pytest.approx(
+        np.quantile(samples, [0.5, 0.9, 0.95, 0.99])
+    )
 
 
 def test_prompts_differ_from_the_first_words_on_and_have_the_length_asked_for() -> None:
@@ -59,11 +64,15 @@ def test_prompts_differ_from_the_first_words_on_and_have_the_length_asked_for() 
     assert len({text[:40] for text in many}) == 200
     assert prompt(100, 3) == many[3] and prompt(100, 3, seed=1) != many[3]
     again = [prompt(100, index, nonce="another run") for index in range(200)]
-    assert len({text.split()[0] + text.split()[1] for text in again}) > 190 and not {t[:20] for t in again} & {t[:20] for t in many}
+    assert len({text.split()[0] + text.split()[1] for text in again}) > 190 and not {
+        t[:20] for t in again
+    } & {t[:20] for t in many}
     assert [text.split()[4:] for text in again] == [text.split()[4:] for text in many]
     assert [len(prompt(words, 0, nonce="n").split()) for words in (0, 1, 3, 4, 5)] == [1, 1, 3, 4, 5]
     assert words_for(512, ((64, 7 + 80), (256, 7 + 320))) == 404  # 1.25 tokens a word
-    assert words_for(512, ((64, 90), (256, 90))) == 512  # a server that counts only what its cache did not have
+    assert (
+        words_for(512, ((64, 90), (256, 90))) == 512
+    )  # a server that counts only what its cache did not have
 
 
 def test_a_good_server(serve: Serve, measured: Measured) -> None:
@@ -74,7 +83,10 @@ def test_a_good_server(serve: Serve, measured: Measured) -> None:
     for level, concurrency in zip(record.levels, (1, 2), strict=True):
         assert level.concurrency == concurrency == len(level.warmup)
         assert level.summary.good == 6 and level.summary.output_tokens == 48
-        assert all(r.prompt_tokens == 40 and r.counted_by == "server" and len(r.event_seconds) == 8 for r in level.requests)
+        assert all(
+            r.prompt_tokens == 40 and r.counted_by == "server" and len(r.event_seconds) == 8
+            for r in level.requests
+        )
     prompts = [r.json["messages"][0]["content"] for r in server.seen if r.method == "POST"]
     assert len(prompts) == len(set(prompts)) == 1 + 2 + 1 + 6 + 2 + 6
     assert EndpointRecord.model_validate_json(record.model_dump_json()) == record
@@ -121,7 +133,9 @@ def test_connections_are_used_again(measured: Measured) -> None:
     record = measured(server.url + "/v1", model="tiny", concurrency=(1, 2), requests=6)
     server.close()
     assert [level.summary.good for level in record.levels] == [6, 6]
-    assert len(server.seen) > 15 and server.connections == 2 + 2  # its two refusals to say what it is end theirs
+    assert (
+        len(server.seen) > 15 and server.connections == 2 + 2
+    )  # its two refusals to say what it is end theirs
     assert not any("connections are made anew" in note for note in record.notes)
 
 
@@ -131,7 +145,9 @@ def test_a_server_that_leaves_its_streams_open_is_not_waited_for(serve: Serve, m
         await piece(writer, chat_event(" w") * 8 + chat_event(finish="length") + "data: [DONE]\n\n")
         await asyncio.sleep(30)
 
-    record = measured(serve(openai(open_)).url + "/v1", model="tiny", concurrency=(1,), requests=6, timeout_seconds=0.3)
+    record = measured(
+        serve(openai(open_)).url + "/v1", model="tiny", concurrency=(1,), requests=6, timeout_seconds=0.3
+    )
     assert record.levels[0].summary.good == 6
     assert any("connections are made anew" in note for note in record.notes)
 
@@ -139,7 +155,9 @@ def test_a_server_that_leaves_its_streams_open_is_not_waited_for(serve: Serve, m
 def test_what_the_standard_of_events_ignores_is_ignored(serve: Serve, measured: Measured) -> None:
     async def odd(request: Request, writer: asyncio.StreamWriter) -> None:
         await begin(writer)
-        await piece(writer, b"\xef\xbb\xbf" + chat_event(" w").encode() + b"topic: x\nnothing\nid: 3\n: ping\n\n")
+        await piece(
+            writer, b"\xef\xbb\xbf" + chat_event(" w").encode() + b"topic: x\nnothing\nid: 3\n: ping\n\n"
+        )
         await piece(writer, chat_event(" w") * 7 + chat_event(finish="length") + "data: [DONE]\n\n")
         await end(writer)
 
@@ -161,7 +179,9 @@ def test_as_many_requests_are_under_way_as_the_level_says(serve: Serve, measured
     assert max(most) == 5
 
 
-def test_a_server_that_does_not_count_gets_its_events_counted_and_a_note(serve: Serve, measured: Measured) -> None:
+def test_a_server_that_does_not_count_gets_its_events_counted_and_a_note(
+    serve: Serve, measured: Measured
+) -> None:
     async def plain(request: Request, writer: asyncio.StreamWriter) -> None:
         await begin(writer)
         for n in range(8):
@@ -171,7 +191,11 @@ def test_a_server_that_does_not_count_gets_its_events_counted_and_a_note(serve: 
 
     record = measured(serve(openai(plain)).url)
     assert record.prompt_words == 40
-    assert all(r.counted_by == "events" and r.output_tokens == 8 and r.fault is None for lv in record.levels for r in lv.requests)
+    assert all(
+        r.counted_by == "events" and r.output_tokens == 8 and r.fault is None
+        for lv in record.levels
+        for r in lv.requests
+    )
     assert any("did not count output tokens" in note for note in record.notes)
     assert any("prompts have 40 words" in note for note in record.notes)
 
@@ -182,7 +206,11 @@ def test_several_tokens_in_an_event_are_said(serve: Serve, measured: Measured) -
         for n in range(2):
             await piece(writer, chat_event(f" a b c d{n}"))
         await piece(writer, chat_event(finish="length"))
-        await piece(writer, chat_event(usage={"prompt_tokens": tokens_of(request), "completion_tokens": 8}) + "data: [DONE]\n\n")
+        await piece(
+            writer,
+            chat_event(usage={"prompt_tokens": tokens_of(request), "completion_tokens": 8})
+            + "data: [DONE]\n\n",
+        )
 
     record = measured(serve(openai(bundled)).url)
     assert record.levels[0].summary.output_tokens == 48
@@ -192,7 +220,9 @@ def test_several_tokens_in_an_event_are_said(serve: Serve, measured: Measured) -
 def test_events_are_whole_wherever_the_pieces_are_cut(serve: Serve, measured: Measured) -> None:
     async def cut_up(request: Request, writer: asyncio.StreamWriter) -> None:
         await begin(writer)
-        stream = "".join(chat_event(f" é{n}") for n in range(8)) + chat_event(finish="length") + "data: [DONE]\n\n"
+        stream = (
+            "".join(chat_event(f" é{n}") for n in range(8)) + chat_event(finish="length") + "data: [DONE]\n\n"
+        )
         data = stream.replace("\\u00e9", "é").encode()
         for start in range(0, len(data), 7):
             await piece(writer, data[start : start + 7])
@@ -202,7 +232,9 @@ def test_events_are_whole_wherever_the_pieces_are_cut(serve: Serve, measured: Me
     assert [len(r.event_seconds) for r in record.levels[0].requests] == [8, 8, 8]
 
 
-def test_a_server_without_chat_or_ignore_eos_is_asked_in_its_own_way(serve: Serve, measured: Measured) -> None:
+def test_a_server_without_chat_or_ignore_eos_is_asked_in_its_own_way(
+    serve: Serve, measured: Measured
+) -> None:
     async def old(request: Request, writer: asyncio.StreamWriter) -> None:
         if request.path == "/v1/models":
             await answer(writer, json.dumps({"data": [{"id": "old"}]}))
@@ -213,19 +245,37 @@ def test_a_server_without_chat_or_ignore_eos_is_asked_in_its_own_way(serve: Serv
         else:
             await begin(writer)
             for n in range(8):
-                await piece(writer, f"data: {json.dumps({'choices': [{'text': f' w{n}', 'finish_reason': None}]})}\n\n")
-            await piece(writer, 'data: {"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 8}}\n\ndata: [DONE]\n\n')
+                await piece(
+                    writer,
+                    f"data: {json.dumps({'choices': [{'text': f' w{n}', 'finish_reason': None}]})}\n\n",
+                )
+            await piece(
+                writer,
+                'data: {"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 8}}\n\ndata:'
+                " [DONE]\n\n",
+            )
 
     record = measured(serve(old).url)
-    assert (record.url.removeprefix("http://127.0.0.1:").partition("/")[2], record.ignores_end) == ("v1/completions", False)
+    assert (record.url.removeprefix("http://127.0.0.1:").partition("/")[2], record.ignores_end) == (
+        "v1/completions",
+        False,
+    )
     assert record.levels[0].summary.good == 6
     assert any("/v1/completions was measured" in note for note in record.notes)
 
 
-def test_a_token_that_is_a_part_of_a_character_counts_and_a_role_does_not(serve: Serve, measured: Measured) -> None:
+def test_a_token_that_is_a_part_of_a_character_counts_and_a_role_does_not(
+    serve: Serve, measured: Measured
+) -> None:
     async def partial(request: Request, writer: asyncio.StreamWriter) -> None:
         await begin(writer)
-        stream = chat_event("") + chat_event(" a") + chat_event("?").replace('"?"', '""') + chat_event("é") + chat_event(finish="stop")
+        stream = (
+            chat_event("")
+            + chat_event(" a")
+            + chat_event("?").replace('"?"', '""')
+            + chat_event("é")
+            + chat_event(finish="stop")
+        )
         await piece(writer, stream + "data: [DONE]\n\n")
 
     record = measured(serve(openai(partial)).url, requests=3, concurrency=(1,))

@@ -47,19 +47,37 @@ def task_file(tmp_path: Path) -> Callable[..., str]:
 
 
 def _record(url: str, concurrency: int = 2, seconds: float = 20.0, **changes: Any) -> EndpointRecord:
-    load = Workload(requests=1, prompt_tokens=8, decode_tokens=4, timeout_seconds=seconds, concurrency=(concurrency,))
+    load = Workload(
+        requests=1, prompt_tokens=8, decode_tokens=4, timeout_seconds=seconds, concurrency=(concurrency,)
+    )
     request = RequestRecord(sent_seconds=0, event_seconds=(0.1, 0.2), end_seconds=0.2, output_tokens=2)
-    level = Level(concurrency=concurrency, warmup=(), requests=(request,), summary=summarize([request], 1.0), client_cpu_share=0.1)
+    level = Level(
+        concurrency=concurrency,
+        warmup=(),
+        requests=(request,),
+        summary=summarize([request], 1.0),
+        client_cpu_share=0.1,
+    )
     record = EndpointRecord(
-        url=f"{url}/v1/chat/completions", api="openai", model="m", started="", client="", workload=load, levels=(level,)
+        url=f"{url}/v1/chat/completions",
+        api="openai",
+        model="m",
+        started="",
+        client="",
+        workload=load,
+        levels=(level,),
     )
     return record.model_copy(update=changes)
 
 
-def _evaluate(serve: Serve, play: Play, *names: str, keep: Any = None, **changes: Any) -> tuple[EndpointRecord, Any]:
+def _evaluate(
+    serve: Serve, play: Play, *names: str, keep: Any = None, **changes: Any
+) -> tuple[EndpointRecord, Any]:
     server = serve(play)
     wanted, record = TasksWanted(names, "embedded", ITEMS, None, 0), _record(server.url, **changes)
-    return evaluate(record, parse(server.url), None, wanted, Progress(quiet=True), keep or (lambda *kept: None))
+    return evaluate(
+        record, parse(server.url), None, wanted, Progress(quiet=True), keep or (lambda *kept: None)
+    )
 
 
 def _said(request: Request) -> str:
@@ -80,7 +98,9 @@ def _score(outcome: TaskOutcome) -> tuple[float, int]:
     return outcome.result.score.value, outcome.result.score.n
 
 
-def test_an_item_that_hangs_is_lost_and_the_others_are_scored(serve: Serve, task_file: Callable[..., str]) -> None:
+def test_an_item_that_hangs_is_lost_and_the_others_are_scored(
+    serve: Serve, task_file: Callable[..., str]
+) -> None:
     async def hangs(request: Request, writer: asyncio.StreamWriter) -> None:
         await (asyncio.sleep(30) if _said(request) == "3" else _right(request, writer))
 
@@ -88,7 +108,9 @@ def test_an_item_that_hangs_is_lost_and_the_others_are_scored(serve: Serve, task
     outcome = record.tasks["numbers"]
     assert _score(outcome) == (1.0, 5) and [row["doc_id"] for row in rows] == [0, 1, 2, 4, 5]
     assert [(item.doc_id, item.reason) for item in outcome.lost] == [(3, "no whole answer after 1.5 s")]
-    assert "numbers: 1 item without an answer, in no figure (3); 3: no whole answer after 1.5 s" in record.notes
+    assert (
+        "numbers: 1 item without an answer, in no figure (3); 3: no whole answer after 1.5 s" in record.notes
+    )
     assert "| 100.0 ± 0.0 % | 5 of 6 | 0.0 % |" in markdown(record)
 
 
@@ -105,7 +127,9 @@ def test_null_is_no_wrong_answer(serve: Serve, task_file: Callable[..., str]) ->
     record, rows = _evaluate(serve, only_null, task_file())
     failure = record.tasks["numbers"].failure
     assert rows == [] and failure is not None
-    assert failure.reason.startswith("no item was answered well; item 0: the answer has no text: its content is null")
+    assert failure.reason.startswith(
+        "no item was answered well; item 0: the answer has no text: its content is null"
+    )
 
 
 def test_the_fifth_stop_string_counts_and_four_are_sent(serve: Serve, task_file: Callable[..., str]) -> None:
@@ -124,7 +148,16 @@ def test_the_fifth_stop_string_counts_and_four_are_sent(serve: Serve, task_file:
 def test_cut_answers_and_reasoning_are_counted_and_shown(serve: Serve, task_file: Callable[..., str]) -> None:
     async def cut(request: Request, writer: asyncio.StreamWriter) -> None:
         n = int(_said(request))
-        await answer(writer, _chat("<think>hm</think>" + str(n)) if n < 2 else _chat("well, it", "length") if n < 5 else _chat("5"))
+        await answer(
+            writer,
+            (
+                _chat("<think>hm</think>" + str(n))
+                if n < 2
+                else _chat("well, it", "length")
+                if n < 5
+                else _chat("5")
+            ),
+        )
 
     record, _ = _evaluate(serve, cut, task_file())
     outcome = record.tasks["numbers"]
@@ -134,7 +167,9 @@ def test_cut_answers_and_reasoning_are_counted_and_shown(serve: Serve, task_file
     assert "| 6 | 50.0 % |" in markdown(record)
 
 
-def test_an_unsafe_task_and_one_that_cannot_be_loaded_lose_no_other(serve: Serve, task_file: Callable[..., str]) -> None:
+def test_an_unsafe_task_and_one_that_cannot_be_loaded_lose_no_other(
+    serve: Serve, task_file: Callable[..., str]
+) -> None:
     unsafe, fine = task_file("unsafe", unsafe_code=True), task_file("fine")
     broken = task_file("broken", test_split="no such split")
     kept = list[Any]()
@@ -146,7 +181,9 @@ def test_an_unsafe_task_and_one_that_cannot_be_loaded_lose_no_other(serve: Serve
     assert len(kept) >= 2 and kept[-1][0].tasks == record.tasks
 
 
-def test_an_item_that_the_task_cannot_score_is_named(serve: Serve, task_file: Callable[..., str], tmp_path: Path) -> None:
+def test_an_item_that_the_task_cannot_score_is_named(
+    serve: Serve, task_file: Callable[..., str], tmp_path: Path
+) -> None:
     (tmp_path / "scoring.py").write_text(
         "def process_results(doc, results):\n"
         "    if doc['a'] == '4':\n        raise ZeroDivisionError('four')\n"
@@ -157,7 +194,9 @@ def test_an_item_that_the_task_cannot_score_is_named(serve: Serve, task_file: Ca
     record, _ = _evaluate(serve, _right, str(path))
     outcome = record.tasks["numbers"]
     assert _score(outcome) == (1.0, 5)
-    assert [(i.doc_id, i.reason) for i in outcome.lost] == [(4, "the task cannot score its answer: ZeroDivisionError: four")]
+    assert [(i.doc_id, i.reason) for i in outcome.lost] == [
+        (4, "the task cannot score its answer: ZeroDivisionError: four")
+    ]
 
 
 def test_the_length_is_asked_for_as_the_server_takes_it(serve: Serve, task_file: Callable[..., str]) -> None:
@@ -168,7 +207,10 @@ def test_the_length_is_asked_for_as_the_server_takes_it(serve: Serve, task_file:
         await _right(request, writer)
 
     _evaluate(serve, newer, task_file(), limit_field="max_completion_tokens")
-    assert all(body["max_completion_tokens"] == 4 and "max_tokens" not in body for body in sent) and len(sent) == 6
+    assert (
+        all(body["max_completion_tokens"] == 4 and "max_tokens" not in body for body in sent)
+        and len(sent) == 6
+    )
 
 
 def test_tasks_use_the_concurrency_that_was_measured(serve: Serve, task_file: Callable[..., str]) -> None:

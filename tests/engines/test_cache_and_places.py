@@ -25,8 +25,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random Llama in float32, its head not tied, with any tokenizer."""
     path = tmp_path_factory.mktemp("llama")
     torch.manual_seed(0)
-    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4, "num_key_value_heads": HEADS, "vocab_size": VOCABULARY}
-    config = LlamaConfig(**sizes, num_hidden_layers=LAYERS, max_position_embeddings=512, initializer_range=0.2, tie_word_embeddings=False)
+    sizes = {
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_attention_heads": 4,
+        "num_key_value_heads": HEADS,
+        "vocab_size": VOCABULARY,
+    }
+    config = LlamaConfig(
+        **sizes,
+        num_hidden_layers=LAYERS,
+        max_position_embeddings=512,
+        initializer_range=0.2,
+        tie_word_embeddings=False,
+    )
     LlamaForCausalLM(config).save_pretrained(path)
     PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE())).save_pretrained(path)
     return path
@@ -60,7 +72,8 @@ def test_logits_go_through_the_quantized_cache(folder: Path, ids: NDArray[np.int
     first = np.abs(found[:32] - exact[:32]).max()
     later = np.abs(found[32:] - exact[32:]).max()
     assert first < 1e-4 < later < np.abs(exact).max()
-    # the same keys and values that a decode reads: the logits of the last token are those after a prefill in chunks
+    # the same keys and values that a decode reads: the logits of the last token are those after a prefill in
+    # chunks
     assert (found.argmax(-1) == exact.argmax(-1)).mean() > 0.7
 
 
@@ -88,12 +101,18 @@ def test_what_does_not_fit_lies_on_the_disk_and_gives_the_same(
     assert np.allclose(engine.logits(ids[0]), whole.logits(ids[0]), atol=1e-4)
     engine.prefill(ids)
     engine.decode(2)
-    assert engine.memory().kv_cache_bytes == 2 * LAYERS * HEADS * WIDTH * ids.shape[0] * (ids.shape[1] + 2) * 4
+    assert (
+        engine.memory().kv_cache_bytes == 2 * LAYERS * HEADS * WIDTH * ids.shape[0] * (ids.shape[1] + 2) * 4
+    )
 
 
 def test_the_disk_is_used_only_where_it_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_placement, "_limits", lambda device: {"cpu": 100_000})
-    monkeypatch.setattr(_placement, "parse_places", lambda device: type("P", (), {"several": True, "disk": False, "first": "cpu"})())
+    monkeypatch.setattr(
+        _placement,
+        "parse_places",
+        lambda device: type("P", (), {"several": True, "disk": False, "first": "cpu"})(),
+    )
     with pytest.raises(CellFailure, match="name more places") as raised:
         _engine(folder, device="cpu")
     assert raised.value.kind == "does_not_fit"
@@ -113,10 +132,21 @@ def test_experts_are_counted_apart(tmp_path: Path) -> None:
 
     from quantlab.engines._transformers.inside import reads_of
 
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_key_value_heads": 2, "vocab_size": 64}
-    model = MixtralForCausalLM(MixtralConfig(**sizes, num_hidden_layers=2, num_local_experts=4, num_experts_per_tok=2))
+    sizes = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "vocab_size": 64,
+    }
+    model = MixtralForCausalLM(
+        MixtralConfig(**sizes, num_hidden_layers=2, num_local_experts=4, num_experts_per_tok=2)
+    )
     reads = reads_of(model)
-    assert (reads.experts, reads.experts_per_token) == (4, 2) and reads.expert_bytes == 2 * 4 * 3 * 32 * 64 * 4
+    assert (reads.experts, reads.experts_per_token) == (
+        4,
+        2,
+    ) and reads.expert_bytes == 2 * 4 * 3 * 32 * 64 * 4
     assert reads.per_step(1) == reads.always_bytes + reads.expert_bytes // 2
 
 
@@ -133,12 +163,26 @@ def test_recurrent_states_are_no_key_value_cache() -> None:
         "head_dim": 32,
         "vocab_size": 64,
     }
-    linear = {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 16, "linear_value_head_dim": 16}
-    layers = {"num_hidden_layers": 2, "layer_types": ["linear_attention", "full_attention"], "mlp_only_layers": [0, 1], "num_experts": 0}
+    linear = {
+        "linear_num_key_heads": 2,
+        "linear_num_value_heads": 4,
+        "linear_key_head_dim": 16,
+        "linear_value_head_dim": 16,
+    }
+    layers = {
+        "num_hidden_layers": 2,
+        "layer_types": ["linear_attention", "full_attention"],
+        "mlp_only_layers": [0, 1],
+        "num_experts": 0,
+    }
     model = Qwen3NextForCausalLM(Qwen3NextConfig(**sizes, **linear, **layers)).eval()
     held = []
     with torch.inference_mode():
         for length in (20, 40):
-            held.append(cache_bytes(model(torch.zeros((1, length), dtype=torch.long), use_cache=True).past_key_values))
-    assert held[0].kv_cache_bytes == 2 * 1 * 32 * 20 * 4 and held[1].kv_cache_bytes == 2 * held[0].kv_cache_bytes
+            held.append(
+                cache_bytes(model(torch.zeros((1, length), dtype=torch.long), use_cache=True).past_key_values)
+            )
+    assert (
+        held[0].kv_cache_bytes == 2 * 1 * 32 * 20 * 4 and held[1].kv_cache_bytes == 2 * held[0].kv_cache_bytes
+    )
     assert held[0].state_bytes == held[1].state_bytes >= 4 * 16 * 16 * 4

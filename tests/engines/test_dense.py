@@ -1,4 +1,5 @@
-"""Packed layers dequantized: known codes, scales and zero points come back as the weights that they stand for."""
+"""Packed layers dequantized: known codes, scales and zero points come back as the weights that they stand
+for."""
 
 from __future__ import annotations
 
@@ -37,7 +38,10 @@ def test_gptq(bits: int, offset: int, ordered: bool) -> None:
 
 def test_awq() -> None:
     random, inputs, outputs, group = np.random.default_rng(0), 64, 32, 32
-    codes, zeros = random.integers(0, 16, (inputs, outputs)), random.integers(0, 16, (inputs // group, outputs))
+    codes, zeros = (
+        random.integers(0, 16, (inputs, outputs)),
+        random.integers(0, 16, (inputs // group, outputs)),
+    )
     scales = random.random((inputs // group, outputs), np.float32)
 
     def packed(values: np.ndarray) -> torch.Tensor:

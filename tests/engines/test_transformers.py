@@ -16,7 +16,13 @@ from quantlab.errors import CellFailure
 def llama(tmp_path: Path) -> Path:
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_hidden_layers": 2, "vocab_size": 64}
+    sizes = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_attention_heads": 2,
+        "num_hidden_layers": 2,
+        "vocab_size": 64,
+    }
     LlamaForCausalLM(LlamaConfig(**sizes, tie_word_embeddings=True)).save_pretrained(tmp_path)
     return tmp_path
 
@@ -29,7 +35,9 @@ def test_a_tied_head_is_not_missing(llama: Path) -> None:
 def test_a_checkpoint_without_one_of_its_tensors_is_refused(llama: Path, fault: str) -> None:
     path, name = llama / "model.safetensors", "model.layers.1.mlp.up_proj.weight"
     tensors = load_file(path)
-    tensors = {n: t for n, t in tensors.items() if n != name} | ({name: torch.zeros(3, 32)} if fault == "shape" else {})
+    tensors = {n: t for n, t in tensors.items() if n != name} | (
+        {name: torch.zeros(3, 32)} if fault == "shape" else {}
+    )
     save_file(tensors, path, {"format": "pt"})
     with pytest.raises(CellFailure, match="up_proj"):
         _load(llama, {}, "cpu", "auto", False)

@@ -1,4 +1,5 @@
-"""The transformers engine's language model: float32 log-probabilities, named token ids, and which answers the limit cut."""
+"""The transformers engine's language model: float32 log-probabilities, named token ids, and which answers the
+limit cut."""
 
 from __future__ import annotations
 
@@ -24,13 +25,29 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
     place = tmp_path_factory.mktemp("llama")
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_hidden_layers": 2, "vocab_size": WORDS}
+    sizes = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_attention_heads": 2,
+        "num_hidden_layers": 2,
+        "vocab_size": WORDS,
+    }
     torch.manual_seed(3)
-    model = LlamaForCausalLM(LlamaConfig(**sizes, max_position_embeddings=CONTEXT, eos_token_id=2, bos_token_id=1, initializer_range=0.5))
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            **sizes, max_position_embeddings=CONTEXT, eos_token_id=2, bos_token_id=1, initializer_range=0.5
+        )
+    )
     model.to(torch.bfloat16).save_pretrained(place)
-    raw = Tokenizer(models.WordLevel({"<unk>": 0, "<s>": 1, "</s>": 2} | {f"w{i}": i for i in range(3, WORDS + 6)}, "<unk>"))
+    raw = Tokenizer(
+        models.WordLevel(
+            {"<unk>": 0, "<s>": 1, "</s>": 2} | {f"w{i}": i for i in range(3, WORDS + 6)}, "<unk>"
+        )
+    )
     raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="</s>").save_pretrained(place)  # a text shows all others
+    PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="</s>").save_pretrained(
+        place
+    )  # a text shows all others
     return place
 
 
@@ -45,7 +62,11 @@ def _asked(kind: str, *arguments: Any) -> list[Instance]:
 
 def _pairs() -> list[Instance]:
     return _asked(
-        "loglikelihood", *((f"w{i} w{i + 1}", " " + " ".join(f"w{(7 * i + j) % 50 + 3}" for j in range(6))) for i in range(3, 23))
+        "loglikelihood",
+        *(
+            (f"w{i} w{i + 1}", " " + " ".join(f"w{(7 * i + j) % 50 + 3}" for j in range(6)))
+            for i in range(3, 23)
+        ),
     )
 
 
@@ -58,7 +79,9 @@ def test_log_probabilities_and_their_sum_are_float32s_whatever_the_model_compute
         ids = torch.tensor([context + continuation])
         with torch.inference_mode():
             rows = engine.model(ids).logits[0, len(context) - 1 : -1].float().log_softmax(-1)
-        assert value == pytest.approx(float(rows.gather(1, torch.tensor(continuation)[:, None]).sum()), abs=1e-4)
+        assert value == pytest.approx(
+            float(rows.gather(1, torch.tensor(continuation)[:, None]).sum()), abs=1e-4
+        )
 
 
 def test_a_plain_checkpoint_is_scored_in_float32_where_that_is_asked(folder: Path) -> None:
@@ -71,17 +94,26 @@ def test_a_plain_checkpoint_is_scored_in_float32_where_that_is_asked(folder: Pat
 
 def test_which_kernels_take_float32() -> None:
     eight, four = ({"quant_method": "bitsandbytes", f"load_in_{bits}bit": True} for bits in (8, 4))
-    assert computes_in_float32({}, "cpu") and computes_in_float32(eight, "cpu") and computes_in_float32(four, "cuda:0")
+    assert (
+        computes_in_float32({}, "cpu")
+        and computes_in_float32(eight, "cpu")
+        and computes_in_float32(four, "cuda:0")
+    )
     assert not computes_in_float32(four, "cpu")
     assert not any(computes_in_float32({"quant_method": name}, "cuda:0") for name in ("gptq", "awq", "fp8"))
 
 
 def test_a_token_beyond_the_embedding_is_one_line(folder: Path) -> None:
     lm = TransformersEngine(folder, folder, "cpu").language_model(2)
-    with pytest.raises(CellFailure, match="token 68 is beyond the 64 rows of the embedding: the tokenizer is not this model's"):
+    with pytest.raises(
+        CellFailure,
+        match="token 68 is beyond the 64 rows of the embedding: the tokenizer is not this model's",
+    ):
         lm.loglikelihood(_asked("loglikelihood", ("w3 w68", " w4")), disable_tqdm=True)
     with pytest.raises(CellFailure, match="token 66 is beyond"):
-        lm.generate_until(_asked("generate_until", ("w66", {"until": [], "max_gen_toks": 2})), disable_tqdm=True)
+        lm.generate_until(
+            _asked("generate_until", ("w66", {"until": [], "max_gen_toks": 2})), disable_tqdm=True
+        )
 
 
 ENDS = list(range(2, 20))
@@ -103,17 +135,25 @@ def _is_cut(lm: Any, text: str, limit: int) -> bool:
 def test_an_answer_is_cut_where_neither_a_stop_string_nor_an_end_token_came(folder: Path) -> None:
     lm = _generating(folder, 3)
     prompts = [f"w{i} w{i + 5}" for i in range(3, 43)]
-    free = lm.generate_until(_asked("generate_until", *((p, {"until": [], "max_gen_toks": 3}) for p in prompts)), disable_tqdm=True)
+    free = lm.generate_until(
+        _asked("generate_until", *((p, {"until": [], "max_gen_toks": 3}) for p in prompts)), disable_tqdm=True
+    )
     cut = [_is_cut(lm, text, 3) for text in free]
     assert lm.truncated == cut and set(cut) == {True, False}
     stop = free[cut.index(True)].split()[1]
-    lm.generate_until(_asked("generate_until", *((p, {"until": [stop], "max_gen_toks": 3}) for p in prompts)), disable_tqdm=True)
+    lm.generate_until(
+        _asked("generate_until", *((p, {"until": [stop], "max_gen_toks": 3}) for p in prompts)),
+        disable_tqdm=True,
+    )
     assert lm.truncated == [c and stop not in text for c, text in zip(cut, free, strict=True)] != cut
 
 
 def test_copies_of_one_request_keep_their_order(folder: Path) -> None:
     lm = _generating(folder, 2)
-    asked = _asked("generate_until", *[("w3 w4", {"until": [], "max_gen_toks": 3, "do_sample": True, "temperature": 5.0})] * 20)
+    asked = _asked(
+        "generate_until",
+        *[("w3 w4", {"until": [], "max_gen_toks": 3, "do_sample": True, "temperature": 5.0})] * 20,
+    )
     torch.manual_seed(1)
     texts = lm.generate_until(asked, disable_tqdm=True)
     assert lm.truncated == [_is_cut(lm, text, 3) for text in texts] and set(lm.truncated) == {True, False}
@@ -122,12 +162,22 @@ def test_copies_of_one_request_keep_their_order(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "arguments", "reason"),
     [
-        ("loglikelihood", ("w3", " " + "w4 " * (CONTEXT + 1)), f"a choice has {CONTEXT + 1} tokens, the model's context {CONTEXT}"),
+        (
+            "loglikelihood",
+            ("w3", " " + "w4 " * (CONTEXT + 1)),
+            f"a choice has {CONTEXT + 1} tokens, the model's context {CONTEXT}",
+        ),
         ("loglikelihood", ("w3 w4", ""), "a choice has no tokens of its own"),
-        ("generate_until", ("w3", {"until": [], "max_gen_toks": CONTEXT}), f"{CONTEXT} tokens of an answer are asked for"),
+        (
+            "generate_until",
+            ("w3", {"until": [], "max_gen_toks": CONTEXT}),
+            f"{CONTEXT} tokens of an answer are asked for",
+        ),
     ],
 )
-def test_what_lm_eval_asserts_at_the_contexts_edge_has_a_reason(folder: Path, kind: str, arguments: Any, reason: str) -> None:
+def test_what_lm_eval_asserts_at_the_contexts_edge_has_a_reason(
+    folder: Path, kind: str, arguments: Any, reason: str
+) -> None:
     lm = TransformersEngine(folder, folder, "cpu").language_model(1)
     (request,) = _asked(kind, arguments)
     with pytest.raises(AssertionError):

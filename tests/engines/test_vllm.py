@@ -1,8 +1,8 @@
 """The vLLM engine over a module that records what it is asked: no GPU and no vLLM here.
 
-The stand-in keeps to vLLM 0.33.0: `LLM(**EngineArgs)`, `LLM.generate`, `LLM.collective_rpc` with a callable, and
-`LLMEngine.add_request`, `step`, `abort_request`, whose outputs are cumulative. It schedules `budget` prompts a step.
-"""
+The stand-in keeps to vLLM 0.33.0: `LLM(**EngineArgs)`, `LLM.generate`, `LLM.collective_rpc` with a callable,
+and `LLMEngine.add_request`, `step`, `abort_request`, whose outputs are cumulative. It schedules `budget`
+prompts a step."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ class Flat(SimpleNamespace):
 
 
 def _flat(rows: list[np.ndarray | None]) -> Flat:
-    """Rows in the order that vLLM has: the most likely first, and the prompt's own token once more before them."""
+    """Rows in the order that vLLM has: the most likely first, and the prompt's own token once more before
+    them."""
     flat = Flat(start_indices=[], end_indices=[], token_ids=[], logprobs=[])
     for row in rows:
         flat.start_indices.append(len(flat.logprobs))
@@ -68,7 +69,10 @@ class Core:
         running = [(n, r) for n, r in self.requests.items() if r.read and r.made < r.params.max_tokens]
         for _, request in running:
             request.made += 1
-        return [SimpleNamespace(request_id=n, outputs=[SimpleNamespace(token_ids=[5] * r.made)]) for n, r in running]
+        return [
+            SimpleNamespace(request_id=n, outputs=[SimpleNamespace(token_ids=[5] * r.made)])
+            for n, r in running
+        ]
 
     def abort_request(self, names: list[str]) -> None:
         self.aborted += names
@@ -93,13 +97,19 @@ class LLM:
 
     def collective_rpc(self, function: Any) -> list[Any]:
         workers = self.arguments["tensor_parallel_size"]
-        return [{"LinearMethod": 4} if function.__name__ == "kernels" else WorkerState(1000, 3200, 900, 80)] * workers
+        return [
+            {"LinearMethod": 4} if function.__name__ == "kernels" else WorkerState(1000, 3200, 900, 80)
+        ] * workers
 
     def generate(self, prompts: Any, params: Any, use_tqdm: bool) -> list[Any]:
         self.asked.append((prompts, params))
         length = len(prompts[0]["prompt_token_ids"])
         prompt = _flat([None, *self.rows[: length - 1]])
-        return [SimpleNamespace(prompt_logprobs=prompt, outputs=[SimpleNamespace(logprobs=_flat([self.rows[length - 1]]))])]
+        return [
+            SimpleNamespace(
+                prompt_logprobs=prompt, outputs=[SimpleNamespace(logprobs=_flat([self.rows[length - 1]]))]
+            )
+        ]
 
 
 @pytest.fixture
@@ -127,13 +137,23 @@ def test_the_cache_that_a_variant_asks_for_is_vllms_or_refused(fake: type[LLM]) 
     assert failure.value.kind == "unsupported" and len(fake.made) == 2
 
 
-def test_it_is_loaded_without_what_would_make_a_figure_wrong(fake: type[LLM], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_loaded_without_what_would_make_a_figure_wrong(
+    fake: type[LLM], monkeypatch: pytest.MonkeyPatch
+) -> None:
     import os
 
     engine = _open()
     given = fake.made[0].arguments
-    assert given["model"] == "weights" and given["tokenizer"] == "tokenizer" and given["tensor_parallel_size"] == 1
-    assert given["enable_prefix_caching"] is False and given["load_format"] == "safetensors" and given["trust_remote_code"] is False
+    assert (
+        given["model"] == "weights"
+        and given["tokenizer"] == "tokenizer"
+        and given["tensor_parallel_size"] == 1
+    )
+    assert (
+        given["enable_prefix_caching"] is False
+        and given["load_format"] == "safetensors"
+        and given["trust_remote_code"] is False
+    )
     assert os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0" and "CUDA_VISIBLE_DEVICES" not in os.environ
     assert (engine.dtype, engine.cache_dtype, engine.context_tokens, engine.kernel) == (
         "bfloat16",
@@ -154,7 +174,12 @@ def test_it_is_loaded_without_what_would_make_a_figure_wrong(fake: type[LLM], mo
     ],
 )
 def test_it_sees_the_gpus_that_were_asked_for(
-    device: str, before: str | None, visible: str | None, parallel: int, fake: type[LLM], monkeypatch: pytest.MonkeyPatch
+    device: str,
+    before: str | None,
+    visible: str | None,
+    parallel: int,
+    fake: type[LLM],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     import os
 
@@ -193,19 +218,30 @@ def test_a_missing_vllm_is_recorded_with_the_command(monkeypatch: pytest.MonkeyP
         ("No available memory for the cache blocks", "does_not_fit"),
     ],
 )
-def test_what_vllm_refuses_is_recorded_in_its_words(said: str, kind: str, fake: type[LLM], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_vllm_refuses_is_recorded_in_its_words(
+    said: str, kind: str, fake: type[LLM], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(fake, "refusal", ValueError(said))
     with pytest.raises(CellFailure) as failure:
         _open()
-    assert failure.value.kind == kind and said.split("\n")[0] in failure.value.reason and "\n" not in failure.value.reason
+    assert (
+        failure.value.kind == kind
+        and said.split("\n")[0] in failure.value.reason
+        and "\n" not in failure.value.reason
+    )
 
 
-def test_a_prefill_ends_with_the_first_token_of_every_sequence_and_a_decode_with_as_many_more(fake: type[LLM]) -> None:
+def test_a_prefill_ends_with_the_first_token_of_every_sequence_and_a_decode_with_as_many_more(
+    fake: type[LLM],
+) -> None:
     engine = _open()
     core = fake.made[0].llm_engine
     engine.prefill(np.arange(20).reshape(2, 10))
     assert fake.made[0].steps == 1 and [r.made for r in core.requests.values()] == [1, 1]
-    assert [r.prompt["prompt_token_ids"] for r in core.requests.values()] == [list(range(10)), list(range(10, 20))]
+    assert [r.prompt["prompt_token_ids"] for r in core.requests.values()] == [
+        list(range(10)),
+        list(range(10, 20)),
+    ]
     params = next(iter(core.requests.values())).params
     assert (params.temperature, params.ignore_eos, params.max_tokens) == (0, True, 54)
     engine.decode(8)
@@ -223,7 +259,9 @@ def test_a_decode_past_the_context_is_refused(fake: type[LLM]) -> None:
         engine.prefill(np.zeros((1, 64), np.int64))
 
 
-def test_sequences_that_were_read_later_have_as_many_tokens_at_the_end(fake: type[LLM], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sequences_that_were_read_later_have_as_many_tokens_at_the_end(
+    fake: type[LLM], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(fake, "budget", 1)
     engine = _open()
     engine.prefill(np.zeros((3, 8), np.int64))
@@ -233,7 +271,9 @@ def test_sequences_that_were_read_later_have_as_many_tokens_at_the_end(fake: typ
     assert [r.made for r in fake.made[0].llm_engine.requests.values()] == [7, 6, 5]  # four steps
 
 
-def test_logits_are_the_log_probabilities_of_every_position_over_the_whole_vocabulary(fake: type[LLM]) -> None:
+def test_logits_are_the_log_probabilities_of_every_position_over_the_whole_vocabulary(
+    fake: type[LLM],
+) -> None:
     engine = _open()
     rows = engine.logits(np.array([3, 1, 4, 1, 5], np.int64))
     assert rows.dtype == np.float32 and np.array_equal(rows, fake.made[0].rows[:5])

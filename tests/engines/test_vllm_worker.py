@@ -37,7 +37,11 @@ class Layer(nn.Linear):
 
 def _worker(tied: bool) -> SimpleNamespace:
     model = nn.ModuleDict(
-        {"embed": VocabParallelEmbedding(100, 8), "up": Layer(8, 8, bias=False), "head": ParallelLMHead(8, 100, bias=False)}
+        {
+            "embed": VocabParallelEmbedding(100, 8),
+            "up": Layer(8, 8, bias=False),
+            "head": ParallelLMHead(8, 100, bias=False),
+        }
     )
     model["experts"] = nn.ModuleDict({"experts": nn.ModuleDict({"w": nn.Linear(8, 16, bias=False)})})
     if tied:

@@ -36,7 +36,9 @@ class Outcome(NamedTuple):
         said = self.stderr.splitlines()
         found = {
             f"exit code {self.code} ({self.exception!r})": self.code != 2,
-            f"{len(said)} lines on stderr: {self.stderr[:500]!r}": len(said) != 1 or not said[0].startswith("quantlab: "),
+            f"{len(said)} lines on stderr: {self.stderr[:500]!r}": (
+                len(said) != 1 or not said[0].startswith("quantlab: ")
+            ),
             f"a line of {len(self.stderr)} characters": len(self.stderr) > 2000,
             f"unprintable characters: {self.stderr[:200]!r}": not self.stderr.rstrip("\n").isprintable(),
             f"on stdout: {self.stdout[:200]!r}": self.stdout != "",
@@ -61,7 +63,9 @@ def attempt(root: Path) -> Attempt:
         exception = None if isinstance(result.exception, SystemExit) else result.exception
         more = after - before if before is not None and after is not None else None
         written = {name for name, _ in files ^ snapshot(root)}
-        return Outcome(result.exit_code, result.stdout, result.stderr, exception, seconds, more, tuple(sorted(written)))
+        return Outcome(
+            result.exit_code, result.stdout, result.stderr, exception, seconds, more, tuple(sorted(written))
+        )
 
     return run
 

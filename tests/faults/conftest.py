@@ -1,4 +1,5 @@
-"""The campaign of faults: every test here is marked `faults`, and the run ends with `tried N, right N, wrong N`.
+"""The campaign of faults: every test here is marked `faults`, and the run ends with `tried N, right N, wrong
+N`.
 
 `make test-faults` runs all of it; `make test` runs what is marked `quick` as well.
 """
@@ -23,7 +24,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     def faults(outcome: str) -> int:
         reports = terminalreporter.stats.get(outcome, [])
-        return sum("tests/faults/" in report.nodeid and (outcome != "passed" or report.when == "call") for report in reports)
+        return sum(
+            "tests/faults/" in report.nodeid and (outcome != "passed" or report.when == "call")
+            for report in reports
+        )
 
     right, wrong = faults("passed"), faults("failed") + faults("error")
     if right + wrong:

@@ -1,4 +1,5 @@
-"""Command lines that ask for what is not there or means nothing: each is refused on one line, and nothing is written."""
+"""Command lines that ask for what is not there or means nothing: each is refused on one line, and nothing is
+written."""
 
 from __future__ import annotations
 
@@ -40,7 +41,13 @@ CONTEXTS = {
     "99999999999999M": "is no context.*at most",
     "9" * 400: "is no context",
 }
-NUMBERS = {"nan": "finite", "inf": "finite|range", "-1": "range", "": "not a valid float", "x": "not a valid float"}
+NUMBERS = {
+    "nan": "finite",
+    "inf": "finite|range",
+    "-1": "range",
+    "": "not a valid float",
+    "x": "not a valid float",
+}
 LINES: list[tuple[tuple[str, ...], str]] = [
     (("nosuch",), "unknown command 'nosuch'"),
     (("plan",), "name a MODEL"),
@@ -60,7 +67,11 @@ LINES: list[tuple[tuple[str, ...], str]] = [
     (("plan", "smollm2@main"), "has no revisions"),
     *_each(PLAN, "--context", CONTEXTS),
     *_each(PLAN, "--gpu", GPUS),
-    *_each(PLAN, "--batch", {"0": "range", "-1": "range", "1.5": "not a valid int", "9" * 30: "range", "nan": "not a valid int"}),
+    *_each(
+        PLAN,
+        "--batch",
+        {"0": "range", "-1": "range", "1.5": "not a valid int", "9" * 30: "range", "nan": "not a valid int"},
+    ),
     *_each(
         PLAN,
         "--methods",
@@ -78,7 +89,11 @@ LINES: list[tuple[tuple[str, ...], str]] = [
     ),
     *_each(PLAN, "--cache-dtype", {"": "cache", "nosuch": "nosuch", LONG: "cache"}),
     *_each(PLAN, "--policy", {"": "policy", "nosuch": "nosuch"}),
-    *_each(("plan",), "--against", {"nosuch": "nosuch", "recipes/tiny.yaml": "tiny.yaml", "recipes": "recipes", LONG * 2: "."}),
+    *_each(
+        ("plan",),
+        "--against",
+        {"nosuch": "nosuch", "recipes/tiny.yaml": "tiny.yaml", "recipes": "recipes", LONG * 2: "."},
+    ),
     *_each(
         RECOMMEND,
         "--vram",
@@ -95,8 +110,21 @@ LINES: list[tuple[tuple[str, ...], str]] = [
             LONG: "is no amount of memory",
         },
     ),
-    *_each(RECOMMEND, "--gpu", {"": "names no GPU", "h100:": "write the count", "h100:0": "write the count", "nosuch": "unknown GPU"}),
-    *_each(RECOMMEND, "--context", {"": "is no context", "0": "is no context", "99999999999999M": "is no context"}),
+    *_each(
+        RECOMMEND,
+        "--gpu",
+        {
+            "": "names no GPU",
+            "h100:": "write the count",
+            "h100:0": "write the count",
+            "nosuch": "unknown GPU",
+        },
+    ),
+    *_each(
+        RECOMMEND,
+        "--context",
+        {"": "is no context", "0": "is no context", "99999999999999M": "is no context"},
+    ),
     *_each(RECOMMEND, "--max-drop", NUMBERS),
     *_each(RECOMMEND, "--min-speed", NUMBERS | {"0": "range"}),
     *_each(RECOMMEND, "--top", {"0": "range", "-1": "range", "x": "not a valid int"}),
@@ -107,7 +135,13 @@ LINES: list[tuple[tuple[str, ...], str]] = [
     *_each(
         COST,
         "--tokens-per-month",
-        {"": "is no number of tokens", "0": "is no number", "nan": "is no number", "-5M": "is no number", "1e9": "is no number"},
+        {
+            "": "is no number of tokens",
+            "0": "is no number",
+            "nan": "is no number",
+            "-5M": "is no number",
+            "1e9": "is no number",
+        },
     ),
     *_each(COST, "--input-share", {"nan": "finite|range", "1.1": "range", "-0.1": "range"}),
     *_each(COST, "--cached-share", {"nan": "finite|range", "2": "range"}),
@@ -126,9 +160,18 @@ LINES: list[tuple[tuple[str, ...], str]] = [
     *_each(COST, "--batch", {"0": "range", "9" * 30: "range"}),
     *_each(COST, "--against-api", {"": "unknown API|API", "nosuch": "nosuch"}),
     *_each(COST, "--gpu", {"": "names no GPU", "h100:": "write the count"}),
-    (("cost", "deepseek-v4-flash", "gptq-99", "--gpu", "h100", "--tokens-per-month", "5M"), "does not offer 99 bits"),
-    (("cost", "deepseek-v4-flash", "nosuch-4", "--gpu", "h100", "--tokens-per-month", "5M"), "unknown method"),
-    (("cost", "deepseek-v4-flash", "", "--gpu", "h100", "--tokens-per-month", "5M"), "is no variant|unknown method"),
+    (
+        ("cost", "deepseek-v4-flash", "gptq-99", "--gpu", "h100", "--tokens-per-month", "5M"),
+        "does not offer 99 bits",
+    ),
+    (
+        ("cost", "deepseek-v4-flash", "nosuch-4", "--gpu", "h100", "--tokens-per-month", "5M"),
+        "unknown method",
+    ),
+    (
+        ("cost", "deepseek-v4-flash", "", "--gpu", "h100", "--tokens-per-month", "5M"),
+        "is no variant|unknown method",
+    ),
     (("run", ""), "name a MODEL"),
     (("run", "nosuch"), "unknown model"),
     (("run", "x" * 300), "too long"),
@@ -148,9 +191,18 @@ LINES: list[tuple[tuple[str, ...], str]] = [
     *_each(
         RUN,
         "--tasks",
-        {"": "name at least one task", ",": "name at least one task", "piqa,,": "name at least one task", "nosuch": "unknown task"},
+        {
+            "": "name at least one task",
+            ",": "name at least one task",
+            "piqa,,": "name at least one task",
+            "nosuch": "unknown task",
+        },
     ),
-    *_each(RUN, "--limit", {"0": "range", "-1": "range", "9" * 30: "range", "nan": "not a valid int", "": "not a valid int"}),
+    *_each(
+        RUN,
+        "--limit",
+        {"0": "range", "-1": "range", "9" * 30: "range", "nan": "not a valid int", "": "not a valid int"},
+    ),
     *_each(RUN, "--engine", {"": "unknown engine", "nosuch": "unknown engine"}),
     *_each(
         RUN,
@@ -176,7 +228,12 @@ LINES: list[tuple[tuple[str, ...], str]] = [
     *_each(
         RUN,
         "--checkpoint",
-        {"nosuch": "does not exist", "recipes": "no config.json", "recipes/tiny.yaml": "is no GGUF file", "tiny": "is not quantized"},
+        {
+            "nosuch": "does not exist",
+            "recipes": "no config.json",
+            "recipes/tiny.yaml": "is no GGUF file",
+            "tiny": "is not quantized",
+        },
     ),
     *_each(
         RUN,
@@ -245,7 +302,11 @@ def _name(line: tuple[tuple[str, ...], str]) -> str:
 
 
 @pytest.mark.parametrize(
-    ("line", "said"), [pytest.param(*each, id=_name(each), marks=[pytest.mark.quick] * (n % 3 == 0)) for n, each in enumerate(LINES)]
+    ("line", "said"),
+    [
+        pytest.param(*each, id=_name(each), marks=[pytest.mark.quick] * (n % 3 == 0))
+        for n, each in enumerate(LINES)
+    ],
 )
 def test_a_command_line_is_refused(tried: Attempt, line: tuple[str, ...], said: str) -> None:
     assert_refused(tried(*line), said)

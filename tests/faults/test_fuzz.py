@@ -1,4 +1,3 @@
-# ruff: noqa: E501 - tables and strategies, one case a line
 """Every parser on whatever comes: it gives a value, or refuses in one line; the same examples each time."""
 
 from __future__ import annotations
@@ -33,15 +32,21 @@ from quantlab.records import STAGES
 from quantlab.sizes import parse_context
 from quantlab.workspace.results import read_record
 
-FUZZ = settings(derandomize=True, database=None, deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
+FUZZ = settings(
+    derandomize=True, database=None, deadline=None, max_examples=150, suppress_health_check=list(HealthCheck)
+)
 NUMBERS = some.one_of(some.integers(), some.floats(), some.sampled_from([0, -1, 2**31, 2**63, 10**40, 1e308]))
 SCALARS = some.one_of(some.none(), some.booleans(), NUMBERS, some.text(max_size=20), some.just("x" * 300))
 VALUES = some.recursive(
     SCALARS,
-    lambda inner: some.one_of(some.lists(inner, max_size=4), some.dictionaries(some.text(max_size=10), inner, max_size=4)),
+    lambda inner: some.one_of(
+        some.lists(inner, max_size=4), some.dictionaries(some.text(max_size=10), inner, max_size=4)
+    ),
     max_leaves=12,
 )
-TEXTS = some.one_of(some.text(max_size=60), some.text("0123456789.kKmMgGbBiItT:x-+eE ,_~\0\u0663\n", max_size=30))
+TEXTS = some.one_of(
+    some.text(max_size=60), some.text("0123456789.kKmMgGbBiItT:x-+eE ,_~\0\u0663\n", max_size=30)
+)
 PIECES = some.lists(
     some.sampled_from(["[", "]", "{", "}", ",", ":", '"', "a", "- ", "? ", "&a ", "*a", "<<: ", "!!int ", "\n", "  ", "\t", "1e999", "NaN", ".inf", "#", "|\n", "\\ud800", "\0", "é", "---\n", "~"]),
     max_size=40,
@@ -59,7 +64,9 @@ def _one_line(function: Callable[[], Any], *more: type[Exception]) -> Any:
 
 def _mutated(base: dict[str, Any]) -> some.SearchStrategy[dict[str, Any]]:
     """A value with one or more of its keys, or of those one level below, replaced."""
-    keys = [(key,) for key in base] + [(key, inner) for key, value in base.items() if isinstance(value, dict) for inner in value]
+    keys = [(key,) for key in base] + [
+        (key, inner) for key, value in base.items() if isinstance(value, dict) for inner in value
+    ]
 
     def changed(changes: list[tuple[tuple[str, ...], Any]]) -> dict[str, Any]:
         found = json.loads(json.dumps(base))
@@ -74,7 +81,14 @@ def _mutated(base: dict[str, Any]) -> some.SearchStrategy[dict[str, Any]]:
 
 @pytest.mark.quick
 @FUZZ
-@given(some.one_of(PIECES, some.text(max_size=80), VALUES.map(repr), some.integers(1, 400).map(lambda n: "[" * n + "]" * n)))
+@given(
+    some.one_of(
+        PIECES,
+        some.text(max_size=80),
+        VALUES.map(repr),
+        some.integers(1, 400).map(lambda n: "[" * n + "]" * n),
+    )
+)
 def test_yaml(text: str) -> None:
     found = _one_line(lambda: parse_yaml(text, "f.yaml"))
     assert not _has_nonsense(found)
@@ -82,7 +96,11 @@ def test_yaml(text: str) -> None:
 
 @pytest.mark.quick
 @FUZZ
-@given(some.one_of(PIECES, some.text(max_size=80), VALUES.map(json.dumps), some.integers(1, 2000).map(lambda n: "[" * n)))
+@given(
+    some.one_of(
+        PIECES, some.text(max_size=80), VALUES.map(json.dumps), some.integers(1, 2000).map(lambda n: "[" * n)
+    )
+)
 def test_json(text: str) -> None:
     found = _one_line(lambda: parse_json(text, "f.json"))
     assert not _has_nonsense(found)
@@ -115,7 +133,14 @@ def _has_nonsense(value: Any) -> bool:
 
 FULL = RECIPE | {
     "tasks": {"set": "embedded", "names": ["piqa"], "items": 5, "fewshot": 0, "filters": {}, "batch_size": 1},
-    "measure": {"prompt_tokens": 8, "decode_tokens": 8, "repeats": 1, "batch": [1], "context": [0], "price_per_device_hour": 1.0},
+    "measure": {
+        "prompt_tokens": 8,
+        "decode_tokens": 8,
+        "repeats": 1,
+        "batch": [1],
+        "context": [0],
+        "price_per_device_hour": 1.0,
+    },
     "evaluation": {"text": "embedded", "windows": 2, "length": 16},
     "reference": {"dtype": "auto"},
     "comparison": {"margin_points": 1.0},
@@ -162,7 +187,10 @@ def test_names_and_amounts(name: str) -> None:
     tried()
 
 
-HEADER = {"a": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}, "b": {"dtype": "F16", "shape": [2], "data_offsets": [16, 20]}}
+HEADER = {
+    "a": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]},
+    "b": {"dtype": "F16", "shape": [2], "data_offsets": [16, 20]},
+}
 
 
 @FUZZ
@@ -183,7 +211,11 @@ def test_gguf_headers(folder: Path, tensors: int, keys: int, rest: bytes, arrays
     nested = struct.pack("<Q", 1) + b"k" + struct.pack("<I", 9) + struct.pack("<IQ", 9, 1) * arrays
     path = folder / "model.gguf"
     for body in (rest, nested + rest):
-        path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, tensors % (len(rest) + 1) if arrays % 2 else tensors, keys) + body)
+        path.write_bytes(
+            b"GGUF"
+            + struct.pack("<IQQ", 3, tensors % (len(rest) + 1) if arrays % 2 else tensors, keys)
+            + body
+        )
         _one_line(lambda: read_gguf(path))
 
 
@@ -213,7 +245,10 @@ def test_streams(decoder: Any) -> None:
     @given(some.lists(lines, max_size=8).map(b"\n".join), some.integers(1, 20))
     def tried(raw: bytes, size: int) -> None:
         made = decoder()
-        _one_line(lambda: [list(made.feed(raw[n : n + size])) for n in range(0, len(raw), size)] + list(made.end()), Malformed)
+        _one_line(
+            lambda: [list(made.feed(raw[n : n + size])) for n in range(0, len(raw), size)] + list(made.end()),
+            Malformed,
+        )
 
     tried()
 

@@ -1,4 +1,5 @@
-"""A whole run that is killed, interrupted, stopped or short of disk again and again ends with the undisturbed run's figures."""
+"""A whole run that is killed, interrupted, stopped or short of disk again and again ends with the undisturbed
+run's figures."""
 
 from __future__ import annotations
 
@@ -43,7 +44,8 @@ EVENTS: tuple[tuple[str, str, float], ...] = (
     ("evaluate@tiny--gguf-8", "stopped", 2.0),
     ("report@tiny", "SIGKILL", 0.5),
 )
-"""In which stage, what happens, how many seconds after it began. A stage that is over already is passed by."""
+"""In which stage, what happens, how many seconds after it began. A stage that is over already is passed
+by."""
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +79,13 @@ class Run:
 
     def __init__(self, model: Path, workspace: Path, limit_bytes: int | None = None) -> None:
         self.workspace, self.log = workspace, workspace.with_suffix(".log")
-        command = [str(Path(sys.executable).parent / "quantlab"), "run", str(model), "--workspace", str(workspace)]
+        command = [
+            str(Path(sys.executable).parent / "quantlab"),
+            "run",
+            str(model),
+            "--workspace",
+            str(workspace),
+        ]
         command += ["--recipe", str(model.parent / "recipe.yaml"), "--method", "gguf", "--bits", "8"]
 
         def limit() -> None:
@@ -85,7 +93,9 @@ class Run:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
 
         with self.log.open("w") as out:
-            self.process = subprocess.Popen(command, cwd=model.parent, stdout=out, stderr=subprocess.STDOUT, preexec_fn=limit)
+            self.process = subprocess.Popen(
+                command, cwd=model.parent, stdout=out, stderr=subprocess.STDOUT, preexec_fn=limit
+            )
 
     def reaches(self, stage: str) -> bool:
         """Wait until a stage runs; False where the run ends without it."""
@@ -130,14 +140,29 @@ def figures(workspace: Path) -> dict[str, Any]:
     for path in sorted((workspace / "reports/tiny/data").rglob("*")):
         name = path.relative_to(workspace).as_posix()
         if path.name in ("divergence.json", "tasks.json"):
-            found[name] = {key: value for key, value in json.loads(path.read_text()).items() if key != "seconds"}
+            found[name] = {
+                key: value for key, value in json.loads(path.read_text()).items() if key != "seconds"
+            }
         elif path.name == "measure.json":
             record = json.loads(path.read_text())
             points = (record["speed"] or {"points": []})["points"]
-            found[name] = [record["failure"], record["checkpoint_sha256"], [point["failure"] for point in points]]
+            found[name] = [
+                record["failure"],
+                record["checkpoint_sha256"],
+                [point["failure"] for point in points],
+            ]
         elif path.name == "quantize.json":
             record = json.loads(path.read_text())
-            found[name] = {key: record[key] for key in ("failure", "checkpoint_sha256", "stored_bytes", "disk_bytes", "loss_reloaded_nats")}
+            found[name] = {
+                key: record[key]
+                for key in (
+                    "failure",
+                    "checkpoint_sha256",
+                    "stored_bytes",
+                    "disk_bytes",
+                    "loss_reloaded_nats",
+                )
+            }
         elif path.name == "samples.parquet":
             found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found
@@ -145,7 +170,11 @@ def figures(workspace: Path) -> dict[str, Any]:
 
 def leftovers(workspace: Path) -> list[str]:
     """Temporary folders and unfinished files."""
-    inside = [path for path in workspace.rglob("*") if path.name.startswith((".partial-", "quantlab-offload-", "tmp.", "pymp-"))]
+    inside = [
+        path
+        for path in workspace.rglob("*")
+        if path.name.startswith((".partial-", "quantlab-offload-", "tmp.", "pymp-"))
+    ]
     base = workspace / ".quantlab" / "tmp"
     return [str(path) for path in [*inside, *(p for p in base.glob("*") if p.name != ".lock")]]
 
@@ -189,7 +218,9 @@ def undisturbed(model: Path) -> dict[str, Any]:
     assert run.end() == 0, run.said()[-3000:]
     assert leftovers(run.workspace) == []
     found = figures(run.workspace)
-    assert len(found) == 15 and not any(value["failure"] for value in found.values() if isinstance(value, dict))
+    assert len(found) == 15 and not any(
+        value["failure"] for value in found.values() if isinstance(value, dict)
+    )
     return found
 
 
@@ -232,7 +263,9 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_figures(
     assert leftovers(last.workspace) == [] and _working_in(last.workspace) == []
 
 
-def test_a_limit_on_files_is_no_property_of_the_model(workspace: Callable[..., Run], undisturbed: dict[str, Any]) -> None:
+def test_a_limit_on_files_is_no_property_of_the_model(
+    workspace: Callable[..., Run], undisturbed: dict[str, Any]
+) -> None:
     short = workspace(limit_bytes=600_000)
     short.end()
     made = json.loads((short.workspace / "models/tiny/gguf/gguf.json").read_text())
@@ -244,10 +277,14 @@ def test_a_limit_on_files_is_no_property_of_the_model(workspace: Callable[..., R
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a small disk")
-def test_a_full_disk_is_no_property_of_the_model(workspace: Callable[..., Run], model: Path, undisturbed: dict[str, Any]) -> None:
+def test_a_full_disk_is_no_property_of_the_model(
+    workspace: Callable[..., Run], model: Path, undisturbed: dict[str, Any]
+) -> None:
     folder = model.parent / "test_a_full_disk_is_no_property_of_the_model"
     folder.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", str(folder)], check=False).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", str(folder)], check=False
+    ).returncode:
         pytest.skip("no small disk can be mounted here")
     try:
         run = workspace()

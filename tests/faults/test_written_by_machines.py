@@ -1,4 +1,5 @@
-"""Files that other programs write, broken: configs, weights, GGUF files, what `probe` found, prompts, records."""
+"""Files that other programs write, broken: configs, weights, GGUF files, what `probe` found, prompts,
+records."""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ FILES = [(place, fault) for place in PLACES for fault in BROKEN if (place, fault
 
 
 @pytest.mark.parametrize(
-    ("place", "fault"), [pytest.param(*each, marks=[pytest.mark.quick] * (n % 3 == 0)) for n, each in enumerate(FILES)]
+    ("place", "fault"),
+    [pytest.param(*each, marks=[pytest.mark.quick] * (n % 3 == 0)) for n, each in enumerate(FILES)],
 )
 def test_a_broken_file_is_refused(world: World, tried: Attempt, place: str, fault: str) -> None:
     name, line = PLACES[place]
@@ -57,12 +59,20 @@ CONFIGS: dict[str, tuple[dict[str, object], str]] = {
     "layers as text": (_with(num_hidden_layers="one"), "num_hidden_layers"),
     "a width of -1": (_with(hidden_size=-1), "hidden_size"),
     "a width of 10^30": (_with(hidden_size=10**30), "hidden_size"),
-    "heads that do not divide": (_with(num_attention_heads=3, num_key_value_heads=2), "num_attention_heads 3"),
-    "more experts asked than there are": (_with(num_experts=2, num_experts_per_tok=3), "num_experts_per_tok 3"),
+    "heads that do not divide": (
+        _with(num_attention_heads=3, num_key_value_heads=2),
+        "num_attention_heads 3",
+    ),
+    "more experts asked than there are": (
+        _with(num_experts=2, num_experts_per_tok=3),
+        "num_experts_per_tok 3",
+    ),
 }
 
 
-@pytest.mark.parametrize("fault", [pytest.param(name, marks=[pytest.mark.quick] * (n % 3 == 0)) for n, name in enumerate(CONFIGS)])
+@pytest.mark.parametrize(
+    "fault", [pytest.param(name, marks=[pytest.mark.quick] * (n % 3 == 0)) for n, name in enumerate(CONFIGS)]
+)
 def test_a_config_that_no_model_has_is_refused(world: World, tried: Attempt, fault: str) -> None:
     config, said = CONFIGS[fault]
     world.write({"tiny/config.json": config})
@@ -95,7 +105,9 @@ GGUF = {
 }
 
 
-@pytest.mark.parametrize("fault", [pytest.param(name, marks=[pytest.mark.quick] * (n % 3 == 0)) for n, name in enumerate(GGUF)])
+@pytest.mark.parametrize(
+    "fault", [pytest.param(name, marks=[pytest.mark.quick] * (n % 3 == 0)) for n, name in enumerate(GGUF)]
+)
 def test_a_broken_gguf_file_is_refused(world: World, tried: Attempt, fault: str) -> None:
     world.write({"m.gguf": GGUF[fault]})
     assert_refused(tried("plan", "m.gguf"), "m.gguf|GGUF|config.json")
@@ -125,7 +137,9 @@ WEIGHTS = {
 }
 
 
-@pytest.mark.parametrize("fault", [pytest.param(name, marks=[pytest.mark.quick] * (n % 3 == 0)) for n, name in enumerate(WEIGHTS)])
+@pytest.mark.parametrize(
+    "fault", [pytest.param(name, marks=[pytest.mark.quick] * (n % 3 == 0)) for n, name in enumerate(WEIGHTS)]
+)
 def test_broken_weights_are_refused(world: World, tried: Attempt, fault: str) -> None:
     world.write({"tiny/model.safetensors": WEIGHTS[fault]})
     assert_refused(tried("run", "./tiny", "--no-run", "--method", "gguf", "--bits", "4"), "model.safetensors")
@@ -143,7 +157,9 @@ RECORDS: dict[str, Content] = {
 }
 
 
-@pytest.mark.parametrize("fault", [pytest.param(name, marks=[pytest.mark.quick] * (n % 3 == 0)) for n, name in enumerate(RECORDS)])
+@pytest.mark.parametrize(
+    "fault", [pytest.param(name, marks=[pytest.mark.quick] * (n % 3 == 0)) for n, name in enumerate(RECORDS)]
+)
 def test_a_broken_record_is_refused(world: World, tried: Attempt, fault: str) -> None:
     world.write({"reports/tiny/data/gguf-4/quantize.json": RECORDS[fault]})
     assert_refused(tried("show", "gguf-4"), "quantize.json")

@@ -1,5 +1,5 @@
-# ruff: noqa: E501 - tables, one case a line
-"""Files that people write, each broken in every way that a file can be: recipes, params.yaml, lists of models, GPUs and prices."""
+"""Files that people write, each broken in every way that a file can be: recipes, params.yaml, lists of
+models, GPUs and prices."""
 
 from __future__ import annotations
 
@@ -32,11 +32,17 @@ BROKEN: dict[str, tuple[Content, str]] = {
 }  # fmt: skip
 PLACES: dict[str, tuple[str, tuple[str, ...]]] = {
     "recipe": ("r.yaml", ("run", "./tiny", "--no-run", "--recipe", "r.yaml")),
-    "the workspace's recipe": ("runs/tiny/recipes/tiny.yaml", ("run", "./tiny", "--no-run", "--method", "gguf", "--bits", "4")),
+    "the workspace's recipe": (
+        "runs/tiny/recipes/tiny.yaml",
+        ("run", "./tiny", "--no-run", "--method", "gguf", "--bits", "4"),
+    ),
     "params": ("runs/tiny/params.yaml", ("run", "./tiny", "--no-run", "--method", "gguf", "--bits", "4")),
     "models": ("own/models.yaml", ("plan", "llama-3.1-8b")),
     "gpus": ("own/gpus.yaml", ("plan", "llama-3.1-8b", "--gpu", "h100")),
-    "prices": ("own/prices.yaml", ("cost", "deepseek-v4-flash", "gptq-4", "--gpu", "h100:8", "--tokens-per-month", "5M")),
+    "prices": (
+        "own/prices.yaml",
+        ("cost", "deepseek-v4-flash", "gptq-4", "--gpu", "h100:8", "--tokens-per-month", "5M"),
+    ),
 }
 NOT_THERE = {("models", "a folder"), ("gpus", "a folder"), ("prices", "a folder")}
 """A folder in place of the file that a variable names: said in other words."""
@@ -44,7 +50,8 @@ FILES = [(place, fault) for place in PLACES for fault in BROKEN if (place, fault
 
 
 @pytest.mark.parametrize(
-    ("place", "fault"), [pytest.param(*each, marks=[pytest.mark.quick] * (n % 3 == 0)) for n, each in enumerate(FILES)]
+    ("place", "fault"),
+    [pytest.param(*each, marks=[pytest.mark.quick] * (n % 3 == 0)) for n, each in enumerate(FILES)],
 )
 def test_a_broken_file_is_refused(world: World, tried: Attempt, place: str, fault: str) -> None:
     name, line = PLACES[place]
@@ -110,7 +117,9 @@ RECIPES: dict[str, tuple[dict[str, Any] | str, str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("fault", [pytest.param(name, marks=[pytest.mark.quick] * (n % 3 == 0)) for n, name in enumerate(RECIPES)])
+@pytest.mark.parametrize(
+    "fault", [pytest.param(name, marks=[pytest.mark.quick] * (n % 3 == 0)) for n, name in enumerate(RECIPES)]
+)
 def test_a_recipe_that_means_nothing_is_refused(world: World, tried: Attempt, fault: str) -> None:
     change, said = RECIPES[fault]
     world.write({"r.yaml": RECIPE | change if isinstance(change, dict) else change})
@@ -140,7 +149,9 @@ LISTS: dict[str, tuple[str, Content, tuple[str, ...], str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("fault", [pytest.param(name, marks=[pytest.mark.quick] * (n % 3 == 0)) for n, name in enumerate(LISTS)])
+@pytest.mark.parametrize(
+    "fault", [pytest.param(name, marks=[pytest.mark.quick] * (n % 3 == 0)) for n, name in enumerate(LISTS)]
+)
 def test_a_list_that_means_nothing_is_refused(world: World, tried: Attempt, fault: str) -> None:
     name, content, line, said = LISTS[fault]
     world.write({name: content})

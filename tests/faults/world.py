@@ -1,4 +1,5 @@
-"""The folder in which every fault is tried: a model, a recipe, a workspace with a report, the user's own catalogue files."""
+"""The folder in which every fault is tried: a model, a recipe, a workspace with a report, the user's own
+catalogue files."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ import numpy as np
 import yaml
 
 Content = str | bytes | Mapping[str, Any] | list[Any] | None
-"""Of a file: text, bytes, or a value to be written as JSON or YAML by the file's name; None for a folder in its place."""
+"""Of a file: text, bytes, or a value to be written as JSON or YAML by the file's name; None for a folder in
+its place."""
 CONFIG = {
     "model_type": "llama",
     "architectures": ["LlamaForCausalLM"],
@@ -26,8 +28,15 @@ CONFIG = {
     "tie_word_embeddings": True,
     "torch_dtype": "float32",
 }
-TOKENIZER = {"version": "1.0", "model": {"type": "BPE", "vocab": {chr(97 + n): n for n in range(26)}, "merges": []}}
-RECIPE: dict[str, Any] = {"model": "tiny", "source": {"path": "tiny"}, "variants": {"baseline-16": {}, "gguf-4": {}}}
+TOKENIZER = {
+    "version": "1.0",
+    "model": {"type": "BPE", "vocab": {chr(97 + n): n for n in range(26)}, "merges": []},
+}
+RECIPE: dict[str, Any] = {
+    "model": "tiny",
+    "source": {"path": "tiny"},
+    "variants": {"baseline-16": {}, "gguf-4": {}},
+}
 OWN = {"QUANTLAB_MODELS": "models.yaml", "QUANTLAB_GPUS": "gpus.yaml", "QUANTLAB_PRICES": "prices.yaml"}
 
 

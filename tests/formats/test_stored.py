@@ -51,6 +51,9 @@ def test_known_counts(tmp_path: Path) -> None:
 
 def test_bitsandbytes_keeps_the_weights_name(tmp_path: Path) -> None:
     source = _folder(tmp_path / "source", {"a.weight": torch.zeros(64, 64, dtype=torch.bfloat16)})
-    four = {"a.weight": torch.zeros(2048, 1, dtype=torch.uint8), "a.weight.absmax": torch.zeros(64, dtype=torch.uint8)}
+    four = {
+        "a.weight": torch.zeros(2048, 1, dtype=torch.uint8),
+        "a.weight.absmax": torch.zeros(64, dtype=torch.uint8),
+    }
     found = stored.of_safetensors(_folder(tmp_path / "four", four), source)
     assert found.quantized_layers == 1 and found.quantized_bytes == 2048 + 64

@@ -1,4 +1,5 @@
-"""A tiny random Llama with a Llama-2-like tokenizer, its F16 GGUF and importance matrix, made once per session."""
+"""A tiny random Llama with a Llama-2-like tokenizer, its F16 GGUF and importance matrix, made once per
+session."""
 
 from __future__ import annotations
 
@@ -50,7 +51,9 @@ def prepared(source: Path, token_ids: NDArray[np.int64], tmp_path_factory: pytes
 
     folder = tmp_path_factory.mktemp("prepared")
     converter.convert(source, folder / "f16.gguf", folder / "convert.log")
-    importance.save(importance.compute(folder / "f16.gguf", token_ids, Progress(quiet=True)), folder / "imatrix.gguf")
+    importance.save(
+        importance.compute(folder / "f16.gguf", token_ids, Progress(quiet=True)), folder / "imatrix.gguf"
+    )
     return folder
 
 
@@ -63,7 +66,11 @@ def quantized(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Calla
     def make(bits: int, **settings: Any) -> Path:
         folder = tmp_path_factory.mktemp(f"gguf-{bits}")
         calibration = np.zeros((1, 16), np.int64)
-        gguf.METHOD.quantize(Job(prepared, bits, gguf.Settings(**settings), calibration, folder, "cpu", 0, Progress(quiet=True)))
+        gguf.METHOD.quantize(
+            Job(
+                prepared, bits, gguf.Settings(**settings), calibration, folder, "cpu", 0, Progress(quiet=True)
+            )
+        )
         return folder / gguf.FILE
 
     return make

@@ -1,4 +1,5 @@
-"""The converter runs no code of the model's folder, has no network, and its death is an outcome of the cell."""
+"""The converter runs no code of the model's folder, has no network, and its death is an outcome of the
+cell."""
 
 from __future__ import annotations
 
@@ -17,12 +18,17 @@ from quantlab.methods._gguf._child import run_child
 from quantlab.methods._gguf.clean_copy import clean_copy
 from quantlab.progress import Progress
 
-EVIL = "from pathlib import Path\nPath(__file__).resolve().parent.joinpath('MARKER').touch()\nPath({marker!r}).touch()\nclass Evil: ...\n"
+EVIL = (
+    "from pathlib import"
+    " Path\nPath(__file__).resolve().parent.joinpath('MARKER').touch()\nPath({marker!r}).touch()\nclass Evil:"
+    " ...\n"
+)
 
 
 @pytest.fixture
 def planted(source: Path, tmp_path: Path) -> Path:
-    """The tiny Llama under a family for which the converter trusts the folder, with code that leaves a marker."""
+    """The tiny Llama under a family for which the converter trusts the folder, with code that leaves a
+    marker."""
     folder = tmp_path / "tiny-llama"
     shutil.copytree(source, folder)
     for name, fields in {
@@ -35,7 +41,9 @@ def planted(source: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_the_converter_itself_runs_no_code_of_the_folder(planted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_converter_itself_runs_no_code_of_the_folder(
+    planted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
     with pytest.raises(CellFailure):  # the tiny tokenizer is not one that llama.cpp knows for it
         converter.convert(planted, tmp_path / "m.gguf", tmp_path / "log")
@@ -44,7 +52,9 @@ def test_the_converter_itself_runs_no_code_of_the_folder(planted: Path, tmp_path
 
 
 @pytest.mark.slow
-def test_the_same_folder_runs_its_code_where_it_is_trusted(planted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_folder_runs_its_code_where_it_is_trusted(
+    planted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Else the test above would show nothing."""
     monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
     with pytest.raises(CellFailure):
@@ -83,16 +93,31 @@ def test_a_confined_script_reaches_no_other_address(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(NETWORK)
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = str(server.getsockname()[1])
-        command = [sys.executable, "-P", "-m", "quantlab.methods._gguf._confined", str(tmp_path / "script.py"), port]
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "quantlab.methods._gguf._confined",
+            str(tmp_path / "script.py"),
+            port,
+        ]
         said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-    assert [line.split(" no network")[0] for line in said] == ["connect", "look up", "a pair of local sockets: b'x'"]
+    assert [line.split(" no network")[0] for line in said] == [
+        "connect",
+        "look up",
+        "a pair of local sockets: b'x'",
+    ]
 
 
 @pytest.mark.parametrize(
     ("script", "kind", "match"),
     [
         ("import os; os.abort()", "crashed", "died of SIGABRT"),
-        ("print('CUDA: Out Of Memory', flush=True); import os; os.abort()", "out_of_memory", "died of SIGABRT"),
+        (
+            "print('CUDA: Out Of Memory', flush=True); import os; os.abort()",
+            "out_of_memory",
+            "died of SIGABRT",
+        ),
         ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "killed", "signal 9"),
         ("import time; time.sleep(60)", "crashed", "did not end within 1 s"),
     ],
@@ -100,13 +125,21 @@ def test_a_confined_script_reaches_no_other_address(tmp_path: Path) -> None:
 )
 def test_a_childs_death_is_an_outcome(script: str, kind: str, match: str, tmp_path: Path) -> None:
     with pytest.raises(CellFailure, match=match) as raised:
-        run_child("the child", [sys.executable, "-c", script], tmp_path / "log", 1.0 if "sleep" in script else 60.0, os.environ)
+        run_child(
+            "the child",
+            [sys.executable, "-c", script],
+            tmp_path / "log",
+            1.0 if "sleep" in script else 60.0,
+            os.environ,
+        )
     assert raised.value.kind == kind
 
 
 def test_a_childs_own_words_and_no_earlier_ones_come_back(tmp_path: Path) -> None:
     (tmp_path / "log").write_text("before\n")
-    ended = run_child("the child", [sys.executable, "-c", "print('now'); exit(3)"], tmp_path / "log", 60.0, os.environ)
+    ended = run_child(
+        "the child", [sys.executable, "-c", "print('now'); exit(3)"], tmp_path / "log", 60.0, os.environ
+    )
     assert ended == (3, "now\n") and (tmp_path / "log").read_text() == "before\nnow\n"
 
 
@@ -118,5 +151,9 @@ def test_the_importance_matrix_of_no_model_is_a_failure(tmp_path: Path) -> None:
     (tmp_path / "m.gguf").write_bytes(b"GGUF")
     with pytest.raises(CellFailure, match=r"cannot load m\.gguf"):
         importance_apart.compute_apart(
-            tmp_path / "m.gguf", tmp_path / "ids.npy", tmp_path / "i.gguf", tmp_path / "log", Progress(quiet=True)
+            tmp_path / "m.gguf",
+            tmp_path / "ids.npy",
+            tmp_path / "i.gguf",
+            tmp_path / "log",
+            Progress(quiet=True),
         )

@@ -19,8 +19,9 @@ from quantlab.workspace.checkpoint import Manifest, list_files, write_manifest
 pytestmark = pytest.mark.slow
 PROMPTS = ["the quick", "a cat sleeps near the warm", "dreams of small grey", "over", "mice jump"]
 TEMPLATE = (
-    "{% for message in messages %}{% if message.role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
-    "<{{ message.role }}> {{ message.content }}\n{% endfor %}{% if add_generation_prompt %}<assistant> {% endif %}"
+    "{% for message in messages %}{% if message.role == 'system' %}{{ raise_exception('no system role') }}{%"
+    " endif %}<{{ message.role }}> {{ message.content }}\n{% endfor %}{% if add_generation_prompt"
+    " %}<assistant> {% endif %}"
 )
 
 
@@ -29,9 +30,18 @@ def cell_of(folder: Path, slug: str, **manifest: Any) -> Any:
     if slug.startswith("gguf"):
         (folder / "model.gguf").hardlink_to(manifest.pop("file"))
     variant = parse_variant(slug)
-    about = Manifest(model="tiny", variant=slug, method=variant.method, bits=variant.bits, files=list_files(folder), **manifest)
+    about = Manifest(
+        model="tiny",
+        variant=slug,
+        method=variant.method,
+        bits=variant.bits,
+        files=list_files(folder),
+        **manifest,
+    )
     checkpoint = write_manifest(folder, about)
-    return SimpleNamespace(variant=variant, checkpoint=lambda: checkpoint, recipe=SimpleNamespace(engine=None))
+    return SimpleNamespace(
+        variant=variant, checkpoint=lambda: checkpoint, recipe=SimpleNamespace(engine=None)
+    )
 
 
 def test_both_engines_answer_with_the_same_tokens(prepared: Path, source: Path, tmp_path: Path) -> None:
@@ -68,13 +78,26 @@ def test_chat_templates_are_those_of_hflm(prepared: Path, dense: Any, source: Pa
 
     tokenizer = AutoTokenizer.from_pretrained(source)
     tokenizer.chat_template = TEMPLATE
-    hflm, lm = HFLM(pretrained=dense, tokenizer=tokenizer, batch_size=1), open_engine(prepared / "f16.gguf").language_model(1)
+    hflm, lm = (
+        HFLM(pretrained=dense, tokenizer=tokenizer, batch_size=1),
+        open_engine(prepared / "f16.gguf").language_model(1),
+    )
     lm.tokenizer.chat_template = TEMPLATE
     system, user, begun = ({"role": role, "content": role} for role in ("system", "user", "assistant"))
-    for history, prompt in (([user], True), ([user, begun], False), ([system, user], True), ([user, begun, user], True)):
+    for history, prompt in (
+        ([user], True),
+        ([user, begun], False),
+        ([system, user], True),
+        ([user, begun, user], True),
+    ):
         assert lm.apply_chat_template(history, prompt) == hflm.apply_chat_template(history, prompt)
-    assert lm.apply_chat_template([system, user]) == "<user> user\n<assistant> "  # a template without a system role
-    assert lm.chat_template(True) == hflm.chat_template(True) == TEMPLATE and lm.tokenizer_name == hflm.tokenizer_name
+    assert (
+        lm.apply_chat_template([system, user]) == "<user> user\n<assistant> "
+    )  # a template without a system role
+    assert (
+        lm.chat_template(True) == hflm.chat_template(True) == TEMPLATE
+        and lm.tokenizer_name == hflm.tokenizer_name
+    )
     said = lm.apply_chat_template([user])
     assert lm.tok_encode(said) == hflm.tok_encode(said)
 
@@ -96,6 +119,8 @@ def test_logits_that_are_not_finite_name_the_prompt_and_the_token(
         return rows
 
     monkeypatch.setattr(Context, "run", breaks)
-    with pytest.raises(CellFailure, match=r"not finite at token 3 of the answer to the prompt that ends with 'the lazy dog'") as raised:
+    with pytest.raises(
+        CellFailure, match=r"not finite at token 3 of the answer to the prompt that ends with 'the lazy dog'"
+    ) as raised:
         lm.continuations(["the quick", "the lazy dog"], 5)
     assert raised.value.kind == "broken_checkpoint"

@@ -31,7 +31,9 @@ def divergence(reference: NDArray[np.float32], other: NDArray[np.float32]) -> fl
     return float((np.exp(p) * (p - q)).sum(axis=-1).mean())
 
 
-def test_f16_has_the_float32_models_logits(prepared: Path, dense: Any, token_ids: NDArray[np.int64], open_engine: Any) -> None:
+def test_f16_has_the_float32_models_logits(
+    prepared: Path, dense: Any, token_ids: NDArray[np.int64], open_engine: Any
+) -> None:
     import torch
 
     engine = open_engine(prepared / "f16.gguf")
@@ -57,15 +59,21 @@ def test_fewer_bits_are_fewer_bytes_and_not_less_divergence(
     assert divergences == sorted(divergences) and divergences[0] == 0 < divergences[1]
 
 
-@pytest.mark.parametrize(("bits", "settings"), [(4, {}), (4, {"type": "IQ4_XS"}), (2, {"type": "iq2_xs"}), (8, {})])
-def test_the_same_settings_give_the_same_bytes(bits: int, settings: dict[str, Any], quantized: Callable[..., Path]) -> None:
+@pytest.mark.parametrize(
+    ("bits", "settings"), [(4, {}), (4, {"type": "IQ4_XS"}), (2, {"type": "iq2_xs"}), (8, {})]
+)
+def test_the_same_settings_give_the_same_bytes(
+    bits: int, settings: dict[str, Any], quantized: Callable[..., Path]
+) -> None:
     assert quantized(bits, **settings).read_bytes() == quantized(bits, **settings).read_bytes()
 
 
 def test_the_threads_do_not_change_the_bytes(prepared: Path, tmp_path: Path) -> None:
     matrix = importance.load(prepared / "imatrix.gguf")
     for threads in (1, 3):
-        quantizer.quantize_file(prepared / "f16.gguf", tmp_path / f"{threads}.gguf", "Q4_K_M", matrix, threads)
+        quantizer.quantize_file(
+            prepared / "f16.gguf", tmp_path / f"{threads}.gguf", "Q4_K_M", matrix, threads
+        )
     assert (tmp_path / "1.gguf").read_bytes() == (tmp_path / "3.gguf").read_bytes()
 
 
@@ -78,13 +86,18 @@ def test_sixteen_bits_are_the_file_itself(prepared: Path, quantized: Callable[..
     assert quantized(16).read_bytes() == (prepared / "f16.gguf").read_bytes()
 
 
-def test_the_importance_matrix_holds_squared_inputs(prepared: Path, dense: Any, token_ids: NDArray[np.int64]) -> None:
+def test_the_importance_matrix_holds_squared_inputs(
+    prepared: Path, dense: Any, token_ids: NDArray[np.int64]
+) -> None:
     import torch
 
     found = importance.load(prepared / "imatrix.gguf")
     seen: list[torch.Tensor] = []
     layer = dense.model.layers[1]
-    hooks = [part.register_forward_pre_hook(lambda _, args: seen.append(args[0])) for part in (layer.self_attn.q_proj, layer.mlp.down_proj)]
+    hooks = [
+        part.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+        for part in (layer.self_attn.q_proj, layer.mlp.down_proj)
+    ]
     with torch.inference_mode():
         dense(torch.from_numpy(token_ids))
     for hook in hooks:
@@ -104,7 +117,9 @@ def test_the_importance_matrix_is_read_back_as_written(prepared: Path, tmp_path:
     assert types == {"F32": 2 * LAYERS}
 
 
-def test_the_importance_matrix_of_experts_counts_the_tokens_that_reached_them(tmp_path: Path, token_ids: NDArray[np.int64]) -> None:
+def test_the_importance_matrix_of_experts_counts_the_tokens_that_reached_them(
+    tmp_path: Path, token_ids: NDArray[np.int64]
+) -> None:
     import torch
     from tiny_llama import ARCHITECTURE, write_tokenizer
     from transformers import MixtralConfig, MixtralForCausalLM
@@ -112,20 +127,32 @@ def test_the_importance_matrix_of_experts_counts_the_tokens_that_reached_them(tm
     source = tmp_path / "tiny-mixtral"
     vocabulary = len(write_tokenizer(source))
     torch.manual_seed(0)
-    model = MixtralForCausalLM(MixtralConfig(vocab_size=vocabulary, num_local_experts=4, num_experts_per_tok=2, **ARCHITECTURE)).eval()
+    model = MixtralForCausalLM(
+        MixtralConfig(vocab_size=vocabulary, num_local_experts=4, num_experts_per_tok=2, **ARCHITECTURE)
+    ).eval()
     model.save_pretrained(source)
     converter.convert(source, tmp_path / "f16.gguf", tmp_path / "log.txt")
     inputs: list[torch.Tensor] = []
     model.model.layers[0].mlp.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
     with torch.inference_mode():
         model(torch.from_numpy(token_ids))
-    entry = importance.compute(tmp_path / "f16.gguf", token_ids, Progress(quiet=True)).entries["blk.0.ffn_gate_exps.weight"]
+    entry = importance.compute(tmp_path / "f16.gguf", token_ids, Progress(quiet=True)).entries[
+        "blk.0.ffn_gate_exps.weight"
+    ]
     assert entry.sums.shape == (4, 256) and entry.counts.sum() == 2 * token_ids.size
     np.testing.assert_allclose(entry.sums.sum(axis=0), 2 * inputs[0].square().sum(dim=(0, 1)), rtol=0.01)
     quantizer.quantize_file(
-        tmp_path / "f16.gguf", tmp_path / "q2.gguf", "IQ2_XS", importance.compute(tmp_path / "f16.gguf", token_ids, Progress(True)), 2
+        tmp_path / "f16.gguf",
+        tmp_path / "q2.gguf",
+        "IQ2_XS",
+        importance.compute(tmp_path / "f16.gguf", token_ids, Progress(True)),
+        2,
     )
-    assert len(quantizer.quantized(tmp_path / "q2.gguf")) == len(quantizer.quantizable(tmp_path / "f16.gguf")) == 2 * (4 + 3)
+    assert (
+        len(quantizer.quantized(tmp_path / "q2.gguf"))
+        == len(quantizer.quantizable(tmp_path / "f16.gguf"))
+        == 2 * (4 + 3)
+    )
 
 
 def test_what_llama_cpp_refuses_leaves_no_file(prepared: Path, tmp_path: Path) -> None:
@@ -150,6 +177,8 @@ def test_the_header_says_what_the_gguf_package_says(quantized: Callable[..., Pat
     from gguf import GGUFReader
 
     file = quantized(3)
-    expected = [(t.name, t.tensor_type.name, int(t.n_bytes), int(t.n_elements)) for t in GGUFReader(file).tensors]
+    expected = [
+        (t.name, t.tensor_type.name, int(t.n_bytes), int(t.n_elements)) for t in GGUFReader(file).tensors
+    ]
     assert [tensor[:4] for tensor in quantizer.stored_tensors(file)] == expected
     assert sum(quantizer.tensor_types(file).values()) == len(expected)

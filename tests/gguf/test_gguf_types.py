@@ -16,7 +16,11 @@ from quantlab.names import parse_variant
 
 def test_the_types_are_those_of_the_installed_library() -> None:
     llama_cpp = pytest.importorskip("llama_cpp.llama_cpp")
-    constants = {name.removeprefix("LLAMA_FTYPE_").partition("_")[2] for name in dir(llama_cpp) if name.startswith("LLAMA_FTYPE_")}
+    constants = {
+        name.removeprefix("LLAMA_FTYPE_").partition("_")[2]
+        for name in dir(llama_cpp)
+        if name.startswith("LLAMA_FTYPE_")
+    }
     assert set(FILE_TYPES) == constants - {""}
     assert set(NEED_IMPORTANCE) < set(FILE_TYPES)
 
@@ -60,8 +64,12 @@ def test_a_checkout_without_the_converter_is_refused(tmp_path: Path, monkeypatch
         converter.llama_cpp_source()
 
 
-@pytest.mark.parametrize("says", ["ERROR:hf-to-gguf:Model XForCausalLM is not supported", "ValueError: no tokenizer"])
-def test_what_the_converter_cannot_do_is_said_in_its_words(says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "says", ["ERROR:hf-to-gguf:Model XForCausalLM is not supported", "ValueError: no tokenizer"]
+)
+def test_what_the_converter_cannot_do_is_said_in_its_words(
+    says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / converter.SCRIPT).write_text(f"import sys; sys.exit({says!r})")
     monkeypatch.setenv("QUANTLAB_LLAMA_CPP", str(tmp_path))
     with pytest.raises(CellFailure, match=says.removeprefix("ERROR:hf-to-gguf:")) as raised:

@@ -1,4 +1,5 @@
-"""The llama.cpp engine and its lm-eval language model against transformers and HFLM on the same tiny weights."""
+"""The llama.cpp engine and its lm-eval language model against transformers and HFLM on the same tiny
+weights."""
 
 from __future__ import annotations
 
@@ -42,7 +43,13 @@ def test_the_engine_has_the_protocols_shape(prepared: Path, source: Path) -> Non
     folder.mkdir()
     (folder / "model.gguf").hardlink_to(prepared / "f16.gguf")
     manifest = Manifest(
-        model="tiny", variant="gguf-16", method="gguf", bits=16, format="gguf", tokenizer=str(source), files=list_files(folder)
+        model="tiny",
+        variant="gguf-16",
+        method="gguf",
+        bits=16,
+        format="gguf",
+        tokenizer=str(source),
+        files=list_files(folder),
     )
     checkpoint = write_manifest(folder, manifest)
     assert engines.engine_for("gguf") == "llama_cpp"
@@ -83,7 +90,9 @@ def test_the_cache_grows_with_the_run_and_is_what_the_architecture_needs(
         assert engine.memory().kv_cache_bytes == pytest.approx(cells * per_token, abs=0.01 * 2**20)
 
 
-def test_a_decode_beyond_the_cells_goes_on_as_before(prepared: Path, token_ids: NDArray[np.int64], open_engine: Any) -> None:
+def test_a_decode_beyond_the_cells_goes_on_as_before(
+    prepared: Path, token_ids: NDArray[np.int64], open_engine: Any
+) -> None:
     engine, judge = open_engine(prepared / "f16.gguf"), open_engine(prepared / "f16.gguf")
     engine.prefill(token_ids[:1, :100])
     engine.decode(100)
@@ -103,17 +112,22 @@ def test_rows_that_nobody_reads_are_left_out(
     whole, late = ([engine.logits(token_ids[0], start) for engine in engines_] for start in (0, first))
     assert late[0].shape == (64, whole[0].shape[1])
     np.testing.assert_allclose(late[1], whole[1][first:], atol=1e-4)
-    for some, every in zip(window_values(*late, token_ids[0]), window_values(*whole, token_ids[0]), strict=True):
+    for some, every in zip(
+        window_values(*late, token_ids[0]), window_values(*whole, token_ids[0]), strict=True
+    ):
         np.testing.assert_allclose(some, every, atol=1e-4)
 
 
 def requests() -> list[tuple[str, str]]:
-    """Questions with several choices of one and more tokens, an empty context, a trailing space, one that is too long."""
+    """Questions with several choices of one and more tokens, an empty context, a trailing space, one that is
+    too long."""
     words, random_ = TEXT.split(), random.Random(1)
     found = []
     for _ in range(8):
         context = " ".join(random_.choices(words, k=random_.randint(1, 20)))
-        found += [(context, " " + " ".join(random_.choices(words, k=random_.randint(1, 5)))) for _ in range(3)]
+        found += [
+            (context, " " + " ".join(random_.choices(words, k=random_.randint(1, 5)))) for _ in range(3)
+        ]
     return [
         *found,
         ("the quick", " b"),
@@ -147,7 +161,12 @@ def test_answers_are_those_of_the_same_weights_in_transformers_but_for_ties(
     words, random_ = TEXT.split(), random.Random(2)
     contexts = [" ".join(random_.choices(words, k=random_.randint(3, 12))) for _ in range(40)]
     asked = instances(
-        "loglikelihood", [(c, " " + " ".join(random_.choices(words, k=random_.randint(1, 4)))) for c in contexts for _ in "abc"]
+        "loglikelihood",
+        [
+            (c, " " + " ".join(random_.choices(words, k=random_.randint(1, 4))))
+            for c in contexts
+            for _ in "abc"
+        ],
     )
     ours, theirs = (
         np.array([value for value, _ in lm.loglikelihood(asked)]).reshape(40, 3)
@@ -169,7 +188,11 @@ def test_a_greedy_continuation_is_said_to_be_one(prepared: Path, hflm: Any, open
     other = [*continuation[:-1], (continuation[-1] + 1) % 300]
     pairs = [(None, context, continuation), (None, context, other), (None, context, continuation[:1])]
     got = lm._loglikelihood_tokens(pairs)
-    assert [greedy for _, greedy in got] == [True, False, True] == [greedy for _, greedy in hflm._loglikelihood_tokens(pairs)]
+    assert (
+        [greedy for _, greedy in got]
+        == [True, False, True]
+        == [greedy for _, greedy in hflm._loglikelihood_tokens(pairs)]
+    )
     assert got[0][0] > got[1][0]
 
 
@@ -198,8 +221,14 @@ def test_tokens_are_those_of_hflm(prepared: Path, hflm: Any, open_engine: Any) -
     lm = open_engine(prepared / "f16.gguf").language_model(1)
     for text in ("the quick", "<s>the quick", " fox", ""):
         assert lm.tok_encode(text) == hflm.tok_encode(text)
-        assert lm.tok_encode(text, add_special_tokens=False) == hflm.tok_encode(text, add_special_tokens=False)
-    assert (lm.eot_token_id, lm.prefix_token_id, lm.max_length) == (hflm.eot_token_id, hflm.prefix_token_id, hflm.max_length)
+        assert lm.tok_encode(text, add_special_tokens=False) == hflm.tok_encode(
+            text, add_special_tokens=False
+        )
+    assert (lm.eot_token_id, lm.prefix_token_id, lm.max_length) == (
+        hflm.eot_token_id,
+        hflm.prefix_token_id,
+        hflm.max_length,
+    )
 
 
 def test_sampling_is_refused(prepared: Path, open_engine: Any) -> None:
@@ -213,19 +242,25 @@ def test_a_field_that_the_library_lacks_is_not_set_in_silence() -> None:
         assign(llama().llama_model_default_params(), use_mmap=True)
 
 
-def test_a_gpu_without_a_build_for_it_is_not_installed(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_without_a_build_for_it_is_not_installed(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(llama(), "llama_supports_gpu_offload", lambda: False)
     with pytest.raises(CellFailure, match="GGML_CUDA") as raised:
         Model(prepared / "f16.gguf", "cuda:0")
     assert raised.value.kind == "not_installed"
 
 
-def test_the_kernel_says_what_multiplies(prepared: Path, quantized: Callable[..., Path], open_engine: Any) -> None:
+def test_the_kernel_says_what_multiplies(
+    prepared: Path, quantized: Callable[..., Path], open_engine: Any
+) -> None:
     plain, four = open_engine(prepared / "f16.gguf"), open_engine(quantized(4, type="Q4_0"))
     assert plain.kernel.startswith("llama.cpp CPU (") and "8-bit" not in plain.dtype and "8-bit" in four.dtype
 
 
-def test_a_quantized_cache_is_smaller_and_diverges(prepared: Path, source: Path, token_ids: NDArray[np.int64]) -> None:
+def test_a_quantized_cache_is_smaller_and_diverges(
+    prepared: Path, source: Path, token_ids: NDArray[np.int64]
+) -> None:
     from quantlab.engines.llama_cpp import LlamaCppEngine
 
     found = {}
@@ -248,7 +283,10 @@ def test_what_a_decode_reads_is_the_file_without_the_embedding(prepared: Path, o
 
     tensors = {tensor.name: tensor.bytes for tensor in stored_tensors(prepared / "f16.gguf")}
     reads = open_engine(prepared / "f16.gguf").weight_reads()
-    assert "output.weight" in tensors and reads.always_bytes == sum(tensors.values()) - tensors["token_embd.weight"]
+    assert (
+        "output.weight" in tensors
+        and reads.always_bytes == sum(tensors.values()) - tensors["token_embd.weight"]
+    )
     assert (reads.expert_bytes, reads.experts, reads.experts_per_token) == (0, 0, 0)
 
 
@@ -256,7 +294,14 @@ def test_experts_of_a_file_are_counted_apart() -> None:
     from quantlab.engines.llama_cpp import _reads
     from quantlab.formats.gguf import StoredTensor
 
-    shapes = {"token_embd.weight": (64, 320, 1, 1), "blk.0.ffn_up_exps.weight": (64, 32, 8, 1), "blk.0.attn_q.weight": (64, 64, 1, 1)}
-    tensors = [StoredTensor(name, "F16", 2 * int(np.prod(shape)), int(np.prod(shape)), shape) for name, shape in shapes.items()]
+    shapes = {
+        "token_embd.weight": (64, 320, 1, 1),
+        "blk.0.ffn_up_exps.weight": (64, 32, 8, 1),
+        "blk.0.attn_q.weight": (64, 64, 1, 1),
+    }
+    tensors = [
+        StoredTensor(name, "F16", 2 * int(np.prod(shape)), int(np.prod(shape)), shape)
+        for name, shape in shapes.items()
+    ]
     reads = _reads(tensors, "2")  # without an output.weight the head is the embedding
     assert reads == (2 * 64 * 320 + 2 * 64 * 64, 2 * 64 * 32 * 8, 8, 2)

@@ -42,7 +42,9 @@ def test_common_tokens_take_room_once() -> None:
 
 
 def test_a_pack_is_a_tree_whose_tokens_belong_to_all_that_begin_with_them() -> None:
-    todo = questions([([1, 2, 3], [4, 5]), ([1, 2, 3], [6]), ([1, 2, 8], [9]), ([1], [7])], max_length=10, share=True)
+    todo = questions(
+        [([1, 2, 3], [4, 5]), ([1, 2, 3], [6]), ([1, 2, 8], [9]), ([1], [7])], max_length=10, share=True
+    )
     made = tree(todo, held=(), share=True)
     assert made.tokens == [1, 2, 3, 4, 8] and made.positions == [0, 1, 2, 3, 2]
     assert made.owners == [[1, 2, 3, 4], [2, 3, 4], [2, 3], [2], [4]]
@@ -52,10 +54,14 @@ def test_a_pack_is_a_tree_whose_tokens_belong_to_all_that_begin_with_them() -> N
 def test_what_the_cache_holds_is_not_computed_again_but_for_a_contexts_last_token() -> None:
     todo = questions([([1, 2, 3], [4]), ([1, 2, 8], [9]), ([6, 2], [5])], max_length=10, share=True)
     made = tree(todo, held=(1, 2, 3, 9), share=True)
-    assert made.tokens == [3, 8, 6, 2] and made.positions == [2, 2, 0, 1] and made.owners == [[1], [2], [3], [3]]
+    assert (
+        made.tokens == [3, 8, 6, 2] and made.positions == [2, 2, 0, 1] and made.owners == [[1], [2], [3], [3]]
+    )
 
 
 def test_a_continuation_that_no_context_fits_is_named() -> None:
-    with pytest.raises(CellFailure, match=r"request 2 has 1 tokens of context and 5 of continuation.* 4, can be scored") as raised:
+    with pytest.raises(
+        CellFailure, match=r"request 2 has 1 tokens of context and 5 of continuation.* 4, can be scored"
+    ) as raised:
         questions([([1], [2]), ([1], [2, 3, 4, 5, 6])], max_length=4, share=True)
     assert raised.value.kind == "unsupported"

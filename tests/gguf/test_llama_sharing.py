@@ -1,4 +1,5 @@
-"""Tokens computed once for several questions give what each question gives alone, whatever the architecture attends to."""
+"""Tokens computed once for several questions give what each question gives alone, whatever the architecture
+attends to."""
 
 from __future__ import annotations
 
@@ -19,15 +20,21 @@ Pairs = list[tuple[list[int], list[int]]]
 @pytest.fixture(params=["llama", "cohere2", "mamba"])
 def model(request: pytest.FixtureRequest, prepared: Path, tmp_path: Path) -> Any:
     file = prepared / "f16.gguf"
-    found = Model(file if request.param == "llama" else tiny_gguf.write(file, tmp_path / "model.gguf", request.param))
-    assert (found.recurrent, found.sliding_window) == (request.param == "mamba", 16 if request.param == "cohere2" else 0)
+    found = Model(
+        file if request.param == "llama" else tiny_gguf.write(file, tmp_path / "model.gguf", request.param)
+    )
+    assert (found.recurrent, found.sliding_window) == (
+        request.param == "mamba",
+        16 if request.param == "cohere2" else 0,
+    )
     yield found
     found.close()
 
 
 @pytest.fixture
 def few_shot() -> Pairs:
-    """Two subjects of questions after 70 common tokens each, two choices a question; some contexts begin others."""
+    """Two subjects of questions after 70 common tokens each, two choices a question; some contexts begin
+    others."""
     random = np.random.default_rng(1)
 
     def some(n: int) -> list[int]:
@@ -58,13 +65,19 @@ def scores(context: Context, pairs: Pairs, together: int, sequences: int) -> lis
     scorer, found = Scorer(context), []
     for begin in range(0, len(pairs), together):
         todo = questions(pairs[begin : begin + together], 256, scorer.shares)
-        answers = {s.request: s for pack in packs(todo, 512, sequences, scorer.shares) for s in scorer.score(pack)}
+        answers = {
+            s.request: s for pack in packs(todo, 512, sequences, scorer.shares) for s in scorer.score(pack)
+        }
         found += [(answers[i].log_probability, answers[i].greedy) for i in range(len(answers))]
     return found
 
 
-@pytest.mark.parametrize(("together", "sequences", "ubatch"), [(22, 8, 512), (22, 4, 512), (6, 4, 512), (22, 22, 32)])
-def test_shared_tokens_change_no_score(model: Model, few_shot: Pairs, together: int, sequences: int, ubatch: int) -> None:
+@pytest.mark.parametrize(
+    ("together", "sequences", "ubatch"), [(22, 8, 512), (22, 4, 512), (6, 4, 512), (22, 22, 32)]
+)
+def test_shared_tokens_change_no_score(
+    model: Model, few_shot: Pairs, together: int, sequences: int, ubatch: int
+) -> None:
     alone, shared = (Counted(model, 1024, ubatch, ubatch, 23, unified=True) for _ in range(2))
     expected = scores(alone, few_shot, 1, 1)
     found = scores(shared, few_shot, together, sequences)
@@ -90,7 +103,9 @@ def test_the_next_call_goes_on_from_the_last_ones_examples(prepared: Path, few_s
     model.close()
 
 
-def test_a_call_that_failed_leaves_nothing_to_go_on_from(prepared: Path, few_shot: Pairs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_call_that_failed_leaves_nothing_to_go_on_from(
+    prepared: Path, few_shot: Pairs, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = Model(prepared / "f16.gguf")
     context = Context(model, 1024, 512, 512, 9, unified=True)
     scorer, todo = Scorer(context), questions(few_shot[:2], 256, share=True)
@@ -100,7 +115,9 @@ def test_a_call_that_failed_leaves_nothing_to_go_on_from(prepared: Path, few_sho
         with pytest.raises(RuntimeError):
             scorer.score(todo)
     again = scorer.score(todo)
-    np.testing.assert_allclose([s.log_probability for s in again], [s.log_probability for s in expected], atol=2e-3)
+    np.testing.assert_allclose(
+        [s.log_probability for s in again], [s.log_probability for s in expected], atol=2e-3
+    )
     context.close()
     model.close()
 

@@ -42,7 +42,9 @@ def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     for _ in range(600):
         assert process.poll() is None, log.read_text()
         try:
-            with urllib.request.urlopen(urllib.request.Request(f"{url}/v1/models", headers={"Authorization": f"Bearer {KEY}"})):
+            with urllib.request.urlopen(
+                urllib.request.Request(f"{url}/v1/models", headers={"Authorization": f"Bearer {KEY}"})
+            ):
                 return
         except OSError:
             time.sleep(0.1)
@@ -53,12 +55,22 @@ def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
 def served(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a server that wants a key, and gives log-probabilities of whole prompts."""
     port, log = _free_port(), tmp_path_factory.mktemp("server") / "log"
-    options = {"model": prepared / "f16.gguf", "host": "127.0.0.1", "port": port, "n_ctx": 1024, "logits_all": True, "api_key": KEY}
+    options = {
+        "model": prepared / "f16.gguf",
+        "host": "127.0.0.1",
+        "port": port,
+        "n_ctx": 1024,
+        "logits_all": True,
+        "api_key": KEY,
+    }
     options |= {"interrupt_requests": False}  # by default it breaks a request off for the next one
     arguments = [part for name, value in options.items() for part in (f"--{name}", str(value))]
     with log.open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "llama_cpp.server", *arguments, "--model_alias", "tiny"], stdout=file, stderr=file, env=dict(os.environ)
+            [sys.executable, "-m", "llama_cpp.server", *arguments, "--model_alias", "tiny"],
+            stdout=file,
+            stderr=file,
+            env=dict(os.environ),
         )
     try:
         _wait(f"http://127.0.0.1:{port}", process, log)
@@ -71,7 +83,9 @@ def served(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 @pytest.fixture
 def measured() -> Callable[..., EndpointRecord]:
     def run(url: str, key: str | None = KEY) -> EndpointRecord:
-        load = Workload(requests=6, prompt_tokens=120, decode_tokens=16, timeout_seconds=30, concurrency=(1, 2))
+        load = Workload(
+            requests=6, prompt_tokens=120, decode_tokens=16, timeout_seconds=30, concurrency=(1, 2)
+        )
         return measure(Wanted(parse(url), None, None, Key(key) if key else None, load), Progress(quiet=True))
 
     return run
@@ -90,7 +104,9 @@ def test_a_real_server_is_measured(path: str, served: str, measured: Callable[..
 
 
 @pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions"])
-def test_events_are_the_tokens_that_the_server_counts_where_it_does_not_stream(path: str, served: str) -> None:
+def test_events_are_the_tokens_that_the_server_counts_where_it_does_not_stream(
+    path: str, served: str
+) -> None:
     """This server leaves usage out of its streams. The same greedy answer, whole, has its count of both."""
     address = parse(served + path)
     assert address.path is not None
@@ -100,7 +116,11 @@ def test_events_are_the_tokens_that_the_server_counts_where_it_does_not_stream(p
             words = words_for(120, ((10, await counted(client, 10)), (40, await counted(client, 40))))
             ask = Ask("tiny", prompt(words, 7), 16)
             whole = await call(client, "POST", client.path, body(client.path, ask) | {"stream": False})
-            return whole["usage"], await client.send(ask, time.perf_counter()), whole["usage"]["prompt_tokens"]
+            return (
+                whole["usage"],
+                await client.send(ask, time.perf_counter()),
+                whole["usage"]["prompt_tokens"],
+            )
 
     async def counted(client: Client, words: int) -> int:
         found = await count_prompt(client, Ask("tiny", prompt(words, 5), 1))
@@ -122,14 +142,22 @@ def test_a_real_server_refuses_what_does_not_fit_its_context(served: str) -> Non
     load = Workload(requests=3, prompt_tokens=1500, decode_tokens=16, timeout_seconds=30, concurrency=(1,))
     record = measure(Wanted(parse(served), None, None, Key(KEY), load), Progress(quiet=True))
     assert record.levels == () and record.fault is not None
-    assert record.fault.kind in ("dropped", "rejected", "server_error")  # this version ends such a stream without a word
+    assert record.fault.kind in (
+        "dropped",
+        "rejected",
+        "server_error",
+    )  # this version ends such a stream without a word
 
 
 @pytest.fixture
 def task_files(tmp_path: Path) -> tuple[str, str]:
     """A multiple-choice task and a generative one over four questions of their own."""
     docs = [
-        {"q": f"the quick brown {word} jumps over", "choices": [" the lazy dog", " a small grey mice"], "gold": n % 2}
+        {
+            "q": f"the quick brown {word} jumps over",
+            "choices": [" the lazy dog", " a small grey mice"],
+            "gold": n % 2,
+        }
         for n, word in enumerate(("fox", "cat", "dog", "stove"))
     ]
     (tmp_path / "docs.jsonl").write_text("".join(json.dumps(doc) + "\n" for doc in docs))
@@ -139,10 +167,18 @@ def task_files(tmp_path: Path) -> tuple[str, str]:
         "test_split": "test",
         "doc_to_text": "{{q}}",
     }
-    choice = {"task": "tiny_choice", "output_type": "multiple_choice", "doc_to_choice": "{{choices}}", "doc_to_target": "gold"}
+    choice = {
+        "task": "tiny_choice",
+        "output_type": "multiple_choice",
+        "doc_to_choice": "{{choices}}",
+        "doc_to_target": "gold",
+    }
     choice |= {"target_delimiter": "", "metric_list": [{"metric": "acc"}]}
     free = {"task": "tiny_free", "output_type": "generate_until", "doc_to_target": "{{choices[0]}}"}
-    free |= {"generation_kwargs": {"until": ["\n\n"], "max_gen_toks": 8}, "metric_list": [{"metric": "exact_match"}]}
+    free |= {
+        "generation_kwargs": {"until": ["\n\n"], "max_gen_toks": 8},
+        "metric_list": [{"metric": "exact_match"}],
+    }
     paths = []
     for task in (choice, free):
         paths.append(tmp_path / f"{task['task']}.yaml")
@@ -150,15 +186,22 @@ def task_files(tmp_path: Path) -> tuple[str, str]:
     return str(paths[0]), str(paths[1])
 
 
-def _evaluate(served: str, task_files: tuple[str, str], tokenizer: Path | None) -> tuple[EndpointRecord, list[dict[str, Any]]]:
+def _evaluate(
+    served: str, task_files: tuple[str, str], tokenizer: Path | None
+) -> tuple[EndpointRecord, list[dict[str, Any]]]:
     load = Workload(requests=1, prompt_tokens=40, decode_tokens=8, timeout_seconds=30, concurrency=(1,))
-    record = measure(Wanted(parse(served + "/v1/completions"), None, None, Key(KEY), load), Progress(quiet=True))
+    record = measure(
+        Wanted(parse(served + "/v1/completions"), None, None, Key(KEY), load), Progress(quiet=True)
+    )
     wanted = TasksWanted(task_files, "hub", 4, str(tokenizer) if tokenizer else None, 0)
     return evaluate(record, parse(served), Key(KEY), wanted, Progress(quiet=True))
 
 
-def test_log_likelihoods_through_the_server_are_the_models_own(served: str, task_files: tuple[str, str], source: Path, dense: Any) -> None:
-    """The server runs the F16 file in llama.cpp, the comparison the same weights in float32 in transformers."""
+def test_log_likelihoods_through_the_server_are_the_models_own(
+    served: str, task_files: tuple[str, str], source: Path, dense: Any
+) -> None:
+    """The server runs the F16 file in llama.cpp, the comparison the same weights in float32 in
+    transformers."""
     import torch
     from transformers import AutoTokenizer
 
@@ -184,5 +227,7 @@ def test_log_likelihoods_through_the_server_are_the_models_own(served: str, task
 def test_without_a_tokenizer_only_the_generative_task_runs(served: str, task_files: tuple[str, str]) -> None:
     record, rows = _evaluate(served, task_files, None)
     failure = record.tasks["tiny_choice"].failure
-    assert failure is not None and "--tokenizer" in failure.reason and record.tasks["tiny_choice"].result is None
+    assert (
+        failure is not None and "--tokenizer" in failure.reason and record.tasks["tiny_choice"].result is None
+    )
     assert {row["task"] for row in rows} == {"tiny_free"}

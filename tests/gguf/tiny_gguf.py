@@ -1,4 +1,5 @@
-"""Tiny random GGUF files of architectures that attend otherwise than Llama does, with the tiny Llama's vocabulary."""
+"""Tiny random GGUF files of architectures that attend otherwise than Llama does, with the tiny Llama's
+vocabulary."""
 
 from __future__ import annotations
 
@@ -17,7 +18,9 @@ def write(llama: Path, target: Path, architecture: str) -> Path:
     writer = GGUFWriter(target, architecture)
     for name, field in GGUFReader(llama).fields.items():
         if name.startswith("tokenizer."):
-            writer.add_key_value(name, field.contents(), field.types[0], field.types[-1] if len(field.types) > 1 else None)
+            writer.add_key_value(
+                name, field.contents(), field.types[0], field.types[-1] if len(field.types) > 1 else None
+            )
     vocabulary = int(next(t for t in GGUFReader(llama).tensors if t.name == "token_embd.weight").shape[1])
     writer.add_block_count(LAYERS)
     writer.add_context_length(256)
@@ -25,7 +28,11 @@ def write(llama: Path, target: Path, architecture: str) -> Path:
     shapes = _sliding(writer) if architecture == "cohere2" else _recurrent(writer)
     tensors = {f"blk.{layer}.{name}": shape for layer in range(LAYERS) for name, shape in shapes.items()}
     random = np.random.default_rng(0)
-    for name, shape in {"token_embd.weight": (vocabulary, WIDTH), "output_norm.weight": (WIDTH,), **tensors}.items():
+    for name, shape in {
+        "token_embd.weight": (vocabulary, WIDTH),
+        "output_norm.weight": (WIDTH,),
+        **tensors,
+    }.items():
         values = np.ones(shape) if "norm" in name else random.normal(0, 0.3, shape)
         writer.add_tensor(name, (-np.abs(values) if name.endswith("ssm_a") else values).astype(np.float32))
     writer.write_header_to_file()

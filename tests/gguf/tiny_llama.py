@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-TEXT = "the quick brown fox jumps over the lazy dog while a cat sleeps near the warm stove and dreams of small grey mice. "
+TEXT = (
+    "the quick brown fox jumps over the lazy dog while a cat sleeps near the warm stove and dreams of small"
+    " grey mice. "
+)
 ARCHITECTURE = {
     "hidden_size": 256,
     "intermediate_size": 512,
@@ -26,10 +29,16 @@ def write_tokenizer(folder: Path) -> Any:
 
     raw = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
     raw.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-    raw.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    raw.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
     special = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
-    raw.train_from_iterator(TEXT.split() * 2, trainers.BpeTrainer(vocab_size=320, special_tokens=special, show_progress=False))
+    raw.train_from_iterator(
+        TEXT.split() * 2, trainers.BpeTrainer(vocab_size=320, special_tokens=special, show_progress=False)
+    )
     raw.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=raw, bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    )
     tokenizer.save_pretrained(folder)
     return tokenizer

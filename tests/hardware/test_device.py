@@ -13,12 +13,24 @@ from quantlab.hardware.device import Gpu, find, process_memory
 from quantlab.hardware.energy import meter
 from quantlab.hardware.target import require_memory
 
-TWO = tuple(Gpu(index=i, uuid=f"GPU-{i}", name=f"card {i}", memory_bytes=(i + 1) * 2**30, driver="1") for i in range(2))
+TWO = tuple(
+    Gpu(index=i, uuid=f"GPU-{i}", name=f"card {i}", memory_bytes=(i + 1) * 2**30, driver="1")
+    for i in range(2)
+)
 
 
 @pytest.mark.parametrize(
     ("setting", "seen"),
-    [(None, [0, 1, 2]), ("", []), ("2,0", [2, 0]), ("GPU-b", [1]), ("GPU-c,0", [2, 0]), ("0,9,1", [0]), ("-1", []), ("1, 2", [1, 2])],
+    [
+        (None, [0, 1, 2]),
+        ("", []),
+        ("2,0", [2, 0]),
+        ("GPU-b", [1]),
+        ("GPU-c,0", [2, 0]),
+        ("0,9,1", [0]),
+        ("-1", []),
+        ("1, 2", [1, 2]),
+    ],
 )
 def test_cuda_visible_devices_is_read_as_cuda_reads_it(setting: str | None, seen: list[int]) -> None:
     assert device._visible(["GPU-aa", "GPU-bb", "GPU-cc"], setting) == seen
@@ -34,7 +46,9 @@ def test_auto_is_the_first_gpu_else_the_cpu(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_what_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device, "gpus", lambda: TWO)
-    with pytest.raises(QuantlabError, match=r"no cuda:2 here: the driver shows cuda:0 \(card 0\), cuda:1 \(card 1\)"):
+    with pytest.raises(
+        QuantlabError, match=r"no cuda:2 here: the driver shows cuda:0 \(card 0\), cuda:1 \(card 1\)"
+    ):
         find("cuda:2")
     for wrong in ("tpu", "cuda:0,", "cuda:0;1", "cpu,cuda:0", "cuda:0,disk,cpu", "cuda:a", "disk"):
         with pytest.raises(QuantlabError, match=f"unknown device '{wrong}'"):
@@ -49,9 +63,17 @@ def test_several_places_for_one_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device, "gpus", lambda: TWO)
     both, spilling = find("cuda:1,0"), find("cuda:0,cpu,disk")
     assert both.places.gpus == (1, 0) and both.places.first == "cuda:1" and both.places.several
-    assert both.name == "card 1 + card 0" and both.memory_bytes == 3 * 2**30 and [g.uuid for g in both.used_gpus] == ["GPU-1", "GPU-0"]
+    assert (
+        both.name == "card 1 + card 0"
+        and both.memory_bytes == 3 * 2**30
+        and [g.uuid for g in both.used_gpus] == ["GPU-1", "GPU-0"]
+    )
     assert spilling.memory_bytes == 2**30 + find("cpu").memory_bytes and spilling.name.endswith(" + disk")
-    assert not find("cuda:1").places.several and not find("cpu").places.several and find("cpu,disk").places.several
+    assert (
+        not find("cuda:1").places.several
+        and not find("cpu").places.several
+        and find("cpu,disk").places.several
+    )
     require_memory(spilling, 10**15, "a model that may lie on the disk")
     with pytest.raises(CellFailure, match=r"has 3\.0 GiB"):
         require_memory(both, 10**12, "a model")
@@ -80,7 +102,9 @@ def test_amd_gpus_are_there_where_no_nvidia_driver_is(monkeypatch: pytest.Monkey
         amdsmi_get_gpu_memory_usage = staticmethod(lambda handle, kind: 2 * 2**30)
         amdsmi_get_gpu_asic_info = staticmethod(lambda handle: {"market_name": "AMD Instinct MI300X"})
         amdsmi_get_gpu_driver_info = staticmethod(lambda handle: {"driver_version": "6.10"})
-        amdsmi_get_gpu_device_uuid = staticmethod(lambda handle: f"{handle}0ff74a1-0000-1000-80e9-b388cfe84658")
+        amdsmi_get_gpu_device_uuid = staticmethod(
+            lambda handle: f"{handle}0ff74a1-0000-1000-80e9-b388cfe84658"
+        )
 
     monkeypatch.setattr("quantlab.hardware.rocm._api", lambda: AmdSmi)
     monkeypatch.setenv("HIP_VISIBLE_DEVICES", "1")

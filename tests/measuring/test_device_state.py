@@ -61,7 +61,9 @@ def test_joules_per_token_need_every_repeat() -> None:
     assert whole.joules_per_token(decode=True) == pytest.approx(4.0 / (2 * 2 * 5))
     assert whole.joules_per_token(decode=False) == pytest.approx(6.4 / (2 * 2 * 16))
     assert Timings(work, (*whole.repeats, Timing(1, 1, None, None))).joules_per_token(decode=True) is None
-    brief = Timings(work, (Timing(0.4, 1, 3.2, 1.0), Timing(0.4, 1, 3.2, 3.0)))  # a counter's steps would be in it
+    brief = Timings(
+        work, (Timing(0.4, 1, 3.2, 1.0), Timing(0.4, 1, 3.2, 3.0))
+    )  # a counter's steps would be in it
     assert brief.joules_per_token(decode=False) is None and brief.joules_per_token(decode=True) is not None
 
 
@@ -86,7 +88,11 @@ def test_what_moved_is_said(cpu: Device) -> None:
     before = GpuCondition(uuid="GPU-0", name="card", sm_clock_mhz=1980, power_limit_watts=700)
     after = before.model_copy(update={"sm_clock_mhz": 1200, "throttle_reasons": ("software power cap",)})
     said = moved(Conditions(gpus=(before,)), Conditions(gpus=(after,)))
-    assert len(said) == 2 and "SM clock (MHz) of card moved from 1980 to 1200" in said[0] and "software power cap" in said[1]
+    assert (
+        len(said) == 2
+        and "SM clock (MHz) of card moved from 1980 to 1200" in said[0]
+        and "software power cap" in said[1]
+    )
 
 
 def test_a_busy_machine_is_said_to_be_one() -> None:
@@ -98,4 +104,7 @@ def test_the_grid_is_the_recipes_or_the_devices(cpu: Device) -> None:
     gpu = cpu.model_copy(update={"device": "cuda:0", "gpus": (GPU,)})
     shapes = [[(w.batch, w.context) for w in workloads(MeasureSpec(), device)] for device in (cpu, gpu)]
     assert shapes == [[(1, 0)], [(1, 0), (8, 0), (1, 4096), (8, 4096)]]
-    assert [(w.batch, w.context) for w in workloads(MeasureSpec(batch=(4, 2, 4), context=(64,)), gpu)] == [(2, 64), (4, 64)]
+    assert [(w.batch, w.context) for w in workloads(MeasureSpec(batch=(4, 2, 4), context=(64,)), gpu)] == [
+        (2, 64),
+        (4, 64),
+    ]

@@ -16,7 +16,9 @@ from quantlab.measuring.worker_client import WorkerDied, Workload
 from quantlab.progress import Progress
 
 WORKS = [Workload(batch, 0, 8, 4) for batch in (1, 2, 3)]
-SIZES = dict.fromkeys(("kv_cache_bytes", "state_bytes", "peak_rss_bytes", "peak_allocated_bytes", "peak_reserved_bytes"), 7)
+SIZES = dict.fromkeys(
+    ("kv_cache_bytes", "state_bytes", "peak_rss_bytes", "peak_allocated_bytes", "peak_reserved_bytes"), 7
+)
 
 
 class Sampler:
@@ -68,12 +70,17 @@ def test_what_was_found_stays_where_the_checkpoint_does_not_load_again() -> None
     found = _hold(Worker(WorkerDied("out_of_memory", "killed"), stays_down=True))
     assert [h.work for h in found] == WORKS and found[0].kv_cache_bytes == 7 and found[0].failure is None
     assert found[1].died_in == "prefill b2 c0" and found[2].failure
-    assert found[2].failure.reason == "not run: the checkpoint did not load again after b2 c0 had failed: no memory left"
+    assert (
+        found[2].failure.reason
+        == "not run: the checkpoint did not load again after b2 c0 had failed: no memory left"
+    )
 
 
 @pytest.mark.parametrize(("kind", "restarts"), [("crashed", 1), ("does_not_fit", 0)])
 def test_a_process_with_an_unexpected_error_is_not_used_again(kind: Any, restarts: int) -> None:
-    worker = Worker(CellFailure(kind, "CUDA error: an illegal memory access was encountered"), stays_down=False)
+    worker = Worker(
+        CellFailure(kind, "CUDA error: an illegal memory access was encountered"), stays_down=False
+    )
     found = _hold(worker)
     assert worker.restarts == restarts and [bool(h.failure) for h in found] == [False, True, False]
 
@@ -94,6 +101,10 @@ def test_free_memory_of_the_control_group_and_those_above_it(tmp_path: Path) -> 
 def test_vllms_worker_sees_its_gpus_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6")
     seen, device = engines.load("vllm").place("cuda:2,0", {**os.environ, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"})
-    assert seen["CUDA_VISIBLE_DEVICES"] == "6,4" and device == "cuda:0,1" and seen["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+    assert (
+        seen["CUDA_VISIBLE_DEVICES"] == "6,4"
+        and device == "cuda:0,1"
+        and seen["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+    )
     assert engines.load("transformers").place("cuda:2", os.environ).device == "cuda:2"
     assert engines.load("vllm").place("cpu", os.environ).device == "cpu"

@@ -40,7 +40,9 @@ WORK = Workload(batch=2, context=24, prompt=8, decode=8)
 BANDWIDTH = Bandwidth(measured_bytes_per_second=1e9, copied_bytes=1, threads=None)
 
 
-def measured(config: dict[str, Any], parallel: int = 1, cache_dtype: str = "bfloat16", kv_bytes: int = 1000) -> SpeedPoint:
+def measured(
+    config: dict[str, Any], parallel: int = 1, cache_dtype: str = "bfloat16", kv_bytes: int = 1000
+) -> SpeedPoint:
     held = [Held(WORK, kv_cache_bytes=kv_bytes, state_bytes=500)]
     turns = {WORK: Turns(Timings(WORK, (Timing(0.5, 0.25, None, None),)), None)}
     timed = Timed(turns, None, None, Conditions(), Conditions())
@@ -60,7 +62,10 @@ def measured(config: dict[str, Any], parallel: int = 1, cache_dtype: str = "bflo
 def test_formula_and_ceiling_are_computed_by_layer(config: dict[str, Any], kept: int, read: int) -> None:
     point = measured(config)
     assert point.kv_cache_formula_bytes == 2 * kept
-    assert point.roofline and (point.roofline.weight_bytes_per_step, point.roofline.cache_bytes_per_step) == (10_000, 2 * read)
+    assert point.roofline and (point.roofline.weight_bytes_per_step, point.roofline.cache_bytes_per_step) == (
+        10_000,
+        2 * read,
+    )
     assert point.roofline.tokens_per_second == pytest.approx(2 * 1e9 / (10_000 + 2 * read))
     assert point.roofline.share == pytest.approx(2 * 8 / 0.25 / point.roofline.tokens_per_second)
 
@@ -69,11 +74,15 @@ def test_gpus_that_share_each_layer_read_at_once_and_each_its_own_copy_of_a_head
     two, four = (measured(ORDINARY, parallel=n).roofline for n in (2, 4))
     one = measured(ORDINARY).roofline
     assert one and two and four
-    assert one.cache_bytes_per_step == two.cache_bytes_per_step == four.cache_bytes_per_step / 2  # 2 heads on 4 GPUs
+    assert (
+        one.cache_bytes_per_step == two.cache_bytes_per_step == four.cache_bytes_per_step / 2
+    )  # 2 heads on 4 GPUs
     assert two.tokens_per_second == pytest.approx(2 * one.tokens_per_second)
 
 
-@pytest.mark.parametrize(("config", "cache"), [(ORDINARY | {"model_type": "its_own"}, "bfloat16"), (ORDINARY, "hqq4")])
+@pytest.mark.parametrize(
+    ("config", "cache"), [(ORDINARY | {"model_type": "its_own"}, "bfloat16"), (ORDINARY, "hqq4")]
+)
 def test_without_a_formula_the_measured_cache_sets_the_ceiling(config: dict[str, Any], cache: str) -> None:
     point = measured(config, cache_dtype=cache)
     assert point.kv_cache_formula_bytes is None

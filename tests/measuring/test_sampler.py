@@ -29,7 +29,9 @@ for line in sys.stdin:
 
 @pytest.fixture
 def child() -> subprocess.Popen[str]:
-    made = subprocess.Popen([sys.executable, "-c", CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    made = subprocess.Popen(
+        [sys.executable, "-c", CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     yield made
     made.kill()
     made.communicate()
@@ -57,13 +59,24 @@ def test_what_a_step_took_is_seen_in_that_step(child: subprocess.Popen[str], tmp
     assert found and found.empty and found.loaded and found.before
     by_step = {step.step: step for step in found.steps}
     assert list(by_step) == ["importing", "loading", "prefill", "end"]
-    assert by_step["loading"].tree_rss_bytes - by_step["importing"].tree_rss_bytes == pytest.approx(64 * MIB, abs=2 * MIB)
-    assert by_step["prefill"].tree_rss_bytes - by_step["loading"].tree_rss_bytes == pytest.approx(32 * MIB, abs=2 * MIB)
+    assert by_step["loading"].tree_rss_bytes - by_step["importing"].tree_rss_bytes == pytest.approx(
+        64 * MIB, abs=2 * MIB
+    )
+    assert by_step["prefill"].tree_rss_bytes - by_step["loading"].tree_rss_bytes == pytest.approx(
+        32 * MIB, abs=2 * MIB
+    )
     assert found.loaded.tree_rss_bytes - found.empty.tree_rss_bytes == pytest.approx(64 * MIB, abs=2 * MIB)
-    assert found.before.tree_rss_bytes == 0 and found.peak_vram_bytes is None and found.device_change_bytes is None
+    assert (
+        found.before.tree_rss_bytes == 0
+        and found.peak_vram_bytes is None
+        and found.device_change_bytes is None
+    )
     if Path("/proc/self/smaps_rollup").exists():
         assert found.peak_above_empty_bytes == pytest.approx(96 * MIB, abs=2 * MIB)
-        assert by_step["prefill"].tree_pss_bytes and by_step["prefill"].tree_pss_bytes <= by_step["prefill"].tree_rss_bytes
+        assert (
+            by_step["prefill"].tree_pss_bytes
+            and by_step["prefill"].tree_pss_bytes <= by_step["prefill"].tree_rss_bytes
+        )
 
 
 def test_memory_of_a_childs_child_counts(tmp_path: Path) -> None:
@@ -98,7 +111,9 @@ def test_the_last_look_at_a_killed_process_is_kept(child: subprocess.Popen[str],
     assert found.last.tree_rss_bytes > 96 * MIB and found.peak.tree_rss_bytes >= found.last.tree_rss_bytes
 
 
-def test_what_was_seen_outlives_the_sampling_process_and_its_parent(child: subprocess.Popen[str], tmp_path: Path) -> None:
+def test_what_was_seen_outlives_the_sampling_process_and_its_parent(
+    child: subprocess.Popen[str], tmp_path: Path
+) -> None:
     file = sample_file(tmp_path, "m", "gptq-4")
     with Sampler(file) as sampler:
         sampler.watch(child.pid, "loading")
@@ -124,17 +139,25 @@ def test_the_interval_is_the_one_that_was_reached(child: subprocess.Popen[str], 
     assert 2 < found.samples <= 60
 
 
-def test_proportional_sizes_are_of_every_process_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proportional_sizes_are_of_every_process_or_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sampling, "Path", lambda path: tmp_path / path.lstrip("/"))
     for pid in (1, 2):
         (tmp_path / f"proc/{pid}").mkdir(parents=True)
-        (tmp_path / f"proc/{pid}/smaps_rollup").write_text("5-7 ---p 0 [rollup]\nRss: 90 kB\nPss: 10 kB\nPss_Anon: 8 kB\nSwapPss: 4 kB\n")
+        (tmp_path / f"proc/{pid}/smaps_rollup").write_text(
+            "5-7 ---p 0 [rollup]\nRss: 90 kB\nPss: 10 kB\nPss_Anon: 8 kB\nSwapPss: 4 kB\n"
+        )
     (tmp_path / "proc/4/smaps_rollup").mkdir(parents=True)  # not to be read, by root either
-    assert sampling._pss_bytes([1, 2]) == sampling._pss_bytes([1, 2, 3]) == (20 * 1024, 8 * 1024)  # 3 has ended
+    assert (
+        sampling._pss_bytes([1, 2]) == sampling._pss_bytes([1, 2, 3]) == (20 * 1024, 8 * 1024)
+    )  # 3 has ended
     assert sampling._pss_bytes([1, 4]) == (None, None) == sampling._pss_bytes([3])
 
 
-def test_half_of_a_line_is_read_again_and_never_believed(child: subprocess.Popen[str], tmp_path: Path) -> None:
+def test_half_of_a_line_is_read_again_and_never_believed(
+    child: subprocess.Popen[str], tmp_path: Path
+) -> None:
     file = tmp_path / "samples.json"
     with Sampler(file) as sampler:
         sampler.watch(child.pid, "loading")

@@ -1,4 +1,5 @@
-"""The sampling process on GPUs that a stand-in of NVML shows: whose memory counts, by UUID, and what the driver does not tell."""
+"""The sampling process on GPUs that a stand-in of NVML shows: whose memory counts, by UUID, and what the
+driver does not tell."""
 
 from __future__ import annotations
 
@@ -38,7 +39,11 @@ def shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None
 
     def show(**gpus: tuple[int, list[tuple[int, int | None]]]) -> None:
         partial = state.with_suffix(".new")
-        partial.write_text(json.dumps({f"GPU-{name}": {"used": used, "processes": those} for name, (used, those) in gpus.items()}))
+        partial.write_text(
+            json.dumps(
+                {f"GPU-{name}": {"used": used, "processes": those} for name, (used, those) in gpus.items()}
+            )
+        )
         partial.replace(state)
 
     return show
@@ -51,7 +56,9 @@ def child() -> Iterator[subprocess.Popen[bytes]]:
     made.communicate(b"\n")
 
 
-def test_memory_of_the_tree_and_of_the_device(shows: Callable[..., None], child: subprocess.Popen[bytes], tmp_path: Path) -> None:
+def test_memory_of_the_tree_and_of_the_device(
+    shows: Callable[..., None], child: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
     somebody = (1, 4000)
     shows(a=(5000, [somebody]), b=(100, []))
     with Sampler(tmp_path / "samples.json", UUIDS) as sampler:
@@ -61,11 +68,17 @@ def test_memory_of_the_tree_and_of_the_device(shows: Callable[..., None], child:
         sampler.step("decode")
         shows(a=(7500, [somebody, (child.pid, 2500)]), b=(1600, [(child.pid, 1500)]))
         sampler.step("after")
-        shows(a=(5600, [somebody, (child.pid, 600)]), b=(2600, [(child.pid, 2500)]))  # this one's peak, at another moment
+        shows(
+            a=(5600, [somebody, (child.pid, 600)]), b=(2600, [(child.pid, 2500)])
+        )  # this one's peak, at another moment
         sampler.step("end")
         shows(a=(5500, [somebody, (child.pid, 500)]), b=(600, [(child.pid, 500)]))
         found = sampler.result()
-    assert found and [gpu.uuid for gpu in found.peak.gpus] == list(UUIDS) and found.peak.gpus[0].name == "card GPU-b"
+    assert (
+        found
+        and [gpu.uuid for gpu in found.peak.gpus] == list(UUIDS)
+        and found.peak.gpus[0].name == "card GPU-b"
+    )
     assert [gpu.tree_bytes for gpu in found.peak.gpus] == [2500, 2500]
     assert found.peak_vram_bytes == 4000 and found.peak_vram_above_empty_bytes == 3000
     assert found.device_change_bytes == 2500 + 1500
@@ -73,9 +86,14 @@ def test_memory_of_the_tree_and_of_the_device(shows: Callable[..., None], child:
     assert [gpu.tree_bytes for gpu in decode.gpus] == [1500, 2500] and "GB of card GPU-b" in found.last_words
 
 
-@pytest.mark.parametrize("processes", [[], [(4_000_000, 10)], "hidden"], ids=["none", "of another namespace", "size not told"])
+@pytest.mark.parametrize(
+    "processes", [[], [(4_000_000, 10)], "hidden"], ids=["none", "of another namespace", "size not told"]
+)
 def test_what_the_driver_does_not_tell_is_none(
-    shows: Callable[..., None], child: subprocess.Popen[bytes], tmp_path: Path, processes: list[tuple[int, int]] | str
+    shows: Callable[..., None],
+    child: subprocess.Popen[bytes],
+    tmp_path: Path,
+    processes: list[tuple[int, int]] | str,
 ) -> None:
     those = [(child.pid, None)] if processes == "hidden" else processes
     shows(a=(100, []), b=(100, []))

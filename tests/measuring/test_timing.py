@@ -1,4 +1,5 @@
-"""Who runs when: turns, one after the other, and what a failing 16-bit variant does to the other's figures."""
+"""Who runs when: turns, one after the other, and what a failing 16-bit variant does to the other's
+figures."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ METER = Meter((), reason="none")
 
 
 class FakeWorker:
-    """A worker that writes down what it was asked for, and takes a second for a prefill and two for a decode."""
+    """A worker that writes down what it was asked for, and takes a second for a prefill and two for a
+    decode."""
 
     events: list[str] = []
     fails_at: dict[str, str] = {}
@@ -78,7 +80,12 @@ class FakeWorker:
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     (tmp_path / "recipes").mkdir()
-    recipe = {"model": "m", "source": {"path": "/m"}, "measure": {"repeats": 3}, "variants": {"gptq-4": {}, "baseline-16": {}}}
+    recipe = {
+        "model": "m",
+        "source": {"path": "/m"},
+        "measure": {"repeats": 3},
+        "variants": {"gptq-4": {}, "baseline-16": {}},
+    }
     (tmp_path / "recipes" / "m.yaml").write_text(yaml.safe_dump(recipe))
     cell, other = Cell(tmp_path, "m", "gptq-4"), Cell(tmp_path, "m", "baseline-16")
     monkeypatch.setattr(other, "checkpoint", lambda: type("C", (), {"sha256": "abc"})())
@@ -102,7 +109,11 @@ def test_repeats_alternate(run: Any) -> None:
     found = run(together=True)
     timed = [event for event in FakeWorker.events if event.split()[1] in ("prefill", "decode")]
     assert timed == ["gptq-4 prefill", "gptq-4 decode", "baseline-16 prefill", "baseline-16 decode"] * 3
-    assert found.baseline.pairing == "alternating" and found.baseline.checkpoint_sha256 == "abc" and found.reason is None
+    assert (
+        found.baseline.pairing == "alternating"
+        and found.baseline.checkpoint_sha256 == "abc"
+        and found.reason is None
+    )
     assert [len(side.repeats) for side in found.turns[WORK]] == [3, 3]
     assert FakeWorker.events.count("gptq-4 warm-up") == FakeWorker.events.count("baseline-16 warm-up") == 1
 
@@ -114,7 +125,10 @@ def test_where_both_do_not_fit_one_is_gone_before_the_other_loads(run: Any) -> N
         events.index("gptq-4 close") < events.index("baseline-16 start") < events.index("baseline-16 load")
         and "baseline-16 prefill" not in events[: events.index("gptq-4 close")]
     )
-    assert found.baseline.pairing == "sequential" and [len(side.repeats) for side in found.turns[WORK]] == [3, 3]
+    assert found.baseline.pairing == "sequential" and [len(side.repeats) for side in found.turns[WORK]] == [
+        3,
+        3,
+    ]
 
 
 @pytest.mark.parametrize("together", [True, False])
@@ -126,7 +140,11 @@ def test_a_16_bit_variant_that_does_not_load_is_a_reason(run: Any, together: boo
 
 def test_a_16_bit_variant_that_fails_at_a_point_costs_only_its_own_figures(run: Any) -> None:
     turns = run(True, {"baseline-16": "decode"}).turns[WORK]
-    assert len(turns.ours.repeats) == 3 and turns.theirs.repeats == () and turns.theirs.failure.kind == "out_of_memory"
+    assert (
+        len(turns.ours.repeats) == 3
+        and turns.theirs.repeats == ()
+        and turns.theirs.failure.kind == "out_of_memory"
+    )
 
 
 def test_a_variant_that_fails_at_a_point_has_its_failure(run: Any) -> None:
@@ -135,20 +153,30 @@ def test_a_variant_that_fails_at_a_point_has_its_failure(run: Any) -> None:
 
 
 @pytest.mark.parametrize("together", [True, False])
-def test_repeats_that_were_taken_before_a_death_stay(run: Any, together: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_repeats_that_were_taken_before_a_death_stay(
+    run: Any, together: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(FakeWorker, "dies_at", {"gptq-4": 3})
     ours = run(together).turns[WORK].ours
     assert len(ours.repeats) == 2 and ours.died_in == "timed repeats b1 c0"
     assert ours.failure.reason == "killed; it last held 1.00 GB of memory"
 
 
-def test_pairs_that_were_taken_before_the_16_bit_variant_died_stay(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pairs_that_were_taken_before_the_16_bit_variant_died_stay(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(FakeWorker, "dies_at", {"baseline-16": 2})
     turns = run(True).turns[WORK]
-    assert (len(turns.ours.repeats), len(turns.theirs.repeats)) == (3, 1) and turns.ours.failure is None and turns.theirs.failure
+    assert (
+        (len(turns.ours.repeats), len(turns.theirs.repeats)) == (3, 1)
+        and turns.ours.failure is None
+        and turns.theirs.failure
+    )
 
 
-def test_a_process_that_the_last_workload_cost_is_there_again_before_free_memory_is_read(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_the_last_workload_cost_is_there_again_before_free_memory_is_read(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(FakeWorker, "fit", False)
     run(True)
     assert FakeWorker.events[1] == "gptq-4 warm-up" and FakeWorker.events.index("baseline-16 start") > 1

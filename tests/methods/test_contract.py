@@ -1,4 +1,5 @@
-"""The contract of every file in quantlab/methods and quantlab/engines: a new one is checked by being there."""
+"""The contract of every file in quantlab/methods and quantlab/engines: a new one is checked by being
+there."""
 
 from __future__ import annotations
 

@@ -16,9 +16,13 @@ from quantlab.methods._foreign import identify, require_same_layers, require_sam
 
 def _checkpoint(folder: Path, config: dict[str, Any] | None, value: float = 0.0) -> Path:
     folder.mkdir(exist_ok=True)
-    full = {"model_type": "llama", "architectures": ["LlamaForCausalLM"]} | ({"quantization_config": config} if config else {})
+    full = {"model_type": "llama", "architectures": ["LlamaForCausalLM"]} | (
+        {"quantization_config": config} if config else {}
+    )
     (folder / "config.json").write_text(json.dumps(full))
-    stored = {"a.weight": torch.full((4, 4), value)} | ({"b.qweight": torch.zeros(4, 4, dtype=torch.int32)} if config else {})
+    stored = {"a.weight": torch.full((4, 4), value)} | (
+        {"b.qweight": torch.zeros(4, 4, dtype=torch.int32)} if config else {}
+    )
     save_file(stored, folder / "model.safetensors")
     return folder
 
@@ -41,7 +45,9 @@ def test_methods_and_widths(config: dict[str, Any], method: str, bits: int, tmp_
 
 def test_the_name_is_of_the_contents(tmp_path: Path) -> None:
     config = {"quant_method": "gptq", "bits": 4}
-    first, same, other = (_checkpoint(tmp_path / name, config, value) for name, value in (("a", 0.0), ("b", 0.0), ("c", 1.0)))
+    first, same, other = (
+        _checkpoint(tmp_path / name, config, value) for name, value in (("a", 0.0), ("b", 0.0), ("c", 1.0))
+    )
     assert identify(first) == identify(same) != identify(other)
 
 
@@ -55,7 +61,9 @@ def test_the_name_is_of_the_contents(tmp_path: Path) -> None:
         ({"quant_method": "awq", "bits": [4]}, "says .* bits of awq: known are 4, 3"),
     ],
 )
-def test_what_is_no_checkpoint_of_ours_is_refused(config: dict[str, Any] | None, said: str, tmp_path: Path) -> None:
+def test_what_is_no_checkpoint_of_ours_is_refused(
+    config: dict[str, Any] | None, said: str, tmp_path: Path
+) -> None:
     with pytest.raises(QuantlabError, match=said):
         identify(_checkpoint(tmp_path / "c", config))
 
@@ -63,20 +71,28 @@ def test_what_is_no_checkpoint_of_ours_is_refused(config: dict[str, Any] | None,
 def _layered(folder: Path, says: int, stored: range, prefix: str = "model.layers") -> Path:
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps({"model_type": "llama", "num_hidden_layers": says}))
-    save_file({f"{prefix}.{n}.mlp.up_proj.weight": torch.zeros(2, 2) for n in stored}, folder / "model.safetensors")
+    save_file(
+        {f"{prefix}.{n}.mlp.up_proj.weight": torch.zeros(2, 2) for n in stored}, folder / "model.safetensors"
+    )
     return folder
 
 
 @pytest.mark.parametrize(
     ("says", "stored", "said"),
     [
-        (1, range(2), r"says 1 layers, the model has 2, and its weights hold model.layers.1.mlp.up_proj.weight"),
+        (
+            1,
+            range(2),
+            r"says 1 layers, the model has 2, and its weights hold model.layers.1.mlp.up_proj.weight",
+        ),
         (1, range(1), r"says 1 layers, the model has 2: it is not"),
         (3, range(3), r"says 3 layers, the model has 2: it is not"),
         (2, range(1), r"its weights lack layer 1 of the model's 2"),
     ],
 )
-def test_a_checkpoint_that_would_run_with_other_layers_is_refused(says: int, stored: range, said: str, tmp_path: Path) -> None:
+def test_a_checkpoint_that_would_run_with_other_layers_is_refused(
+    says: int, stored: range, said: str, tmp_path: Path
+) -> None:
     source = _layered(tmp_path / "source", 2, range(2))
     with pytest.raises(CellFailure, match=said):
         require_same_layers(_layered(tmp_path / "theirs", says, stored), source)
@@ -98,7 +114,9 @@ def _tokenizer(folder: Path, words: tuple[str, ...]) -> Any:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    raw = Tokenizer(models.WordLevel({"<unk>": 0} | {f"▁{word}": i for i, word in enumerate(words, 1)}, unk_token="<unk>"))
+    raw = Tokenizer(
+        models.WordLevel({"<unk>": 0} | {f"▁{word}": i for i, word in enumerate(words, 1)}, unk_token="<unk>")
+    )
     raw.pre_tokenizer, raw.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
     made = PreTrainedTokenizerFast(tokenizer_object=raw, unk_token="<unk>")
     made.save_pretrained(folder)
@@ -123,7 +141,10 @@ def _gguf(path: Path, words: tuple[str, ...]) -> Path:
 def test_the_models_own_tokenizer_passes_and_none_is_said(tmp_path: Path) -> None:
     own = _tokenizer(tmp_path / "own", WORDS)
     assert require_same_tokenizer(tmp_path / "own", own, PASSAGES) == ()
-    assert "brings no tokenizer" in require_same_tokenizer(_checkpoint(tmp_path / "none", None), own, PASSAGES)[0]
+    assert (
+        "brings no tokenizer"
+        in require_same_tokenizer(_checkpoint(tmp_path / "none", None), own, PASSAGES)[0]
+    )
 
 
 def test_another_tokenizer_of_the_same_size_is_refused(tmp_path: Path) -> None:
@@ -138,16 +159,21 @@ def test_another_tokenizer_of_the_same_size_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "differing"), [(WORDS, 0), (("a", "cat", "sat", "mat", "on", "the"), 2), (("a", "cat", "sat", "on", "the"), 1)]
+    ("words", "differing"),
+    [(WORDS, 0), (("a", "cat", "sat", "mat", "on", "the"), 2), (("a", "cat", "sat", "on", "the"), 1)],
 )
-def test_a_gguf_vocabulary_must_spell_the_text(words: tuple[str, ...], differing: int, tmp_path: Path) -> None:
+def test_a_gguf_vocabulary_must_spell_the_text(
+    words: tuple[str, ...], differing: int, tmp_path: Path
+) -> None:
     pytest.importorskip("llama_cpp")
     own = _tokenizer(tmp_path / "own", WORDS)
     path = _gguf(tmp_path / "vocabulary.gguf", words)
     if not differing:
         assert require_same_tokenizer(path, own, PASSAGES) == ()
         return
-    with pytest.raises(CellFailure, match=f"reads other text in the model's token ids for {differing} of 3 passages"):
+    with pytest.raises(
+        CellFailure, match=f"reads other text in the model's token ids for {differing} of 3 passages"
+    ):
         require_same_tokenizer(path, own, PASSAGES)
 
 

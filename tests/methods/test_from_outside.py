@@ -1,4 +1,5 @@
-"""A method and an engine that another package brings, as one file each: listed, planned, recommended, run and reported."""
+"""A method and an engine that another package brings, as one file each: listed, planned, recommended, run and
+reported."""
 
 from __future__ import annotations
 
@@ -20,14 +21,24 @@ def quantlab(folder: Path, *arguments: str, code: int = 0) -> Any:
     """Call the command with the other package on the path; what it printed as JSON."""
     path = os.pathsep.join([str(OUTSIDE), *filter(None, [os.environ.get("PYTHONPATH")])])
     command = [str(Path(sys.executable).parent / "quantlab"), *arguments, "--json"]
-    done = subprocess.run(command, cwd=folder, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == code, done.stdout + done.stderr[-3000:]
     return json.loads(done.stdout)
 
 
 def test_they_are_listed(tmp_path: Path) -> None:
     methods = {row["name"]: row for row in quantlab(tmp_path, "list", "methods")["methods"]}
-    assert methods["rounded"]["bits"] == [8, 4] and methods["rounded"]["summary"] == "round to nearest, for a test"
+    assert (
+        methods["rounded"]["bits"] == [8, 4]
+        and methods["rounded"]["summary"] == "round to nearest, for a test"
+    )
     assert "sibling" in {row["name"] for row in quantlab(tmp_path, "list", "engines")["engines"]}
 
 
@@ -49,7 +60,9 @@ def test_it_runs_in_its_engine_and_is_reported(tmp_path: Path) -> None:
     found = quantlab(tmp_path, *arguments, "--engine", "sibling", "--device", "cpu")
     data = Path(found["report"]).parent / "data"
     records = {path.stem: json.loads(path.read_text()) for path in (data / "rounded-8").glob("*.json")}
-    assert set(records) == {"quantize", "measure", "divergence", "tasks"} and not any(r["failure"] for r in records.values())
+    assert set(records) == {"quantize", "measure", "divergence", "tasks"} and not any(
+        r["failure"] for r in records.values()
+    )
     assert records["measure"]["engine"] == records["divergence"]["engine"] == "sibling"
     assert 0 < records["divergence"]["kl_divergence_nats"]["value"] < 0.1
     report = Path(found["report"]).read_text()

@@ -17,7 +17,11 @@ def model(tmp_path: Path) -> Path:
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps({"model_type": "llama"}))
-    tensors = {"a": np.zeros((2, 4), np.float32), "b": np.zeros((3, 4), np.float16), "c": np.zeros(4, np.float32)}
+    tensors = {
+        "a": np.zeros((2, 4), np.float32),
+        "b": np.zeros((3, 4), np.float16),
+        "c": np.zeros(4, np.float32),
+    }
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     return folder
 
@@ -27,8 +31,15 @@ def sharded(model: Path) -> Path:
     """The same model in two files with an index."""
     (model / "model.safetensors").unlink()
     save_file({"a": np.zeros((2, 4), np.float32)}, model / "model-00001-of-00002.safetensors")
-    save_file({"b": np.zeros((3, 4), np.float16), "c": np.zeros(4, np.float32)}, model / "model-00002-of-00002.safetensors")
-    places = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors", "c": "model-00002-of-00002.safetensors"}
+    save_file(
+        {"b": np.zeros((3, 4), np.float16), "c": np.zeros(4, np.float32)},
+        model / "model-00002-of-00002.safetensors",
+    )
+    places = {
+        "a": "model-00001-of-00002.safetensors",
+        "b": "model-00002-of-00002.safetensors",
+        "c": "model-00002-of-00002.safetensors",
+    }
     (model / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
     return model
 

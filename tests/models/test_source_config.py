@@ -1,4 +1,5 @@
-"""A model that transformers cannot run, or only with the repository's code, is refused before its weights are read."""
+"""A model that transformers cannot run, or only with the repository's code, is refused before its weights are
+read."""
 
 from __future__ import annotations
 
@@ -30,26 +31,42 @@ def test_a_type_that_nobody_knows_lists_the_nearest(model: Path, write_config: C
     refused(model, "unknown model type 'lama': known are llama, ")
 
 
-def test_a_model_that_is_no_causal_language_model_is_refused(model: Path, write_config: Callable[..., None]) -> None:
+def test_a_model_that_is_no_causal_language_model_is_refused(
+    model: Path, write_config: Callable[..., None]
+) -> None:
     write_config(model_type="clip")
     refused(model, "no causal language model")
 
 
-def test_remote_code_is_refused_with_the_option_that_allows_it(model: Path, write_config: Callable[..., None]) -> None:
+def test_remote_code_is_refused_with_the_option_that_allows_it(
+    model: Path, write_config: Callable[..., None]
+) -> None:
     write_config(model_type="x", auto_map=REMOTE, _name_or_path="org/x")
     refused(model, "org/x needs code of its own repository.*--trust-remote-code")
     check_folder(model, trust_remote_code=True)
 
 
-def test_an_auto_map_that_leads_nowhere_is_no_hindrance(model: Path, write_config: Callable[..., None]) -> None:
+def test_an_auto_map_that_leads_nowhere_is_no_hindrance(
+    model: Path, write_config: Callable[..., None]
+) -> None:
     """A release keeps it after transformers has the model of its own; its Python files are not downloaded."""
     write_config(model_type="llama", auto_map=REMOTE)
-    write_config("tokenizer_config.json", auto_map={"AutoTokenizer": ["tokenization_x.X", None]}, tokenizer_class="LlamaTokenizer")
+    write_config(
+        "tokenizer_config.json",
+        auto_map={"AutoTokenizer": ["tokenization_x.X", None]},
+        tokenizer_class="LlamaTokenizer",
+    )
     check_folder(model)
 
 
-def test_a_tokenizer_that_needs_remote_code_is_refused(model: Path, write_config: Callable[..., None]) -> None:
-    write_config("tokenizer_config.json", auto_map={"AutoTokenizer": ["tokenization_x.X", None]}, tokenizer_class="XTokenizer")
+def test_a_tokenizer_that_needs_remote_code_is_refused(
+    model: Path, write_config: Callable[..., None]
+) -> None:
+    write_config(
+        "tokenizer_config.json",
+        auto_map={"AutoTokenizer": ["tokenization_x.X", None]},
+        tokenizer_class="XTokenizer",
+    )
     refused(model, "tokenizer XTokenizer is not in transformers.*--trust-remote-code")
 
 
@@ -60,12 +77,24 @@ CODE = {"AutoTokenizer": ["tokenization_x.X", None]}
     ("name", "fields"),
     [
         ("tokenizer_config.json", {"tokenizer_class": "LlamaTokenizer", "auto_map": CODE}),
-        ("tokenizer_config.json", {"tokenizer_class": "LlamaTokenizer", "auto_map": ["tokenization_x.X", None]}),
+        (
+            "tokenizer_config.json",
+            {"tokenizer_class": "LlamaTokenizer", "auto_map": ["tokenization_x.X", None]},
+        ),
         ("config.json", {"model_type": "llama", "auto_map": {"AutoConfig": "tokenization_x.X"}}),
-        ("config.json", {"model_type": "llama", "text_config": {"auto_map": {"AutoConfig": "tokenization_x.X"}}}),
+        (
+            "config.json",
+            {"model_type": "llama", "text_config": {"auto_map": {"AutoConfig": "tokenization_x.X"}}},
+        ),
         ("config.json", {"model_type": "llama", "auto_map": {"AutoConfig": "org/else--modeling.X"}}),
         ("config.json", {"model_type": "llama", "attn_implementation": "org/kernel:attention"}),
-        ("config.json", {"model_type": "llama", "custom_pipelines": {"x": {"impl": "tokenization_x.X", "pt": ["AutoModel"]}}}),
+        (
+            "config.json",
+            {
+                "model_type": "llama",
+                "custom_pipelines": {"x": {"impl": "tokenization_x.X", "pt": ["AutoModel"]}},
+            },
+        ),
         ("processor_config.json", {"auto_map": {"AutoProcessor": "tokenization_x.X"}}),
         ("generation_config.json", {"nested": [{"auto_map": CODE}]}),
         ("anything.json", {"auto_map": CODE}),
@@ -76,7 +105,9 @@ def test_code_that_could_be_had_is_refused_unless_trusted(
 ) -> None:
     (model / "tokenization_x.py").touch()
     write_config(name, **fields)
-    refused(model, f"would run code that is not quantlab's or transformers': {name} names .*--trust-remote-code")
+    refused(
+        model, f"would run code that is not quantlab's or transformers': {name} names .*--trust-remote-code"
+    )
     check_folder(model, trust_remote_code=True)
 
 
@@ -85,7 +116,9 @@ def test_kernels_of_transformers_own_are_no_code(model: Path, write_config: Call
     check_folder(model)
 
 
-def test_an_adapter_is_refused_since_its_base_lies_elsewhere(model: Path, write_config: Callable[..., None]) -> None:
+def test_an_adapter_is_refused_since_its_base_lies_elsewhere(
+    model: Path, write_config: Callable[..., None]
+) -> None:
     write_config("adapter_config.json", base_model_name_or_path="org/base")
     refused(model, "its weights are changes to another model; merge them")
 

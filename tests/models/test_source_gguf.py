@@ -48,7 +48,9 @@ def test_an_empty_file_is_refused(gguf: Path) -> None:
     refused(gguf, "is no GGUF file")
 
 
-@pytest.mark.parametrize("keep", [4, 10, 30, 0.5, -4], ids=["magic only", "in the counts", "in the fields", "half", "last tensor"])
+@pytest.mark.parametrize(
+    "keep", [4, 10, 30, 0.5, -4], ids=["magic only", "in the counts", "in the fields", "half", "last tensor"]
+)
 def test_a_truncated_file_is_refused(gguf: Path, keep: float) -> None:
     whole = gguf.read_bytes()
     gguf.write_bytes(whole[: int(len(whole) * keep) if isinstance(keep, float) else keep])
@@ -65,7 +67,11 @@ def test_arrays_of_arrays_are_no_crash(tmp_path: Path, depth: int) -> None:
     import struct
 
     key, array, number = b"x", 9, 4
-    nested = struct.pack("<I", array) + struct.pack("<IQ", array, 1) * (depth - 1) + struct.pack("<IQI", number, 1, 7)
+    nested = (
+        struct.pack("<I", array)
+        + struct.pack("<IQ", array, 1) * (depth - 1)
+        + struct.pack("<IQI", number, 1, 7)
+    )
     field = struct.pack("<Q", len(key)) + key + nested
     (tmp_path / "m.gguf").write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + field)
     refused(tmp_path / "m.gguf", "truncated or damaged")

@@ -39,7 +39,11 @@ class Hub:
         if parts[:4] == ["api", "models", "org", "model"]:
             if "revision" in parts and parts[-1] not in ("main", COMMIT):
                 return 404, {"X-Error-Code": "RevisionNotFound"}, b"{}"
-            return 200, {"Content-Type": "application/json"}, json.dumps(self.listing() if "tree" in parts else self.info()).encode()
+            return (
+                200,
+                {"Content-Type": "application/json"},
+                json.dumps(self.listing() if "tree" in parts else self.info()).encode(),
+            )
         if parts[:3] == ["org", "model", "resolve"] and "/".join(parts[4:]) in self.files:
             name = "/".join(parts[4:])
             content = self.files[name]
@@ -47,10 +51,17 @@ class Hub:
         return 404, {"X-Error-Code": "RepoNotFound"}, b"{}"
 
     def info(self) -> dict[str, Any]:
-        return {"id": "org/model", "sha": COMMIT, "siblings": [{"rfilename": n, "size": len(c)} for n, c in self.files.items()]}
+        return {
+            "id": "org/model",
+            "sha": COMMIT,
+            "siblings": [{"rfilename": n, "size": len(c)} for n, c in self.files.items()],
+        }
 
     def listing(self) -> list[dict[str, Any]]:
-        return [{"type": "file", "path": n, "size": len(c), "oid": hashlib.sha1(c).hexdigest()} for n, c in self.files.items()]
+        return [
+            {"type": "file", "path": n, "size": len(c), "oid": hashlib.sha1(c).hexdigest()}
+            for n, c in self.files.items()
+        ]
 
 
 @pytest.fixture
@@ -58,7 +69,12 @@ def hub(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
     """A hub that serves the whole small model, with a pickle, code and another copy beside it."""
     found = Hub()
     found.files = {path.name: path.read_bytes() for path in model.iterdir()}
-    found.files |= {"pytorch_model.bin": b"pickle", "modeling.py": b"code", "original/consolidated.safetensors": b"copy", "README.md": b""}
+    found.files |= {
+        "pytorch_model.bin": b"pickle",
+        "modeling.py": b"code",
+        "original/consolidated.safetensors": b"copy",
+        "README.md": b"",
+    }
     found.files |= {"tokenizer.json": b"{}", "chat_template.jinja": b"", "merges.txt": b""}
 
     class Handler(BaseHTTPRequestHandler):
@@ -82,7 +98,9 @@ def hub(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
     threading.Thread(target=server.serve_forever, daemon=True).start()
     found.endpoint = f"http://127.0.0.1:{server.server_address[1]}"
     monkeypatch.setattr(constants, "ENDPOINT", found.endpoint)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", found.endpoint + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", found.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+    )
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "is_offline_mode", lambda: constants.HF_HUB_OFFLINE, raising=False)
@@ -127,7 +145,9 @@ def test_a_second_time_nothing_is_fetched(hub: Hub) -> None:
 
 
 def test_a_model_that_needs_remote_code_is_refused_before_its_weights_are_fetched(hub: Hub) -> None:
-    hub.files["config.json"] = json.dumps({"model_type": "x", "auto_map": {"AutoModelForCausalLM": "modeling.X"}}).encode()
+    hub.files["config.json"] = json.dumps(
+        {"model_type": "x", "auto_map": {"AutoModelForCausalLM": "modeling.X"}}
+    ).encode()
     refused("org/model needs code of its own repository.*--trust-remote-code")
     assert "model.safetensors" not in hub.fetched
 
@@ -166,7 +186,9 @@ def test_a_name_that_the_hub_would_not_take_is_refused(hub: Hub) -> None:
     refused("is no name of a hub repository", repository="org/mo--del..x")
 
 
-def test_without_a_hub_nothing_is_found_and_the_way_out_is_said(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_hub_nothing_is_found_and_the_way_out_is_said(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     refused("cannot reach the hub .*org/model is not on this machine in full.*local folder")
 
@@ -178,7 +200,9 @@ def test_without_a_hub_what_was_downloaded_before_is_used(hub: Hub, monkeypatch:
     assert get(revision=COMMIT) == before
 
 
-def test_a_download_that_was_cut_off_does_not_count_as_downloaded(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_download_that_was_cut_off_does_not_count_as_downloaded(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = get(revision="main")
     (before.folder / "model.safetensors").unlink()
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")

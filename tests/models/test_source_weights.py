@@ -69,8 +69,14 @@ def test_bytes_after_the_data_are_refused(model: Path) -> None:
         b'{"a": {"dtype": "F32", "shape": [1.0], "data_offsets": [0, 4]}}',
         b'{"a": {"dtype": "F32", "shape": [true], "data_offsets": [0, 4]}}',
         b'{"a": {"dtype": "X9", "shape": [-1], "data_offsets": [0, 4]}}',
-        b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}, "b": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}',
-        b'{"a": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}, "b": {"dtype": "U8", "shape": [2], "data_offsets": [2, 4]}}',
+        (
+            b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}, "b": {"dtype": "F32", "shape":'
+            b' [1], "data_offsets": [0, 4]}}'
+        ),
+        (
+            b'{"a": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}, "b": {"dtype": "U8", "shape": [2],'
+            b' "data_offsets": [2, 4]}}'
+        ),
         b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}}',
         b'{"a": {"dtype": "F32", "shape": [' + b"9" * 5000 + b'], "data_offsets": [0, 4]}}',
         b'{"a": {"dtype": "F32", "shape": [' + b"9" * 4000 + b'], "data_offsets": [0, 4]}}',
@@ -78,8 +84,26 @@ def test_bytes_after_the_data_are_refused(model: Path) -> None:
         b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
     ],
     ids=[
-        *("no JSON", "a list", "no tensor", "wrong size", "backwards", "negative", "a fraction", "a boolean", "negative of no type"),
-        *("overlapping", "a hole", "out of range", "too many digits", "astronomic", "deep objects", "deep lists"),
+        *(
+            "no JSON",
+            "a list",
+            "no tensor",
+            "wrong size",
+            "backwards",
+            "negative",
+            "a fraction",
+            "a boolean",
+            "negative of no type",
+        ),
+        *(
+            "overlapping",
+            "a hole",
+            "out of range",
+            "too many digits",
+            "astronomic",
+            "deep objects",
+            "deep lists",
+        ),
     ],
 )
 def test_a_malformed_header_is_refused(model: Path, header: bytes) -> None:
@@ -106,7 +130,9 @@ def test_a_tensor_that_its_shard_lacks_is_named(sharded: Path) -> None:
 
 
 def test_an_index_that_leads_out_of_the_folder_is_refused(sharded: Path) -> None:
-    (sharded / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "../other.safetensors"}}))
+    (sharded / "model.safetensors.index.json").write_text(
+        json.dumps({"weight_map": {"a": "../other.safetensors"}})
+    )
     refused(sharded, "not a file beside it")
 
 
@@ -147,7 +173,9 @@ def test_pickle_beside_safetensors_is_left_alone(model: Path) -> None:
     ],
     ids=["nothing", "only a trainer's file", "a GGUF", "another name"],
 )
-def test_a_folder_without_the_models_safetensors_is_refused(model: Path, names: tuple[str, ...], match: str) -> None:
+def test_a_folder_without_the_models_safetensors_is_refused(
+    model: Path, names: tuple[str, ...], match: str
+) -> None:
     (model / "model.safetensors").unlink()
     for name in names:
         (model / name).write_bytes(b"")
@@ -166,8 +194,14 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_tensor_in_two_files_is_refused(sharded: Path) -> None:
-    save_file({"b": np.zeros((3, 4), np.float16), "c": np.zeros(4), "a": np.zeros(2)}, sharded / "model-00002-of-00002.safetensors")
-    refused(sharded, "holds the tensor a twice, in model-00001-of-00002.safetensors and model-00002-of-00002.safetensors")
+    save_file(
+        {"b": np.zeros((3, 4), np.float16), "c": np.zeros(4), "a": np.zeros(2)},
+        sharded / "model-00002-of-00002.safetensors",
+    )
+    refused(
+        sharded,
+        "holds the tensor a twice, in model-00001-of-00002.safetensors and model-00002-of-00002.safetensors",
+    )
 
 
 def test_a_stray_file_beside_an_index_is_refused(sharded: Path) -> None:

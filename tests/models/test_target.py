@@ -1,4 +1,5 @@
-"""From a name to a config: aliases, folders, files, names that no release bears, and what is none of these."""
+"""From a name to a config: aliases, folders, files, names that no release bears, and what is none of
+these."""
 
 from __future__ import annotations
 
@@ -26,7 +27,9 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["qwen3.5-27b", "Qwen3.5-27B", "Qwen/Qwen3.5-27B"], ids=["alias", "other case", "repository"])
+@pytest.mark.parametrize(
+    "name", ["qwen3.5-27b", "Qwen3.5-27B", "Qwen/Qwen3.5-27B"], ids=["alias", "other case", "repository"]
+)
 def test_a_model_of_the_catalogue_needs_no_hub(name: str) -> None:
     found = target(name)
     assert found.slug == "qwen3.5-27b"
@@ -38,7 +41,11 @@ def test_a_model_of_the_catalogue_needs_no_hub(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "total", "near"),
-    [("qwen3.5-72b", 72e9, "qwen3.5-27b"), ("qwen3.5-7b", 7e9, "qwen3.5-9b"), ("Llama 4 8B", 8e9, "llama-3.1-8b")],
+    [
+        ("qwen3.5-72b", 72e9, "qwen3.5-27b"),
+        ("qwen3.5-7b", 7e9, "qwen3.5-9b"),
+        ("Llama 4 8B", 8e9, "llama-3.1-8b"),
+    ],
 )
 def test_a_name_that_no_release_bears_is_itself_with_a_warning(name: str, total: float, near: str) -> None:
     found = target(name)
@@ -59,7 +66,11 @@ def test_a_folder_and_a_file_are_read() -> None:
     Path("My Model").mkdir()
     Path("My Model/config.json").write_text(json.dumps(CONFIG))
     Path("other.json").write_text(json.dumps(CONFIG))
-    for name, slug in (("./My Model", "my-model"), ("My Model/config.json", "my-model"), ("other.json", "other")):
+    for name, slug in (
+        ("./My Model", "my-model"),
+        ("My Model/config.json", "my-model"),
+        ("other.json", "other"),
+    ):
         found = target(name)
         assert (found.slug, found.config) == (slug, CONFIG)
 

@@ -10,19 +10,37 @@ from quantlab.parsing import DEEPEST, parse_json, parse_object, read_json, read_
 REFUSED = {
     "empty": ("", "f.json is empty, where JSON belongs"),
     "blank": (" \n", "f.json is empty"),
-    "cut off": ('{"a": 1,\n"b": ', "f.json, line 2: it is not JSON: expecting value: mend it, or make it again"),
+    "cut off": (
+        '{"a": 1,\n"b": ',
+        "f.json, line 2: it is not JSON: expecting value: mend it, or make it again",
+    ),
     "words after it": ("{}\n{}", "f.json, line 2: it is not JSON: extra data"),
-    "a repeated key": ('{"a": 1,\n "b": {"a": 2},\n "a": 3}', "f.json, line 3: the key 'a' stands twice in one object"),
+    "a repeated key": (
+        '{"a": 1,\n "b": {"a": 2},\n "a": 3}',
+        "f.json, line 3: the key 'a' stands twice in one object",
+    ),
     "a repeated key, escaped": ('{"a": 1,\n "\\u0061": 3}', "f.json, line 2: the key 'a' stands twice"),
-    "a key like a value": ('{"a": "b",\n "b": ["a", "a"],\n "b": 3}', "f.json, line 3: the key 'b' stands twice"),
+    "a key like a value": (
+        '{"a": "b",\n "b": ["a", "a"],\n "b": 3}',
+        "f.json, line 3: the key 'b' stands twice",
+    ),
     "NaN": ('{"a": "NaN",\n "b": NaN}', "f.json, line 2: NaN is no number of JSON"),
     "infinity": ("[1,\n\n-Infinity]", "f.json, line 3: -Infinity is no number of JSON"),
     "a power": ('{"a": [1e308,\n 1e309]}', "f.json, line 2: 1e309 is too large a number"),
     "a long number": ("[0,\n1" + "0" * 400 + "]", "f.json, line 2: a number of 401 digits is too large"),
     "5,000 digits": ("1" * 5000, "f.json, line 1: a number of 5000 digits is too large"),
-    "deep lists": ("\n" + "[" * 100_000, "f.json, line 2: lists and objects stand more than 64 deep in one another"),
-    "deep lists, closed": ("[" * 500 + "]" * 500, "f.json, line 1: lists and objects stand more than 64 deep"),
-    "deep objects": ('{"a":\n' * 200 + "1" + "}" * 200, "f.json, line 65: lists and objects stand more than 64 deep"),
+    "deep lists": (
+        "\n" + "[" * 100_000,
+        "f.json, line 2: lists and objects stand more than 64 deep in one another",
+    ),
+    "deep lists, closed": (
+        "[" * 500 + "]" * 500,
+        "f.json, line 1: lists and objects stand more than 64 deep",
+    ),
+    "deep objects": (
+        '{"a":\n' * 200 + "1" + "}" * 200,
+        "f.json, line 65: lists and objects stand more than 64 deep",
+    ),
     "half a surrogate": ('{"a": "\\ud800"}', "f.json: it holds half of a surrogate pair"),
     "half a surrogate as a key": ('{"\\udfff": 1}', "f.json: it holds half of a surrogate pair"),
     "NUL": ('{"a": ["x\\u0000"]}', "f.json: it holds a text with a NUL character"),
@@ -37,7 +55,9 @@ def test_what_is_refused_is_said_with_its_line(text, said):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("value", [{"a": [1, 2.5, None, True, "x", -(10**30)], "b": {"a": 1}}, [], "x", 3, {"a": "\U0001f600"}])
+@pytest.mark.parametrize(
+    "value", [{"a": [1, 2.5, None, True, "x", -(10**30)], "b": {"a": 1}}, [], "x", 3, {"a": "\U0001f600"}]
+)
 def test_what_is_taken_is_what_was_written(value):
     assert parse_json(json.dumps(value), "f.json") == value
     assert parse_json(json.dumps(value).encode(), "f.json") == value
@@ -49,7 +69,10 @@ def test_the_deepest_nesting_is_taken():
         parse_json("[" * (DEEPEST + 1) + "]" * (DEEPEST + 1), "f.json")
 
 
-@pytest.mark.parametrize(("text", "said"), [("[1]", "it begins with a list"), ("null", "it begins with null"), ("3", "it begins with 3")])
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("[1]", "it begins with a list"), ("null", "it begins with null"), ("3", "it begins with 3")],
+)
 def test_what_is_no_object_is_refused_where_one_belongs(text, said):
     with pytest.raises(QuantlabError, match=said):
         parse_object(text, "f.json")
@@ -72,6 +95,10 @@ def test_what_is_no_such_file_is_refused(tmp_path, make, said):
 
 
 def test_a_large_index_is_read_in_little_time(tmp_path):
-    weights = {f"model.layers.{n}.mlp.experts.{m}.weight": f"model-{n:05}.safetensors" for n in range(100) for m in range(500)}
+    weights = {
+        f"model.layers.{n}.mlp.experts.{m}.weight": f"model-{n:05}.safetensors"
+        for n in range(100)
+        for m in range(500)
+    }
     (tmp_path / "f.json").write_text(json.dumps({"weight_map": weights}))
     assert read_json(tmp_path / "f.json") == {"weight_map": weights}

@@ -10,8 +10,14 @@ from quantlab.errors import QuantlabError
 from quantlab.parsing import DEEPEST, parse_yaml, read_yaml
 
 REFUSED = {
-    "a repeated key": ("a: 1\nb: 2\na: 3\n", "f.yaml, line 3: the key 'a' stands twice in one mapping: keep one of the two"),
-    "a repeated key inside": ("v:\n  gguf-4: {}\n  gguf-4: {}\n", "f.yaml, line 3: the key 'gguf-4' stands twice"),
+    "a repeated key": (
+        "a: 1\nb: 2\na: 3\n",
+        "f.yaml, line 3: the key 'a' stands twice in one mapping: keep one of the two",
+    ),
+    "a repeated key inside": (
+        "v:\n  gguf-4: {}\n  gguf-4: {}\n",
+        "f.yaml, line 3: the key 'gguf-4' stands twice",
+    ),
     "a repeated key, quoted": ("a: 1\n'a': 2\n", "f.yaml, line 2: the key 'a' stands twice"),
     "a number as a key": ("v:\n  4: {}\n", "f.yaml, line 2: the key '4' is not a text: put it in quotes"),
     "null as a key": ("~: 1\n", "f.yaml, line 1: the key '~' is not a text"),
@@ -21,21 +27,37 @@ REFUSED = {
     "an infinite power": ("b: 1.0e+999\n", "f.yaml, line 1: '1.0e+999' is no number"),
     "a long number": (f"b: 1{'0' * 400}\n", "f.yaml, line 1: a number of 401 characters is too long"),
     "a tagged number": ("b: !!int four\n", "f.yaml, line 1: 'four' is no number"),
-    "a date that is none": ("a: 1\nb: 2026-13-45\n", "f.yaml, line 2: '2026-13-45' is no date: mend it, or put it in quotes"),
-    "deep lists": ("[" * 5000 + "]" * 5000, "f.yaml, line 1: lists and mappings stand more than 64 deep in one another"),
+    "a date that is none": (
+        "a: 1\nb: 2026-13-45\n",
+        "f.yaml, line 2: '2026-13-45' is no date: mend it, or put it in quotes",
+    ),
+    "deep lists": (
+        "[" * 5000 + "]" * 5000,
+        "f.yaml, line 1: lists and mappings stand more than 64 deep in one another",
+    ),
     "deep mappings": ("{a: " * 5000, "f.yaml, line 1: lists and mappings stand more than 64 deep"),
-    "deep indents": ("".join(" " * n + "a:\n" for n in range(200)), "f.yaml, line 65: lists and mappings stand more than 64 deep"),
+    "deep indents": (
+        "".join(" " * n + "a:\n" for n in range(200)),
+        "f.yaml, line 65: lists and mappings stand more than 64 deep",
+    ),
     "an alias of itself": ("a: &x [*x]\n", "f.yaml, line 1: an alias stands for what it is itself a part of"),
     "a bomb of aliases": (
-        "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 10)),
+        "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n"
+        + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 10)),
         "f.yaml, line 6: it has more than 200,000 values, aliases written out",
     ),
     "an unknown alias": ("a: *x\n", "f.yaml, line 1: it is not YAML: found undefined alias 'x'"),
-    "a tag": ("a: !!python/object/apply:os.system [ls]\n", "f.yaml, line 1: it is not YAML: could not determine a constructor"),
+    "a tag": (
+        "a: !!python/object/apply:os.system [ls]\n",
+        "f.yaml, line 1: it is not YAML: could not determine a constructor",
+    ),
     "two documents": ("a: 1\n---\nb: 2\n", "f.yaml, line 2: it is not YAML: but found another document"),
     "an open bracket": ("a: [\n", "f.yaml, line 2: it is not YAML"),
     "a tabulator": ("a:\n\tb: 1\n", "f.yaml, line 2: it is not YAML"),
-    "a control character": ("a: 1\nb: \x07\n", "f.yaml, line 2: it is not YAML: the character #x0007 is not allowed"),
+    "a control character": (
+        "a: 1\nb: \x07\n",
+        "f.yaml, line 2: it is not YAML: the character #x0007 is not allowed",
+    ),
     "an escaped NUL": ('a: "x\\0y"\n', "f.yaml, line 1: it holds a text with a NUL character"),
     "half a surrogate": ('a: "\\ud800"\n', "f.yaml, line 1: it holds half of a surrogate pair"),
 }
@@ -50,7 +72,14 @@ def test_what_is_refused_is_said_with_its_line(text, said):
 
 
 @pytest.mark.parametrize(
-    "text", ["a: 1\nb: [x, 2.5, true, ~]\n", "", "# nothing\n", "a: &x {b: 1}\nc: *x\n", "base: &b {x: 1}\nd: {<<: *b, x: 2}\n"]
+    "text",
+    [
+        "a: 1\nb: [x, 2.5, true, ~]\n",
+        "",
+        "# nothing\n",
+        "a: &x {b: 1}\nc: *x\n",
+        "base: &b {x: 1}\nd: {<<: *b, x: 2}\n",
+    ],
 )
 def test_what_is_taken_is_what_the_safe_loader_says(text):
     assert parse_yaml(text, "f.yaml") == yaml.safe_load(text)
@@ -76,7 +105,10 @@ def test_aliases_count_for_the_depth_as_if_they_were_written_out():
     ("make", "said"),
     [
         (lambda p: p.mkdir(), "is a folder, where a file belongs"),
-        (lambda p: p.write_bytes(b"a: 1\nb: \xff\n"), "f.yaml, line 2: byte 0xff is not UTF-8: save it as UTF-8"),
+        (
+            lambda p: p.write_bytes(b"a: 1\nb: \xff\n"),
+            "f.yaml, line 2: byte 0xff is not UTF-8: save it as UTF-8",
+        ),
         (lambda p: p.write_bytes("a: 1".encode("utf-16")), "is not UTF-8"),
         (lambda p: p.write_text("# " + "x" * 2**20), "is too large: more than 1,048,576 bytes"),
         (lambda p: p.symlink_to(p), "cannot be read: Too many levels of symbolic links"),

@@ -18,11 +18,20 @@ from quantlab.methods._gguf.quantizer import _imatrix, quantizable
 
 
 def write(path: Path, config: dict[str, int | bool]) -> Path:
-    """An F16 file of zeros for a Llama's or Mixtral's config.json; no tokenizer, since quantizing needs none."""
+    """An F16 file of zeros for a Llama's or Mixtral's config.json; no tokenizer, since quantizing needs
+    none."""
     from gguf import GGUFWriter
 
-    hidden, inner, layers = int(config["hidden_size"]), int(config["intermediate_size"]), int(config["num_hidden_layers"])
-    heads, kv, experts = int(config["num_attention_heads"]), int(config["num_key_value_heads"]), int(config.get("num_local_experts", 0))
+    hidden, inner, layers = (
+        int(config["hidden_size"]),
+        int(config["intermediate_size"]),
+        int(config["num_hidden_layers"]),
+    )
+    heads, kv, experts = (
+        int(config["num_attention_heads"]),
+        int(config["num_key_value_heads"]),
+        int(config.get("num_local_experts", 0)),
+    )
     writer = GGUFWriter(path, "llama")
     writer.add_block_count(layers)
     writer.add_context_length(512)
@@ -36,7 +45,13 @@ def write(path: Path, config: dict[str, int | bool]) -> Path:
         writer.add_expert_count(experts)
         writer.add_expert_used_count(2)
     for name, shape in shapes(
-        hidden, inner, layers, hidden * kv // heads, experts, int(config["vocab_size"]), bool(config["tie_word_embeddings"])
+        hidden,
+        inner,
+        layers,
+        hidden * kv // heads,
+        experts,
+        int(config["vocab_size"]),
+        bool(config["tie_word_embeddings"]),
     ):
         plain = len(shape) == 1 or "ffn_gate_inp" in name
         values = np.random.default_rng(0).normal(0, 0.02, shape)
@@ -48,9 +63,14 @@ def write(path: Path, config: dict[str, int | bool]) -> Path:
     return path
 
 
-def shapes(hidden: int, inner: int, layers: int, kv: int, experts: int, vocabulary: int, tied: bool) -> list[tuple[str, tuple[int, ...]]]:
+def shapes(
+    hidden: int, inner: int, layers: int, kv: int, experts: int, vocabulary: int, tied: bool
+) -> list[tuple[str, tuple[int, ...]]]:
     """Tensors by llama.cpp's names, shapes rows first."""
-    found: list[tuple[str, tuple[int, ...]]] = [("token_embd.weight", (vocabulary, hidden)), ("output_norm.weight", (hidden,))]
+    found: list[tuple[str, tuple[int, ...]]] = [
+        ("token_embd.weight", (vocabulary, hidden)),
+        ("output_norm.weight", (hidden,)),
+    ]
     if not tied:
         found.append(("output.weight", (vocabulary, hidden)))
     many, ending = ((experts,), "_exps") if experts else ((), "")
@@ -72,15 +92,20 @@ def shapes(hidden: int, inner: int, layers: int, kv: int, experts: int, vocabula
 
 
 def dry_run(source: Path, type_name: str) -> collections.Counter[tuple[str, str]]:
-    """The tensors that llama.cpp would quantize in a file, by name without its layer, with the type that it would give them.
+    """The tensors that llama.cpp would quantize in a file, by name without its layer, with the type that it
+    would give them.
 
     With an importance matrix, which finds every column equally important.
     """
     api = llama()
     parameters = api.llama_model_quantize_default_params()
-    assign(parameters, nthread=1, ftype=constant(type_name), dry_run=True, imatrix=_imatrix(_importance(source)))
+    assign(
+        parameters, nthread=1, ftype=constant(type_name), dry_run=True, imatrix=_imatrix(_importance(source))
+    )
     with messages() as said:
-        code = api.llama_model_quantize(os.fsencode(source), os.fsencode(source.with_name("never.gguf")), ctypes.byref(parameters))
+        code = api.llama_model_quantize(
+            os.fsencode(source), os.fsencode(source.with_name("never.gguf")), ctypes.byref(parameters)
+        )
     assert code == 0, "".join(said.lines)
     rows = re.findall(r"\] +(?:blk\.\d+\.)?(\w+)\.weight.*-> .*\((\w+)\)", "".join(said.lines))
     return collections.Counter((name, kind.upper()) for name, kind in rows)
@@ -89,5 +114,7 @@ def dry_run(source: Path, type_name: str) -> collections.Counter[tuple[str, str]
 def _importance(path: Path) -> Importance:
     entries = {}
     for tensor in quantizable(path):
-        entries[tensor.name] = Entry(np.ones((tensor.shape[2], tensor.shape[0]), np.float32), np.ones(tensor.shape[2], np.float32))
+        entries[tensor.name] = Entry(
+            np.ones((tensor.shape[2], tensor.shape[0]), np.float32), np.ones(tensor.shape[2], np.float32)
+        )
     return Importance(entries, 1, 16)

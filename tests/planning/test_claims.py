@@ -34,7 +34,9 @@ class Made(NamedTuple):
 
 @pytest.fixture(scope="module")
 def made() -> Made:
-    done = subprocess.run([sys.executable, "-c", CODE], cwd=DOCS.parent, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", CODE], cwd=DOCS.parent, capture_output=True, text=True, check=True
+    )
     found = json.loads(done.stdout)
     return Made(found["document"], {claim[0]: Claim(*claim) for claim in found["claims"]}, found["torch"])
 
@@ -86,7 +88,10 @@ def test_figures_that_are_known(made: Made) -> None:
 
 def test_the_articles_example_comes_from_the_catalogues_prices() -> None:
     found = example()
-    assert (round(found.self_hosting_dollars_per_month), round(found.break_even_tokens_per_month / 1e6)) == (9_651, 2_773)
+    assert (round(found.self_hosting_dollars_per_month), round(found.break_even_tokens_per_month / 1e6)) == (
+        9_651,
+        2_773,
+    )
 
 
 def test_every_claim_says_how_it_was_checked_or_that_it_was_not(made: Made) -> None:
@@ -97,8 +102,18 @@ def test_every_claim_says_how_it_was_checked_or_that_it_was_not(made: Made) -> N
 
 
 def test_verdicts_on_figures() -> None:
-    assert [agree(100, found) for found in (100, 98.1, 102.1, 109, 115)] == ["right", "right", "near", "near", "wrong"]
-    assert [together("right", "near"), together("right", "wrong"), together("wrong", "wrong")] == ["near", "right in part", "wrong"]
+    assert [agree(100, found) for found in (100, 98.1, 102.1, 109, 115)] == [
+        "right",
+        "right",
+        "near",
+        "near",
+        "wrong",
+    ]
+    assert [together("right", "near"), together("right", "wrong"), together("wrong", "wrong")] == [
+        "near",
+        "right in part",
+        "wrong",
+    ]
 
 
 @pytest.mark.shared
@@ -113,4 +128,8 @@ def test_no_claim_that_is_known_to_be_wrong_is_called_right(made: Made) -> None:
         ("V4-Pro runs quantized on 10 × H100 80GB.", "V4-Pro on 10xH100"),
         ("Qwen3.5-397B in 16 bits, 794 GB, takes about 10 × H100.", "FAQ: 794 GB ~ 10xH100"),
     ):
-        assert made.claims[mine].verdict == next(each["verdict"] for each in known if each["claim"] == theirs) == "wrong"
+        assert (
+            made.claims[mine].verdict
+            == next(each["verdict"] for each in known if each["claim"] == theirs)
+            == "wrong"
+        )

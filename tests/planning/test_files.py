@@ -1,4 +1,5 @@
-"""Bytes of all files of a checkpoint: the example's real ones, and a tokenizer as the gguf package itself writes it."""
+"""Bytes of all files of a checkpoint: the example's real ones, and a tokenizer as the gguf package itself
+writes it."""
 
 from __future__ import annotations
 
@@ -35,7 +36,9 @@ def test_the_examples_checkpoints_have_the_planned_files(path: Path) -> None:
     assert found == pytest.approx(record.disk_bytes, rel=0.002)
 
 
-def _header_bytes(path: Path, tokens: list[str], types: list[int], merges: list[str], scores: list[float]) -> int:
+def _header_bytes(
+    path: Path, tokens: list[str], types: list[int], merges: list[str], scores: list[float]
+) -> int:
     """What the gguf package writes for a tokenizer."""
     writer = gguf.GGUFWriter(path, "llama")
     for add, values in (
@@ -55,7 +58,11 @@ def _header_bytes(path: Path, tokens: list[str], types: list[int], merges: list[
 @pytest.mark.parametrize("kind", ["merges as pairs", "merges as text", "unigram", "byte fallback"])
 def test_a_tokenizer_is_counted_as_gguf_writes_it(tmp_path: Path, kind: str) -> None:
     pieces, merges = ["a", "b", "ab", "Ġü", "▁日本"], [["a", "b"], ["Ġ", "ü"]]
-    model: dict[str, Any] = {"type": "BPE", "vocab": {piece: i for i, piece in enumerate(pieces)}, "merges": merges}
+    model: dict[str, Any] = {
+        "type": "BPE",
+        "vocab": {piece: i for i, piece in enumerate(pieces)},
+        "merges": merges,
+    }
     if kind == "merges as text":
         model["merges"] = [" ".join(merge) for merge in merges]
     if kind == "unigram":
@@ -88,7 +95,12 @@ def test_without_a_readable_tokenizer_the_size_is_estimated(tmp_path: Path) -> N
 def test_a_plan_has_the_files_of_every_variant() -> None:
     known = known_config("smollm2")
     assert known
-    plan = plan_model(known.config, name="s", methods=["gguf-4", "gptq-4", "bitsandbytes-4", "awq-2"], place_gpus=False)
-    beside = [v.checkpoint_bytes - v.weight_bytes if v.checkpoint_bytes and v.weight_bytes else None for v in plan.variants]
+    plan = plan_model(
+        known.config, name="s", methods=["gguf-4", "gptq-4", "bitsandbytes-4", "awq-2"], place_gpus=False
+    )
+    beside = [
+        v.checkpoint_bytes - v.weight_bytes if v.checkpoint_bytes and v.weight_bytes else None
+        for v in plan.variants
+    ]
     tokenizer = tokenizer_bytes(known.config["vocab_size"])
     assert beside == [tokenizer.in_gguf, tokenizer.beside, 0, None] and not plan.tokenizer_counted

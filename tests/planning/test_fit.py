@@ -27,7 +27,9 @@ def config(alias: str) -> dict[str, Any]:
 
 
 def plan(alias: str, rig: str, *methods: str, **workload: Any) -> ModelPlan:
-    return plan_model(config(alias), name=alias, rigs=[parse_gpus(rig)], methods=methods, workload=Workload(**workload))
+    return plan_model(
+        config(alias), name=alias, rigs=[parse_gpus(rig)], methods=methods, workload=Workload(**workload)
+    )
 
 
 def only(found: ModelPlan) -> RigPlan:
@@ -85,18 +87,36 @@ def test_the_smallest_set_is_the_smallest() -> None:
 def test_sets_divide_the_heads() -> None:
     assert tensor_parallel_sizes(read_architecture(config("qwen3.5-27b"))) == (1, 2, 4, 8)  # 24 heads
     assert tensor_parallel_sizes(read_architecture(config("smollm2"))) == (1,)  # 9 heads
-    assert only(plan("smollm2", "h100:2", "gptq-4")).notes[0].startswith("9 attention heads cannot be split over 2 GPUs")
+    assert (
+        only(plan("smollm2", "h100:2", "gptq-4"))
+        .notes[0]
+        .startswith("9 attention heads cannot be split over 2 GPUs")
+    )
 
 
 def test_ceilings_of_the_worked_examples() -> None:
-    assert only(plan("llama-3.1-8b", "h100", "baseline-16")).decode_ceiling_tokens_per_second == pytest.approx(208, abs=1)
-    assert only(plan("qwen3.5-27b", "rtx-5090", "gptq-4")).decode_ceiling_tokens_per_second == pytest.approx(113, abs=1)
+    assert only(
+        plan("llama-3.1-8b", "h100", "baseline-16")
+    ).decode_ceiling_tokens_per_second == pytest.approx(208, abs=1)
+    assert only(plan("qwen3.5-27b", "rtx-5090", "gptq-4")).decode_ceiling_tokens_per_second == pytest.approx(
+        113, abs=1
+    )
 
 
 def test_batches_share_the_weights_until_arithmetic_is_the_limit() -> None:
-    one, eight, many = (only(plan("llama-3.1-8b", "b200", "baseline-16", batch=b, context_tokens=64)) for b in (1, 8, 4096))
-    assert one.decode_ceiling_tokens_per_second and eight.decode_ceiling_tokens_per_second and many.decode_ceiling_tokens_per_second
-    assert one.decode_ceiling_tokens_per_second < eight.decode_ceiling_tokens_per_second < 8 * one.decode_ceiling_tokens_per_second
+    one, eight, many = (
+        only(plan("llama-3.1-8b", "b200", "baseline-16", batch=b, context_tokens=64)) for b in (1, 8, 4096)
+    )
+    assert (
+        one.decode_ceiling_tokens_per_second
+        and eight.decode_ceiling_tokens_per_second
+        and many.decode_ceiling_tokens_per_second
+    )
+    assert (
+        one.decode_ceiling_tokens_per_second
+        < eight.decode_ceiling_tokens_per_second
+        < 8 * one.decode_ceiling_tokens_per_second
+    )
     peak = 2250e12 / (2 * count(config("llama-3.1-8b")).active_without_embedding)
     assert many.decode_ceiling_tokens_per_second <= peak * 1.0001
 
@@ -121,12 +141,20 @@ def test_a_ceiling_by_hand() -> None:
 def test_activations_agree_with_what_was_measured() -> None:
     measured = {"llama-3.1-8b": 0.98e9, "qwen3.5-27b": 2.97e9, "qwen3.5-397b-a17b": 3.8e9}
     for alias, expected in measured.items():
-        assert activation_bytes(read_architecture(config(alias)), 8192) == pytest.approx(expected, rel=0.02), alias
+        assert activation_bytes(read_architecture(config(alias)), 8192) == pytest.approx(
+            expected, rel=0.02
+        ), alias
     assert "8,192" in calibration().activation.source
 
 
 def test_a_name_without_a_config_is_planned_from_its_size() -> None:
-    found = plan_model(None, name="qwen3.5-72b", counted=stated(72 * 10**9), rigs=[parse_gpus("h100")], methods=["gptq-4", "baseline"])
+    found = plan_model(
+        None,
+        name="qwen3.5-72b",
+        counted=stated(72 * 10**9),
+        rigs=[parse_gpus("h100")],
+        methods=["gptq-4", "baseline"],
+    )
     gptq, baseline = (variant.rigs[0] for variant in found.variants)
     assert not found.certain
     assert found.cache_bytes_per_sequence is None
@@ -135,7 +163,10 @@ def test_a_name_without_a_config_is_planned_from_its_size() -> None:
 
 def test_a_quantized_release_says_so() -> None:
     found = plan_model(
-        config("llama-3.1-8b") | {"quantization_config": {"quant_method": "fp8"}}, name="l", methods=["gptq-4"], place_gpus=False
+        config("llama-3.1-8b") | {"quantization_config": {"quant_method": "fp8"}},
+        name="l",
+        methods=["gptq-4"],
+        place_gpus=False,
     )
     assert found.stored_as == "fp8 (8 bits)"
     assert any("fp8" in warning for warning in found.warnings)
@@ -148,7 +179,13 @@ def test_contexts_beyond_the_models_own_are_warned_of() -> None:
 
 
 def test_methods_and_variants_are_named_alike() -> None:
-    assert [v.slug for v in wanted_variants(["gptq", "awq-4", "gptq-4"])] == ["gptq-8", "gptq-4", "gptq-3", "gptq-2", "awq-4"]
+    assert [v.slug for v in wanted_variants(["gptq", "awq-4", "gptq-4"])] == [
+        "gptq-8",
+        "gptq-4",
+        "gptq-3",
+        "gptq-2",
+        "awq-4",
+    ]
     assert len(wanted_variants([])) > 15
     (variant,) = plan("llama-3.1-8b", "h100", "awq-2").variants
     assert variant.weight_bytes is None
@@ -156,7 +193,14 @@ def test_methods_and_variants_are_named_alike() -> None:
 
 
 @pytest.mark.parametrize(
-    "workload", [{"context_tokens": 0}, {"batch": 0}, {"context_tokens": -1}, {"cache_dtype": "int1"}, {"policy": "none"}]
+    "workload",
+    [
+        {"context_tokens": 0},
+        {"batch": 0},
+        {"context_tokens": -1},
+        {"cache_dtype": "int1"},
+        {"policy": "none"},
+    ],
 )
 def test_workloads_that_are_none_are_refused(workload: dict[str, Any]) -> None:
     with pytest.raises(QuantlabError):
@@ -178,7 +222,9 @@ def test_llama_cpp_reserves_what_its_logs_name() -> None:
 
 def test_an_8_gb_card_is_not_refused_a_model_that_it_runs() -> None:
     card = GpuSpec(name="card", memory_gb=8, usable_gib=8e9 / 2**30, bandwidth_gb_per_second=1)
-    found = plan_model(config("llama-3.1-8b"), name="l", rigs=[GpuSet(card, 1)], methods=["gguf-4", "gguf-5", "gguf-6"])
+    found = plan_model(
+        config("llama-3.1-8b"), name="l", rigs=[GpuSet(card, 1)], methods=["gguf-4", "gguf-5", "gguf-6"]
+    )
     assert [variant.rigs[0].verdict for variant in found.variants] == ["fits", "tight", "no"]
 
 

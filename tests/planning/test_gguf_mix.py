@@ -28,14 +28,46 @@ LLAMA: dict[str, Any] = {
 }
 MODELS = {
     "four queries per key": LLAMA,
-    "two queries per key, tied": LLAMA | {"num_key_value_heads": 4, "tie_word_embeddings": True, "num_hidden_layers": 16},
+    "two queries per key, tied": (
+        LLAMA | {"num_key_value_heads": 4, "tie_word_embeddings": True, "num_hidden_layers": 16}
+    ),
     "odd rows": LLAMA | {"hidden_size": 288, "num_attention_heads": 9, "num_key_value_heads": 3},
-    "rows of 48": LLAMA | {"hidden_size": 48, "num_attention_heads": 3, "num_key_value_heads": 3, "num_hidden_layers": 3},
+    "rows of 48": (
+        LLAMA
+        | {
+            "hidden_size": 48,
+            "num_attention_heads": 3,
+            "num_key_value_heads": 3,
+            "num_hidden_layers": 3,
+        }
+    ),
     "70B": LLAMA | {"num_hidden_layers": 80, "vocab_size": 64},
-    "eight experts": LLAMA | {"model_type": "mixtral", "num_local_experts": 8, "num_experts_per_tok": 2, "num_hidden_layers": 9},
-    "four experts": LLAMA | {"model_type": "mixtral", "num_local_experts": 4, "num_experts_per_tok": 2, "num_hidden_layers": 9},
+    "eight experts": (
+        LLAMA
+        | {
+            "model_type": "mixtral",
+            "num_local_experts": 8,
+            "num_experts_per_tok": 2,
+            "num_hidden_layers": 9,
+        }
+    ),
+    "four experts": (
+        LLAMA
+        | {
+            "model_type": "mixtral",
+            "num_local_experts": 4,
+            "num_experts_per_tok": 2,
+            "num_hidden_layers": 9,
+        }
+    ),
 }
-NAMES = {"embed_tokens": "token_embd", "lm_head": "output", "q_proj": "attn_q", "k_proj": "attn_k", "v_proj": "attn_v"} | {
+NAMES = {
+    "embed_tokens": "token_embd",
+    "lm_head": "output",
+    "q_proj": "attn_q",
+    "k_proj": "attn_k",
+    "v_proj": "attn_v",
+} | {
     "o_proj": "attn_output",
     "gate_proj": "ffn_gate",
     "up_proj": "ffn_up",
@@ -60,7 +92,9 @@ def test_every_tensor_gets_llama_cpps_type(model: str, file_type: str, files: di
     planned: collections.Counter[tuple[str, str]] = collections.Counter()
     for part in _gguf.parts(estimate(MODELS[model], "an ordinary decoder"), file_type):
         if part.matrix.role != "router" and part.kind != "F16":  # llama.cpp leaves rows of 48 as they are
-            name = NAMES[part.matrix.name.rpartition(".")[2]] + ("_exps" if part.matrix.role == "expert" else "")
+            name = NAMES[part.matrix.name.rpartition(".")[2]] + (
+                "_exps" if part.matrix.role == "expert" else ""
+            )
             planned[name, part.kind] += 1
     assert planned == dry_run(files[model], file_type)
 

@@ -12,7 +12,12 @@ from quantlab.planning.stored import _named
 
 MXFP4 = {
     "quant_method": "mxfp4",
-    "modules_to_not_convert": ["model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens", "lm_head"],
+    "modules_to_not_convert": [
+        "model.layers.*.self_attn",
+        "model.layers.*.mlp.router",
+        "model.embed_tokens",
+        "lm_head",
+    ],
 }
 
 
@@ -31,7 +36,10 @@ def test_experts_alone_are_packed_where_the_config_keeps_the_rest() -> None:
     assert 4.25 < everything.bits_per_weight < packed.bits_per_weight < 6
 
 
-INT8 = {"quant_method": "compressed-tensors", "config_groups": {"group_0": {"weights": {"num_bits": 8, "type": "float"}}}}
+INT8 = {
+    "quant_method": "compressed-tensors",
+    "config_groups": {"group_0": {"weights": {"num_bits": 8, "type": "float"}}},
+}
 NVFP4 = {"group_0": {"targets": ["Linear"], "weights": {"num_bits": 4, "type": "float", "group_size": 16}}}
 LINEARS, REST = 6_979_321_856, 2_101_878_784
 """Weights of the linears of llama-3.1-8b, and bytes of everything else in 16 bits."""
@@ -45,7 +53,13 @@ LINEARS, REST = 6_979_321_856, 2_101_878_784
         ({"quant_algo": "NVFP4"}, 6_027_747_328),
         ({"quantization": {"quant_algo": "NVFP4", "group_size": 16}}, 6_027_747_328),
         ({"quant_method": "fp8", "modules_to_not_convert": ["model.layers.0.mlp.down_proj"]}, 9_139_920_896),
-        ({"quant_method": "fp8", "modules_to_not_convert": [f"model.layers.{i}.mlp.gate" for i in range(32)]}, 9_081_200_640),
+        (
+            {
+                "quant_method": "fp8",
+                "modules_to_not_convert": [f"model.layers.{i}.mlp.gate" for i in range(32)],
+            },
+            9_081_200_640,
+        ),
         (INT8 | {"ignore": [f"model.layers.{i}.self_attn*" for i in range(32)]}, 10_423_377_920),
         (INT8 | {"ignore": ["model.layers.*.self_attn"]}, 10_423_377_920),
         ({"quant_method": "fp8", "weight_block_size": [128, 128]}, REST + LINEARS + LINEARS // 128**2 * 4),
@@ -61,33 +75,61 @@ def test_bytes_by_hand(config: dict[str, Any], expected: int) -> None:
 def test_bitsandbytes_with_nested_scales() -> None:
     config = {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_use_double_quant": True}
     nested = as_stored("llama-3.1-8b", quantization_config=config).weight_bytes or 0
-    plain = as_stored("llama-3.1-8b", quantization_config=config | {"bnb_4bit_use_double_quant": False}).weight_bytes or 0
+    plain = (
+        as_stored(
+            "llama-3.1-8b", quantization_config=config | {"bnb_4bit_use_double_quant": False}
+        ).weight_bytes
+        or 0
+    )
     assert nested == pytest.approx(5_702_336_446, rel=1e-4)
     assert plain - nested == pytest.approx(LINEARS / 64 * (4 - 1 - 4 / 256), rel=1e-2)
 
 
 def test_what_a_pattern_names() -> None:
-    names = _named(["model.language_model.layers.3.mlp", "lm_head", "model.layers.5*", r"re:.*\.q_proj$", "re:("])
-    kept = ("model.layers.3.mlp.up_proj", "model.layers.5.mlp.gate", "model.layers.51.mlp.gate", "model.language_model.layers.0.q_proj")
+    names = _named(
+        ["model.language_model.layers.3.mlp", "lm_head", "model.layers.5*", r"re:.*\.q_proj$", "re:("]
+    )
+    kept = (
+        "model.layers.3.mlp.up_proj",
+        "model.layers.5.mlp.gate",
+        "model.layers.51.mlp.gate",
+        "model.language_model.layers.0.q_proj",
+    )
     assert all(names(module) for module in kept)
-    assert not any(names(module) for module in ("model.layers.3.mlp_extra", "model.layers.33.mlp", "model.layers.0.q_proj_a"))
+    assert not any(
+        names(module)
+        for module in ("model.layers.3.mlp_extra", "model.layers.33.mlp", "model.layers.0.q_proj_a")
+    )
 
 
 def test_targets_name_what_alone_is_quantized() -> None:
     group = {"targets": ["re:.*mlp.experts.*"], "weights": {"num_bits": 4, "group_size": 32}}
-    some = as_stored("mixtral-8x7b", quantization_config={"quant_method": "compressed-tensors", "config_groups": {"g": group}})
+    some = as_stored(
+        "mixtral-8x7b",
+        quantization_config={"quant_method": "compressed-tensors", "config_groups": {"g": group}},
+    )
     every = as_stored(
         "mixtral-8x7b",
-        quantization_config={"quant_method": "compressed-tensors", "config_groups": {"g": group | {"targets": ["Linear"]}}},
+        quantization_config={
+            "quant_method": "compressed-tensors",
+            "config_groups": {"g": group | {"targets": ["Linear"]}},
+        },
     )
     assert some.weight_bytes and every.weight_bytes and some.weight_bytes > every.weight_bytes
 
 
 def test_patterns_and_layer_numbers_name_modules() -> None:
-    config = {"quant_method": "compressed-tensors", "config_groups": {"group_0": {"weights": {"num_bits": 4, "group_size": 32}}}}
+    config = {
+        "quant_method": "compressed-tensors",
+        "config_groups": {"group_0": {"weights": {"num_bits": 4, "group_size": 32}}},
+    }
     plain = as_stored("llama-3.1-8b", quantization_config=config).weight_bytes
-    kept = as_stored("llama-3.1-8b", quantization_config=config | {"ignore": ["lm_head", "re:.*self_attn.*"]}).weight_bytes
-    by_layer = as_stored("llama-3.1-8b", quantization_config=config | {"ignore": ["model.layers.0.self_attn", "re:("]}).weight_bytes
+    kept = as_stored(
+        "llama-3.1-8b", quantization_config=config | {"ignore": ["lm_head", "re:.*self_attn.*"]}
+    ).weight_bytes
+    by_layer = as_stored(
+        "llama-3.1-8b", quantization_config=config | {"ignore": ["model.layers.0.self_attn", "re:("]}
+    ).weight_bytes
     assert plain and kept and by_layer
     assert kept == plain + 1_342_177_280 * (16 - 4.5) / 8
     assert by_layer == plain + 1_342_177_280 // 32 * (16 - 4.5) / 8
@@ -104,7 +146,9 @@ def test_it_stands_beside_the_methods_and_not_among_them() -> None:
     plan = plan_model(found.config, name="v4", place_gpus=False)
     assert plan.stored_as == "fp8 (8 bits, experts in 4.25)"
     assert plan.weight_bytes["fp8"]["8"] > 1.5 * (plan.variants[0].weight_bytes or 0)
-    assert not any(v.stored for v in plan_model(found.config, name="v4", methods=["gptq-4"], place_gpus=False).variants)
+    assert not any(
+        v.stored for v in plan_model(found.config, name="v4", methods=["gptq-4"], place_gpus=False).variants
+    )
 
 
 @pytest.mark.parametrize(

@@ -51,15 +51,19 @@ def test_the_baseline_is_its_source() -> None:
 
 
 def test_a_release_needs_no_flag() -> None:
-    assert serve_release("openai/gpt-oss-20b", "gpt-oss-20b", 8192, 2).command == (
-        "vllm serve openai/gpt-oss-20b --tensor-parallel-size 2 --max-model-len 8192 --served-model-name gpt-oss-20b"
+    assert (
+        serve_release("openai/gpt-oss-20b", "gpt-oss-20b", 8192, 2).command
+        == "vllm serve openai/gpt-oss-20b --tensor-parallel-size 2 --max-model-len 8192 --served-model-name"
+        " gpt-oss-20b"
     )
 
 
 def test_gguf_is_served_by_llama_server_and_ollama() -> None:
     found = serve(Variant("gguf", 4), "runs/m/checkpoints/m/gguf-4", "org/Name", "m-gguf-4", 8192)
-    assert found.command == (
-        "llama-server --model runs/m/checkpoints/m/gguf-4/model.gguf --ctx-size 8192 --gpu-layers 999 --parallel 1 --alias m-gguf-4"
+    assert (
+        found.command
+        == "llama-server --model runs/m/checkpoints/m/gguf-4/model.gguf --ctx-size 8192 --gpu-layers 999"
+        " --parallel 1 --alias m-gguf-4"
     )
     assert found.modelfile == "FROM runs/m/checkpoints/m/gguf-4/model.gguf\nPARAMETER num_ctx 8192\n"
     assert found.create == "ollama create m-gguf-4 -f Modelfile"
@@ -94,6 +98,10 @@ def test_gpus_that_cannot_share_the_layers_get_whole_ones() -> None:
         serve(Variant("gptq", 4), "folder", "org/Name", "m", 8192, 3, why),
         serve_release("openai/gpt-oss-20b", "gpt-oss-20b", 8192, 3, why),
     ):
-        assert found.command and "--pipeline-parallel-size 3" in found.command and "tensor" not in found.command
+        assert (
+            found.command and "--pipeline-parallel-size 3" in found.command and "tensor" not in found.command
+        )
         assert any(why in note for note in found.notes)
-    assert "--tensor-parallel-size 1" in (serve(Variant("bitsandbytes", 4), "folder", "org/Name", "m", 8192, 3, why).command or "")
+    assert "--tensor-parallel-size 1" in (
+        serve(Variant("bitsandbytes", 4), "folder", "org/Name", "m", 8192, 3, why).command or ""
+    )

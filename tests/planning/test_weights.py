@@ -1,4 +1,5 @@
-"""Bytes of checkpoints: those that the committed example really has, published sizes, and what stays in 16 bits."""
+"""Bytes of checkpoints: those that the committed example really has, published sizes, and what stays in 16
+bits."""
 
 from __future__ import annotations
 
@@ -36,7 +37,13 @@ def planned(alias: str, method: str, bits: int, **settings: Any) -> WeightBytes:
 
 
 def test_the_example_has_checkpoints_of_most_methods() -> None:
-    assert {parse_variant(path.parent.name).method for path in EXAMPLE} >= {"awq", "baseline", "bitsandbytes", "gguf", "gptq"}
+    assert {parse_variant(path.parent.name).method for path in EXAMPLE} >= {
+        "awq",
+        "baseline",
+        "bitsandbytes",
+        "gguf",
+        "gptq",
+    }
 
 
 @pytest.mark.parametrize("path", EXAMPLE, ids=lambda path: path.parent.name)
@@ -48,7 +55,9 @@ def test_the_examples_checkpoints_have_the_planned_bytes(path: Path) -> None:
     assert found is not None
     assert record.stored_bytes is not None
     # only bitsandbytes' descriptions of its types, a few bytes each, have no fixed length
-    assert abs(found.bytes_total - record.stored_bytes) <= (0.00001 * record.stored_bytes if variant.method == "bitsandbytes" else 0)
+    assert abs(found.bytes_total - record.stored_bytes) <= (
+        0.00001 * record.stored_bytes if variant.method == "bitsandbytes" else 0
+    )
     assert found.bits_per_weight == pytest.approx(record.bits_per_weight, rel=1e-5)
     if record.quantized_bits_per_weight is None:
         assert found.quantized_bits_per_weight is None
@@ -62,11 +71,15 @@ def test_the_examples_checkpoints_have_the_planned_bytes(path: Path) -> None:
 )
 def test_an_8b_has_the_bits_that_llama_cpp_publishes(file_type: str, bits_per_weight: float) -> None:
     """llama.cpp, tools/quantize/README.md: Llama 3.1 8B."""
-    assert planned("llama-3.1-8b", "gguf", 4, type=file_type).bits_per_weight == pytest.approx(bits_per_weight, abs=0.001)
+    assert planned("llama-3.1-8b", "gguf", 4, type=file_type).bits_per_weight == pytest.approx(
+        bits_per_weight, abs=0.001
+    )
 
 
 def test_a_published_70b_awq_has_the_planned_bytes() -> None:
-    assert planned("llama-3.1-70b", "awq", 4).bytes_total == pytest.approx(39.77e9, rel=1e-3)  # the files of a release
+    assert planned("llama-3.1-70b", "awq", 4).bytes_total == pytest.approx(
+        39.77e9, rel=1e-3
+    )  # the files of a release
 
 
 @pytest.mark.parametrize("alias", known_configs())
@@ -104,7 +117,10 @@ def test_smaller_groups_take_more_bytes_and_a_whole_row_the_fewest() -> None:
 
 def test_double_quantization_saves_about_what_its_paper_says() -> None:
     """Dettmers et al. 2023: 0.37 bits per weight."""
-    with_, without = (planned("llama-3.1-8b", "bitsandbytes", 4, double_quantization=d).quantized_bits_per_weight for d in (True, False))
+    with_, without = (
+        planned("llama-3.1-8b", "bitsandbytes", 4, double_quantization=d).quantized_bits_per_weight
+        for d in (True, False)
+    )
     assert with_ is not None
     assert without is not None
     assert without - with_ == pytest.approx(0.373, abs=0.002)
@@ -149,10 +165,21 @@ def test_bitsandbytes_stores_a_tiny_model_of_experts_as_planned(bits: int, tmp_p
     from quantlab.architecture._meta_count import answer
     from quantlab.formats import stored
 
-    sizes = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 512}
+    sizes = {
+        "hidden_size": 128,
+        "intermediate_size": 256,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "vocab_size": 512,
+    }
     config = MixtralConfig(**sizes, num_key_value_heads=2, num_local_experts=4)
     AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(tmp_path / "source")
-    loading = BitsAndBytesConfig(load_in_8bit=bits == 8, load_in_4bit=bits == 4, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True)
+    loading = BitsAndBytesConfig(
+        load_in_8bit=bits == 8,
+        load_in_4bit=bits == 4,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+    )
     model = AutoModelForCausalLM.from_pretrained(
         tmp_path / "source", quantization_config=loading, device_map={"": "cpu"}, dtype=torch.bfloat16
     )

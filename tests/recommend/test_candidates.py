@@ -18,7 +18,14 @@ from quantlab.recommend.recommendation import serving
 from quantlab.records import MeasureRecord, QuantizeRecord, SpeedPoint, SpeedRecord
 from quantlab.workspace.results import write_record
 
-POINT = SpeedPoint(batch=1, context_tokens=0, prompt_tokens=16, decode_tokens=77, prefill_seconds=(1.0,), decode_seconds=(1.0,))
+POINT = SpeedPoint(
+    batch=1,
+    context_tokens=0,
+    prompt_tokens=16,
+    decode_tokens=77,
+    prefill_seconds=(1.0,),
+    decode_seconds=(1.0,),
+)
 SPEED = SpeedRecord(kernel="llama.cpp CUDA", dtype="float16", threads=None, load_seconds=1.0, points=(POINT,))
 
 
@@ -33,11 +40,20 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ):
         rows = []
         for slug in slugs:
-            made = QuantizeRecord(model=model, variant=slug, parameters=parameters * 10**9, disk_bytes=6 * 10**9)
+            made = QuantizeRecord(
+                model=model, variant=slug, parameters=parameters * 10**9, disk_bytes=6 * 10**9
+            )
             write_record(folder, made)
-            write_record(folder, MeasureRecord(model=model, variant=slug, device="NVIDIA GeForce RTX 4090", speed=SPEED))
+            write_record(
+                folder,
+                MeasureRecord(model=model, variant=slug, device="NVIDIA GeForce RTX 4090", speed=SPEED),
+            )
             wide = 2.0 if slug.endswith("4") else 0.5
-            drop = {"mean_drop_points": wide / 2, "mean_drop_lower_points": -wide, "mean_drop_upper_points": wide}
+            drop = {
+                "mean_drop_points": wide / 2,
+                "mean_drop_lower_points": -wide,
+                "mean_drop_upper_points": wide,
+            }
             rows.append({"variant": slug, **drop})
         (folder / "reports" / model / "tables").mkdir()
         (folder / "reports" / model / "tables" / "summary.json").write_text(json.dumps(rows))
@@ -58,7 +74,13 @@ def test_every_real_model_is_a_candidate_at_every_width(pool: Pool) -> None:
     assert {c.model for c in pool.candidates} | set(pool.left_out) == real | {"stranger"}
     assert "not in the catalogue" in pool.left_out["stranger"]
     assert len({(c.model, c.variant) for c in pool.candidates}) == len(pool.candidates)
-    assert {c.variant for c in pool.candidates if c.model == "qwen3.5-27b"} >= {"gguf-4", "gptq-2", "awq-3", "fp8-8", "baseline-16"}
+    assert {c.variant for c in pool.candidates if c.model == "qwen3.5-27b"} >= {
+        "gguf-4",
+        "gptq-2",
+        "awq-3",
+        "fp8-8",
+        "baseline-16",
+    }
 
 
 def test_each_figure_says_how_it_is_known(pool: Pool) -> None:
@@ -78,14 +100,23 @@ def test_measured_bytes_take_the_place_of_computed_ones(pool: Pool, tmp_path: Pa
     ours, computed = (find(each, "qwen3.5-9b", "gguf-4").memory_bytes for each in (pool, planned))
     assert "measured in reports/qwen3.5-9b" in ours.source and computed.source == "planned"
     assert ours.value != computed.value
-    assert ours.low is not None and ours.high is not None and computed.low is not None and computed.high is not None
+    assert (
+        ours.low is not None
+        and ours.high is not None
+        and computed.low is not None
+        and computed.high is not None
+    )
     assert ours.high - ours.low == pytest.approx(computed.high - computed.low)
 
 
 def test_other_settings_at_a_width_are_candidates_where_they_were_measured(pool: Pool) -> None:
     labelled = find(pool, "qwen3.5-9b", "gguf-4-iq4_xs")
     assert labelled.drop_points.kind == "measured" and "measured" in labelled.memory_bytes.source
-    assert not [c for c in pool.candidates if c.variant.count("-") > 1 and c.variant != RELEASED and c.model != "qwen3.5-9b"]
+    assert not [
+        c
+        for c in pool.candidates
+        if c.variant.count("-") > 1 and c.variant != RELEASED and c.model != "qwen3.5-9b"
+    ]
 
 
 def test_a_release_that_is_stored_quantized_is_a_candidate_of_its_own(pool: Pool) -> None:
@@ -94,7 +125,10 @@ def test_a_release_that_is_stored_quantized_is_a_candidate_of_its_own(pool: Pool
     released, made = find(pool, "deepseek-v4-pro", RELEASED), find(pool, "deepseek-v4-pro", "gguf-8")
     assert released.memory_bytes.value is not None and made.memory_bytes.value is not None
     assert released.memory_bytes.value < made.memory_bytes.value
-    assert released.drop_points[:4] == (0.0, "estimated", 0.0, 0.0) and "by definition" in released.drop_points.source
+    assert (
+        released.drop_points[:4] == (0.0, "estimated", 0.0, 0.0)
+        and "by definition" in released.drop_points.source
+    )
 
 
 def test_a_speed_measured_on_another_device_is_no_speed_of_this_one(root: Path) -> None:
@@ -118,7 +152,9 @@ def test_of_the_fitting_ones_none_is_larger_than_the_gpu(pool: Pool) -> None:
         assert each.candidate.drop_points.high is not None and each.candidate.drop_points.high <= 4.0
 
 
-@pytest.mark.parametrize(("text", "size"), [("24GB", 24 * 10**9), ("24GiB", 24 * 2**30), (" 1.5 tb", 1_500_000_000_000)])
+@pytest.mark.parametrize(
+    ("text", "size"), [("24GB", 24 * 10**9), ("24GiB", 24 * 2**30), (" 1.5 tb", 1_500_000_000_000)]
+)
 def test_gb_and_gib_are_not_the_same(text: str, size: int) -> None:
     assert parse_bytes(text) == size
 
@@ -129,7 +165,9 @@ def test_memory_without_a_unit_is_refused(text: str) -> None:
         parse_bytes(text)
 
 
-@pytest.mark.parametrize(("text", "tokens"), [("5000M", 5e9), ("5B", 5e9), ("5g", 5e9), ("12", 12.0), ("1.5k", 1500.0)])
+@pytest.mark.parametrize(
+    ("text", "tokens"), [("5000M", 5e9), ("5B", 5e9), ("5g", 5e9), ("12", 12.0), ("1.5k", 1500.0)]
+)
 def test_tokens_are_in_powers_of_1000(text: str, tokens: float) -> None:
     assert parse_tokens(text) == tokens
 

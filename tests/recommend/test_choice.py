@@ -14,7 +14,11 @@ GB = 1e9
 
 
 def candidate(
-    model: str = "m", variant: str = "gguf-4", drop: tuple[float, float] | None = (0.0, 2.0), size: float = 8e9, **more: object
+    model: str = "m",
+    variant: str = "gguf-4",
+    drop: tuple[float, float] | None = (0.0, 2.0),
+    size: float = 8e9,
+    **more: object,
 ) -> Candidate:
     found = Quantity(sum(drop) / 2, "estimated", *drop, "a band") if drop else UNKNOWN
     fields: dict[str, object] = {
@@ -66,10 +70,18 @@ def test_the_most_able_model_comes_first_and_the_size_decides_where_no_score_is_
     better = candidate("scored", size=4e9, scores={"code": exact(80.0, "estimated", "quoted")})
     large, largest = candidate("large", size=70e9), candidate("largest", size=400e9)
     found = choose(Request(use="code"), [large, quoted, largest, better])
-    assert [each.candidate.model for each in found.ranked] == ["scored", "small-but-scored", "largest", "large"]
+    assert [each.candidate.model for each in found.ranked] == [
+        "scored",
+        "small-but-scored",
+        "largest",
+        "large",
+    ]
     assert found.ranked[0].reasons[0] == "80.0 % for code, quoted (quoted)"
     assert "ranked by its 400B parameters" in found.ranked[2].reasons[0]
-    assert [each.candidate.model for each in choose(Request(), [large, quoted]).ranked] == ["large", "small-but-scored"]
+    assert [each.candidate.model for each in choose(Request(), [large, quoted]).ranked] == [
+        "large",
+        "small-but-scored",
+    ]
 
 
 def test_of_one_model_the_fewest_open_limits_then_the_smallest_drop_then_speed_then_memory() -> None:
@@ -103,7 +115,11 @@ def test_what_may_not_fit_comes_after_what_does_however_able() -> None:
 
 
 def test_the_order_is_total_whatever_the_order_of_the_candidates() -> None:
-    pool = [candidate(f"m{i % 3}", f"gguf-{i}", drop=None if i % 2 else (0, 1), device=d) for i in range(12) for d in ("a", "b")]
+    pool = [
+        candidate(f"m{i % 3}", f"gguf-{i}", drop=None if i % 2 else (0, 1), device=d)
+        for i in range(12)
+        for d in ("a", "b")
+    ]
     first = [each.candidate for each in choose(Request(max_drop_points=2), pool).ranked]
     for seed in range(20):
         shuffled = random.Random(seed).sample(pool, len(pool))
@@ -116,14 +132,22 @@ def test_licences_contexts_prices_and_latencies_are_limits() -> None:
     nameless = candidate("nameless", licence=None)
     dear = candidate("dear", dollars_per_million=exact(3.0, "estimated"))
     slow = candidate("slow", first_token_seconds=exact(4.0, "measured"))
-    asked = Request(context_tokens=16_384, licences=("MIT", "apache-2.0"), max_dollars_per_million=1.0, max_first_token_seconds=1.0)
+    asked = Request(
+        context_tokens=16_384,
+        licences=("MIT", "apache-2.0"),
+        max_dollars_per_million=1.0,
+        max_first_token_seconds=1.0,
+    )
     found = choose(asked, [short, closed, nameless, dear, slow, candidate("good")])
     assert [each.candidate.model for each in found.ranked] == ["good"]
     assert {each.candidate.model: each.reasons[0] for each in found.rejected} == {
         "short": "the context is not at least 16,384 tokens: 8,192 tokens, estimated",
         "closed": "its licence is llama4, not MIT or apache-2.0",
         "nameless": "its licence is not known to be MIT or apache-2.0",
-        "dear": "the price is not at most 1.00 dollars per million tokens: 3.00 dollars per million tokens, estimated",
+        "dear": (
+            "the price is not at most 1.00 dollars per million tokens: 3.00 dollars per million tokens,"
+            " estimated"
+        ),
         "slow": "the first token is not at most 1 s: 4 s, measured",
     }
     assert "the price is not known" in found.ranked[0].reasons
@@ -150,29 +174,48 @@ def test_a_measurement_that_would_change_the_answer_is_named() -> None:
 
 
 def test_nothing_left_says_what_is_nearest() -> None:
-    found = choose(Request(max_memory_bytes=4 * GB), [candidate("a"), candidate("b", memory_bytes=exact(5 * GB, "estimated"))])
+    found = choose(
+        Request(max_memory_bytes=4 * GB),
+        [candidate("a"), candidate("b", memory_bytes=exact(5 * GB, "estimated"))],
+    )
     assert found.best is None
     assert found.changes[0].then is not None and found.changes[0].then.model == "b"
 
 
 def test_what_is_not_known_says_why() -> None:
-    found = choose(Request(min_tokens_per_second=30), [candidate(decode_tokens_per_second=unknown("no GPU was named"))])
+    found = choose(
+        Request(min_tokens_per_second=30), [candidate(decode_tokens_per_second=unknown("no GPU was named"))]
+    )
     assert "decoding is not known (no GPU was named)" in found.ranked[0].reasons
 
 
 def test_a_call_is_quick(capsys: pytest.CaptureFixture[str]) -> None:
-    asked = Request(context_tokens=8_192, use="code", max_drop_points=1.0, max_memory_bytes=24 * GB, min_tokens_per_second=30)
+    asked = Request(
+        context_tokens=8_192,
+        use="code",
+        max_drop_points=1.0,
+        max_memory_bytes=24 * GB,
+        min_tokens_per_second=30,
+    )
     for number in (4, 40, 800):
-        pool = [candidate(f"m{i // 20}", f"v-{i % 20}", drop=(0, i % 5), size=i * 1e9 + 1) for i in range(number)]
+        pool = [
+            candidate(f"m{i // 20}", f"v-{i % 20}", drop=(0, i % 5), size=i * 1e9 + 1) for i in range(number)
+        ]
         start = time.perf_counter()
         for _ in range(20):
             assert choose(asked, pool).ranked
         with capsys.disabled():
-            print(f"\nchoose over {number} candidates: {(time.perf_counter() - start) / 20 * 1e6:,.0f} microseconds")
+            print(
+                f"\nchoose over {number} candidates: {(time.perf_counter() - start) / 20 * 1e6:,.0f}"
+                " microseconds"
+            )
 
 
 def test_what_the_gpus_cannot_share_is_ranked_behind() -> None:
-    large, small = candidate("large", size=70e9, not_parallel="7 heads cannot be split over 3 GPUs"), candidate("small", size=8e9)
+    large, small = (
+        candidate("large", size=70e9, not_parallel="7 heads cannot be split over 3 GPUs"),
+        candidate("small", size=8e9),
+    )
     unsure = candidate("unsure", size=90e9)._replace(memory_bytes=UNKNOWN)
     found = choose(Request(max_memory_bytes=24 * GB), [unsure, large, small])
     assert [each.candidate.model for each in found.ranked] == ["small", "large", "unsure"]

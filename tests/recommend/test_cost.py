@@ -7,7 +7,17 @@ import math
 import pytest
 
 from quantlab.errors import QuantlabError
-from quantlab.recommend.cost import Hire, Hosted, Purchase, Rate, TokenPrices, Traffic, capacity, compare, monthly
+from quantlab.recommend.cost import (
+    Hire,
+    Hosted,
+    Purchase,
+    Rate,
+    TokenPrices,
+    Traffic,
+    capacity,
+    compare,
+    monthly,
+)
 
 ARTICLE = Hosted(8, Purchase(30_000, 36, 0.7, 0.12), hosting_dollars_per_month=2_500, hours_per_month=720)
 PRO = TokenPrices(input=0.58, output=3.48, cached_input=0.14)
@@ -17,7 +27,11 @@ FAST = Rate(15_000)
 
 def test_the_articles_example() -> None:
     found = compare(ALL_OUTPUT, ARTICLE, FAST, PRO)
-    assert round(found.rig.hardware) == 6_667 and round(found.rig.power, 2) == 483.84 and found.rig.hosting == 2_500
+    assert (
+        round(found.rig.hardware) == 6_667
+        and round(found.rig.power, 2) == 483.84
+        and found.rig.hosting == 2_500
+    )
     assert round(found.self_hosting_dollars_per_month) == 9_651
     assert round(found.api_dollars_per_month) == 17_400
     assert round(found.break_even_tokens_per_month / 1e6) == 2_773
@@ -43,9 +57,13 @@ def test_a_rig_too_slow_for_its_break_even_is_never_cheaper_however_many_there_a
 
 def test_input_output_and_cached_input_have_their_own_prices() -> None:
     traffic = Traffic(100e6, input_share=0.8, cached_share=0.25)
-    assert compare(traffic, ARTICLE, FAST, PRO).api_dollars_per_month == pytest.approx(60 * 0.58 + 20 * 0.14 + 20 * 3.48)
+    assert compare(traffic, ARTICLE, FAST, PRO).api_dollars_per_month == pytest.approx(
+        60 * 0.58 + 20 * 0.14 + 20 * 3.48
+    )
     without = TokenPrices(0.58, 3.48)
-    assert compare(traffic, ARTICLE, FAST, without).api_dollars_per_month == pytest.approx(80 * 0.58 + 20 * 3.48)
+    assert compare(traffic, ARTICLE, FAST, without).api_dollars_per_month == pytest.approx(
+        80 * 0.58 + 20 * 3.48
+    )
 
 
 def test_prefill_takes_time_and_cached_input_none() -> None:
@@ -53,7 +71,9 @@ def test_prefill_takes_time_and_cached_input_none() -> None:
     half = capacity(ARTICLE, rate, Traffic(1, 0.5).shares)
     assert half == pytest.approx(720 * 3600 / (0.5 / 1_000 + 0.5 / 10_000))
     assert capacity(ARTICLE, rate, Traffic(1, 0.5, 1.0).shares) == pytest.approx(2 * 720 * 3600 * 1_000)
-    assert capacity(ARTICLE._replace(utilisation=0.25), rate, Traffic(1, 0.5).shares) == pytest.approx(half / 4)
+    assert capacity(ARTICLE._replace(utilisation=0.25), rate, Traffic(1, 0.5).shares) == pytest.approx(
+        half / 4
+    )
 
 
 def test_hire_includes_the_power() -> None:
@@ -77,6 +97,8 @@ def test_hire_includes_the_power() -> None:
         (ALL_OUTPUT, ARTICLE, Rate(0), "throughput is 0"),
     ],
 )
-def test_sizes_that_make_no_sense_are_refused(traffic: Traffic, hosted: Hosted, rate: Rate, said: str) -> None:
+def test_sizes_that_make_no_sense_are_refused(
+    traffic: Traffic, hosted: Hosted, rate: Rate, said: str
+) -> None:
     with pytest.raises(QuantlabError, match=said):
         compare(traffic, hosted, rate, PRO)

@@ -1,4 +1,5 @@
-"""Losses: measured before interpolated before published, with intervals no narrower than what they rest on."""
+"""Losses: measured before interpolated before published, with intervals no narrower than what they rest
+on."""
 
 from __future__ import annotations
 
@@ -13,7 +14,15 @@ from quantlab.recommend.candidates import Hardware, on_hardware
 from quantlab.recommend.losses import QuantizedModel, divergence_nats, drop_points, family
 from quantlab.recommend.measurements import Measured, local_evidence
 from quantlab.recommend.quantity import Quantity
-from quantlab.records import DivergenceRecord, Estimate, Failure, MeasureRecord, QuantizeRecord, SpeedPoint, SpeedRecord
+from quantlab.records import (
+    DivergenceRecord,
+    Estimate,
+    Failure,
+    MeasureRecord,
+    QuantizeRecord,
+    SpeedPoint,
+    SpeedRecord,
+)
 from quantlab.workspace.results import write_record
 
 B = 1_000_000_000
@@ -29,7 +38,11 @@ def subject(model: str, variant: str, parameters: int = 8 * B) -> QuantizedModel
 
 
 def test_a_measurement_of_its_own_comes_first_and_the_narrowest_of_several() -> None:
-    evidence = [measured("m", "gguf-4", (-3, 3)), measured("m", "gguf-4", (0, 1)), measured("m", "gguf-3", (4, 5))]
+    evidence = [
+        measured("m", "gguf-4", (-3, 3)),
+        measured("m", "gguf-4", (0, 1)),
+        measured("m", "gguf-3", (4, 5)),
+    ]
     assert drop_points(subject("m", "gguf-4"), evidence) == (0.5, "measured", 0, 1, "reports/m")
 
 
@@ -42,7 +55,10 @@ def test_between_two_widths_the_interval_spans_both_neighbours() -> None:
     ]
     found = drop_points(subject("m", "gguf-6"), evidence)
     assert found == (1.0, "interpolated", -1, 3, "between gguf-4 and gguf-8 of m (reports/m)")
-    assert drop_points(subject("m", "gguf-3"), evidence).low == 1 and drop_points(subject("m", "gguf-3"), evidence).high == 12
+    assert (
+        drop_points(subject("m", "gguf-3"), evidence).low == 1
+        and drop_points(subject("m", "gguf-3"), evidence).high == 12
+    )
 
 
 def test_outside_the_widths_nothing_is_extrapolated() -> None:
@@ -62,7 +78,10 @@ def test_between_two_sisters_the_interval_spans_both() -> None:
 
 
 def test_one_sister_leaves_one_end_open() -> None:
-    small, large = [measured("qwen3.5-4b", "awq-4", (1, 4), 4 * B)], [measured("qwen3.5-27b", "awq-4", (-1, 2), 27 * B)]
+    small, large = (
+        [measured("qwen3.5-4b", "awq-4", (1, 4), 4 * B)],
+        [measured("qwen3.5-27b", "awq-4", (-1, 2), 27 * B)],
+    )
     assert drop_points(subject("qwen3.5-9b", "awq-4", 9 * B), small)[1:4] == ("estimated", None, 4)
     assert drop_points(subject("qwen3.5-9b", "awq-4", 9 * B), large)[1:4] == ("estimated", -1, None)
 
@@ -100,7 +119,12 @@ def test_families(name: str, series: str) -> None:
 
 def test_local_records_are_read_and_failures_are_not(tmp_path: Path) -> None:
     point = SpeedPoint(
-        batch=1, context_tokens=0, prompt_tokens=16, decode_tokens=10, prefill_seconds=(0.1,), decode_seconds=(0.25, 0.2, 0.5)
+        batch=1,
+        context_tokens=0,
+        prompt_tokens=16,
+        decode_tokens=10,
+        prefill_seconds=(0.1,),
+        decode_seconds=(0.25, 0.2, 0.5),
     )
     many = point.model_copy(update={"batch": 4, "decode_seconds": (0.4,)})
     speed = SpeedRecord(kernel="k", dtype="float32", threads=None, load_seconds=1.0, points=(point, many))
@@ -109,10 +133,21 @@ def test_local_records_are_read_and_failures_are_not(tmp_path: Path) -> None:
         write_record(root, QuantizeRecord(model=model, variant="gguf-4", parameters=7, disk_bytes=99))
         write_record(root, MeasureRecord(model=model, variant="gguf-4", device="NVIDIA L4", speed=speed))
         write_record(root, DivergenceRecord(model=model, variant="gguf-4", kl_divergence_nats=kl))
-        write_record(root, QuantizeRecord(model=model, variant="awq-2", failure=Failure(kind="crashed", reason="it died")))
+        write_record(
+            root,
+            QuantizeRecord(model=model, variant="awq-2", failure=Failure(kind="crashed", reason="it died")),
+        )
         (root / "reports" / model / "data" / "awq-3").mkdir()
         (root / "reports" / model / "data" / "awq-3" / "measure.json").write_text("{")
-    rows = [{"variant": "gguf-4", "mean_drop_points": 1.0, "mean_drop_lower_points": -1.0, "mean_drop_upper_points": 3.0, "bits": 4}]
+    rows = [
+        {
+            "variant": "gguf-4",
+            "mean_drop_points": 1.0,
+            "mean_drop_lower_points": -1.0,
+            "mean_drop_upper_points": 3.0,
+            "bits": 4,
+        }
+    ]
     (tmp_path / "reports" / "a" / "tables").mkdir()
     (tmp_path / "reports" / "a" / "tables" / "summary.json").write_text(json.dumps(rows))
     first, second = local_evidence(tmp_path)
@@ -125,15 +160,22 @@ def test_local_records_are_read_and_failures_are_not(tmp_path: Path) -> None:
         "reports/a",
     )
     assert first.drop_points == (1.0, "measured", -1.0, 3.0, "reports/a")
-    assert first.divergence_nats and first.divergence_nats[2:4] == pytest.approx((0.03 - 0.0020227, 0.03 + 0.0020227), abs=1e-7)
+    assert first.divergence_nats and first.divergence_nats[2:4] == pytest.approx(
+        (0.03 - 0.0020227, 0.03 + 0.0020227), abs=1e-7
+    )
     assert first.decode_tokens_per_second and first.decode_tokens_per_second.value == 40.0
     assert first.throughput == (100.0, 640.0, 4, 0)
     assert (second.source, second.drop_points) == ("runs/b/reports/b", None)  # no report was made of it yet
 
 
-@pytest.mark.parametrize("device", ["NVIDIA GeForce RTX 4090 D", "NVIDIA GeForce RTX 4090 Laptop GPU", "2 × NVIDIA GeForce RTX 4090", None])
+@pytest.mark.parametrize(
+    "device",
+    ["NVIDIA GeForce RTX 4090 D", "NVIDIA GeForce RTX 4090 Laptop GPU", "2 × NVIDIA GeForce RTX 4090", None],
+)
 def test_a_speed_of_another_card_is_not_this_ones(device: str | None) -> None:
-    card, other = (measured("m", "gguf-4", (0, 1))._replace(device=name) for name in ("NVIDIA GeForce RTX 4090", device))
+    card, other = (
+        measured("m", "gguf-4", (0, 1))._replace(device=name) for name in ("NVIDIA GeForce RTX 4090", device)
+    )
     hardware = Hardware(parse_gpus("rtx-4090"), "rtx-4090")
     assert on_hardware([card, other], hardware) == (card,)
 
@@ -149,7 +191,10 @@ def test_fewer_bits_are_never_published_as_losing_less() -> None:
 
     for name in methods.names():
         for size in (1 * B, 8 * B, 70 * B):
-            found = [drop_points(subject("m", f"{name}-{bits}", size), []) for bits in sorted(methods.load(name).bits, reverse=True)]
+            found = [
+                drop_points(subject("m", f"{name}-{bits}", size), [])
+                for bits in sorted(methods.load(name).bits, reverse=True)
+            ]
             ends = [(q.low, float("inf") if q.high is None else q.high) for q in found]
             assert ends == sorted(ends, key=lambda end: end[0] or 0), (name, size)
             assert [high for _, high in ends] == sorted(high for _, high in ends), (name, size)

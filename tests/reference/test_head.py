@@ -13,11 +13,20 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from quantlab.errors import QuantlabError
 from quantlab.reference.head import Head, HeadSpec, load_head, spec_of
 
-SMALL = {"vocab_size": 300, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+SMALL = {
+    "vocab_size": 300,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+}
 MODELS: dict[str, tuple[dict[str, Any], HeadSpec]] = {
     "llama": ({"tie_word_embeddings": False}, HeadSpec()),
     "qwen2": ({"tie_word_embeddings": True, "num_key_value_heads": 2}, HeadSpec()),
-    "gemma2": ({"final_logit_softcapping": 0.5, "head_dim": 8, "num_key_value_heads": 2}, HeadSpec(softcap=0.5)),
+    "gemma2": (
+        {"final_logit_softcapping": 0.5, "head_dim": 8, "num_key_value_heads": 2},
+        HeadSpec(softcap=0.5),
+    ),
     "cohere": ({"logit_scale": 0.25, "tie_word_embeddings": True}, HeadSpec(multiplier=0.25)),
     "granite": ({"logits_scaling": 6.0}, HeadSpec(divisor=6.0)),
     "hyperclovax": ({"logits_scaling": 0.3, "pad_token_id": 0}, HeadSpec(multiplier=0.3)),
@@ -52,7 +61,13 @@ def test_the_head_gives_the_models_logits_back(kind: str, dtype: torch.dtype, tm
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_scale_that_is_no_power_of_two_is_exact(scaling: float, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("granite", **SMALL | {"logits_scaling": scaling})).to(dtype).eval()
+    model = (
+        AutoModelForCausalLM.from_config(
+            AutoConfig.for_model("granite", **SMALL | {"logits_scaling": scaling})
+        )
+        .to(dtype)
+        .eval()
+    )
     module, caught = model.get_output_embeddings(), []
     module.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
     with torch.inference_mode():
@@ -60,7 +75,9 @@ def test_a_scale_that_is_no_power_of_two_is_exact(scaling: float, dtype: torch.d
     hidden = caught[0][0].float().numpy()
     assert np.array_equal(Head(module.weight.detach(), None, spec_of(model.config)).logits(hidden), logits)
     if dtype == torch.float32:  # a reciprocal is another number
-        assert not np.array_equal(Head(module.weight.detach(), None, HeadSpec(multiplier=1 / scaling)).logits(hidden), logits)
+        assert not np.array_equal(
+            Head(module.weight.detach(), None, HeadSpec(multiplier=1 / scaling)).logits(hidden), logits
+        )
 
 
 def test_without_a_head_the_way_out_is_said(tmp_path: Path) -> None:

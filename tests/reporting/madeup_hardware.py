@@ -1,4 +1,5 @@
-"""Made-up measurements in the present form: a grid of workloads, paired baselines, samples, ceilings. No number was measured."""
+"""Made-up measurements in the present form: a grid of workloads, paired baselines, samples, ceilings. No
+number was measured."""
 
 from __future__ import annotations
 
@@ -10,7 +11,15 @@ from madeup import DEVICE, MODEL, NUMBERS, write_cell, write_recipe
 
 from quantlab import engines
 from quantlab.analysis.medians import median, paired_ratio
-from quantlab.records import BaselineRun, Failure, MeasureRecord, MemoryRecord, Roofline, SpeedPoint, SpeedRecord
+from quantlab.records import (
+    BaselineRun,
+    Failure,
+    MeasureRecord,
+    MemoryRecord,
+    Roofline,
+    SpeedPoint,
+    SpeedRecord,
+)
 from quantlab.records.measured import Bandwidth, Conditions, GpuCondition, GpuUse, Sample, SampledMemory
 from quantlab.workspace.results import read_record, record_path, write_record
 
@@ -33,7 +42,9 @@ def point(slug: str, batch: int, context: int, times: float = 1.0, **changes: An
     seconds = tuple(batch * DECODE / decode_rate(slug, batch, context, times) * j for j in JITTER)
     # The baseline drifts with the machine: a ratio of medians would see it, the paired one does not.
     theirs = tuple(batch * DECODE / decode_rate(base, batch, context, times) * j for j in JITTER)
-    prefill, their_prefill = (tuple(s * (context + PROMPT) / DECODE / 12 for s in some) for some in (seconds, theirs))
+    prefill, their_prefill = (
+        tuple(s * (context + PROMPT) / DECODE / 12 for s in some) for some in (seconds, theirs)
+    )
     size, tokens = int(NUMBERS[slug][0] * 1e6), batch * (context + PROMPT + DECODE)
     ceiling = batch * BANDWIDTH * times / (size + CACHE_PER_TOKEN * tokens)
     values = {
@@ -68,13 +79,25 @@ def sampled(size: int, on_gpu: bool, step: str = "batch 8, context 4096") -> Sam
     """Empty at 0.5 GB (0.4 GB on the GPU), then twice the weights above it."""
 
     def look(what: str, seconds: float, above: int) -> Sample:
-        gpus = (GpuUse(uuid="GPU-1", name=GPU, tree_bytes=400_000_000 + above, used_bytes=1_000_000_000 + above),) if on_gpu else ()
+        gpus = (
+            (
+                GpuUse(
+                    uuid="GPU-1", name=GPU, tree_bytes=400_000_000 + above, used_bytes=1_000_000_000 + above
+                ),
+            )
+            if on_gpu
+            else ()
+        )
         host = 500_000_000 + (0 if on_gpu else above)
-        return Sample(step=what, seconds=seconds, tree_rss_bytes=host + 20_000_000, tree_pss_bytes=host, gpus=gpus)
+        return Sample(
+            step=what, seconds=seconds, tree_rss_bytes=host + 20_000_000, tree_pss_bytes=host, gpus=gpus
+        )
 
     before = Sample(step="before", seconds=0, tree_rss_bytes=0, tree_pss_bytes=0, gpus=())
     if on_gpu:
-        before = before.model_copy(update={"gpus": (GpuUse(uuid="GPU-1", name=GPU, tree_bytes=0, used_bytes=600_000_000),)})
+        before = before.model_copy(
+            update={"gpus": (GpuUse(uuid="GPU-1", name=GPU, tree_bytes=0, used_bytes=600_000_000),)}
+        )
     peak = look(step, 9.0, 2 * size)
     return SampledMemory(
         asked_interval_seconds=0.01,
@@ -116,10 +139,16 @@ def measured(slug: str, device: str = DEVICE, times: float = 1.0, **changes: Any
         threads=2,
         load_seconds=1.7,
         points=tuple(point(slug, batch, context, times) for batch, context in GRID),
-        baseline=None
-        if slug == base
-        else BaselineRun(
-            variant=base, checkpoint_sha256=base.encode().hex().ljust(64, "0"), pairing="alternating", kernel="K", dtype="bfloat16"
+        baseline=(
+            None
+            if slug == base
+            else BaselineRun(
+                variant=base,
+                checkpoint_sha256=base.encode().hex().ljust(64, "0"),
+                pairing="alternating",
+                kernel="K",
+                dtype="bfloat16",
+            )
         ),
         before=conditions,
         after=conditions,
@@ -143,7 +172,9 @@ def write_grid(root: Path, *slugs: str, **recipe: Any) -> None:
     """A workspace whose measurements are in the present form."""
     write_recipe(root)
     path = root / "recipes" / f"{MODEL}.yaml"
-    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text(encoding="utf-8")) | recipe), encoding="utf-8")
+    path.write_text(
+        yaml.safe_dump(yaml.safe_load(path.read_text(encoding="utf-8")) | recipe), encoding="utf-8"
+    )
     for slug in slugs:
         write_cell(root, slug)
         write_record(root, measured(slug))
@@ -163,7 +194,9 @@ def killed(slug: str, **values: Any) -> MeasureRecord:
     seen = sampled(int(NUMBERS[slug][0] * 1e6), on_gpu=False, step="load")
     failure = Failure(kind="out_of_memory", reason=f"the process was killed (signal 9), {seen.last_words}")
     record = measured(slug, **values)
-    return record.model_copy(update={"memory": None, "speed": None, "sampled": seen, "died_in": "load", "failure": failure})
+    return record.model_copy(
+        update={"memory": None, "speed": None, "sampled": seen, "died_in": "load", "failure": failure}
+    )
 
 
 def write_elsewhere(root: Path, *slugs: str, device: str = GPU, times: float = FASTER_ON_GPU) -> Path:

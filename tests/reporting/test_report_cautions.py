@@ -23,7 +23,11 @@ def found(root: Path) -> list[str]:
 def test_only_the_hidden_variant_is_named(workspace: Path) -> None:
     texts = found(workspace)
     assert [text.split("'")[0] for text in texts[:-1]] == ["gptq-8"] and "cannot be distinguished" in texts[0]
-    assert texts[-1].startswith("Undecided over all tasks at 1 point: ") and "gguf-8" in texts[-1] and "gptq-2" not in texts[-1]
+    assert (
+        texts[-1].startswith("Undecided over all tasks at 1 point: ")
+        and "gguf-8" in texts[-1]
+        and "gptq-2" not in texts[-1]
+    )
 
 
 @pytest.mark.parametrize(("slug", "nats"), [("gguf-16", 0.02), ("baseline-16", 0.02), ("gguf-8", 0.09)])
@@ -53,16 +57,25 @@ def test_another_reference_is_named_and_not_ranked(tmp_path: Path) -> None:
         record = read_record(record_path(tmp_path, MODEL, slug, "diverge"), DivergenceRecord)
         assert record is not None
         sha256, dtype = ("b" * 64, "bfloat16") if slug == "gguf-4" else ("a" * 64, "float32")
-        write_record(tmp_path, record.model_copy(update={"reference_sha256": sha256, "reference_dtype": dtype}))
+        write_record(
+            tmp_path, record.model_copy(update={"reference_sha256": sha256, "reference_dtype": dtype})
+        )
     records = load_model(tmp_path, MODEL)
-    assert next(text for text in cautions(compare(records)) if text.startswith("gguf-4 is not compared")).count("`") == 4
+    assert (
+        next(text for text in cautions(compare(records)) if text.startswith("gguf-4 is not compared")).count(
+            "`"
+        )
+        == 4
+    )
     places = compare(records).ranking
     assert "gguf-4" not in [slug for place in places for slug in place.variants] and len(places) > 2
     row = next(row for row in divergence_table(compare(records)).rows if row.values["variant"] == "gguf-4")
     assert "in bfloat16, not `aaaaaaaaaaaa` in float32" in row.notes[0]
 
 
-def test_eight_bits_that_lose_much_point_at_the_harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_eight_bits_that_lose_much_point_at_the_harness(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_workspace(tmp_path)
     size, kl, perplexity, _, speed = NUMBERS["gguf-8"]
     monkeypatch.setitem(NUMBERS, "gguf-8", (size, kl, perplexity, 40, speed))

@@ -1,4 +1,5 @@
-"""Damaged records: one line and code 2, whatever is read and whatever is wrong with it; a failing gate alone has code 1."""
+"""Damaged records: one line and code 2, whatever is read and whatever is wrong with it; a failing gate alone
+has code 1."""
 
 from __future__ import annotations
 
@@ -88,7 +89,9 @@ def _said(root: Path, monkeypatch: pytest.MonkeyPatch, line: str) -> str:
 
 @pytest.mark.parametrize("name", RECORD_DAMAGE)
 @pytest.mark.parametrize("stage", ["quantize", "evaluate"])
-def test_a_damaged_record_is_one_line(root: Path, monkeypatch: pytest.MonkeyPatch, stage: StageName, name: str) -> None:
+def test_a_damaged_record_is_one_line(
+    root: Path, monkeypatch: pytest.MonkeyPatch, stage: StageName, name: str
+) -> None:
     path = root / "reports" / MODEL / "data" / "gguf-8" / STAGES[stage].file
     RECORD_DAMAGE[name](path)
     for line in (f"check reports/{MODEL} --max-drop 5", f"report --model {MODEL}", "show gguf-8"):
@@ -96,7 +99,9 @@ def test_a_damaged_record_is_one_line(root: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_every_kind_of_record_is_read_by_the_same_reader(root: Path, monkeypatch: pytest.MonkeyPatch, stage: StageName) -> None:
+def test_every_kind_of_record_is_read_by_the_same_reader(
+    root: Path, monkeypatch: pytest.MonkeyPatch, stage: StageName
+) -> None:
     path = root / "reports" / MODEL / "data" / "gguf-8" / STAGES[stage].file
     path.write_text("[" * 100_000)
     assert "more than 64 deep" in _said(root, monkeypatch, f"check reports/{MODEL} --max-drop 5")
@@ -115,26 +120,39 @@ SAMPLES_DAMAGE: dict[str, Damage] = {
     "empty": _text(b""),
     "text": _text("no parquet"),
     "cut": lambda path: (path.write_bytes(path.read_bytes()[:-40]), None)[1],
-    "middle": lambda path: (path.write_bytes(path.read_bytes()[:300] + b"\xff" * 900 + path.read_bytes()[1200:]), None)[1],
+    "middle": lambda path: (
+        path.write_bytes(path.read_bytes()[:300] + b"\xff" * 900 + path.read_bytes()[1200:]),
+        None,
+    )[1],
     "head": lambda path: (path.write_bytes(b"PAR1" + b"\0" * 100 + b"PAR1"), None)[1],
     "folder": _folder,
     "no value": lambda path: pd.read_parquet(path).drop(columns="value").to_parquet(path),
     "value text": _with(value="1.0"),
     "value bool": _with(value=True),
-    "value list": lambda path: pd.read_parquet(path).assign(value=lambda f: [[1.0]] * len(f)).to_parquet(path),
+    "value list": lambda path: (
+        pd.read_parquet(path).assign(value=lambda f: [[1.0]] * len(f)).to_parquet(path)
+    ),
     "task number": _with(task=1),
-    "task list": lambda path: pd.read_parquet(path).assign(task=lambda f: [["piqa"]] * len(f)).to_parquet(path),
+    "task list": lambda path: (
+        pd.read_parquet(path).assign(task=lambda f: [["piqa"]] * len(f)).to_parquet(path)
+    ),
     "doc_id text": _with(doc_id="one"),
     "doc_id fraction": _with(doc_id=0.5),
     "doc_hash number": _with(doc_hash=np.arange(400)),
-    "cluster list": lambda path: pd.read_parquet(path).assign(cluster=lambda f: [["a"]] * len(f)).to_parquet(path),
-    "answer struct": lambda path: pd.read_parquet(path).assign(answer=lambda f: [{"a": 1}] * len(f)).to_parquet(path),
+    "cluster list": lambda path: (
+        pd.read_parquet(path).assign(cluster=lambda f: [["a"]] * len(f)).to_parquet(path)
+    ),
+    "answer struct": lambda path: (
+        pd.read_parquet(path).assign(answer=lambda f: [{"a": 1}] * len(f)).to_parquet(path)
+    ),
 }
 
 
 @pytest.mark.parametrize("name", SAMPLES_DAMAGE)
 @pytest.mark.parametrize("slug", ["baseline-16", "gguf-8"])
-def test_damaged_samples_are_one_line(root: Path, monkeypatch: pytest.MonkeyPatch, slug: str, name: str) -> None:
+def test_damaged_samples_are_one_line(
+    root: Path, monkeypatch: pytest.MonkeyPatch, slug: str, name: str
+) -> None:
     path = root / "reports" / MODEL / "data" / slug / "samples.parquet"
     SAMPLES_DAMAGE[name](path)
     for line in (f"check reports/{MODEL} --max-drop 5", f"report --model {MODEL}"):
@@ -142,7 +160,9 @@ def test_damaged_samples_are_one_line(root: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("what", ["empty data", "no record", "cut", "folder", "beside others"])
-def test_plan_against_a_damaged_report_is_one_line(root: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+def test_plan_against_a_damaged_report_is_one_line(
+    root: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
     data = root / "reports" / MODEL / "data"
     if what == "cut":
         RECORD_DAMAGE["cut"](data / "gguf-8" / "measure.json")

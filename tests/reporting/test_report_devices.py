@@ -7,7 +7,16 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from madeup import DEVICE, MODEL, NUMBERS, write_cell
-from madeup_hardware import CACHE_PER_TOKEN, FASTER_ON_GPU, GPU, change, measured, point, write_elsewhere, write_grid
+from madeup_hardware import (
+    CACHE_PER_TOKEN,
+    FASTER_ON_GPU,
+    GPU,
+    change,
+    measured,
+    point,
+    write_elsewhere,
+    write_grid,
+)
 
 from quantlab.cli import main
 from quantlab.comparison.compare import compare
@@ -31,12 +40,16 @@ def devices(root: Path) -> tuple[ModelRecords, ...]:
 
 
 def across(root: Path) -> dict[tuple[object, object], Row]:
-    return {(row.values["variant"], row.values["device"]): row for row in across_table(*map(compare, devices(root))).rows}
+    return {
+        (row.values["variant"], row.values["device"]): row
+        for row in across_table(*map(compare, devices(root))).rows
+    }
 
 
 @pytest.fixture
 def two(tmp_path: Path) -> Path:
-    """A workspace with three variants, two of which were measured on a GPU as well: all but the 16-bit one."""
+    """A workspace with three variants, two of which were measured on a GPU as well: all but the 16-bit
+    one."""
     write_grid(tmp_path / "here", *SLUGS)
     merge(tmp_path / "here", write_elsewhere(tmp_path / "there", "gguf-8", "gguf-4"), MODEL)
     return tmp_path / "here"
@@ -61,10 +74,19 @@ def test_nothing_is_divided_across_devices(two: Path) -> None:
     assert across(two)["gguf-4", DEVICE].values["peak_memory_saving"] is not None
     # The ratio is the other machine's own pairs.
     assert row.values["decode_ratio"] == pytest.approx(NUMBERS["gguf-4"][4] / NUMBERS["gguf-16"][4])
-    unpaired = {"decode_ratio": None, "prefill_ratio": None, "baseline_decode_seconds": (), "baseline_prefill_seconds": ()}
+    unpaired = {
+        "decode_ratio": None,
+        "prefill_ratio": None,
+        "baseline_decode_seconds": (),
+        "baseline_prefill_seconds": (),
+    }
     speed = measured("gguf-4", GPU).speed
     assert speed is not None
-    lone = measured("gguf-4", GPU, speed=speed.model_copy(update={"points": (point("gguf-4", 1, 0, FASTER_ON_GPU, **unpaired),)}))
+    lone = measured(
+        "gguf-4",
+        GPU,
+        speed=speed.model_copy(update={"points": (point("gguf-4", 1, 0, FASTER_ON_GPU, **unpaired),)}),
+    )
     other = two.parent / "again"
     write_record(other, lone)
     merge(two, other / "reports" / MODEL, MODEL)
@@ -95,7 +117,9 @@ def test_the_summary_is_this_workspaces(two: Path) -> None:
     assert (run(two, MODEL).parent / "metrics.json").read_text(encoding="utf-8") == before
 
 
-def test_a_record_of_a_checkpoint_that_was_made_anew_since_the_merge_is_left_out_with_a_reason(two: Path) -> None:
+def test_a_record_of_a_checkpoint_that_was_made_anew_since_the_merge_is_left_out_with_a_reason(
+    two: Path,
+) -> None:
     assert "is of another checkpoint" not in run(two, MODEL).read_text(encoding="utf-8")
     change(two, "gguf-4", checkpoint_sha256="ef" * 32)
     found = across(two)
@@ -105,17 +129,24 @@ def test_a_record_of_a_checkpoint_that_was_made_anew_since_the_merge_is_left_out
     assert found["gguf-8", GPU].values["decode_tokens_per_second"] is not None
     assert found["gguf-4", DEVICE].values["decode_tokens_per_second"] is not None
     text = run(two, MODEL).read_text(encoding="utf-8")
-    assert "the measure record of gguf-4 is of another checkpoint" in text and "(efefefefefef): measure the same files" in text
+    assert (
+        "the measure record of gguf-4 is of another checkpoint" in text
+        and "(efefefefefef): measure the same files" in text
+    )
 
 
-def test_a_damaged_import_is_a_warning_and_the_report_is_written(two: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_import_is_a_warning_and_the_report_is_written(
+    two: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     merge(two, write_elsewhere(two.parent / "third", "gguf-4", device="Third GPU"), MODEL)
     damaged = two / "imported" / "third-gpu" / MODEL / "data" / "gguf-4" / "measure.json"
     damaged.write_text('{"memory": {"disk_bytes": 1' + "0" * 400 + "}}")
     monkeypatch.chdir(two)
     done = CliRunner().invoke(main, ["report", "--model", MODEL])
     said = f"What was merged into imported/third-gpu/{MODEL} is left out: "
-    assert done.exit_code == 0 and done.stderr.startswith(f"quantlab: {said}") and done.stderr.count("\n") == 1
+    assert (
+        done.exit_code == 0 and done.stderr.startswith(f"quantlab: {said}") and done.stderr.count("\n") == 1
+    )
     text = (two / "reports" / MODEL / "report.md").read_text(encoding="utf-8")
     assert f"- {said}" in text and f"### Speed on {GPU}" in text and "Third GPU" not in text
 
@@ -124,7 +155,9 @@ def test_one_device_has_no_such_section(tmp_path: Path) -> None:
     write_grid(tmp_path, *SLUGS)
     path = run(tmp_path, MODEL)
     text = path.read_text(encoding="utf-8")
-    assert "Across devices" not in text and "### Memory on" not in text and "Key-value cache types" not in text
+    assert (
+        "Across devices" not in text and "### Memory on" not in text and "Key-value cache types" not in text
+    )
     assert not (path.parent / "tables" / "devices.csv").exists()
     assert across_table(*map(compare, devices(tmp_path))).rows == ()
 
@@ -132,11 +165,20 @@ def test_one_device_has_no_such_section(tmp_path: Path) -> None:
 def test_the_name_given_at_the_merge_is_shown(tmp_path: Path) -> None:
     write_grid(tmp_path / "here", *SLUGS)
     merge(tmp_path / "here", write_elsewhere(tmp_path / "there", "gguf-4"), MODEL, "4090 at 300 W")
-    assert {row.values["device"] for row in speed_table(*map(compare, devices(tmp_path / "here"))).rows} == {DEVICE, "4090 at 300 W"}
+    assert {row.values["device"] for row in speed_table(*map(compare, devices(tmp_path / "here"))).rows} == {
+        DEVICE,
+        "4090 at 300 W",
+    }
 
 
 def test_cache_types_are_compared_with_the_same_variant_and_the_usual_cache(tmp_path: Path) -> None:
-    write_grid(tmp_path, "gguf-16", "gguf-8", "gguf-4", variants={"gguf-4": {}, "gguf-8": {}, "gguf-4-kv8": {"cache": "q8_0"}})
+    write_grid(
+        tmp_path,
+        "gguf-16",
+        "gguf-8",
+        "gguf-4",
+        variants={"gguf-4": {}, "gguf-8": {}, "gguf-4-kv8": {"cache": "q8_0"}},
+    )
     NUMBERS["gguf-4-kv8"] = NUMBERS["gguf-4"]
     try:
         write_cell(tmp_path, "gguf-4-kv8")
@@ -155,11 +197,23 @@ def test_cache_types_are_compared_with_the_same_variant_and_the_usual_cache(tmp_
         for p in record.speed.points
     )
     memory = record.memory.model_copy(update={"cache_dtype": "q8_0"})
-    write_record(tmp_path, record.model_copy(update={"memory": memory, "speed": record.speed.model_copy(update={"points": smaller})}))
+    write_record(
+        tmp_path,
+        record.model_copy(
+            update={"memory": memory, "speed": record.speed.model_copy(update={"points": smaller})}
+        ),
+    )
     kl = Estimate(value=0.04, standard_error=0.001, n=32)
-    write_record(tmp_path, DivergenceRecord(model=MODEL, variant="gguf-4-kv8", engine="llama_cpp", kl_divergence_nats=kl))
+    write_record(
+        tmp_path,
+        DivergenceRecord(model=MODEL, variant="gguf-4-kv8", engine="llama_cpp", kl_divergence_nats=kl),
+    )
     (row,) = cache_table(*map(compare, devices(tmp_path))).rows
-    assert (row.values["variant"], row.values["usual_cache_variant"], row.values["cache_dtype"]) == ("gguf-4-kv8", "gguf-4", "q8_0")
+    assert (row.values["variant"], row.values["usual_cache_variant"], row.values["cache_dtype"]) == (
+        "gguf-4-kv8",
+        "gguf-4",
+        "q8_0",
+    )
     assert row.values["cache_bytes_per_token"] == CACHE_PER_TOKEN * 17 // 32
     assert row.values["usual_cache_bytes_per_token"] == CACHE_PER_TOKEN
     assert row.values["decode_ratio"] == pytest.approx(0.8)
@@ -175,4 +229,6 @@ def test_a_cache_type_without_its_counterpart_says_so(tmp_path: Path) -> None:
     change(tmp_path, "gguf-4")
     (row,) = cache_table(*map(compare, devices(tmp_path))).rows
     assert row.values["usual_cache_variant"] is None
-    assert "usual cache" in row.missing["usual_cache_variant"] and "usual cache" in row.missing["decode_ratio"]
+    assert (
+        "usual cache" in row.missing["usual_cache_variant"] and "usual cache" in row.missing["decode_ratio"]
+    )

@@ -1,4 +1,5 @@
-"""The commonly quoted bands beside made-up records: a band holds, fails or stays open by the interval alone."""
+"""The commonly quoted bands beside made-up records: a band holds, fails or stays open by the interval
+alone."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ def table(workspace: Path) -> Table:
 
 def test_the_loss_is_the_mean_drop_relative_to_the_baselines_score(table: Table) -> None:
     rows = {row.values["variant"]: row for row in table.rows}
-    # gptq-2: 24 wrong on piqa, 25 on arc_easy, 12 gained on each of 100 items, of which the baseline has 60 right
+    # gptq-2: 24 wrong on piqa, 25 on arc_easy, 12 gained on each of 100 items, of which the baseline has 60
+    # right
     assert rows["gptq-2"].values["loss_percent"] == pytest.approx(100 * (24 - 12 + 25 - 12) / 2 / 60)
     lower, upper = rows["gptq-2"].values["loss_lower_percent"], rows["gptq-2"].values["loss_upper_percent"]
     assert lower is not None and upper is not None and lower < 100 * 12.5 / 60 < upper
@@ -32,7 +34,9 @@ def test_the_loss_is_the_mean_drop_relative_to_the_baselines_score(table: Table)
 
 def test_factors_are_of_the_bytes(table: Table) -> None:
     rows = {row.values["variant"]: row for row in table.rows}
-    assert rows["gptq-4"].values["disk_times_smaller"] == pytest.approx(NUMBERS["baseline-16"][0] / NUMBERS["gptq-4"][0])
+    assert rows["gptq-4"].values["disk_times_smaller"] == pytest.approx(
+        NUMBERS["baseline-16"][0] / NUMBERS["gptq-4"][0]
+    )
     assert rows["gptq-4"].values["disk_verdict"] == "does not hold"
     assert set(rows) == {slug for slug in [*NUMBERS, "bitsandbytes-4", "awq-2"] if "16" not in slug}
 
@@ -44,7 +48,9 @@ def test_few_items_decide_little_and_the_sentence_says_so(table: Table, workspac
         bits = int(sentence[0])
         for row in table.rows:
             slug = str(row.values["variant"])
-            assert (slug in sentence) == (row.values["bits"] == bits and row.failed is None and _named(row.values))
+            assert (slug in sentence) == (
+                row.values["bits"] == bits and row.failed is None and _named(row.values)
+            )
     assert "cannot be decided (too few items) for" in sentences[0]
     assert "holds for" not in sentences[0].split(";")[0]
 
@@ -58,7 +64,9 @@ def test_the_report_shows_it_and_the_tables_are_written(report: Path, table: Tab
     assert "## Commonly quoted figures and these measurements" in text
     assert table.markdown() in text
     rows = json.loads((report / "tables" / "expectations.json").read_text(encoding="utf-8"))
-    assert [row["variant"] for row in rows] == list(pd.read_csv(report / "tables" / "expectations.csv")["variant"])
+    assert [row["variant"] for row in rows] == list(
+        pd.read_csv(report / "tables" / "expectations.csv")["variant"]
+    )
 
 
 def test_more_items_decide(tmp_path: Path) -> None:
@@ -73,7 +81,9 @@ def test_more_items_decide(tmp_path: Path) -> None:
 def test_published_figures_are_of_large_models_and_say_so() -> None:
     big, small, unknown = (published_loss("gptq", 4, size) for size in (70_000_000_000, 135_000_000, None))
     assert big and small and unknown
-    assert big.loss_high_percent == 1 and small.loss_high_percent is None and unknown.loss_high_percent is None
+    assert (
+        big.loss_high_percent == 1 and small.loss_high_percent is None and unknown.loss_high_percent is None
+    )
     assert "small models lose more" in small.source
     assert published_loss("gptq", 7, 8_000_000_000) is None
 

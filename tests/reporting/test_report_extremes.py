@@ -1,4 +1,5 @@
-"""Records in which every number is as small or as large as a record takes: a report is written, without an overflow."""
+"""Records in which every number is as small or as large as a record takes: a report is written, without an
+overflow."""
 
 from __future__ import annotations
 
@@ -37,9 +38,15 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _numbers(value: Any, place: Place = ()) -> Iterator[Place]:
-    if isinstance(value, int | float) and not isinstance(value, bool) and not str(place[0]).endswith("_version"):
+    if (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and not str(place[0]).endswith("_version")
+    ):
         yield place
-    for key, inner in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+    for key, inner in (
+        value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    ):
         yield from _numbers(inner, (*place, key))
 
 

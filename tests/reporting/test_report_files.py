@@ -1,4 +1,5 @@
-"""What the report stage writes: the same numbers in every form, whole tables, readable plots, the same bytes twice."""
+"""What the report stage writes: the same numbers in every form, whole tables, readable plots, the same bytes
+twice."""
 
 from __future__ import annotations
 
@@ -56,11 +57,17 @@ def test_csv_json_and_markdown_hold_the_same_numbers(table: Table, report: Path)
     as_csv = pd.read_csv(report / "tables" / f"{table.name}.csv", dtype=str, keep_default_na=False)
     shown = markdown_rows(table.markdown())[2:]
     assert len(as_json) == len(as_csv) == len(shown) == len(table.rows)
-    for row, from_json, (_, from_csv), cells in zip(table.rows, as_json, as_csv.iterrows(), shown, strict=True):
+    for row, from_json, (_, from_csv), cells in zip(
+        table.rows, as_json, as_csv.iterrows(), shown, strict=True
+    ):
         for key, value in row.values.items():
             assert from_json[key] == value
             number = isinstance(value, int | float) and not isinstance(value, bool)
-            assert float(from_csv[key]) == value if number else from_csv[key] == ("" if value is None else str(value)), key
+            assert (
+                float(from_csv[key]) == value
+                if number
+                else from_csv[key] == ("" if value is None else str(value))
+            ), key
         for column, cell in zip(table.columns, cells, strict=True):
             values = [from_json[key] for key in column.keys]
             text = column.render(*values).replace("|", "\\|") if values[0] is not None else ""
@@ -79,7 +86,12 @@ def test_every_footnote_is_marked_and_every_mark_has_one(table: Table) -> None:
     text = table.markdown()
     body, notes = text.rsplit("|\n\n", 1) if "|\n\n" in text else (text, "")
     named = {line.split(" ")[0] for line in notes.splitlines()}
-    used = {mark for cells in markdown_rows(body + "|") for cell in cells for mark in re.findall(f"[{marks}]+", cell)}
+    used = {
+        mark
+        for cells in markdown_rows(body + "|")
+        for cell in cells
+        for mark in re.findall(f"[{marks}]+", cell)
+    }
     assert named == used
 
 
@@ -129,7 +141,11 @@ def test_metrics_are_the_summarys(report: Path) -> None:
 
 def test_the_same_records_give_the_same_bytes(workspace: Path, report: Path) -> None:
     def contents() -> dict[str, bytes]:
-        return {str(p): p.read_bytes() for p in sorted(report.rglob("*")) if p.is_file() and "data" not in p.relative_to(report).parts}
+        return {
+            str(p): p.read_bytes()
+            for p in sorted(report.rglob("*"))
+            if p.is_file() and "data" not in p.relative_to(report).parts
+        }
 
     before = contents()
     run(workspace, MODEL)

@@ -28,7 +28,9 @@ def _run(report: Path, *arguments: str) -> tuple[int, dict]:
 
 def test_a_wide_margin_passes_and_a_narrow_one_does_not(report: Path) -> None:
     code, found = _run(report, "--max-drop", "50", "--variant", "gguf-8", "--variant", "gptq-3")
-    assert code == 0 and found["passed"] and [row["verdict"] for row in found["judged"]] == ["within margin"] * 2
+    assert (
+        code == 0 and found["passed"] and [row["verdict"] for row in found["judged"]] == ["within margin"] * 2
+    )
 
 
 def test_a_drop_above_the_margin_is_worse(small: Path) -> None:
@@ -77,7 +79,11 @@ def test_a_task_of_the_recipe_that_nobody_ran_fails(tmp_path: Path) -> None:
         write_cell(tmp_path, slug, tasks=("piqa",))
     folder = tmp_path / "reports" / MODEL
     code, found = _run(folder, "--max-drop", "50")
-    assert code == 1 and [row["verdict"] for row in found["judged"]] == ["not measured"] and "arc_easy" in found["judged"][0]["reason"]
+    assert (
+        code == 1
+        and [row["verdict"] for row in found["judged"]] == ["not measured"]
+        and "arc_easy" in found["judged"][0]["reason"]
+    )
     assert _run(folder, "--max-drop", "50", "--task", "piqa")[0] == 0
     assert _run(folder, "--max-drop", "50", "--task", "arc_easy", "--allow-undecided")[0] == 1
 
@@ -104,8 +110,13 @@ def small(tmp_path: Path) -> Path:
     return tmp_path / "reports" / MODEL
 
 
-@pytest.mark.parametrize("arguments", [(), ("--variant", "gptq-4"), ("--variant", "gptq-4", "--task", "piqa"), ("--allow-undecided",)])
-def test_a_variant_of_the_recipe_without_records_is_not_measured_and_fails(small: Path, arguments: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    "arguments",
+    [(), ("--variant", "gptq-4"), ("--variant", "gptq-4", "--task", "piqa"), ("--allow-undecided",)],
+)
+def test_a_variant_of_the_recipe_without_records_is_not_measured_and_fails(
+    small: Path, arguments: tuple[str, ...]
+) -> None:
     code, found = _run(small, "--max-drop", "50", *arguments)
     (missing,) = [row for row in found["judged"] if row["variant"] == "gptq-4"]
     assert code == 1 and missing["verdict"] == "not measured" and not missing["passed"]
@@ -117,19 +128,27 @@ def test_it_fails_in_a_copy_of_the_folder_alone_as_well(small: Path, tmp_path: P
     shutil.copytree(small, copy)
     shutil.copy(tmp_path / "recipes" / f"{MODEL}.yaml", copy / "recipe.yaml")
     code, found = _run(copy, "--max-drop", "50")
-    assert code == 1 and {row["variant"]: row["verdict"] for row in found["judged"]}["gptq-4"] == "not measured"
+    assert (
+        code == 1 and {row["variant"]: row["verdict"] for row in found["judged"]}["gptq-4"] == "not measured"
+    )
 
 
 @pytest.mark.parametrize("margin", ["1", "100"])
 def test_a_collapsed_variant_never_passes(small: Path, margin: str) -> None:
     code, found = _run(small, "--max-drop", margin, "--allow-undecided", "--variant", "gptq-2")
-    assert code == 1 and [(row["verdict"], row["passed"]) for row in found["judged"]] == [("collapsed", False)]
+    assert code == 1 and [(row["verdict"], row["passed"]) for row in found["judged"]] == [
+        ("collapsed", False)
+    ]
     assert found["judged"][0]["reason"].startswith("collapsed: its perplexity")
 
 
 def test_it_stays_collapsed_where_another_stage_failed(small: Path) -> None:
     path = small / "data" / "gptq-2" / "measure.json"
-    failed = json.loads(path.read_text()) | {"failure": {"kind": "crashed", "reason": "x"}, "memory": None, "speed": None}
+    failed = json.loads(path.read_text()) | {
+        "failure": {"kind": "crashed", "reason": "x"},
+        "memory": None,
+        "speed": None,
+    }
     path.write_text(json.dumps(failed))
     assert _run(small, "--max-drop", "100", "--variant", "gptq-2")[1]["judged"][0]["verdict"] == "collapsed"
 

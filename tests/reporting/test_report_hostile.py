@@ -1,4 +1,5 @@
-"""Records of somebody else: whatever their texts hold, nothing of it acts in the report, a plot or a terminal."""
+"""Records of somebody else: whatever their texts hold, nothing of it acts in the report, a plot or a
+terminal."""
 
 from __future__ import annotations
 
@@ -53,7 +54,10 @@ def attacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     recipe |= {"description": ATTACK, "caveat": ATTACK, "source": {"hub": ATTACK, "revision": ATTACK}}
     recipe["tasks"] = {"names": ["piqa", "arc_easy", ATTACK]}
     (root / "recipes" / f"{MODEL}.yaml").write_text(yaml.safe_dump(recipe))
-    for path, about in (("env/device.json", {"name": ATTACK, "cpu": ATTACK}), (f"references/{MODEL}/reference.json", {})):
+    for path, about in (
+        ("env/device.json", {"name": ATTACK, "cpu": ATTACK}),
+        (f"references/{MODEL}/reference.json", {}),
+    ):
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text(json.dumps(about))
     run(root, MODEL)
@@ -92,7 +96,10 @@ def test_plots_are_plain_drawings(attacked: Path) -> None:
     assert drawings
     for path in drawings:
         kinds = {element.tag.rpartition("}")[2] for element in ElementTree.parse(path).iter()}
-        assert not kinds & {"script", "image", "foreignObject", "a"} and plain(path.read_text()) == path.read_text()
+        assert (
+            not kinds & {"script", "image", "foreignObject", "a"}
+            and plain(path.read_text()) == path.read_text()
+        )
 
 
 @pytest.mark.parametrize(
@@ -110,9 +117,13 @@ def test_plots_are_plain_drawings(attacked: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("form", ["", " --json"])
-def test_no_sequence_of_theirs_reaches_the_terminal(attacked: Path, monkeypatch: pytest.MonkeyPatch, line: str, form: str) -> None:
+def test_no_sequence_of_theirs_reaches_the_terminal(
+    attacked: Path, monkeypatch: pytest.MonkeyPatch, line: str, form: str
+) -> None:
     monkeypatch.chdir(attacked)
     done = CliRunner().invoke(main, (line + form).split(), color=True)
-    assert done.exit_code in (0, 1, 2) and (done.exception is None or isinstance(done.exception, SystemExit)), done.exception
+    assert done.exit_code in (0, 1, 2) and (
+        done.exception is None or isinstance(done.exception, SystemExit)
+    ), done.exception
     own = re.sub(r"\x1b\[\d{1,2}m", "", done.output)
     assert own and plain(own) == own

@@ -13,7 +13,9 @@ def test_labels_of_close_points_do_not_overlap() -> None:
         axes = figure.add_subplot()
         axes.set_xlim(0, 10)
         axes.set_ylim(0, 10)
-        place_labels(axes, [Label(5 + 0.05 * n, 5 + 0.05 * (n % 3), f"method-{n}-label", "black") for n in range(12)])
+        place_labels(
+            axes, [Label(5 + 0.05 * n, 5 + 0.05 * (n % 3), f"method-{n}-label", "black") for n in range(12)]
+        )
         boxes = [text.get_window_extent() for text in axes.texts]
         window = axes.get_window_extent()
     assert len(boxes) == 12

@@ -1,4 +1,5 @@
-"""The memory table: every kind apart, saved shares against the right variant, and what a process that died had held."""
+"""The memory table: every kind apart, saved shares against the right variant, and what a process that died
+had held."""
 
 from __future__ import annotations
 
@@ -6,7 +7,18 @@ from pathlib import Path
 
 import pytest
 from madeup import MODEL, NUMBERS, write_cell, write_recipe
-from madeup_hardware import CACHE_PER_TOKEN, DECODE, GPU, PROMPT, WEIGHTS_ABOVE_DISK, change, killed, measured, point, write_grid
+from madeup_hardware import (
+    CACHE_PER_TOKEN,
+    DECODE,
+    GPU,
+    PROMPT,
+    WEIGHTS_ABOVE_DISK,
+    change,
+    killed,
+    measured,
+    point,
+    write_grid,
+)
 
 from quantlab.comparison.compare import compare
 from quantlab.comparison.load import load_model
@@ -35,7 +47,10 @@ def test_five_figures_stand_apart(tmp_path: Path) -> None:
     assert values["disk_bytes"] == size
     assert values["weights_bytes"] == size + WEIGHTS_ABOVE_DISK
     tokens = 8 * (4096 + PROMPT + DECODE)
-    assert (values["kv_cache_bytes"], values["kv_cache_formula_bytes"]) == (CACHE_PER_TOKEN * tokens, CACHE_PER_TOKEN * tokens)
+    assert (values["kv_cache_bytes"], values["kv_cache_formula_bytes"]) == (
+        CACHE_PER_TOKEN * tokens,
+        CACHE_PER_TOKEN * tokens,
+    )
     assert (values["kv_cache_batch"], values["kv_cache_tokens"]) == (8, 4096 + PROMPT + DECODE)
     assert values["peak_tree_pss_bytes"] == 500_000_000 + 2 * size
     assert values["tree_pss_above_empty_bytes"] == 2 * size
@@ -59,7 +74,12 @@ def test_a_gpu_has_the_drivers_and_the_allocators_columns(tmp_path: Path) -> Non
     assert values["process_vram_bytes"] == 400_000_000 + 2 * size
     assert values["vram_above_empty_bytes"] == 2 * size
     assert values["device_change_bytes"] == 1_000_000_000 + 2 * size - 600_000_000
-    for header in ("peak allocated (CUDA)", "peak reserved (CUDA)", "on the GPU (driver)", "change of the whole GPU"):
+    for header in (
+        "peak allocated (CUDA)",
+        "peak reserved (CUDA)",
+        "on the GPU (driver)",
+        "change of the whole GPU",
+    ):
         assert header in headers(table(tmp_path))
 
 
@@ -67,7 +87,13 @@ def test_peaks_of_different_workloads_are_not_compared_but_weights_are(tmp_path:
     write_grid(tmp_path, "gguf-16", "gguf-4")
     speed = measured("gguf-16").speed
     assert speed is not None
-    died = point("gguf-16", 8, 4096, failure=Failure(kind="out_of_memory", reason="it did not fit"), kv_cache_bytes=None)
+    died = point(
+        "gguf-16",
+        8,
+        4096,
+        failure=Failure(kind="out_of_memory", reason="it did not fit"),
+        kv_cache_bytes=None,
+    )
     change(tmp_path, "gguf-16", speed=speed.model_copy(update={"points": (*speed.points[:-1], died)}))
     row = rows(tmp_path)["gguf-4"]
     assert row.values["peak_tree_pss_saving"] is None
@@ -79,7 +105,13 @@ def test_weights_on_several_devices_stand_by_device(tmp_path: Path) -> None:
     write_grid(tmp_path, "gguf-16", "gguf-4")
     memory = measured("gguf-4").memory
     assert memory is not None
-    change(tmp_path, "gguf-4", memory=memory.model_copy(update={"weights_by_device_bytes": {"cuda:0": 70_000_000, "cpu": 30_000_000}}))
+    change(
+        tmp_path,
+        "gguf-4",
+        memory=memory.model_copy(
+            update={"weights_by_device_bytes": {"cuda:0": 70_000_000, "cpu": 30_000_000}}
+        ),
+    )
     found = rows(tmp_path)
     assert found["gguf-4"].values["weights_on_cuda:0_bytes"] == 70_000_000
     assert found["gguf-16"].values["weights_on_cpu_bytes"] is None
@@ -103,7 +135,9 @@ def test_a_workload_that_died_is_a_note_beside_the_others(tmp_path: Path) -> Non
     text = table(tmp_path).markdown()
     assert "The process died in step `batch 8, context 4096`; it last held 0.61 GB" in text
     assert "105.5" in text
-    change(tmp_path, "gguf-4", died_in="batch 8, context 0")  # and another process ran the rest, whose last sample it is
+    change(
+        tmp_path, "gguf-4", died_in="batch 8, context 0"
+    )  # and another process ran the rest, whose last sample it is
     text = table(tmp_path).markdown()
     assert "The process died in step `batch 8, context 0`" in text and "it last held" not in text
 

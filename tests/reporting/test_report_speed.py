@@ -1,4 +1,5 @@
-"""The speed table and its plots: medians with intervals, the ratio that drifts least, ceilings, energy, cost, warnings."""
+"""The speed table and its plots: medians with intervals, the ratio that drifts least, ceilings, energy, cost,
+warnings."""
 
 from __future__ import annotations
 
@@ -8,7 +9,18 @@ from xml.etree import ElementTree
 
 import pytest
 from madeup import MODEL, write_cell, write_recipe
-from madeup_hardware import BANDWIDTH, CACHE_PER_TOKEN, DECODE, GRID, PROMPT, change, decode_rate, measured, point, write_grid
+from madeup_hardware import (
+    BANDWIDTH,
+    CACHE_PER_TOKEN,
+    DECODE,
+    GRID,
+    PROMPT,
+    change,
+    decode_rate,
+    measured,
+    point,
+    write_grid,
+)
 
 from quantlab.comparison.compare import compare
 from quantlab.comparison.load import load_model
@@ -27,7 +39,11 @@ def table(root: Path) -> Table:
 
 
 def rows(root: Path, slug: str = "gguf-4") -> dict[tuple[Any, Any], Row]:
-    return {(r.values["batch"], r.values["context_tokens"]): r for r in table(root).rows if r.values["variant"] == slug}
+    return {
+        (r.values["batch"], r.values["context_tokens"]): r
+        for r in table(root).rows
+        if r.values["variant"] == slug
+    }
 
 
 def change_speed(root: Path, slug: str, **changes: Any) -> None:
@@ -74,7 +90,12 @@ def test_a_paired_ratio_is_taken_before_a_ratio_of_runs(tmp_path: Path) -> None:
 def test_ratios_that_were_not_paired_say_so(tmp_path: Path) -> None:
     write_grid(tmp_path, "gguf-16", "gguf-4", "gguf-8")
     change_speed(tmp_path, "gguf-4", points=points_with("gguf-4", decode_ratio=None, prefill_ratio=None))
-    alone = {"decode_ratio": None, "prefill_ratio": None, "baseline_decode_seconds": (), "baseline_prefill_seconds": ()}
+    alone = {
+        "decode_ratio": None,
+        "prefill_ratio": None,
+        "baseline_decode_seconds": (),
+        "baseline_prefill_seconds": (),
+    }
     change_speed(tmp_path, "gguf-8", points=points_with("gguf-8", **alone), baseline=None)
     assert rows(tmp_path)[(1, 0)].values["decode_ratio_kind"] == "sequential"
     assert rows(tmp_path, "gguf-8")[(1, 0)].values["decode_ratio_kind"] == "separate"
@@ -108,7 +129,11 @@ def test_a_point_that_failed_has_its_reason(tmp_path: Path) -> None:
     change_speed(tmp_path, "gguf-4", points=(*points_with("gguf-4")[:-1], failed))
     row = rows(tmp_path)[(8, 4096)]
     assert row.values["decode_tokens_per_second"] is None
-    assert row.missing["decode_tokens_per_second"] == row.missing["ceiling_tokens_per_second"] == "does not fit: 9 GB of cache"
+    assert (
+        row.missing["decode_tokens_per_second"]
+        == row.missing["ceiling_tokens_per_second"]
+        == "does not fit: 9 GB of cache"
+    )
     assert rows(tmp_path)[(1, 0)].values["decode_tokens_per_second"] is not None
 
 
@@ -124,14 +149,20 @@ def test_the_ceiling_stands_beside_with_the_share_reached(tmp_path: Path) -> Non
 def test_bandwidth_names_its_measurement_and_the_data_sheet(tmp_path: Path) -> None:
     write_grid(tmp_path, "gguf-16", "gguf-4")
     band = Bandwidth(
-        measured_bytes_per_second=14.2e9, copied_bytes=512_000_000, threads=2, quoted_bytes_per_second=38.4e9, quoted_source="X"
+        measured_bytes_per_second=14.2e9,
+        copied_bytes=512_000_000,
+        threads=2,
+        quoted_bytes_per_second=38.4e9,
+        quoted_source="X",
     )
     for slug in ("gguf-16", "gguf-4"):
         change_speed(tmp_path, slug, bandwidth=band)
     (text,) = bandwidths(load_model(tmp_path, MODEL))
     assert "14.2 GB/s, measured by copying 512 MB, 2 threads; the data sheet says 38.4 GB/s (X)" in text
     above = above_one(load_model(tmp_path, MODEL))
-    assert above is not None and "gguf-4" in above and "gguf-16" not in above  # 1.75 and 0.99 of the ceiling at the deepest point
+    assert (
+        above is not None and "gguf-4" in above and "gguf-16" not in above
+    )  # 1.75 and 0.99 of the ceiling at the deepest point
     assert "a processor cache" in above
     change_speed(tmp_path, "gguf-4", bandwidth=band.model_copy(update={"threads": None}))
     above = above_one(load_model(tmp_path, MODEL))
@@ -152,18 +183,31 @@ def test_what_no_row_has_is_left_out_and_said_once(tmp_path: Path) -> None:
 def test_energy_and_cost_have_columns_where_a_row_has_them(tmp_path: Path) -> None:
     write_grid(tmp_path, "gguf-16", "gguf-4")
     costly = points_with("gguf-4", decode_joules_per_token=1.25, dollars_per_million_tokens=3.5)
-    change_speed(tmp_path, "gguf-4", points=costly, price_per_device_hour=2.0, energy_source="NVML", energy_reason=None)
+    change_speed(
+        tmp_path, "gguf-4", points=costly, price_per_device_hour=2.0, energy_source="NVML", energy_reason=None
+    )
     found = table(tmp_path)
     assert {"energy (J/token decoded)", "cost ($/million tokens decoded)"} <= set(headers(found))
     assert rows(tmp_path)[(1, 0)].values["dollars_per_million_tokens"] == 3.5
-    assert rows(tmp_path, "gguf-16")[(1, 0)].missing["decode_joules_per_token"] == "no energy counter on this device"
+    assert (
+        rows(tmp_path, "gguf-16")[(1, 0)].missing["decode_joules_per_token"]
+        == "no energy counter on this device"
+    )
     assert absences(found.rows) == []
     assert "price per device hour ($2)" in run(tmp_path, MODEL).read_text(encoding="utf-8")
 
 
 def gpu(clock: int, celsius: int, reasons: tuple[str, ...] = ()) -> Conditions:
     return Conditions(
-        gpus=(GpuCondition(uuid="GPU-1", name="G", sm_clock_mhz=clock, temperature_celsius=celsius, throttle_reasons=reasons),)
+        gpus=(
+            GpuCondition(
+                uuid="GPU-1",
+                name="G",
+                sm_clock_mhz=clock,
+                temperature_celsius=celsius,
+                throttle_reasons=reasons,
+            ),
+        )
     )
 
 
@@ -187,7 +231,11 @@ def test_a_steady_device_is_not(tmp_path: Path) -> None:
 
 def test_a_busy_machine_is_warned_of(tmp_path: Path) -> None:
     write_grid(tmp_path, "gguf-16", "gguf-4")
-    change(tmp_path, "gguf-4", notes=("The machine was busy with other work: a load average of 5.0 on 2 processors. Too slow.",))
+    change(
+        tmp_path,
+        "gguf-4",
+        notes=("The machine was busy with other work: a load average of 5.0 on 2 processors. Too slow.",),
+    )
     (warning,) = condition_warnings(load_model(tmp_path, MODEL))
     assert warning.startswith("gguf-4: The machine was busy")
 

@@ -43,7 +43,11 @@ def change(root: Path, section: str, **values: object) -> None:
 
 
 def stale(variant: VariantRecords) -> set[str]:
-    return {stage for stage, record in variant.records.items() if record.failure and record.failure.kind == "stale"}
+    return {
+        stage
+        for stage, record in variant.records.items()
+        if record.failure and record.failure.kind == "stale"
+    }
 
 
 def test_what_was_made_with_this_recipe_is_current(workspace: Path) -> None:
@@ -71,7 +75,11 @@ def test_what_was_made_with_other_settings_is_named_and_its_numbers_are_left_out
     variant = records.variants[SLUG]
     assert stale(variant) == stages and (variant.samples is None) == (stages == {"evaluate"})
     reason = status_of(variant).reason
-    assert reason is not None and reason.startswith("stale: made with other settings (") and "than the recipe has now: run" in reason
+    assert (
+        reason is not None
+        and reason.startswith("stale: made with other settings (")
+        and "than the recipe has now: run" in reason
+    )
     assert f"{SLUG} ({', '.join(stages)})" in cautions(compare(records))[0]
     text = report.run(workspace, MODEL).read_text()
     assert "stale: made with other settings" in text
@@ -86,6 +94,10 @@ def test_one_variant_asked_anew_is_not_compared_with_answers_of_other_settings(w
     assert fresh is not None
     write_record(workspace, made_with(fresh, recipe))
     records = load_report(workspace / "reports" / MODEL)
-    assert [slug for slug, variant in records.variants.items() if parse_variant(slug).bits < 16 and not stale(variant)][:1] == [SLUG]
+    assert [
+        slug
+        for slug, variant in records.variants.items()
+        if parse_variant(slug).bits < 16 and not stale(variant)
+    ][:1] == [SLUG]
     judged = judge(compare(records), 100.0, (), (SLUG, "gptq-3"), allow_undecided=True)
     assert [(j.verdict, j.passed) for j in judged] == [("not measured", False)] * 2

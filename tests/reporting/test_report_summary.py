@@ -49,7 +49,11 @@ def test_every_number_is_the_records(summary: dict[str, Row], slug: str) -> None
 def test_drops_are_paired_with_the_baseline(summary: dict[str, Row]) -> None:
     # gptq-2: 24 and 25 of 100 answers go wrong, 12 come right
     values = summary["gptq-2"].values
-    assert (values["drop_points_piqa"], values["drop_points_arc_easy"], values["mean_drop_points"]) == (12.0, 13.0, 12.5)
+    assert (values["drop_points_piqa"], values["drop_points_arc_easy"], values["mean_drop_points"]) == (
+        12.0,
+        13.0,
+        12.5,
+    )
     assert values["drop_standard_error_piqa"] == pytest.approx(100 * ((36 - 144 / 100) / 9900) ** 0.5)
     assert summary["baseline-16"].values["mean_drop_points"] is None
 
@@ -80,7 +84,14 @@ def test_without_a_baseline_nothing_is_compared_and_the_reason_is_given(tmp_path
     for slug in ("gguf-4", "gptq-4"):
         write_cell(tmp_path, slug)
     for slug, row in rows(tmp_path).items():
-        for key in ("disk_saving", "peak_memory_saving", "decode_ratio", "prefill_ratio", "noise_floor_nats", "mean_drop_points"):
+        for key in (
+            "disk_saving",
+            "peak_memory_saving",
+            "decode_ratio",
+            "prefill_ratio",
+            "noise_floor_nats",
+            "mean_drop_points",
+        ):
             assert row.values[key] is None
             assert "not measured" in row.missing[key], (slug, key)
         assert row.values["decode_tokens_per_second"] is not None
@@ -123,7 +134,9 @@ def test_other_settings_of_the_task_are_not_compared(tmp_path: Path) -> None:
 
 def test_stage_that_never_ran_says_so(tmp_path: Path) -> None:
     write_recipe(tmp_path)
-    write_record(tmp_path, QuantizeRecord(model=MODEL, variant="gptq-4", disk_bytes=5_000_000, bits_per_weight=4.5))
+    write_record(
+        tmp_path, QuantizeRecord(model=MODEL, variant="gptq-4", disk_bytes=5_000_000, bits_per_weight=4.5)
+    )
     row = rows(tmp_path)["gptq-4"]
     assert row.values["status"] == "partly measured"
     assert row.missing["perplexity"] == "the diverge stage has left no record"

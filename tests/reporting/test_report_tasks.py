@@ -38,7 +38,12 @@ def _fail(root: Path, slug: str, task: str) -> None:
     record = read_record(record_path(root, MODEL, slug, "evaluate"), TaskRecord)
     assert record
     kept = {name: result for name, result in record.tasks.items() if name != task}
-    _change(root, slug, tasks=kept, failed={task: Failure(kind="unsupported", reason=f"{task}: item 7 of {task}: too long")})
+    _change(
+        root,
+        slug,
+        tasks=kept,
+        failed={task: Failure(kind="unsupported", reason=f"{task}: item 7 of {task}: too long")},
+    )
 
 
 def test_a_task_that_failed_has_a_row_with_its_reason_and_the_others_their_numbers(root: Path) -> None:
@@ -47,15 +52,27 @@ def test_a_task_that_failed_has_a_row_with_its_reason_and_the_others_their_numbe
     rows = {(row.values["task"], row.values["variant"]): row for row in accuracy_table(compare(records)).rows}
     bad = rows["piqa", "gptq-4"]
     assert bad.values["score"] is None and "item 7 of piqa: too long" in bad.missing["score"]
-    assert "item 7 of piqa" in bad.missing["drop_points"] and "item 7 of piqa" in rows["mean", "gptq-4"].missing["drop_points"]
-    assert rows["arc_easy", "gptq-4"].values["drop_points"] is not None and rows["piqa", "baseline-16"].values["score"] is not None
-    assert any(text.startswith("gptq-4 has no result of piqa: not supported: piqa: item 7") for text in cautions(compare(records)))
+    assert (
+        "item 7 of piqa" in bad.missing["drop_points"]
+        and "item 7 of piqa" in rows["mean", "gptq-4"].missing["drop_points"]
+    )
+    assert (
+        rows["arc_easy", "gptq-4"].values["drop_points"] is not None
+        and rows["piqa", "baseline-16"].values["score"] is not None
+    )
+    assert any(
+        text.startswith("gptq-4 has no result of piqa: not supported: piqa: item 7")
+        for text in cautions(compare(records))
+    )
 
 
 def test_a_task_that_failed_everywhere_is_still_shown(root: Path) -> None:
     for slug in SLUGS:
         _fail(root, slug, "piqa")
-    rows = {(row.values["task"], row.values["variant"]): row for row in accuracy_table(compare(load_model(root, MODEL))).rows}
+    rows = {
+        (row.values["task"], row.values["variant"]): row
+        for row in accuracy_table(compare(load_model(root, MODEL))).rows
+    }
     assert all("item 7 of piqa" in rows["piqa", slug].missing["score"] for slug in SLUGS)
     assert rows["arc_easy", "gptq-4"].values["drop_points"] is not None
 
@@ -67,7 +84,10 @@ def test_the_share_of_cut_answers_is_a_column_where_answers_are_generated(root: 
     _change(root, "gptq-4", "piqa", answer_tokens=tokens, truncated_share=0.25)
     table = accuracy_table(compare(load_model(root, MODEL)))
     row = next(row for row in table.rows if (row.values["task"], row.values["variant"]) == ("piqa", "gptq-4"))
-    assert "answers cut at the limit" in {column.header for column in table.columns} and row.values["truncated_share"] == 0.25
+    assert (
+        "answers cut at the limit" in {column.header for column in table.columns}
+        and row.values["truncated_share"] == 0.25
+    )
 
 
 def test_the_method_says_what_was_scored_in(root: Path) -> None:
@@ -76,4 +96,6 @@ def test_the_method_says_what_was_scored_in(root: Path) -> None:
     _change(root, "baseline-16", scored_in="float32")
     _change(root, "gptq-4", scored_in="bfloat16, log-probabilities in float32")
     after = next(fact.text for fact in provenance(load_model(root, MODEL)) if fact.what == "Tasks")
-    assert after == before + ". Scored in float32: baseline-16; bfloat16, log-probabilities in float32: gptq-4"
+    assert (
+        after == before + ". Scored in float32: baseline-16; bfloat16, log-probabilities in float32: gptq-4"
+    )

@@ -1,4 +1,5 @@
-"""Two variants' answers as a page and in a terminal: what is the same, from where on they differ, who talks longer."""
+"""Two variants' answers as a page and in a terminal: what is the same, from where on they differ, who talks
+longer."""
 
 from __future__ import annotations
 
@@ -20,8 +21,18 @@ def found(first: list[Answer], second: list[Answer]) -> SideBySide:
 
 @pytest.fixture
 def four() -> SideBySide:
-    first = [said("one two", 1, 2), said("a *b*", 3, 4), said("x", 5), said("l l l l", 6, 6, 6, 6, ended=False)]
-    second = [said("one two", 1, 2), said("a c d", 3, 5, 6), said("x y z w", 5, 7, 8, 9, ended=False), said("l k", 6, 7, 8, 9, ended=False)]
+    first = [
+        said("one two", 1, 2),
+        said("a *b*", 3, 4),
+        said("x", 5),
+        said("l l l l", 6, 6, 6, 6, ended=False),
+    ]
+    second = [
+        said("one two", 1, 2),
+        said("a c d", 3, 5, 6),
+        said("x y z w", 5, 7, 8, 9, ended=False),
+        said("l k", 6, 7, 8, 9, ended=False),
+    ]
     return found(first, second)
 
 
@@ -30,13 +41,17 @@ def test_the_summary_says_who_talks_longer_and_how_many_reached_the_limit(four: 
     assert same == "1 of 4 answers are identical, token by token (greedy decoding)."
     assert parted == "Where they differ, the first other token is number 2 (median; 2 to 2)."
     assert "gguf-16 2.2, gguf-2 3.2" in lengths and "cut off 1 of gguf-16 and 2 of gguf-2" in lengths
-    assert longer.startswith("gguf-2 talks longer on 2 of the 3 prompts where it can be told, the other on 0 (sign test, p = 0.5, ")
+    assert longer.startswith(
+        "gguf-2 talks longer on 2 of the 3 prompts where it can be told, the other on 0 (sign test, p = 0.5, "
+    )
     assert longer.endswith("On 1 both were cut off.")
 
 
 def test_the_summary_of_equal_answers_names_no_talker() -> None:
     same, lengths, longer = summary(found([said("a", 1)], [said("a", 1)]))
-    assert same.startswith("1 of 1") and "cut none off" in lengths and longer.startswith("Neither talks longer")
+    assert (
+        same.startswith("1 of 1") and "cut none off" in lengths and longer.startswith("Neither talks longer")
+    )
     cut = [said("a", 1, ended=False)]
     assert summary(found(cut, cut))[-1].startswith("Who talks longer cannot be told")
 

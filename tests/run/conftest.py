@@ -17,7 +17,8 @@ from trained import tokenizer
 
 @pytest.fixture(scope="session")
 def qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random Qwen3.5 (gated delta net and full attention), 32 linear value heads so that every layer packs."""
+    """A random Qwen3.5 (gated delta net and full attention), 32 linear value heads so that every layer
+    packs."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 

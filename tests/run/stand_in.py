@@ -1,7 +1,8 @@
-"""Stands for `quantlab` under DVC: the real probe, and stages that write what the real ones do without loading a model.
+"""Stands for `quantlab` under DVC: the real probe, and stages that write what the real ones do without
+loading a model.
 
-Each call is a line of ran.log. Where the file `edit` is there, evaluate sets tasks.items to what it says after it began.
-"""
+Each call is a line of ran.log. Where the file `edit` is there, evaluate sets tasks.items to what it says
+after it began."""
 
 from __future__ import annotations
 
@@ -23,7 +24,16 @@ ROOT = Path.cwd()
 
 def prepare(model: str) -> None:
     files = json.loads((ROOT / "env" / "models" / f"{model}.json").read_text())["source"]["files"]
-    about = Source(model=model, kind="folder", name=model, weights="/elsewhere", files=files, parameters=1, dtype="float32", vocabulary=8)
+    about = Source(
+        model=model,
+        kind="folder",
+        name=model,
+        weights="/elsewhere",
+        files=files,
+        parameters=1,
+        dtype="float32",
+        vocabulary=8,
+    )
     write_text(ROOT / "models" / model / "source" / "source.json", about.model_dump_json())
     write_text(ROOT / "models" / model / "text" / "text.json", "{}")
 
@@ -35,7 +45,13 @@ def reference(model: str) -> None:
 def quantize(cell: Cell) -> Record:
     source = (ROOT / "models" / cell.model / "source" / "source.json").read_text()
     write_text(cell.checkpoint_folder / "model.safetensors", f"made from {source}")
-    about = Manifest(model=cell.model, variant=cell.variant.slug, method="baseline", bits=16, files=list_files(cell.checkpoint_folder))
+    about = Manifest(
+        model=cell.model,
+        variant=cell.variant.slug,
+        method="baseline",
+        bits=16,
+        files=list_files(cell.checkpoint_folder),
+    )
     write_manifest(cell.checkpoint_folder, about)
     return QuantizeRecord(model=cell.model, variant=cell.variant.slug)
 

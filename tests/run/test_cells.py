@@ -13,7 +13,10 @@ CELLS = {"m--baseline-16", "m--gguf-16", "m--gptq-4", "m--gguf-4"}
 
 
 def test_a_variant_is_measured_beside_the_16_bit_variant_of_its_engine() -> None:
-    beside = {slug: _cell("m", slug, CELLS)["beside"] for slug in ("gptq-4", "gguf-4", "baseline-16", "gguf-16", "awq-4-ext_0a1b2c")}
+    beside = {
+        slug: _cell("m", slug, CELLS)["beside"]
+        for slug in ("gptq-4", "gguf-4", "baseline-16", "gguf-16", "awq-4-ext_0a1b2c")
+    }
     assert beside["gptq-4"] == beside["awq-4-ext_0a1b2c"] == "checkpoints/m/baseline-16/manifest.json"
     assert beside["gguf-4"] == "checkpoints/m/gguf-16/manifest.json"
     assert (beside["baseline-16"], beside["gguf-16"]) == ("models/m/source", "models/m/gguf")

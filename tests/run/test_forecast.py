@@ -20,11 +20,23 @@ VARIANTS = ("baseline-16", "gptq-8", "gptq-4")
 
 
 def machine(gib: int) -> Device:
-    return Device(device="cpu", name="a machine", cpu="a machine", cores=2, memory_gib=gib, system="Linux", python="3.11")
+    return Device(
+        device="cpu",
+        name="a machine",
+        cpu="a machine",
+        cores=2,
+        memory_gib=gib,
+        system="Linux",
+        python="3.11",
+    )
 
 
 def recipe() -> Recipe:
-    return Recipe(model="llama", source=SourceSpec(hub="meta-llama/Llama-3.1-8B"), variants={slug: {} for slug in VARIANTS})
+    return Recipe(
+        model="llama",
+        source=SourceSpec(hub="meta-llama/Llama-3.1-8B"),
+        variants={slug: {} for slug in VARIANTS},
+    )
 
 
 def test_what_fits_is_not_spoken_of(tmp_path: Path) -> None:
@@ -48,7 +60,9 @@ def test_where_nothing_fits_the_run_is_refused(tmp_path: Path) -> None:
         forecast("llama-3.1-8b", recipe(), VARIANTS, machine(2), tmp_path)
 
 
-def test_the_refusal_comes_before_the_hub_and_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_refusal_comes_before_the_hub_and_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(device, "find", lambda _: machine(2))
     result = CliRunner().invoke(main, ["run", "llama-3.1-8b", "--method", "gptq", "--bits", "4"])
@@ -60,7 +74,12 @@ def test_the_refusal_comes_before_the_hub_and_writes_nothing(tmp_path: Path, mon
 def test_time_comes_from_records_of_the_same_device(tmp_path: Path) -> None:
     parameters = 8_030_261_248
     for slug in VARIANTS:
-        write_record(tmp_path, QuantizeRecord(model="sister", variant=slug, device="a machine", seconds=100.0, parameters=parameters // 2))
+        write_record(
+            tmp_path,
+            QuantizeRecord(
+                model="sister", variant=slug, device="a machine", seconds=100.0, parameters=parameters // 2
+            ),
+        )
         write_record(tmp_path, TaskRecord(model="sister", variant=slug, device="a machine", seconds=20.0))
     found = forecast("llama-3.1-8b", recipe(), VARIANTS, machine(64), tmp_path)
     assert found is not None

@@ -24,7 +24,8 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def pids() -> Iterator[dict[str, int]]:
-    """A process that is gone, one that lives and is no DVC (its number was given away again), and one that is."""
+    """A process that is gone, one that lives and is no DVC (its number was given away again), and one that
+    is."""
     gone = subprocess.Popen(["true"])
     gone.wait()
     other = subprocess.Popen(["sleep", "60"])
@@ -38,7 +39,9 @@ def pids() -> Iterator[dict[str, int]]:
 def test_locks_of_processes_that_are_gone_are_released(root: Path, pids: dict[str, int]) -> None:
     holder = {name: {"pid": pid, "cmd": "dvc repro"} for name, pid in pids.items()}
     path = root / ".dvc" / "tmp" / "rwlock"
-    path.write_text(json.dumps({"write": {f"/{n}": h for n, h in holder.items()}, "read": {"/r": list(holder.values())}}))
+    path.write_text(
+        json.dumps({"write": {f"/{n}": h for n, h in holder.items()}, "read": {"/r": list(holder.values())}})
+    )
     tidy(root)
     assert json.loads(path.read_text()) == {"write": {"/dvc": holder["dvc"]}, "read": {"/r": [holder["dvc"]]}}
 
@@ -50,7 +53,10 @@ def test_a_lock_that_was_cut_is_removed(root: Path, text: str) -> None:
     assert not (root / ".dvc" / "tmp" / "rwlock").exists()
 
 
-@pytest.mark.parametrize(("text", "stays"), [("schema: '2.0'\nstages: {}\n", True), ("", False), ("schema: '2.0'\nstages:\n  'a", False)])
+@pytest.mark.parametrize(
+    ("text", "stays"),
+    [("schema: '2.0'\nstages: {}\n", True), ("", False), ("schema: '2.0'\nstages:\n  'a", False)],
+)
 def test_a_dvc_lock_that_was_cut_is_removed(root: Path, text: str, stays: bool) -> None:
     (root / "dvc.lock").write_text(text)
     tidy(root)
@@ -58,9 +64,14 @@ def test_a_dvc_lock_that_was_cut_is_removed(root: Path, text: str, stays: bool) 
 
 
 def test_a_workspace_that_cannot_be_written_is_one_line() -> None:
-    with pytest.raises(QuantlabError, match=r"^cannot write in /proc/nowhere: .*; name another folder with --workspace$"):
+    with pytest.raises(
+        QuantlabError, match=r"^cannot write in /proc/nowhere: .*; name another folder with --workspace$"
+    ):
         require_writable(Path("/proc/nowhere"))
-    with pytest.raises(QuantlabError, match=r"^cannot write in /proc/nowhere: "), Workspace(Path("/proc/nowhere")).held(print):
+    with (
+        pytest.raises(QuantlabError, match=r"^cannot write in /proc/nowhere: "),
+        Workspace(Path("/proc/nowhere")).held(print),
+    ):
         pass
 
 

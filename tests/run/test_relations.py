@@ -1,4 +1,5 @@
-"""On a small trained model: more bits, not more divergence; fewer bits, fewer bytes; the same seed, the same bytes."""
+"""On a small trained model: more bits, not more divergence; fewer bits, fewer bytes; the same seed, the same
+bytes."""
 
 from __future__ import annotations
 
@@ -93,5 +94,9 @@ def test_every_checkpoint_reloads_as_it_was_in_memory(results: Results, variant:
     record = results.quantized[variant]
     assert record.failure is None and record.quantized_layers == record.expected_layers
     assert record.quantized_layers == (0 if variant == "baseline-16" else 28)
-    assert record.loss_in_memory_nats is not None and record.loss_reloaded_nats is not None and record.loss_tolerance_nats is not None
+    assert (
+        record.loss_in_memory_nats is not None
+        and record.loss_reloaded_nats is not None
+        and record.loss_tolerance_nats is not None
+    )
     assert abs(record.loss_reloaded_nats - record.loss_in_memory_nats) <= record.loss_tolerance_nats

@@ -1,4 +1,5 @@
-"""With the real DVC: what failed for a reason that passes is run again, by plain `dvc repro` too; what is so for good is not."""
+"""With the real DVC: what failed for a reason that passes is run again, by plain `dvc repro` too; what is so
+for good is not."""
 
 from __future__ import annotations
 
@@ -28,7 +29,10 @@ if record == "quantize":
     made.mkdir(parents=True, exist_ok=True)
     (made / "manifest.json").write_text(out.read_text())
 """
-PROBE = "import sys; from pathlib import Path; from quantlab.run.retries import retry_transient; retry_transient(Path.cwd()); "
+PROBE = (
+    "import sys; from pathlib import Path; from quantlab.run.retries import retry_transient;"
+    " retry_transient(Path.cwd()); "
+)
 PROBE += "Path('env').mkdir(exist_ok=True); Path('env/a.json').write_text('{}')"
 CELLS = ("gguf-8", "gptq-4")
 
@@ -39,7 +43,11 @@ def root(tmp_path: Path) -> Path:
     (tmp_path / "stub.py").write_text(STUB)
     (tmp_path / "probe.py").write_text(PROBE)
     stages: dict[str, object] = {
-        "probe": {"cmd": f"{sys.executable} probe.py", "always_changed": True, "outs": [{"env": {"cache": False}}]}
+        "probe": {
+            "cmd": f"{sys.executable} probe.py",
+            "always_changed": True,
+            "outs": [{"env": {"cache": False}}],
+        }
     }
     for stage, record, deps in (
         ("quantize", "quantize", ["env/a.json"]),
@@ -50,7 +58,9 @@ def root(tmp_path: Path) -> Path:
         command = f"{sys.executable} stub.py {stage} {record} ${{item.variant}}"
         stages[stage] = {"foreach": "${cells}", "do": {"cmd": command, "deps": deps, "outs": outs}}
     (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"cells": {f"m--{v}": {"model": "m", "variant": v} for v in CELLS}}))
+    (tmp_path / "params.yaml").write_text(
+        yaml.safe_dump({"cells": {f"m--{v}": {"model": "m", "variant": v} for v in CELLS}})
+    )
     _dvc(tmp_path, "init", "--no-scm", "--quiet")
     return tmp_path
 
@@ -99,9 +109,14 @@ def test_a_failure_whose_stage_is_not_asked_for_stays_on_record(root: Path) -> N
 
 
 def test_failures_deep_in_a_record_are_seen_and_imported_ones_are_not(tmp_path: Path) -> None:
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"cells": {"m--a-4": {"model": "m", "variant": "a-4"}}, "gguf_models": ["m"]}))
+    (tmp_path / "params.yaml").write_text(
+        yaml.safe_dump({"cells": {"m--a-4": {"model": "m", "variant": "a-4"}}, "gguf_models": ["m"]})
+    )
     for place, content in (
-        ("reports/m/data/a-4/measure.json", {"speed": {"points": [{"failure": {"kind": "killed", "reason": "deep"}}]}}),
+        (
+            "reports/m/data/a-4/measure.json",
+            {"speed": {"points": [{"failure": {"kind": "killed", "reason": "deep"}}]}},
+        ),
         ("reports/m/data/a-4/tasks.json", {"failure": {"kind": "out_of_memory", "reason": "for good"}}),
         ("models/m/gguf/gguf.json", {"failure": {"kind": "disk_full", "reason": "whole"}}),
         ("imported/h100/m/data/a-4/measure.json", {"failure": {"kind": "killed", "reason": "theirs"}}),

@@ -21,7 +21,10 @@ pytestmark = pytest.mark.slow
 
 
 def _records(workspace: Path, model: str, stage: str) -> dict[str, Any]:
-    return {p.parent.name: json.loads(p.read_text()) for p in (workspace / "reports" / model / "data").glob(f"*/{stage}.json")}
+    return {
+        p.parent.name: json.loads(p.read_text())
+        for p in (workspace / "reports" / model / "data").glob(f"*/{stage}.json")
+    }
 
 
 def test_the_demo_in_short(quantlab: Quantlab, tmp_path: Path) -> None:
@@ -49,14 +52,22 @@ def test_the_demo_in_short(quantlab: Quantlab, tmp_path: Path) -> None:
 
     # nothing changed: nothing but the probe runs again
     again = subprocess.run(
-        [sys.executable, "-m", "dvc", "repro"], cwd=workspace, capture_output=True, text=True, check=True, env=environment()
+        [sys.executable, "-m", "dvc", "repro"],
+        cwd=workspace,
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment(),
     )
     assert "Running stage 'quantize" not in again.stdout and "Running stage 'measure" not in again.stdout
 
     # a record or a checkpoint that was removed is made again, and nothing else
     shutil.rmtree(workspace / "checkpoints" / model / "gguf-4")
     third = quantlab(*arguments)
-    assert third["report"] == found["report"] and (workspace / "checkpoints" / model / "gguf-4" / "model.gguf").exists()
+    assert (
+        third["report"] == found["report"]
+        and (workspace / "checkpoints" / model / "gguf-4" / "model.gguf").exists()
+    )
 
 
 def test_the_cards_command_verbatim(quantlab: Quantlab, qwen: Path, tmp_path: Path) -> None:
@@ -76,7 +87,11 @@ def test_the_cards_command_verbatim(quantlab: Quantlab, qwen: Path, tmp_path: Pa
     records = _records(Path(found["workspace"]), "qwen3.5-72b", "quantize")
     assert records["gptq-4"]["failure"] is None, records["gptq-4"]
     for variant, key in (("awq-4", "modules_to_not_convert"), ("gptq-4", "modules_in_block_to_quantize")):
-        config = json.loads((Path(found["workspace"]) / "checkpoints/qwen3.5-72b" / variant / "config.json").read_text())
+        config = json.loads(
+            (Path(found["workspace"]) / "checkpoints/qwen3.5-72b" / variant / "config.json").read_text()
+        )
         named = str(config["quantization_config"][key])
-        assert ("in_proj_a" in named) == (variant == "awq-4") and ("in_proj_qkv" in named) == (variant == "gptq-4")
+        assert ("in_proj_a" in named) == (variant == "awq-4") and ("in_proj_qkv" in named) == (
+            variant == "gptq-4"
+        )
         assert any("unquantized" in note for note in records[variant]["notes"])

@@ -1,4 +1,5 @@
-"""Nothing that was made from other weights or with other settings passes for a result of this run, under the real DVC."""
+"""Nothing that was made from other weights or with other settings passes for a result of this run, under the
+real DVC."""
 
 from __future__ import annotations
 
@@ -23,7 +24,9 @@ STAGES = ["prepare", "quantize", "measure", "reference", "diverge", "evaluate"]
 
 
 def recipe_of(source: Path, **sections: object) -> Recipe:
-    return parse_recipe({"model": "m", "source": {"path": str(source)}, "variants": {SLUG: {}}, **sections}, "m")
+    return parse_recipe(
+        {"model": "m", "source": {"path": str(source)}, "variants": {SLUG: {}}, **sections}, "m"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +40,8 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def made(source: Path) -> Iterator[Workspace]:
-    """A workspace of one cell, run once; DVC's `quantlab` is the stand-in. Each test leaves it as it should be."""
+    """A workspace of one cell, run once; DVC's `quantlab` is the stand-in. Each test leaves it as it should
+    be."""
     commands = source.parent / "commands"
     commands.mkdir()
     (commands / "quantlab").write_text(f'#!/bin/sh\nexec "{sys.executable}" "{STAND_IN}" "$@"\n')
@@ -46,7 +50,10 @@ def made(source: Path) -> Iterator[Workspace]:
     found.add(recipe_of(source, tasks={"items": 5}), [SLUG], "cpu")
     found._dvc("config", "cache.type", "hardlink")
     real = workspaces.environment()
-    stood_in = real | {"PATH": f"{commands}{os.pathsep}{real['PATH']}", "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    stood_in = real | {
+        "PATH": f"{commands}{os.pathsep}{real['PATH']}",
+        "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+    }
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(workspaces, "environment", lambda: stood_in)
         run(found)
@@ -59,7 +66,11 @@ def run(workspace: Workspace) -> list[str]:
     log.unlink(missing_ok=True)
     target = [f"{stage}@m--{SLUG}" for stage in ("quantize", "measure", "diverge", "evaluate")]
     done = subprocess.run(
-        [sys.executable, "-m", "dvc", "repro", *target], cwd=workspace.root, env=workspaces.environment(), text=True, capture_output=True
+        [sys.executable, "-m", "dvc", "repro", *target],
+        cwd=workspace.root,
+        env=workspaces.environment(),
+        text=True,
+        capture_output=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return sorted(log.read_text().split() if log.exists() else [])
@@ -70,7 +81,9 @@ def n(workspace: Workspace) -> str:
 
 
 @pytest.mark.slow
-def test_another_model_in_the_same_folder_is_measured_and_the_same_is_not(made: Workspace, source: Path) -> None:
+def test_another_model_in_the_same_folder_is_measured_and_the_same_is_not(
+    made: Workspace, source: Path
+) -> None:
     assert run(made) == []
     weights = source / "model.safetensors"
     before = weights.stat()
@@ -93,7 +106,9 @@ def test_a_recipe_that_was_changed_while_its_stage_ran_is_measured_again(made: W
 
 
 @pytest.mark.slow
-def test_damage_in_place_is_not_linked_back_from_dvcs_cache(made: Workspace, capfd: pytest.CaptureFixture[str]) -> None:
+def test_damage_in_place_is_not_linked_back_from_dvcs_cache(
+    made: Workspace, capfd: pytest.CaptureFixture[str]
+) -> None:
     weights = made.root / "checkpoints" / "m" / SLUG / "model.safetensors"
     whole, before = weights.read_bytes(), weights.stat()
     assert before.st_nlink == 2  # DVC's cache has the other name
@@ -121,16 +136,34 @@ def test_a_second_run_waits_before_it_writes_anything(tmp_path: Path) -> None:
         assert told.wait(20) and not written.wait(0.2)
     assert written.wait(20)
     thread.join()
-    assert len(said) == 1 and said[0].startswith(f"another `quantlab run` works in {tmp_path}: waiting until it ends")
+    assert len(said) == 1 and said[0].startswith(
+        f"another `quantlab run` works in {tmp_path}: waiting until it ends"
+    )
 
 
 @pytest.mark.slow
 def test_the_command_waits_with_a_message(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", "from quantlab.cli import main; main()", "run", "smollm2", "--variant", "gguf-4", "--no-run"]
+    command = [
+        sys.executable,
+        "-c",
+        "from quantlab.cli import main; main()",
+        "run",
+        "smollm2",
+        "--variant",
+        "gguf-4",
+        "--no-run",
+    ]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
     workspace = Workspace(tmp_path / "runs" / "smollm2")
     with workspace.held(print):
-        second = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+        second = subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            env=environment,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+        )
         assert second.stderr is not None
         line = second.stderr.readline()
         assert "waiting until it ends" in line and not (workspace.root / "recipes").exists()

@@ -43,7 +43,9 @@ def test_a_run_writes_every_key_and_so_does_the_demo(workspace: Workspace) -> No
     check_recipes(ROOT)
 
 
-def test_the_probe_names_what_a_recipe_lacks_and_what_to_write(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_probe_names_what_a_recipe_lacks_and_what_to_write(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = workspace.root / "recipes" / "two.yaml"
     kept = yaml.safe_load(path.read_text())
     del kept["engine"], kept["comparison"], kept["variants"]["gguf-4"]
@@ -51,16 +53,27 @@ def test_the_probe_names_what_a_recipe_lacks_and_what_to_write(workspace: Worksp
     monkeypatch.chdir(workspace.root)
     result = CliRunner().invoke(main, ["probe", "--device", "cpu"])
     assert result.exit_code == 2 and result.stderr.count("\n") == 1 and not (workspace.root / "env").exists()
-    assert "recipes/two.yaml lacks variants.gguf-4, engine, comparison, which dvc.yaml tracks" in result.stderr
+    assert (
+        "recipes/two.yaml lacks variants.gguf-4, engine, comparison, which dvc.yaml tracks" in result.stderr
+    )
     lines = [part for number, part in enumerate(result.stderr.split("`")) if number % 2]
     assert lines == ["variants: {gguf-4: {}}", "engine: null", "comparison: {margin_points: 1.0}"]
-    path.write_text(yaml.safe_dump(kept | {key: value for line in lines for key, value in yaml.safe_load(line).items()}))
+    path.write_text(
+        yaml.safe_dump(kept | {key: value for line in lines for key, value in yaml.safe_load(line).items()})
+    )
     assert CliRunner().invoke(main, ["probe", "--device", "cpu"]).exit_code == 0
 
 
 def test_a_recipe_without_a_source_and_one_that_is_not_there(workspace: Workspace) -> None:
-    path = _write(workspace.root, "one", {key: value for key, value in _recipe("one", "gguf-4").items() if key != "source"})
-    with pytest.raises(QuantlabError, match=r"lacks source, calibration.*`source: \.\.\.`, `calibration: \{text: embedded, windows: 32"):
+    path = _write(
+        workspace.root,
+        "one",
+        {key: value for key, value in _recipe("one", "gguf-4").items() if key != "source"},
+    )
+    with pytest.raises(
+        QuantlabError,
+        match=r"lacks source, calibration.*`source: \.\.\.`, `calibration: \{text: embedded, windows: 32",
+    ):
         check_recipes(workspace.root)
     path.unlink()
     with pytest.raises(QuantlabError, match=r"no file .*one\.yaml"):

@@ -24,7 +24,12 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its root; the model is `small`."""
     root = tmp_path_factory.mktemp("workspace")
     variants = {"baseline-16": {}, "bitsandbytes-8": {}}
-    recipe = RECIPE | {"model": "small", "source": {"path": str(trained_llama())}, "variants": variants, "tasks": TASKS}
+    recipe = RECIPE | {
+        "model": "small",
+        "source": {"path": str(trained_llama())},
+        "variants": variants,
+        "tasks": TASKS,
+    }
     write_text(root / "recipes" / "small.yaml", yaml.safe_dump(recipe))
     prepare.run(root, "small", QUIET)
     return root

@@ -1,4 +1,5 @@
-"""What is asked of lm-eval's tasks and what is kept of its answers, on made-up tasks and a made-up language model."""
+"""What is asked of lm-eval's tasks and what is kept of its answers, on made-up tasks and a made-up language
+model."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ N = 40
 
 
 class MadeUp(LM):
-    """Log-likelihoods from a hash of the request, texts that repeat the prompt's last word; a token is a word."""
+    """Log-likelihoods from a hash of the request, texts that repeat the prompt's last word; a token is a
+    word."""
 
     max_length, max_gen_toks = 64, 8
 
@@ -56,8 +58,17 @@ class MadeUp(LM):
 
 def _yaml(folder: Path, name: str, docs: list[dict[str, Any]], **config: Any) -> str:
     (folder / f"{name}.jsonl").write_text("".join(json.dumps(doc) + "\n" for doc in docs))
-    base = {"task": name, "dataset_path": "json", "dataset_kwargs": {"data_files": {"validation": str(folder / f"{name}.jsonl")}}}
-    base |= {"validation_split": "validation", "test_split": "validation", "fewshot_split": "validation", "metadata": {"version": 1}}
+    base = {
+        "task": name,
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"validation": str(folder / f"{name}.jsonl")}},
+    }
+    base |= {
+        "validation_split": "validation",
+        "test_split": "validation",
+        "fewshot_split": "validation",
+        "metadata": {"version": 1},
+    }
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump(base | config))
     return str(path)
@@ -66,42 +77,85 @@ def _yaml(folder: Path, name: str, docs: list[dict[str, Any]], **config: Any) ->
 def _choices(folder: Path, name: str = "choices", first: int = 0) -> str:
     docs = [{"question": f"What is {i + first}?", "gold": i % 2} for i in range(N)]
     metrics = [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}]
-    options = {"output_type": "multiple_choice", "doc_to_text": "{{question}}", "doc_to_choice": ["yes", "no"], "doc_to_target": "gold"}
+    options = {
+        "output_type": "multiple_choice",
+        "doc_to_text": "{{question}}",
+        "doc_to_choice": ["yes", "no"],
+        "doc_to_target": "gold",
+    }
     return _yaml(folder, name, docs, metric_list=metrics, **options)
 
 
 def _sums(folder: Path) -> str:
     regexes = [("strict-match", "#### (\\d+)"), ("flexible-extract", "(\\d+)")]
-    filters = [{"name": n, "filter": [{"function": "regex", "regex_pattern": r}, {"function": "take_first"}]} for n, r in regexes]
+    filters = [
+        {"name": n, "filter": [{"function": "regex", "regex_pattern": r}, {"function": "take_first"}]}
+        for n, r in regexes
+    ]
     docs = [{"question": f"How much is {i} ?", "answer": str(i if i % 4 else i + 1)} for i in range(N)]
-    options = {"output_type": "generate_until", "doc_to_text": "{{question}}", "doc_to_target": "{{answer}}", "filter_list": filters}
+    options = {
+        "output_type": "generate_until",
+        "doc_to_text": "{{question}}",
+        "doc_to_target": "{{answer}}",
+        "filter_list": filters,
+    }
     metrics = [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}]
-    return _yaml(folder, "sums", docs, metric_list=metrics, generation_kwargs={"until": ["\n\n"], "max_gen_toks": 8}, **options)
+    return _yaml(
+        folder,
+        "sums",
+        docs,
+        metric_list=metrics,
+        generation_kwargs={"until": ["\n\n"], "max_gen_toks": 8},
+        **options,
+    )
 
 
 def _pages(folder: Path) -> str:
     docs = [{"page": " ".join(["word"] * (20 + 10 * i))} for i in range(N)]
     metrics = [{"metric": name} for name in ("word_perplexity", "byte_perplexity", "bits_per_byte")]
-    return _yaml(folder, "pages", docs, output_type="loglikelihood_rolling", doc_to_text="", doc_to_target="{{page}}", metric_list=metrics)
+    return _yaml(
+        folder,
+        "pages",
+        docs,
+        output_type="loglikelihood_rolling",
+        doc_to_text="",
+        doc_to_target="{{page}}",
+        metric_list=metrics,
+    )
 
 
 def _cell(root: Path, **tasks: Any) -> Cell:
-    recipe = Recipe(model="small", source=SourceSpec(path="nowhere"), tasks=TasksSpec(**{"names": ("any",), **tasks}))
+    recipe = Recipe(
+        model="small", source=SourceSpec(path="nowhere"), tasks=TasksSpec(**{"names": ("any",), **tasks})
+    )
     (root / "recipes").mkdir(parents=True, exist_ok=True)
     (root / "recipes" / "small.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
     return Cell(root, "small", "baseline-16")
 
 
-def _ask(cell: Cell, paths: list[str], lm: LM, monkeypatch: pytest.MonkeyPatch, group: str | None = None, **sizes: int) -> Answers:
+def _ask(
+    cell: Cell,
+    paths: list[str],
+    lm: LM,
+    monkeypatch: pytest.MonkeyPatch,
+    group: str | None = None,
+    **sizes: int,
+) -> Answers:
     def load(*_: Any) -> list[Asked]:
-        loaded = [task for path in paths for task in TaskManager(include_defaults=False).load([path])["tasks"].values()]
+        loaded = [
+            task
+            for path in paths
+            for task in TaskManager(include_defaults=False).load([path])["tasks"].values()
+        ]
         return [Asked(group, tuple(loaded))] if group else [Asked(task.task_name, (task,)) for task in loaded]
 
     monkeypatch.setattr(evaluate, "load_asked", load)
     return evaluate._evaluate(lm, cell, "a" * 64, "settings", QUIET, sizes)
 
 
-def test_examples_do_not_depend_on_which_items_are_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_examples_do_not_depend_on_which_items_are_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = _choices(tmp_path)
     prompts = {}
     for items in (8, 20, N):
@@ -109,8 +163,13 @@ def test_examples_do_not_depend_on_which_items_are_asked(tmp_path: Path, monkeyp
         found = _ask(cell, [path], lm, monkeypatch)
         prompts[items] = {s["doc_id"]: s["arguments"][0][0] for s in found.samples["choices"]}
         assert len(lm.asked) == 2 * items and found.fewshot == {"choices": 2}
-        assert all(f"What is {doc}?" in prompt and prompt.count("What is") == 3 for doc, prompt in prompts[items].items())
-        assert all(prompt.count(f"What is {doc}?") == 1 for doc, prompt in prompts[items].items()), "an item is no example of itself"
+        assert all(
+            f"What is {doc}?" in prompt and prompt.count("What is") == 3
+            for doc, prompt in prompts[items].items()
+        )
+        assert all(prompt.count(f"What is {doc}?") == 1 for doc, prompt in prompts[items].items()), (
+            "an item is no example of itself"
+        )
     assert prompts[8].items() < prompts[20].items() < prompts[N].items()
 
 
@@ -121,7 +180,9 @@ def test_more_items_ask_only_the_new_ones(tmp_path: Path, monkeypatch: pytest.Mo
     assert len(lm.asked) == 2 * 25 and len(set(lm.asked)) == 2 * 25
 
 
-def test_all_items_have_the_examples_of_lm_evals_own_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_items_have_the_examples_of_lm_evals_own_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from lm_eval.evaluator import simple_evaluate
 
     path, cell = _choices(tmp_path), _cell(tmp_path, items=7, fewshot=3)
@@ -135,7 +196,9 @@ def test_all_items_have_the_examples_of_lm_evals_own_run(tmp_path: Path, monkeyp
         task_manager=TaskManager(include_defaults=False),
     )
     whole = {s["doc_id"]: s["prompt_hash"] for s in theirs["samples"]["choices"]}
-    ours = {s["doc_id"]: s["prompt_hash"] for s in _ask(cell, [path], MadeUp(), monkeypatch).samples["choices"]}
+    ours = {
+        s["doc_id"]: s["prompt_hash"] for s in _ask(cell, [path], MadeUp(), monkeypatch).samples["choices"]
+    }
     assert len(ours) == 7 and ours.items() < whole.items()
 
 
@@ -145,13 +208,17 @@ def test_one_filter_is_compared_and_named(tmp_path: Path, monkeypatch: pytest.Mo
         found = _ask(_cell(tmp_path, items=None, filters=wanted), [path], MadeUp(), monkeypatch)
         result = result_of("sums", found, None)
         assert (result.score.n, result.filter, result.metric) == (N, expected, "exact_match")
-        assert result.score.value == pytest.approx(0.75) and result.metrics["exact_match,strict-match"] == pytest.approx(0.75)
+        assert result.score.value == pytest.approx(0.75) and result.metrics[
+            "exact_match,strict-match"
+        ] == pytest.approx(0.75)
         assert result.answer_tokens and result.answer_tokens.value == 5.0  # so it is #### N
     with pytest.raises(QuantlabError, match="strict-match"):
         _ask(_cell(tmp_path, items=None, filters={"sums": "strict"}), [path], MadeUp(), monkeypatch)
 
 
-def test_perplexities_of_the_whole_set_keep_each_documents_likelihood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_perplexities_of_the_whole_set_keep_each_documents_likelihood(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lm, cell = MadeUp(), _cell(tmp_path, items=None)
     found = _ask(cell, [_pages(tmp_path)], lm, monkeypatch)
     result = result_of("pages", found, None)
@@ -170,10 +237,14 @@ def test_a_group_counts_as_one_task(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert (result.score.n, result.available) == (30, 2 * N)
     by = pd.Series([s["subtask"] for s in found.samples["both"]]).value_counts()
     assert set(by.index) == {"one", "two"} and by.sum() == 30
-    assert result.score.value == pytest.approx(sum(s["acc"] for s in found.samples["both"]) / 30) and result.chance == 0.5
+    assert (
+        result.score.value == pytest.approx(sum(s["acc"] for s in found.samples["both"]) / 30)
+        and result.chance == 0.5
+    )
     assert result.metrics["acc"] == pytest.approx(result.score.value)
     write_samples(
-        cell.data_folder / "samples.parquet", [row for s in found.samples["both"] for row in rows_of("both", s, found.configs["both"])]
+        cell.data_folder / "samples.parquet",
+        [row for s in found.samples["both"] for row in rows_of("both", s, found.configs["both"])],
     )
     frame = pd.read_parquet(cell.data_folder / "samples.parquet")
     assert not frame.duplicated(["subtask", "doc_id", "metric"]).any() and set(frame["task"]) == {"both"}
@@ -181,31 +252,53 @@ def test_a_group_counts_as_one_task(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_a_figure_of_the_whole_set_that_is_no_number_is_left_out() -> None:
     samples = [{"acc": 1.0, "metrics": ["acc"], "filter": "none", "answer_tokens": None, "truncated": None}]
-    common: dict[str, Any] = {"configs": {"a": {}}, "versions": {"a": "1"}, "fewshot": {"a": 0}, "available": {"a": 1}, "notes": ()}
+    common: dict[str, Any] = {
+        "configs": {"a": {}},
+        "versions": {"a": "1"},
+        "fewshot": {"a": 0},
+        "available": {"a": 1},
+        "notes": (),
+    }
     found = Answers(
-        samples={"a": samples}, metrics={"a": {"acc": 1.0, "bleu": float("nan"), "ter": float("inf"), "word_perplexity": 1e200}}, **common
+        samples={"a": samples},
+        metrics={"a": {"acc": 1.0, "bleu": float("nan"), "ter": float("inf"), "word_perplexity": 1e200}},
+        **common,
     )
     assert result_of("a", found).metrics == {"acc": 1.0}
 
 
-def test_items_beyond_the_context_are_counted_by_item(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_items_beyond_the_context_are_counted_by_item(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # a choice is one word: context and continuation of 65 words fit, because the last is no input
     docs = [{"question": " ".join(["word"] * (60 + i)), "gold": 0} for i in range(8)]
-    options = {"output_type": "multiple_choice", "doc_to_text": "{{question}}", "doc_to_choice": ["yes", "no"], "doc_to_target": "gold"}
+    options = {
+        "output_type": "multiple_choice",
+        "doc_to_text": "{{question}}",
+        "doc_to_choice": ["yes", "no"],
+        "doc_to_target": "gold",
+    }
     path = _yaml(tmp_path, "long", docs, metric_list=[{"metric": "acc"}], **options)
     found = _ask(_cell(tmp_path, items=None), [path], MadeUp(), monkeypatch)
     assert found.notes == ("3 items of long are longer than the model's context and were cut from the left.",)
     prompts = [{"question": " ".join(["word"] * (54 + i)), "answer": "1"} for i in range(4)]
     options = {"output_type": "generate_until", "doc_to_text": "{{question}}", "doc_to_target": "{{answer}}"}
     path = _yaml(
-        tmp_path, "talk", prompts, metric_list=[{"metric": "exact_match"}], generation_kwargs={"until": ["."], "max_gen_toks": 8}, **options
+        tmp_path,
+        "talk",
+        prompts,
+        metric_list=[{"metric": "exact_match"}],
+        generation_kwargs={"until": ["."], "max_gen_toks": 8},
+        **options,
     )
     found = _ask(_cell(tmp_path, items=None), [path], MadeUp(), monkeypatch)
     assert found.notes == ("1 items of talk are longer than the model's context and were cut from the left.",)
 
 
 @pytest.mark.parametrize("likelihood", [float("nan"), float("-inf")])
-def test_a_likelihood_that_is_no_number_names_the_item(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, likelihood: float) -> None:
+def test_a_likelihood_that_is_no_number_names_the_item(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, likelihood: float
+) -> None:
     cell = _cell(tmp_path, items=3)
     failure = _ask(cell, [_choices(tmp_path)], MadeUp(likelihood), monkeypatch).failed["choices"]
     assert failure.kind == "broken_checkpoint" and "not a finite number" in failure.reason

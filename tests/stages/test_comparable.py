@@ -36,7 +36,12 @@ def test_a_gguf_files_embedding_is_compared(tmp_path: Path) -> None:
     writer.write_tensors_to_file()
     writer.close()
     manifest = Manifest(
-        model="small", variant="gguf-4", method="gguf", bits=4, format="gguf", files={"model.gguf": {"bytes": 1, "sha256": ""}}
+        model="small",
+        variant="gguf-4",
+        method="gguf",
+        bits=4,
+        format="gguf",
+        files={"model.gguf": {"bytes": 1, "sha256": ""}},
     )
     require_same_vocabulary(Checkpoint(tmp_path, manifest), 100, 100)
     with pytest.raises(CellFailure, match="the vocabulary has 100 tokens, the reference's 128"):

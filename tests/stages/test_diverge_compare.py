@@ -1,4 +1,5 @@
-"""Windows are compared once, survive a kill, name what is not finite, and take no memory that grows with the text."""
+"""Windows are compared once, survive a kill, name what is not finite, and take no memory that grows with the
+text."""
 
 from __future__ import annotations
 
@@ -82,18 +83,27 @@ def test_a_window_torn_by_a_kill_is_computed_again_and_a_file_cut_off_begins_ane
 def test_what_is_not_finite_names_the_window_and_whose_it_is(bad: float, tmp_path: Path) -> None:
     broken = THEIRS.copy()
     broken[3, 0, 7] = bad  # in the half that is not scored
-    with pytest.raises(QuantlabError, match="the unquantized model's logits of window 4 of the evaluation text are not finite"):
+    with pytest.raises(
+        QuantlabError,
+        match="the unquantized model's logits of window 4 of the evaluation text are not finite",
+    ):
         _compare(_columns(tmp_path / "a"), _Variant(), broken)
     ours = OURS.copy()
     ours[1, 2, 3] = bad
     with pytest.raises(CellFailure, match="the logits of window 2 of the evaluation text are not finite"):
-        _compare(_columns(tmp_path / "b"), lambda ids: ours[next(i for i in range(WINDOWS) if (IDS[i] == ids).all())])
+        _compare(
+            _columns(tmp_path / "b"),
+            lambda ids: ours[next(i for i in range(WINDOWS) if (IDS[i] == ids).all())],
+        )
 
 
 def test_logits_so_far_apart_that_their_divergence_is_infinite_are_refused(tmp_path: Path) -> None:
     ours = OURS[0].copy()
     ours[LENGTH // 2, :2] = 3e38, -3e38
-    with pytest.raises(CellFailure, match="the divergence in window 1 of the evaluation text is not finite"), np.errstate(all="ignore"):
+    with (
+        pytest.raises(CellFailure, match="the divergence in window 1 of the evaluation text is not finite"),
+        np.errstate(all="ignore"),
+    ):
         _compare(_columns(tmp_path), lambda _: ours)
 
 

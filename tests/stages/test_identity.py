@@ -46,7 +46,9 @@ def prepare(root: Path, folder: Path, kind: str = "folder", revision: str | None
 
 def test_a_folder_is_its_files(folder: Path, tmp_path: Path) -> None:
     found = identity(tmp_path, recipe({"path": str(folder)}))
-    assert list(found["source"]["files"]) == ["config.json", "model.safetensors"] and found["evaluation"] == {}
+    assert (
+        list(found["source"]["files"]) == ["config.json", "model.safetensors"] and found["evaluation"] == {}
+    )
     (folder / "notes.md").write_text("still of none")
     assert identity(tmp_path, recipe({"path": str(folder)})) == found
     before = (folder / "model.safetensors").stat()
@@ -57,7 +59,10 @@ def test_a_folder_is_its_files(folder: Path, tmp_path: Path) -> None:
 
 def test_a_gguf_file_and_a_text_are_their_hash(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("some text")
-    given = recipe({"path": str(folder / "model.safetensors")}, evaluation={"text": "text.txt", "windows": 1, "length": 16})
+    given = recipe(
+        {"path": str(folder / "model.safetensors")},
+        evaluation={"text": "text.txt", "windows": 1, "length": 16},
+    )
     found = identity(tmp_path, given)
     assert found["source"] == {"sha256": sha256(folder / "model.safetensors")}
     assert found["evaluation"] == {"bytes": 9, "sha256": sha256(tmp_path / "text.txt")}
@@ -67,7 +72,10 @@ def test_a_gguf_file_and_a_text_are_their_hash(folder: Path, tmp_path: Path) -> 
 
 
 def test_what_is_pinned_is_named_by_its_pin(tmp_path: Path) -> None:
-    assert identity(tmp_path, recipe({"hub": "a/b", "revision": "c" * 40})) == {"source": {"hub": "a/b", "revision": "c" * 40}, **EMBEDDED}
+    assert identity(tmp_path, recipe({"hub": "a/b", "revision": "c" * 40})) == {
+        "source": {"hub": "a/b", "revision": "c" * 40},
+        **EMBEDDED,
+    }
     package = {"pypi": "a==1", "file": "x.gguf", "sha256": "0" * 64}
     assert identity(tmp_path, recipe(dict(package)))["source"] == package
 
@@ -85,7 +93,9 @@ def test_a_source_that_is_gone_is_as_it_was_prepared(kind: str, folder: Path, tm
 
 
 def test_the_probe_writes_it(folder: Path, tmp_path: Path) -> None:
-    write_text(tmp_path / "recipes" / "m.yaml", yaml.safe_dump({"model": "m", "source": {"path": str(folder)}}))
+    write_text(
+        tmp_path / "recipes" / "m.yaml", yaml.safe_dump({"model": "m", "source": {"path": str(folder)}})
+    )
     probe.run(tmp_path, "cpu", ["m"])
     assert sha256(folder / "model.safetensors") in (tmp_path / "env" / "models" / "m.json").read_text()
 
@@ -98,7 +108,9 @@ def test_convert_refuses_a_source_that_is_not_the_prepared_one(folder: Path, tmp
     assert not (tmp_path / "models" / "m" / "gguf").exists()
 
 
-def test_convert_refuses_a_source_that_changed_while_it_was_read(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_convert_refuses_a_source_that_changed_while_it_was_read(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     prepare(tmp_path, folder)
 
     def replace(*_: object) -> Gguf:

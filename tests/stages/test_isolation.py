@@ -25,7 +25,9 @@ from quantlab.workspace.results import is_stale, read_record, record_path
 @pytest.fixture
 def cell(tmp_path: Path) -> Cell:
     (tmp_path / "recipes").mkdir()
-    (tmp_path / "recipes" / "m.yaml").write_text(yaml.safe_dump({"model": "m", "source": {"path": "/m"}, "variants": {"gptq-4": {}}}))
+    (tmp_path / "recipes" / "m.yaml").write_text(
+        yaml.safe_dump({"model": "m", "source": {"path": "/m"}, "variants": {"gptq-4": {}}})
+    )
     return Cell(tmp_path, "m", "gptq-4")
 
 
@@ -48,7 +50,13 @@ def _child(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
 )
 @pytest.mark.parametrize("stage", ["quantize", "measure", "diverge", "evaluate"])
 def test_a_death_is_recorded(
-    cell: Cell, stage: StageName, script: str, kind: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cell: Cell,
+    stage: StageName,
+    script: str,
+    kind: str,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(outside, "memory_kills", lambda: 0)
     _child(tmp_path, monkeypatch, script)
@@ -61,7 +69,9 @@ def test_a_death_is_recorded(
         assert (cell.data_folder / "samples.parquet").exists()
 
 
-def test_an_abort_for_want_of_gpu_memory_is_no_crash(cell: Cell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_abort_for_want_of_gpu_memory_is_no_crash(
+    cell: Cell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     log = log_path(cell, "diverge")
     log.parent.mkdir(parents=True)
     log.write_text("CUDA error: out of memory\n")  # of an earlier run
@@ -73,7 +83,9 @@ def test_an_abort_for_want_of_gpu_memory_is_no_crash(cell: Cell, tmp_path: Path,
     assert record.failure and record.failure.kind == "out_of_memory"
 
 
-def test_an_earlier_record_does_not_stand_for_a_death(cell: Cell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_earlier_record_does_not_stand_for_a_death(
+    cell: Cell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = record_path(cell.root, "m", "gptq-4", "measure")
     path.parent.mkdir(parents=True)
     path.write_text(MeasureRecord(model="m", variant="gptq-4").model_dump_json())
@@ -89,13 +101,17 @@ def test_a_recipe_that_is_changed_meanwhile_leaves_a_stale_record_and_says_so(
     """DVC would note the new settings beside a record of the old ones."""
     recipe = tmp_path / "recipes" / "m.yaml"
     _child(tmp_path, monkeypatch, f"echo 'measure: {{repeats: 7}}' >> {recipe}; exit 3")
-    said = r"recipes/m.yaml was changed while measure of m--gptq-4 ran \(one of engine, measure\).*run it again"
+    said = (
+        r"recipes/m.yaml was changed while measure of m--gptq-4 ran \(one of engine, measure\).*run it again"
+    )
     with pytest.raises(QuantlabError, match=said):
         run_isolated(cell, "measure", "cpu", quiet=True)
     record = read_record(record_path(cell.root, "m", "gptq-4", "measure"), MeasureRecord)
     assert record is not None and is_stale(record, read_recipe(recipe)) and not is_stale(record, cell.recipe)
     _child(tmp_path, monkeypatch, f"echo 'evaluation: {{windows: 3, length: 64}}' >> {recipe}; exit 3")
-    assert run_isolated(Cell(tmp_path, "m", "gptq-4"), "diverge", "cpu", quiet=True).failure  # no setting of its own
+    assert run_isolated(
+        Cell(tmp_path, "m", "gptq-4"), "diverge", "cpu", quiet=True
+    ).failure  # no setting of its own
 
 
 def test_a_mistake_of_the_users_is_no_record(cell: Cell) -> None:
@@ -105,35 +121,57 @@ def test_a_mistake_of_the_users_is_no_record(cell: Cell) -> None:
 
 
 def test_only_memory_errors_are_expected() -> None:
-    assert as_failure(MemoryError()) and as_failure(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"))
+    assert as_failure(MemoryError()) and as_failure(
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")
+    )
     assert as_failure(RuntimeError("shapes do not match")) is None
 
 
-def test_a_death_of_the_measuring_process_tells_what_was_last_seen(cell: Cell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    last = Sample(step="decode b8 c4096", seconds=9.0, tree_rss_bytes=5_000_000_000, tree_pss_bytes=4_500_000_000)
+def test_a_death_of_the_measuring_process_tells_what_was_last_seen(
+    cell: Cell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last = Sample(
+        step="decode b8 c4096", seconds=9.0, tree_rss_bytes=5_000_000_000, tree_pss_bytes=4_500_000_000
+    )
     seen = SampledMemory(
-        asked_interval_seconds=0.01, interval_seconds=0.01, pss_interval_seconds=0.02, samples=900, peak=last, steps=(last,), last=last
+        asked_interval_seconds=0.01,
+        interval_seconds=0.01,
+        pss_interval_seconds=0.02,
+        samples=900,
+        peak=last,
+        steps=(last,),
+        last=last,
     )
     (tmp_path / "seen.json").write_text(seen.model_dump_json() + "\n")
     file = sample_file(cell.root, "m", "gptq-4")
     _child(tmp_path, monkeypatch, f"mkdir -p {file.parent}; cp {tmp_path}/seen.json {file}; kill -KILL $$")
     record = run_isolated(cell, "measure", "cpu", quiet=True)
-    assert isinstance(record, MeasureRecord) and record.sampled == seen and record.died_in == "decode b8 c4096"
+    assert (
+        isinstance(record, MeasureRecord) and record.sampled == seen and record.died_in == "decode b8 c4096"
+    )
     assert record.failure and record.failure.kind == "killed"
     assert record.failure.reason.endswith("it last held 4.50 GB of memory, in step `decode b8 c4096`")
     _child(tmp_path, monkeypatch, "kill -KILL $$")
     again = run_isolated(cell, "measure", "cpu", quiet=True)
-    assert isinstance(again, MeasureRecord) and again.sampled is None  # what an earlier run saw does not stand for this one
+    assert (
+        isinstance(again, MeasureRecord) and again.sampled is None
+    )  # what an earlier run saw does not stand for this one
 
 
-def test_a_record_that_a_full_disk_does_not_take_is_no_crash(cell: Cell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_record_that_a_full_disk_does_not_take_is_no_crash(
+    cell: Cell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _child(tmp_path, monkeypatch, "exit 74")
-    with pytest.raises(CellFailure, match="the record of measure could not be written; the next run tries it again"):
+    with pytest.raises(
+        CellFailure, match="the record of measure could not be written; the next run tries it again"
+    ):
         run_isolated(cell, "measure", "cpu", quiet=True)
     assert not record_path(cell.root, "m", "gptq-4", "measure").exists()
 
 
-def test_the_childs_temporary_files_lie_in_the_workspace(cell: Cell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_childs_temporary_files_lie_in_the_workspace(
+    cell: Cell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _child(tmp_path, monkeypatch, f'echo "$QUANTLAB_TMP" > {tmp_path}/said; touch "$QUANTLAB_TMP/left"')
     run_isolated(cell, "diverge", "cpu", quiet=True)
     folder = Path((tmp_path / "said").read_text().strip())

@@ -1,4 +1,5 @@
-"""The measure stage on the small trained model: what is in the record, what a failure leaves, what stands beside it."""
+"""The measure stage on the small trained model: what is in the record, what a failure leaves, what stands
+beside it."""
 
 from __future__ import annotations
 
@@ -67,7 +68,10 @@ def test_memory_is_kept_apart(measured: Callable[[str], MeasureRecord]) -> None:
     tokens = 16 + 4
     # the model is stored in bfloat16, and bitsandbytes computes in its own dtype
     assert point.kv_cache_bytes == point.kv_cache_formula_bytes
-    assert point.kv_cache_bytes in {2 * LAYERS * KV_HEADS * WIDTH * tokens * size for size in (2, 4)} and point.state_bytes == 0
+    assert (
+        point.kv_cache_bytes in {2 * LAYERS * KV_HEADS * WIDTH * tokens * size for size in (2, 4)}
+        and point.state_bytes == 0
+    )
     assert 0 < seen.empty.tree_rss_bytes < seen.loaded.tree_rss_bytes <= seen.peak.tree_rss_bytes
     assert seen.peak_above_empty_bytes and 0 < seen.peak_above_empty_bytes < seen.peak.tree_rss_bytes
     assert record.memory.cache_dtype == record.speed.dtype and seen.last.step == "timed repeats"
@@ -76,20 +80,33 @@ def test_memory_is_kept_apart(measured: Callable[[str], MeasureRecord]) -> None:
 def test_the_16_bit_variant_runs_in_turn(measured: Callable[[str], MeasureRecord]) -> None:
     record, base = measured("bitsandbytes-8"), measured("baseline-16")
     point = record.speed.points[0]
-    assert record.speed.baseline and record.speed.baseline.variant == "baseline-16" and record.speed.baseline.pairing == "alternating"
+    assert (
+        record.speed.baseline
+        and record.speed.baseline.variant == "baseline-16"
+        and record.speed.baseline.pairing == "alternating"
+    )
     assert record.speed.baseline.checkpoint_sha256 == base.checkpoint_sha256 != record.checkpoint_sha256
     assert len(point.decode_seconds) == len(point.baseline_decode_seconds) == len(point.prefill_seconds) == 2
     ratios = [b / a for a, b in zip(point.decode_seconds, point.baseline_decode_seconds, strict=True)]
     assert point.decode_ratio and point.decode_ratio.value == pytest.approx(sum(ratios) / 2)
-    assert base.speed.baseline is None and base.speed.baseline_reason is None and base.speed.points[0].decode_ratio is None
+    assert (
+        base.speed.baseline is None
+        and base.speed.baseline_reason is None
+        and base.speed.points[0].decode_ratio is None
+    )
 
 
 def test_definitions_of_speed(measured: Callable[[str], MeasureRecord]) -> None:
     point = measured("baseline-16").speed.points[0]
-    for rate, samples in ((point.decode_rate, point.decode_tokens_per_second), (point.prefill_rate, point.prefill_tokens_per_second)):
+    for rate, samples in (
+        (point.decode_rate, point.decode_tokens_per_second),
+        (point.prefill_rate, point.prefill_tokens_per_second),
+    ):
         assert rate and (rate.low, rate.high, rate.n, rate.coverage) == (min(samples), max(samples), 2, 0.5)
     assert point.time_to_first_token and point.time_to_first_token.low == min(point.prefill_seconds)
-    assert point.time_per_output_token and point.time_per_output_token.high == pytest.approx(max(point.decode_seconds) / 4)
+    assert point.time_per_output_token and point.time_per_output_token.high == pytest.approx(
+        max(point.decode_seconds) / 4
+    )
 
 
 def test_the_ceiling(measured: Callable[[str], MeasureRecord], workspace: Path) -> None:
@@ -97,8 +114,12 @@ def test_the_ceiling(measured: Callable[[str], MeasureRecord], workspace: Path) 
     roof, bandwidth = record.speed.points[0].roofline, record.speed.bandwidth
     assert roof and bandwidth and bandwidth.copied_bytes >= 2**20 and roof.share
     layer = 2 * 256 * 256 + 2 * 256 * 128 + 3 * 256 * 768 + 2 * 256  # attention, feed-forward, norms
-    read = LAYERS * layer + 256 + 2048 * 256  # the final norm and the head, which is not tied to the embedding
-    assert roof.weight_bytes_per_step == pytest.approx(2 * read, abs=1024)  # bfloat16; the rotary frequencies besides
+    read = (
+        LAYERS * layer + 256 + 2048 * 256
+    )  # the final norm and the head, which is not tied to the embedding
+    assert roof.weight_bytes_per_step == pytest.approx(
+        2 * read, abs=1024
+    )  # bfloat16; the rotary frequencies besides
     per_step = roof.weight_bytes_per_step + roof.cache_bytes_per_step
     assert roof.tokens_per_second == pytest.approx(bandwidth.measured_bytes_per_second / per_step)
     assert roof.cache_bytes_per_step == pytest.approx(record.speed.points[0].kv_cache_bytes * 18 / 20)
@@ -112,11 +133,23 @@ def test_energy_that_was_not_measured_has_a_reason(measured: Callable[[str], Mea
 
 
 def test_a_grid_goes_on_past_what_does_not_run(
-    workspace: Path, device: Device, measured: Any, with_recipe: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    workspace: Path,
+    device: Device,
+    measured: Any,
+    with_recipe: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The process is killed at batch 2 and started again for batch 3; a context of 4,096 is longer than the model's."""
+    """The process is killed at batch 2 and started again for batch 3; a context of 4,096 is longer than the
+    model's."""
     measured("baseline-16")
-    spec = {"prompt_tokens": 16, "decode_tokens": 4, "repeats": 1, "batch": [3, 1, 2], "context": [4096, 0], "price_per_device_hour": 3.6}
+    spec = {
+        "prompt_tokens": 16,
+        "decode_tokens": 4,
+        "repeats": 1,
+        "batch": [3, 1, 2],
+        "context": [4096, 0],
+        "price_per_device_hour": 3.6,
+    }
     with_recipe(measure=spec)
     decode = Worker.decode
 
@@ -126,16 +159,29 @@ def test_a_grid_goes_on_past_what_does_not_run(
         return decode(self, work)
 
     monkeypatch.setattr(Worker, "decode", killed)
-    monkeypatch.setattr(outside, "memory_kills", lambda: None)  # nobody counts kills for want of memory: it is taken for one
+    monkeypatch.setattr(
+        outside, "memory_kills", lambda: None
+    )  # nobody counts kills for want of memory: it is taken for one
     record = measure.run(Cell(workspace, "small", "baseline-16"), device, QUIET)
     points = record.speed.points
     assert [(p.batch, p.context_tokens) for p in points] == [(b, c) for c in (0, 4096) for b in (1, 2, 3)]
-    assert [p.failure and p.failure.kind for p in points] == [None, "out_of_memory", None, *["unsupported"] * 3]
-    assert record.died_in == "decode b2 c0" and points[1].failure.reason.endswith("in decode b2 c0") and not points[1].decode_seconds
+    assert [p.failure and p.failure.kind for p in points] == [
+        None,
+        "out_of_memory",
+        None,
+        *["unsupported"] * 3,
+    ]
+    assert (
+        record.died_in == "decode b2 c0"
+        and points[1].failure.reason.endswith("in decode b2 c0")
+        and not points[1].decode_seconds
+    )
     assert "4,116 tokens are more than the 2,048" in points[3].failure.reason
     assert points[2].kv_cache_bytes == 3 * points[0].kv_cache_bytes == points[2].kv_cache_formula_bytes
     for point in (points[0], points[2]):
-        assert point.decode_rate and point.dollars_per_million_tokens == pytest.approx(3.6 / 3600 / point.decode_rate.value * 1e6)
+        assert point.decode_rate and point.dollars_per_million_tokens == pytest.approx(
+            3.6 / 3600 / point.decode_rate.value * 1e6
+        )
 
 
 def test_a_process_that_is_killed_while_loading_leaves_its_last_look(
@@ -152,7 +198,11 @@ def test_a_process_that_is_killed_while_loading_leaves_its_last_look(
     monkeypatch.setattr(Worker, "load", killed)
     record = measure.run(Cell(workspace, "small", "baseline-16"), device, QUIET)
     assert record.failure and record.failure.kind == "killed" and record.died_in == "loading"
-    assert "it last held" in record.failure.reason and record.sampled and record.sampled.last.tree_rss_bytes > 2**20
+    assert (
+        "it last held" in record.failure.reason
+        and record.sampled
+        and record.sampled.last.tree_rss_bytes > 2**20
+    )
     assert record.speed is None and record.memory is None
 
 
@@ -163,7 +213,9 @@ def test_without_a_16_bit_checkpoint_the_reason_is_told(workspace: Path, device:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a waiting process is stopped on Linux alone")
-def test_a_process_that_waits_takes_no_core(workspace: Path, measured: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_waits_takes_no_core(
+    workspace: Path, measured: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Else OMP_WAIT_POLICY=active lets its idle threads spin beside the process whose turn it is."""
     measured("baseline-16")
     monkeypatch.setenv("OMP_WAIT_POLICY", "active")

@@ -1,4 +1,5 @@
-"""What a folder that is no whole model is refused with by `prepare`, in one line, before hours are spent on it."""
+"""What a folder that is no whole model is refused with by `prepare`, in one line, before hours are spent on
+it."""
 
 from __future__ import annotations
 
@@ -19,7 +20,13 @@ from quantlab.progress import Progress
 from quantlab.stages import prepare
 
 WORDS = tuple(f"w{n}" for n in range(60))
-SIZES = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_hidden_layers": 2, "vocab_size": 64}
+SIZES = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_attention_heads": 2,
+    "num_hidden_layers": 2,
+    "vocab_size": 64,
+}
 TEXT = {"text": "text.txt", "windows": 1, "length": 16}
 LM_HEAD, LAST_NORM = "lm_head.weight", "model.layers.1.input_layernorm.weight"
 
@@ -28,7 +35,9 @@ def _tokenizer(folder: Path, words: tuple[str, ...]) -> None:
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    raw = Tokenizer(models.WordLevel({word: number for number, word in enumerate(("<unk>", *words))}, unk_token="<unk>"))
+    raw = Tokenizer(
+        models.WordLevel({word: number for number, word in enumerate(("<unk>", *words))}, unk_token="<unk>")
+    )
     raw.pre_tokenizer = pre_tokenizers.Whitespace()
     PreTrainedTokenizerFast(tokenizer_object=raw, unk_token="<unk>").save_pretrained(folder)
 
@@ -40,7 +49,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("source") / "tiny"
     torch.manual_seed(0)
-    LlamaForCausalLM(LlamaConfig(**SIZES, tie_word_embeddings=False, max_position_embeddings=32)).save_pretrained(folder)
+    LlamaForCausalLM(
+        LlamaConfig(**SIZES, tie_word_embeddings=False, max_position_embeddings=32)
+    ).save_pretrained(folder)
     _tokenizer(folder, WORDS)
     return folder
 
@@ -54,7 +65,12 @@ def tiny(whole: Path, tmp_path: Path) -> Path:
 
 def run(folder: Path, **recipe: Any) -> None:
     root = folder.parent / "root"
-    about = {"model": "tiny", "source": {"path": str(folder)}, "calibration": TEXT, "evaluation": TEXT} | recipe
+    about = {
+        "model": "tiny",
+        "source": {"path": str(folder)},
+        "calibration": TEXT,
+        "evaluation": TEXT,
+    } | recipe
     write_text(root / "recipes" / "tiny.yaml", yaml.safe_dump(about))
     prepare.run(root, "tiny", Progress(quiet=True))
 
@@ -88,7 +104,9 @@ def test_a_tied_head_is_not_missing(tiny: Path) -> None:
 
 
 def test_rotary_frequencies_of_old_releases_are_not_left_over(tiny: Path) -> None:
-    changed(tiny, lambda tensors: tensors.update({"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(8)}))
+    changed(
+        tiny, lambda tensors: tensors.update({"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(8)})
+    )
     run(tiny)
 
 
@@ -98,7 +116,10 @@ def test_rotary_frequencies_of_old_releases_are_not_left_over(tiny: Path) -> Non
         (lambda tensors: tensors.pop(LM_HEAD), r"1 tensors are missing: lm_head\.weight$"),
         (lambda tensors: tensors.pop(LAST_NORM), rf"1 tensors are missing: {LAST_NORM}$"),
         (lambda tensors: tensors.update(extra=torch.ones(2)), "1 tensors are left over: extra$"),
-        (lambda tensors: tensors.update({LAST_NORM: torch.ones(8)}), rf"another shape: {LAST_NORM} is 8 in the files and 32 by config"),
+        (
+            lambda tensors: tensors.update({LAST_NORM: torch.ones(8)}),
+            rf"another shape: {LAST_NORM} is 8 in the files and 32 by config",
+        ),
     ],
     ids=["untied head", "a norm", "left over", "shape"],
 )
@@ -110,15 +131,27 @@ def test_tensors_that_are_not_the_models_are_named(tiny: Path, change: Any, matc
 @pytest.mark.parametrize(
     ("fields", "match"),
     [
-        ({"num_hidden_layers": 1}, r"9 tensors are left over: model\.layers\.1\.input_layernorm\.weight, .* and 6 more$"),
+        (
+            {"num_hidden_layers": 1},
+            r"9 tensors are left over: model\.layers\.1\.input_layernorm\.weight, .* and 6 more$",
+        ),
         ({"num_hidden_layers": 3}, r"9 tensors are missing: model\.layers\.2\."),
-        ({"vocab_size": 62}, r"2 tensors are of another shape: lm_head\.weight is 64 × 32 in the files and 62 × 32 by config\.json"),
+        (
+            {"vocab_size": 62},
+            (
+                r"2 tensors are of another shape: lm_head\.weight is 64 × 32 in the files and 62 × 32 by"
+                r" config\.json"
+            ),
+        ),
         ({"hidden_size": 16}, "tensors are of another shape"),
         ({"hidden_size": 33}, "transformers cannot"),
         ({"hidden_act": "nosuch"}, "nosuch"),
         ({"dtype": "nosuch"}, "says dtype 'nosuch', which no model runs in: use one of auto, float32"),
         ({"torch_dtype": "int8"}, "says torch_dtype 'int8', which no model runs in"),
-        ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, r"weights are quantized \('gptq'\) and they are plain"),
+        (
+            {"quantization_config": {"quant_method": "gptq", "bits": 4}},
+            r"weights are quantized \('gptq'\) and they are plain",
+        ),
         ({"num_hidden_layers": "two"}, "transformers cannot read .*config.json"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
@@ -170,11 +203,17 @@ def test_windows_longer_than_the_positions_are_refused(tiny: Path, name: str) ->
     configured(tiny, max_position_embeddings=16)
     run(tiny)
     shutil.rmtree(tiny.parent / "root" / "models")
-    refused(tiny, f"{name}.length 64 of the recipe is more than the 16 positions of tiny", **{name: TEXT | {"length": 64}})
+    refused(
+        tiny,
+        f"{name}.length 64 of the recipe is more than the 16 positions of tiny",
+        **{name: TEXT | {"length": 64}},
+    )
 
 
 def test_a_chat_template_that_is_not_there_is_refused(tiny: Path) -> None:
-    with pytest.raises(QuantlabError, match=r"tasks\.chat_template is set and the tokenizer of tiny has no chat template"):
+    with pytest.raises(
+        QuantlabError, match=r"tasks\.chat_template is set and the tokenizer of tiny has no chat template"
+    ):
         run(tiny, tasks={"chat_template": True})
     (tiny / "chat_template.jinja").write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
     run(tiny, tasks={"chat_template": True})

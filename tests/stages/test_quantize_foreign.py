@@ -42,7 +42,9 @@ def _foreign(root: Path, name: str, change: Any) -> Cell:
     change(folder)
     slug, path = identify(folder).slug, root / "recipes" / "small.yaml"
     recipe = yaml.safe_load(path.read_text())
-    write_text(path, yaml.safe_dump(recipe | {"variants": recipe["variants"] | {slug: {"checkpoint": str(folder)}}}))
+    write_text(
+        path, yaml.safe_dump(recipe | {"variants": recipe["variants"] | {slug: {"checkpoint": str(folder)}}})
+    )
     return Cell(root, "small", slug)
 
 
@@ -66,12 +68,18 @@ def test_with_two_words_changed_about_it_does_not(root: Path) -> None:
         words.update(zip(common, values[::-1], strict=True))
 
     cell = _foreign(root, "swapped", lambda folder: _edit(folder / "tokenizer.json", swap))
-    with pytest.raises(CellFailure, match=r"gives other token ids than the model's for [0-9]+ of 300 passages"):
+    with pytest.raises(
+        CellFailure, match=r"gives other token ids than the model's for [0-9]+ of 300 passages"
+    ):
         quantize.run(cell, find("cpu"), QUIET)
     assert not cell.checkpoint_folder.exists()
 
 
 def test_with_a_smaller_vocabulary_it_does_not(root: Path) -> None:
-    cell = _foreign(root, "smaller", lambda folder: _edit(folder / "config.json", lambda c: c.update(vocab_size=c["vocab_size"] - 8)))
+    cell = _foreign(
+        root,
+        "smaller",
+        lambda folder: _edit(folder / "config.json", lambda c: c.update(vocab_size=c["vocab_size"] - 8)),
+    )
     with pytest.raises(CellFailure, match=r"the vocabulary has .* they cannot be compared"):
         quantize.run(cell, find("cpu"), QUIET)

@@ -32,7 +32,10 @@ def test_the_model_against_itself_is_zero(workspace: Path, info: reference.Refer
     from quantlab.engines.transformers import TransformersEngine
     from quantlab.workspace.prepared import Prepared
 
-    prepared, stored = Prepared(workspace, "small"), reference.Reference(reference.folder_of(workspace, "small"))
+    prepared, stored = (
+        Prepared(workspace, "small"),
+        reference.Reference(reference.folder_of(workspace, "small")),
+    )
     engine = TransformersEngine(prepared.weights, prepared.weights, "cpu", dtype=info.dtype)
     for i, ids in enumerate(prepared.token_ids("evaluation")):
         logits = engine.logits(ids)
@@ -44,29 +47,52 @@ def test_it_is_smaller_than_stored_logits(workspace: Path, info: reference.Refer
     from quantlab.workspace.prepared import Prepared
 
     assert info.bytes_per_scored_token < 0.75 * 2 * Prepared(workspace, "small").source().vocabulary
-    assert info.bytes_per_scored_token == pytest.approx(4 * info.hidden_size * info.length / (info.length - 1 - info.length // 2))
+    assert info.bytes_per_scored_token == pytest.approx(
+        4 * info.hidden_size * info.length / (info.length - 1 - info.length // 2)
+    )
 
 
-def test_it_says_what_it_is_of_and_that_its_head_is_exact(workspace: Path, info: reference.ReferenceInfo) -> None:
+def test_it_says_what_it_is_of_and_that_its_head_is_exact(
+    workspace: Path, info: reference.ReferenceInfo
+) -> None:
     from quantlab.workspace.prepared import Prepared
 
     assert info.source_sha256 == Prepared(workspace, "small").source_sha256
-    assert (info.requested_dtype, info.dtype, info.head_max_difference, info.head_divergence_nats) == ("auto", "float32", 0.0, 0.0)
+    assert (info.requested_dtype, info.dtype, info.head_max_difference, info.head_divergence_nats) == (
+        "auto",
+        "float32",
+        0.0,
+        0.0,
+    )
     hidden = np.load(reference.folder_of(workspace, "small") / "hidden.npy", mmap_mode="r")
     assert info.hidden_sha256 == hashlib.sha256(hidden.tobytes()).hexdigest()
 
 
 CHANGES: dict[str, tuple[str, dict[str, object], str]] = {
     "text": ("models/small/text/text.json", {"evaluation_sha256": "0" * 64}, "was computed on another text"),
-    "revision": ("models/small/source/source.json", {"revision": "1234abcd"}, "is of another revision of the model"),
-    "weights": ("models/small/source/source.json", {"parameters": 1}, "is of other weights than those prepared now"),
-    "precision": ("recipes/small.yaml", {"reference": {"dtype": "bfloat16"}}, "computed in float32, the recipe asks for bfloat16"),
+    "revision": (
+        "models/small/source/source.json",
+        {"revision": "1234abcd"},
+        "is of another revision of the model",
+    ),
+    "weights": (
+        "models/small/source/source.json",
+        {"parameters": 1},
+        "is of other weights than those prepared now",
+    ),
+    "precision": (
+        "recipes/small.yaml",
+        {"reference": {"dtype": "bfloat16"}},
+        "computed in float32, the recipe asks for bfloat16",
+    ),
 }
 
 
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("stage", [diverge, sensitivity])
-def test_another_reference_is_never_compared_with(workspace: Path, info: reference.ReferenceInfo, stage: Any, change: str) -> None:
+def test_another_reference_is_never_compared_with(
+    workspace: Path, info: reference.ReferenceInfo, stage: Any, change: str
+) -> None:
     name, values, said = CHANGES[change]
     cell, path = Cell(workspace, "small", "baseline-16"), workspace / name
     if not cell.checkpoint_folder.exists():
@@ -80,13 +106,17 @@ def test_another_reference_is_never_compared_with(workspace: Path, info: referen
         write_text(path, before)
 
 
-def test_other_windows_of_the_same_tokens_are_another_text(workspace: Path, info: reference.ReferenceInfo) -> None:
+def test_other_windows_of_the_same_tokens_are_another_text(
+    workspace: Path, info: reference.ReferenceInfo
+) -> None:
     path = workspace / "models/small/text/evaluation.npy"
     ids = np.load(path)
     np.save(path, ids.reshape(ids.shape[0] * 2, -1))  # the same bytes, so the same hash
     try:
         with pytest.raises(QuantlabError, match="other windows of the text"):
-            reference.Reference(reference.folder_of(workspace, "small")).require_current(Cell(workspace, "small", "baseline-16"))
+            reference.Reference(reference.folder_of(workspace, "small")).require_current(
+                Cell(workspace, "small", "baseline-16")
+            )
     finally:
         np.save(path, ids)
 
@@ -96,7 +126,9 @@ def test_the_precision_that_auto_chose_may_be_named(workspace: Path, info: refer
     before = path.read_text()
     write_text(path, yaml.safe_dump(yaml.safe_load(before) | {"reference": {"dtype": "float32"}}))
     try:
-        reference.Reference(reference.folder_of(workspace, "small")).require_current(Cell(workspace, "small", "baseline-16"))
+        reference.Reference(reference.folder_of(workspace, "small")).require_current(
+            Cell(workspace, "small", "baseline-16")
+        )
     finally:
         write_text(path, before)
 
@@ -105,8 +137,14 @@ def test_the_record_names_its_reference(workspace: Path, info: reference.Referen
     cell = Cell(workspace, "small", "baseline-16")
     if not cell.checkpoint_folder.exists():
         quantize.run(cell, find("cpu"), QUIET)
-    record, path = diverge.run(cell, find("cpu"), QUIET), reference.folder_of(workspace, "small") / "reference.json"
-    assert record.reference_sha256 == hashlib.sha256(path.read_bytes()).hexdigest() and record.reference_dtype == "float32"
+    record, path = (
+        diverge.run(cell, find("cpu"), QUIET),
+        reference.folder_of(workspace, "small") / "reference.json",
+    )
+    assert (
+        record.reference_sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+        and record.reference_dtype == "float32"
+    )
     assert record.notes == () and diverge.run(cell, find("cpu"), QUIET) == record
     elsewhere = find("cpu").model_copy(update={"name": "another machine"})
     moved = info.model_copy(update={"device": elsewhere.name})
@@ -114,7 +152,10 @@ def test_the_record_names_its_reference(workspace: Path, info: reference.Referen
     write_text(path, moved.model_dump_json())
     try:
         again = diverge.run(cell, find("cpu"), QUIET)
-        assert again.reference_sha256 != record.reference_sha256 and "computed on another machine" in again.notes[0]
+        assert (
+            again.reference_sha256 != record.reference_sha256
+            and "computed on another machine" in again.notes[0]
+        )
     finally:
         write_text(path, before)
 

@@ -15,7 +15,13 @@ from quantlab.hardware.device import find
 from quantlab.progress import Progress
 from quantlab.stages import reference
 
-SIZES = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_hidden_layers": 1, "vocab_size": 64}
+SIZES = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_attention_heads": 2,
+    "num_hidden_layers": 1,
+    "vocab_size": 64,
+}
 IDS = np.arange(3 * 16).reshape(3, 16)
 
 
@@ -46,8 +52,13 @@ def test_a_head_that_is_more_than_its_matrix_is_refused_in_any_window(window: in
         if int(inputs["input_ids"][0, 0]) == IDS[window, 0]:
             output.logits[0, 3, 5] += 1e-4
 
-    model.register_forward_hook(lambda module, _args, kwargs, output: more(module, kwargs, output), with_kwargs=True)
-    with pytest.raises(QuantlabError, match=r"the head alone does not give this model's logits back \(largest difference 0.0001\)"):
+    model.register_forward_hook(
+        lambda module, _args, kwargs, output: more(module, kwargs, output), with_kwargs=True
+    )
+    with pytest.raises(
+        QuantlabError,
+        match=r"the head alone does not give this model's logits back \(largest difference 0.0001\)",
+    ):
         _compute(model, tmp_path)
 
 
@@ -58,7 +69,9 @@ def test_what_a_gpu_may_differ_by_is_what_rounding_explains() -> None:
     logits = np.array([[-20.0, 10.0]], np.float32)
 
     def allowed(dtype: torch.dtype, softcap: float | None = None) -> float:
-        return reference._tolerance(Head(torch.zeros(8, 4096, dtype=dtype), None, HeadSpec(softcap=softcap)), logits, gpu)
+        return reference._tolerance(
+            Head(torch.zeros(8, 4096, dtype=dtype), None, HeadSpec(softcap=softcap)), logits, gpu
+        )
 
     assert reference._tolerance(Head(torch.zeros(8, 4096), None, HeadSpec()), logits, find("cpu")) == 0
     assert allowed(torch.float32) < 20 * 1e-4 < allowed(torch.float16) < allowed(torch.bfloat16) < 20 * 0.01

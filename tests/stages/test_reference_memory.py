@@ -49,10 +49,16 @@ def _peak_bytes(folder: Path, windows: int) -> int:
     }
     info = ReferenceInfo.model_validate(sizes | same | numbers | about | {"versions": {}})
     (folder / "reference.json").write_text(info.model_dump_json())
-    return int(subprocess.run([sys.executable, "-c", SCRIPT, str(folder)], check=True, capture_output=True, text=True).stdout)
+    return int(
+        subprocess.run(
+            [sys.executable, "-c", SCRIPT, str(folder)], check=True, capture_output=True, text=True
+        ).stdout
+    )
 
 
 def test_four_times_the_text_takes_no_more_memory(tmp_path: Path) -> None:
     few, many = _peak_bytes(tmp_path / "few", 40), _peak_bytes(tmp_path / "many", 160)
     stored = 120 * LENGTH * HIDDEN * 4
-    assert many - few < 0.15 * stored, f"{(many - few) / 1e6:.1f} MB more for {stored / 1e6:.0f} MB more of hidden states"
+    assert many - few < 0.15 * stored, (
+        f"{(many - few) / 1e6:.1f} MB more for {stored / 1e6:.0f} MB more of hidden states"
+    )

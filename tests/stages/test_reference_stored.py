@@ -80,21 +80,43 @@ def _flip(path: Path, at: int) -> None:
         (HEAD, lambda path: path.write_bytes(path.read_bytes()[:-1])),
         (HEAD, lambda path: path.unlink()),
     ],
-    ids=["last byte", "in the header", "empty", "longer", "a bit", "type", "shape", "gone", "head: a bit", "head: last byte", "head: gone"],
+    ids=[
+        "last byte",
+        "in the header",
+        "empty",
+        "longer",
+        "a bit",
+        "type",
+        "shape",
+        "gone",
+        "head: a bit",
+        "head: last byte",
+        "head: gone",
+    ],
 )
 def test_what_was_changed_is_refused(stored: Path, name: str, change: Callable[[Path], None]) -> None:
     change(stored / name)
-    with pytest.raises(QuantlabError, match=f"{name} is not what `quantlab reference` stored .*run `quantlab reference` again"):
+    with pytest.raises(
+        QuantlabError,
+        match=f"{name} is not what `quantlab reference` stored .*run `quantlab reference` again",
+    ):
         Reference(stored)
 
 
-@pytest.mark.parametrize("change", [lambda raw: raw[:-1], lambda raw: raw[:20], lambda raw: b"", lambda raw: raw[:-1] + b"\1", None])
-def test_token_ids_that_were_changed_are_refused(tmp_path: Path, change: Callable[[bytes], bytes] | None) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [lambda raw: raw[:-1], lambda raw: raw[:20], lambda raw: b"", lambda raw: raw[:-1] + b"\1", None],
+)
+def test_token_ids_that_were_changed_are_refused(
+    tmp_path: Path, change: Callable[[bytes], bytes] | None
+) -> None:
     prepared, ids = Prepared(tmp_path, "small"), np.arange(32).reshape(2, 16)
     prepared.text_folder.mkdir(parents=True)
     path, digest = prepared.text_folder / "evaluation.npy", hashlib.sha256(ids.tobytes()).hexdigest()
     np.save(path, ids)
-    text = Text(calibration="", evaluation="", calibration_sha256="", evaluation_sha256=digest, bos_token_id=None)
+    text = Text(
+        calibration="", evaluation="", calibration_sha256="", evaluation_sha256=digest, bos_token_id=None
+    )
     write_json(prepared.text_folder / "text.json", text.model_dump())
     assert (prepared.token_ids("evaluation") == ids).all()
     path.write_bytes(change(path.read_bytes())) if change else path.unlink()

@@ -9,7 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, MixtralConfig, MixtralForCausalLM
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MixtralConfig,
+    MixtralForCausalLM,
+)
 
 from quantlab.errors import CellFailure
 from quantlab.hardware.device import find
@@ -25,7 +32,13 @@ IDS = torch.arange(3, 19)[None]
 
 def _model() -> Any:
     torch.manual_seed(0)
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_hidden_layers": 3, "vocab_size": 64}
+    sizes = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_attention_heads": 2,
+        "num_hidden_layers": 3,
+        "vocab_size": 64,
+    }
     return LlamaForCausalLM(LlamaConfig(**sizes)).eval()
 
 
@@ -46,7 +59,9 @@ def test_only_the_part_that_differs_costs(linears: bool) -> None:
     assert changed == {name, WHOLE} and np.array_equal(found[name], found[WHOLE])
 
 
-def test_a_swapped_block_gives_what_a_model_with_that_block_gives_and_both_models_are_left_as_they_were() -> None:
+def test_a_swapped_block_gives_what_a_model_with_that_block_gives_and_both_models_are_left_as_they_were() -> (
+    None
+):
     plain, other = _model(), _model()
     with torch.no_grad():
         for parameter in other.parameters():
@@ -58,7 +73,11 @@ def test_a_swapped_block_gives_what_a_model_with_that_block_gives_and_both_model
     for _ in range(2):
         found = dict(swap.logits(IDS))
         assert np.array_equal(found["block 2"], _logits(by_hand)) and np.array_equal(found[WHOLE], theirs)
-        assert np.array_equal(found[NOTHING], before) and not np.array_equal(found[REST], before) and np.array_equal(_logits(plain), before)
+        assert (
+            np.array_equal(found[NOTHING], before)
+            and not np.array_equal(found[REST], before)
+            and np.array_equal(_logits(plain), before)
+        )
 
 
 def test_linear_layers_of_a_scaled_block_are_refused() -> None:
@@ -71,7 +90,13 @@ def test_linear_layers_of_a_scaled_block_are_refused() -> None:
 
 def _mixture() -> Any:
     torch.manual_seed(0)
-    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 2, "num_key_value_heads": 2, "num_hidden_layers": 2}
+    sizes = {
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "num_hidden_layers": 2,
+    }
     return MixtralForCausalLM(MixtralConfig(**sizes, vocab_size=64, num_local_experts=4)).eval()
 
 
@@ -81,7 +106,9 @@ def test_fused_experts_are_one_part() -> None:
         other.model.layers[1].mlp.experts.down_proj += 0.1
     found = dict(Swap(plain, other, linears=True).logits(IDS))
     changed = {part for part, logits in found.items() if not np.array_equal(logits, found[NOTHING])}
-    assert changed == {"block 1 mlp.experts", WHOLE} and np.array_equal(found["block 1 mlp.experts"], found[WHOLE])
+    assert changed == {"block 1 mlp.experts", WHOLE} and np.array_equal(
+        found["block 1 mlp.experts"], found[WHOLE]
+    )
     assert "block 0 self_attn.q_proj" in found and not any("gate" in part for part in found)
 
 
@@ -89,17 +116,25 @@ def test_what_no_part_holds_is_named() -> None:
     plain, other = _mixture(), _mixture()
     with torch.no_grad():
         other.model.layers[1].mlp.gate.weight[0, 0] = float("nan")  # the router, no linear layer
-    with pytest.raises(CellFailure, match=r"mlp\.gate\.weight of block 1 is quantized and is neither a linear layer nor a matrix"):
+    with pytest.raises(
+        CellFailure,
+        match=r"mlp\.gate\.weight of block 1 is quantized and is neither a linear layer nor a matrix",
+    ):
         Swap(plain, other, linears=True)
 
 
 def test_the_layers_of_gpt2_are_linear_too() -> None:
-    plain, other = (GPT2LMHeadModel(GPT2Config(n_embd=32, n_layer=2, n_head=2, vocab_size=64)).eval() for _ in range(2))
+    plain, other = (
+        GPT2LMHeadModel(GPT2Config(n_embd=32, n_layer=2, n_head=2, vocab_size=64)).eval() for _ in range(2)
+    )
     other.load_state_dict(plain.state_dict())
     with torch.no_grad():
         other.transformer.h[0].mlp.c_fc.weight += 0.1
     found = dict(Swap(plain, other, linears=True).logits(IDS))
-    assert {part for part, logits in found.items() if not np.array_equal(logits, found[NOTHING])} == {"block 0 mlp.c_fc", WHOLE}
+    assert {part for part, logits in found.items() if not np.array_equal(logits, found[NOTHING])} == {
+        "block 0 mlp.c_fc",
+        WHOLE,
+    }
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +151,12 @@ def cell(workspace: Path) -> Cell:
 @pytest.mark.slow
 def test_nothing_swapped_is_exactly_the_reference_and_every_part_of_itself_is_free(cell: Cell) -> None:
     record = sensitivity.run(cell, find("cpu"), Progress(quiet=True), windows=2)
-    assert record.nothing_swapped_nats == 0 and record.whole is not None and record.whole.value == 0 and record.notes == ()
+    assert (
+        record.nothing_swapped_nats == 0
+        and record.whole is not None
+        and record.whole.value == 0
+        and record.notes == ()
+    )
     assert [part.part for part in record.parts] == [f"block {i}" for i in range(4)] + [REST]
     assert {part.kl_divergence_nats.value for part in record.parts} == {0.0}
     stored = reference.Reference(reference.folder_of(cell.root, cell.model))
@@ -124,8 +164,12 @@ def test_nothing_swapped_is_exactly_the_reference_and_every_part_of_itself_is_fr
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("tensor", "part"), [("model.layers.2.mlp.up_proj.weight", "block 2"), ("model.norm.weight", "the rest")])
-def test_what_is_not_finite_names_window_and_part(tensor: str, part: str, cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("tensor", "part"), [("model.layers.2.mlp.up_proj.weight", "block 2"), ("model.norm.weight", "the rest")]
+)
+def test_what_is_not_finite_names_window_and_part(
+    tensor: str, part: str, cell: Cell, monkeypatch: pytest.MonkeyPatch
+) -> None:
     honest = sensitivity.dense_model
 
     def broken(*arguments: Any) -> Any:
@@ -136,5 +180,7 @@ def test_what_is_not_finite_names_window_and_part(tensor: str, part: str, cell: 
 
     monkeypatch.setattr(sensitivity, "dense_model", broken)
     monkeypatch.setattr(Items, "get", lambda *_: None)
-    with pytest.raises(CellFailure, match=f"the logits of window 1 of the evaluation text with {part} swapped are not finite"):
+    with pytest.raises(
+        CellFailure, match=f"the logits of window 1 of the evaluation text with {part} swapped are not finite"
+    ):
         sensitivity.run(cell, find("cpu"), Progress(quiet=True), windows=1)

@@ -28,7 +28,9 @@ def _item(task: str, item: int) -> tuple[str, int, str]:
     return task, item, f"prompt {item}"
 
 
-def _run(variant: dict[str, list[float]], metric: str = "acc", **doc: str) -> tuple[list[dict[str, int]], _Found, dict[str, Any]]:
+def _run(
+    variant: dict[str, list[float]], metric: str = "acc", **doc: str
+) -> tuple[list[dict[str, int]], _Found, dict[str, Any]]:
     """Ask a made-up variant; its answers lie by task, the baseline has every item right."""
     asked: list[dict[str, int]] = []
 
@@ -37,7 +39,10 @@ def _run(variant: dict[str, list[float]], metric: str = "acc", **doc: str) -> tu
         common = {"metrics": [metric], "doc": doc}
         return _Found(
             {
-                t: [{"subtask": t, "doc_id": i, "prompt_hash": f"prompt {i}", metric: v[i], **common} for i in range(sizes[t])]
+                t: [
+                    {"subtask": t, "doc_id": i, "prompt_hash": f"prompt {i}", metric: v[i], **common}
+                    for i in range(sizes[t])
+                ]
                 for t, v in variant.items()
             }
         )
@@ -74,13 +79,32 @@ def test_items_that_share_a_text_are_measured_whole() -> None:
 def _baseline(root: Path, **changes: Any) -> Cell:
     """A cell whose baseline was asked 3 of 10 items of piqa."""
     (root / "recipes").mkdir(parents=True)
-    recipe = {"model": "small", "source": {"path": "nowhere"}, "tasks": {"names": ["piqa"], "items": 3, "fewshot": 0}}
+    recipe = {
+        "model": "small",
+        "source": {"path": "nowhere"},
+        "tasks": {"names": ["piqa"], "items": 3, "fewshot": 0},
+    }
     (root / "recipes" / "small.yaml").write_text(yaml.safe_dump(recipe | changes))
     result = TaskResult(
-        metric="acc", score=Estimate(value=1.0, standard_error=0.0, n=3), metrics={}, task_version="1", fewshot=0, available=10
+        metric="acc",
+        score=Estimate(value=1.0, standard_error=0.0, n=3),
+        metrics={},
+        task_version="1",
+        fewshot=0,
+        available=10,
     )
     write_record(root, TaskRecord(model="small", variant="baseline-16", tasks={"piqa": result}, seed=1234))
-    rows = [{"task": "piqa", "subtask": "piqa", "doc_id": i, "prompt_hash": f"prompt {i}", "metric": "acc", "value": 1.0} for i in range(3)]
+    rows = [
+        {
+            "task": "piqa",
+            "subtask": "piqa",
+            "doc_id": i,
+            "prompt_hash": f"prompt {i}",
+            "metric": "acc",
+            "value": 1.0,
+        }
+        for i in range(3)
+    ]
     pd.DataFrame(rows).to_parquet(root / "reports" / "small" / "data" / "baseline-16" / "samples.parquet")
     return Cell(root, "small", "gptq-4")
 
@@ -101,7 +125,9 @@ def test_the_baselines_answers_are_read(tmp_path: Path) -> None:
         ({"seed": 7, "tasks": {"names": ["piqa"], "items": 3}}, "another seed"),
     ],
 )
-def test_a_baseline_that_was_asked_otherwise_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+def test_a_baseline_that_was_asked_otherwise_is_refused(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
     with pytest.raises(QuantlabError, match=message):
         read_baseline(_baseline(tmp_path, **changes))
 

@@ -38,9 +38,15 @@ def test_a_changed_byte_is_noticed(checkpoint: Checkpoint) -> None:
 @pytest.mark.parametrize("how", ["in place", "mv", "through another link"])
 @pytest.mark.parametrize("older_seconds", [0, 3600])
 def test_weights_of_the_same_size_and_an_equal_or_older_time_are_not_measured(
-    checkpoint: Checkpoint, large: bool, how: str, older_seconds: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    checkpoint: Checkpoint,
+    large: bool,
+    how: str,
+    older_seconds: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """As `mv`, `cp -p` and `rsync -t` leave them, and damage in DVC's cache, which has another link to the same file."""
+    """As `mv`, `cp -p` and `rsync -t` leave them, and damage in DVC's cache, which has another link to the
+    same file."""
     monkeypatch.setenv("QUANTLAB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(contents, "SETTLED_NS", -(10**12))
     monkeypatch.setattr(contents, "SMALL_BYTES", 0 if large else 2**20)
@@ -81,7 +87,9 @@ def test_a_cut_or_grown_file_is_noticed_at_every_opening(checkpoint: Checkpoint,
 
 def test_a_failed_quantization_has_no_weights(tmp_path: Path) -> None:
     failure = Failure(kind="unsupported", reason="no such thing")
-    made = write_manifest(tmp_path, Manifest(model="m", variant="gptq-4", method="gptq", bits=4, failure=failure))
+    made = write_manifest(
+        tmp_path, Manifest(model="m", variant="gptq-4", method="gptq", bits=4, failure=failure)
+    )
     with pytest.raises(CellFailure, match="not quantized: no such thing"):
         made.require_weights()
 

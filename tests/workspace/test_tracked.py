@@ -16,7 +16,12 @@ from quantlab.workspace.tracked import TRACKED, require_same_settings, settings_
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = ("prepare", "reference", "quantize", "measure", "diverge", "evaluate")
-BASE: dict[str, Any] = {"model": "m", "source": {"path": "p"}, "variants": {"gptq-4": {}}, "tasks": {"names": ["piqa"], "items": 5}}
+BASE: dict[str, Any] = {
+    "model": "m",
+    "source": {"path": "p"},
+    "variants": {"gptq-4": {}},
+    "tasks": {"names": ["piqa"], "items": 5},
+}
 
 
 def recipe(**changes: Any) -> Recipe:
@@ -29,7 +34,10 @@ def test_the_table_is_what_dvc_yaml_tracks() -> None:
         for entry in stage.get("do", stage).get("params") or []:
             for place, keys in entry.items():
                 assert place.startswith("recipes/${item")
-                tracked[name] = (*tracked.get(name, ()), *(key.replace("${item.model}", "${item}") for key in keys))
+                tracked[name] = (
+                    *tracked.get(name, ()),
+                    *(key.replace("${item.model}", "${item}") for key in keys),
+                )
     assert tracked == dict(TRACKED)
 
 
@@ -49,9 +57,13 @@ def test_the_table_is_what_dvc_yaml_tracks() -> None:
         ({"description": "of no consequence", "caveat": "none"}, ()),
     ],
 )
-def test_only_the_stages_that_read_it_are_of_other_settings(changes: dict[str, Any], stages: tuple[str, ...]) -> None:
+def test_only_the_stages_that_read_it_are_of_other_settings(
+    changes: dict[str, Any], stages: tuple[str, ...]
+) -> None:
     before, after = recipe(), recipe(**changes)
-    assert {s for s in STAGES if settings_sha256(before, s, "gptq-4") != settings_sha256(after, s, "gptq-4")} == set(stages)
+    assert {
+        s for s in STAGES if settings_sha256(before, s, "gptq-4") != settings_sha256(after, s, "gptq-4")
+    } == set(stages)
 
 
 def test_a_recipe_read_again_has_the_same_settings_as_the_one_that_a_run_wrote(tmp_path: Path) -> None:
@@ -69,7 +81,9 @@ def test_a_stage_that_dvc_gives_no_settings_has_no_hash() -> None:
 
 
 def test_prepare_and_reference_refuse_a_recipe_that_was_changed_meanwhile(tmp_path: Path) -> None:
-    write_text(tmp_path / "recipes" / "m.yaml", yaml.safe_dump(BASE | {"reference": {"dtype": "float32"}, "seed": 2}))
+    write_text(
+        tmp_path / "recipes" / "m.yaml", yaml.safe_dump(BASE | {"reference": {"dtype": "float32"}, "seed": 2})
+    )
     require_same_settings(tmp_path, recipe(), "prepare")
     with pytest.raises(QuantlabError, match=r"changed while reference of m ran \(one of reference\)"):
         require_same_settings(tmp_path, recipe(), "reference")

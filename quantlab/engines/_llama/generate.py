@@ -30,7 +30,9 @@ def read_rules(folder: Path, eos_token_id: int | None) -> Rules:
             said: dict[str, Any] = json.loads((folder / name).read_text(encoding="utf-8"))
             ends = said.get("eos_token_id")
             listed = ends if isinstance(ends, list) else [ends if ends is not None else eos_token_id]
-            return Rules(frozenset(i for i in listed if i is not None), float(said.get("repetition_penalty") or 1.0))
+            return Rules(
+                frozenset(i for i in listed if i is not None), float(said.get("repetition_penalty") or 1.0)
+            )
     return Rules(frozenset(() if eos_token_id is None else (eos_token_id,)), 1.0)
 
 
@@ -44,9 +46,9 @@ def generate(
 ) -> list[list[int]]:
     """Continue each prompt by at most `limit` tokens, an end token included.
 
-    `stopped` looks at the tokens so far and says whether a stop string is in them. The context has a sequence with
-    enough cells for each prompt. Raises CellFailure where a logit is not finite, with the prompt's `names` entry.
-    """
+    `stopped` looks at the tokens so far and says whether a stop string is in them. The context has a sequence
+    with enough cells for each prompt. Raises CellFailure where a logit is not finite, with the prompt's
+    `names` entry."""
     made: list[list[int]] = [[] for _ in prompts]
     seen = [set(prompt) for prompt in prompts]
     live: list[int] = []
@@ -54,9 +56,13 @@ def generate(
 
     def take(sequence: int, logits: NDArray[np.float32]) -> bool:
         """Add the next token; whether the sequence goes on."""
-        if not math.isfinite(float(logits.sum())):  # one that is not makes the sum so, and argmax would take NaN for the best
+        if not math.isfinite(
+            float(logits.sum())
+        ):  # one that is not makes the sum so, and argmax would take NaN for the best
             raise CellFailure(
-                "broken_checkpoint", f"logits are not finite at token {len(made[sequence]) + 1} of the answer to {names[sequence]}"
+                "broken_checkpoint",
+                f"logits are not finite at token {len(made[sequence]) + 1} of the answer to"
+                f" {names[sequence]}",
             )
         token = _choose(logits, seen[sequence], rules.repetition_penalty)
         made[sequence].append(token)

@@ -1,9 +1,8 @@
 """Run llama.cpp in this process: a model file, a context on it, tokens in, logits out.
 
-Flash attention is off in every context, for the 16-bit model and the quantized ones alike: llama.cpp's default lets
-the backend choose, and the choice moves logits by more than good quantization does. Only with a quantized key-value
-cache is it on, because llama.cpp has quantized values in no other way.
-"""
+Flash attention is off in every context, for the 16-bit model and the quantized ones alike: llama.cpp's
+default lets the backend choose, and the choice moves logits by more than good quantization does. Only with a
+quantized key-value cache is it on, because llama.cpp has quantized values in no other way."""
 
 from __future__ import annotations
 
@@ -26,13 +25,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _NO_CUDA = (
-    "llama-cpp-python was built without CUDA: "
-    "CMAKE_ARGS=-DGGML_CUDA=on pip install --force-reinstall --no-binary llama-cpp-python llama-cpp-python==0.3.36"
+    "llama-cpp-python was built without CUDA: CMAKE_ARGS=-DGGML_CUDA=on pip install --force-reinstall"
+    " --no-binary llama-cpp-python llama-cpp-python==0.3.36"
 )
 
 
 def assign(struct: Any, **values: Any) -> None:
-    """Set fields of a ctypes structure. An unknown one is a bug of ours: ctypes would accept it without a word."""
+    """Set fields of a ctypes structure. An unknown one is a bug of ours: ctypes would accept it without a
+    word."""
     known = {name for name, *_ in struct._fields_}
     for name, value in values.items():
         assert name in known, f"{type(struct).__name__} of this llama-cpp-python has no field {name}"
@@ -40,7 +40,8 @@ def assign(struct: Any, **values: Any) -> None:
 
 
 class Batch(NamedTuple):
-    """Tokens for one call, each with its position, the sequences that it belongs to, and whether its logits are wanted."""
+    """Tokens for one call, each with its position, the sequences that it belongs to, and whether its logits
+    are wanted."""
 
     tokens: Sequence[int] | NDArray[np.int64]
     positions: Sequence[int] | NDArray[np.int64]
@@ -50,12 +51,14 @@ class Batch(NamedTuple):
 
 @functools.lru_cache(maxsize=64)
 def _floats(count: int) -> Any:
-    """The ctypes array of so many floats. Kept: a type made for each token is garbage in a cycle, and its collection is timed."""
+    """The ctypes array of so many floats. Kept: a type made for each token is garbage in a cycle, and its
+    collection is timed."""
     return ctypes.c_float * count
 
 
 class LaidOut(NamedTuple):
-    """A batch as llama.cpp reads it. Its tokens and positions may be changed in place, for a next call of the same shape.
+    """A batch as llama.cpp reads it. Its tokens and positions may be changed in place, for a next call of the
+    same shape.
 
     `tokens` and `positions` have the shape (tokens,).
     """
@@ -81,13 +84,21 @@ def laid_out(batch: Batch) -> LaidOut:
     addresses = (owners.ctypes.data + 4 * (np.cumsum(counts, dtype=np.uint64) - counts)).astype(np.uint64)
     struct = llama().llama_batch()
     struct.n_tokens = len(tokens)
-    arrays: dict[str, NDArray[Any]] = {"token": tokens, "pos": positions, "n_seq_id": counts, "seq_id": addresses, "logits": wanted}
+    arrays: dict[str, NDArray[Any]] = {
+        "token": tokens,
+        "pos": positions,
+        "n_seq_id": counts,
+        "seq_id": addresses,
+        "logits": wanted,
+    }
     kinds = dict(struct._fields_)
     assign(struct, **{name: ctypes.cast(array.ctypes.data, kinds[name]) for name, array in arrays.items()})
     return LaidOut(tokens, positions, int(wanted.sum()), struct, (counts, owners, addresses, wanted))
 
 
-def one_sequence(token_ids: Sequence[int] | NDArray[np.int64], start: int = 0, sequence: int = 0, all_logits: bool = False) -> Batch:
+def one_sequence(
+    token_ids: Sequence[int] | NDArray[np.int64], start: int = 0, sequence: int = 0, all_logits: bool = False
+) -> Batch:
     """Tokens (n,) of one sequence from position `start`; the logits of all of them, or of the last."""
     n = len(token_ids)
     return Batch(token_ids, range(start, start + n), [(sequence,)] * n, [all_logits] * (n - 1) + [True])
@@ -119,7 +130,9 @@ class Model:
         self.device, self.cache = device, cache
         self.vocabulary = int(api.llama_vocab_n_tokens(api.llama_model_get_vocab(self.handle)))
         self.trained_context = int(api.llama_model_n_ctx_train(self.handle))
-        self.recurrent = bool(api.llama_model_is_recurrent(self.handle) or api.llama_model_is_hybrid(self.handle))
+        self.recurrent = bool(
+            api.llama_model_is_recurrent(self.handle) or api.llama_model_is_hybrid(self.handle)
+        )
         self.sliding_window = int(api.llama_model_n_swa(self.handle))
         """Tokens that layers with sliding-window attention look back, 0 where none has it."""
         self.weights_bytes = said.mebibytes("model buffer") or int(api.llama_model_size(self.handle))
@@ -128,7 +141,8 @@ class Model:
         self.repacked_bytes = said.mebibytes(r"\w*REPACK model buffer")
 
     def metadata(self, ending: str) -> str | None:
-        """The value of the header's first key that ends so, such as `.expert_used_count`; None without one."""
+        """The value of the header's first key that ends so, such as `.expert_used_count`; None without
+        one."""
         api, text = llama(), ctypes.create_string_buffer(256)
         for i in range(api.llama_model_meta_count(self.handle)):
             api.llama_model_meta_key_by_index(self.handle, i, text, len(text))
@@ -144,7 +158,8 @@ class Model:
 
 
 def _place(parameters: Any, places: Places, path: Path) -> Any:
-    """Put all layers on one GPU, or spread them over several by their free memory, the rest on the CPU where it is named.
+    """Put all layers on one GPU, or spread them over several by their free memory, the rest on the CPU where
+    it is named.
 
     Returns what must live as long as the model. Spreading has not run on any GPU.
     """
@@ -153,7 +168,10 @@ def _place(parameters: Any, places: Places, path: Path) -> Any:
         assign(parameters, n_gpu_layers=-1, split_mode=api.LLAMA_SPLIT_MODE_NONE, main_gpu=places.gpus[0])
         return None
     if places.disk:
-        raise CellFailure("unsupported", "llama.cpp reads a file that does not fit into memory from the disk by itself: leave disk out")
+        raise CellFailure(
+            "unsupported",
+            "llama.cpp reads a file that does not fit into memory from the disk by itself: leave disk out",
+        )
     free = free_vram_bytes(places.gpus)
     share = (ctypes.c_float * int(api.llama_max_devices()))(*[0.0] * int(api.llama_max_devices()))
     for gpu, size in free.items():
@@ -191,14 +209,27 @@ class Context:
     ) -> None:
         """`cells` tokens of cache in all, at most `batch` tokens per call, computed `ubatch` at a time.
 
-        `unified` lets tokens belong to several sequences; `full_window` keeps all cells of layers with sliding-window
-        attention; `watch` is a ctypes callback on every node of the graph. Raises CellFailure where it does not fit.
-        """
+        `unified` lets tokens belong to several sequences; `full_window` keeps all cells of layers with
+        sliding-window attention; `watch` is a ctypes callback on every node of the graph. Raises CellFailure
+        where it does not fit."""
         api = llama()
-        self.model, self.cells, self.batch, self.sequences, self.unified = model, cells, batch, sequences, unified
+        self.model, self.cells, self.batch, self.sequences, self.unified = (
+            model,
+            cells,
+            batch,
+            sequences,
+            unified,
+        )
         gpu, quantized = model.device.startswith("cuda"), is_quantized(model.cache)
         parameters = api.llama_context_default_params()
-        assign(parameters, n_ctx=cells, n_batch=batch, n_ubatch=min(ubatch, batch), n_seq_max=sequences, kv_unified=unified)
+        assign(
+            parameters,
+            n_ctx=cells,
+            n_batch=batch,
+            n_ubatch=min(ubatch, batch),
+            n_seq_max=sequences,
+            kv_unified=unified,
+        )
         flash = api.LLAMA_FLASH_ATTN_TYPE_ENABLED if quantized else api.LLAMA_FLASH_ATTN_TYPE_DISABLED
         assign(parameters, n_threads=cores(), n_threads_batch=cores(), flash_attn_type=flash)
         kind = getattr(api, f"GGML_TYPE_{model.cache.upper()}")
@@ -211,7 +242,9 @@ class Context:
             self.handle = api.llama_init_from_model(model.handle, parameters)
         if not self.handle:
             reason = f"llama.cpp cannot make a context of {cells} tokens: {said.reason('no reason given')}"
-            raise CellFailure("unsupported" if quantized and "alloc" not in reason else "out_of_memory", reason)
+            raise CellFailure(
+                "unsupported" if quantized and "alloc" not in reason else "out_of_memory", reason
+            )
         self.cache_bytes, self.state_bytes = said.mebibytes("KV buffer"), said.mebibytes("RS buffer")
         """Key-value cache and recurrent states, as llama.cpp logs them: allocated for all cells at once."""
 
@@ -230,7 +263,9 @@ class Context:
         with messages() as said:
             code = api.llama_decode(self.handle, batch.struct)
         if code:
-            raise CellFailure("unsupported", f"llama_decode failed with code {code}: {said.reason('no reason given')}")
+            raise CellFailure(
+                "unsupported", f"llama_decode failed with code {code}: {said.reason('no reason given')}"
+            )
         if not batch.rows:
             return np.empty((0, 0), np.float32)
         address = ctypes.addressof(api.llama_get_logits(self.handle).contents)
@@ -243,7 +278,8 @@ class Context:
         api.llama_memory_clear(api.llama_get_memory(self.handle), False)
 
     def copy(self, sequence: int, to: int, tokens: int) -> None:
-        """Let another sequence begin with so many tokens of one; the cache is unified, so that nothing is moved."""
+        """Let another sequence begin with so many tokens of one; the cache is unified, so that nothing is
+        moved."""
         api = llama()
         api.llama_memory_seq_cp(api.llama_get_memory(self.handle), sequence, to, 0, tokens)
 

@@ -48,7 +48,11 @@ class LlamaLM(TemplateLM):  # type: ignore[misc]
 
     @property
     def prefix_token_id(self) -> int:
-        return int(self.tokenizer.bos_token_id if self.tokenizer.bos_token_id is not None else self.tokenizer.eos_token_id)
+        return int(
+            self.tokenizer.bos_token_id
+            if self.tokenizer.bos_token_id is not None
+            else self.tokenizer.eos_token_id
+        )
 
     @property
     def max_length(self) -> int:
@@ -63,11 +67,16 @@ class LlamaLM(TemplateLM):  # type: ignore[misc]
     def tokenizer_name(self) -> str:
         return str(self.tokenizer.name_or_path.replace("/", "__"))
 
-    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+    def apply_chat_template(
+        self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
+    ) -> str:
         import jinja2
 
         def apply(messages: list[dict[str, str]]) -> str:
-            rest = {"add_generation_prompt": add_generation_prompt, "continue_final_message": not add_generation_prompt}
+            rest = {
+                "add_generation_prompt": add_generation_prompt,
+                "continue_final_message": not add_generation_prompt,
+            }
             return str(self.tokenizer.apply_chat_template(messages, tokenize=False, **rest))
 
         try:
@@ -81,16 +90,27 @@ class LlamaLM(TemplateLM):  # type: ignore[misc]
             special["add_special_tokens"] = False
         return list(self.tokenizer.encode(string, **special))
 
-    def _loglikelihood_tokens(self, requests: list[tuple[Any, list[int], list[int]]], **kwargs: Any) -> list[tuple[float, bool]]:
+    def _loglikelihood_tokens(
+        self, requests: list[tuple[Any, list[int], list[int]]], **kwargs: Any
+    ) -> list[tuple[float, bool]]:
         todo = questions(
-            ((context, continuation) for _, context, continuation in requests), self.max_length, share=not self._model.recurrent
+            ((context, continuation) for _, context, continuation in requests),
+            self.max_length,
+            share=not self._model.recurrent,
         )
         if not todo:
             return []
         most = max(len(question.choices) for question in todo)
         if most > MAX_CHOICES:
-            raise CellFailure("unsupported", f"{most} choices of one question are more than the {MAX_CHOICES} that llama.cpp takes at once")
-        sequences, tokens = max(most, min(self.batch_size, MAX_CHOICES)), max(_UBATCH, *(question.tokens for question in todo))
+            raise CellFailure(
+                "unsupported",
+                f"{most} choices of one question are more than the {MAX_CHOICES} that llama.cpp takes at"
+                " once",
+            )
+        sequences, tokens = (
+            max(most, min(self.batch_size, MAX_CHOICES)),
+            max(_UBATCH, *(question.tokens for question in todo)),
+        )
         longest = max(len(question.context) for question in todo)
         scorer = self._scorer_in(self._make(longest + tokens, sequences + 1, unified=True))
         answers: dict[int, tuple[float, bool]] = {}
@@ -98,14 +118,19 @@ class LlamaLM(TemplateLM):  # type: ignore[misc]
             for found in scorer.score(pack):
                 answers[found.request] = (found.log_probability, found.greedy)
                 if requests[found.request][0] is not None:
-                    self.cache_hook.add_partial("loglikelihood", requests[found.request][0], answers[found.request])
+                    self.cache_hook.add_partial(
+                        "loglikelihood", requests[found.request][0], answers[found.request]
+                    )
         return [answers[i] for i in range(len(requests))]
 
     def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[float]:
         totals = []
         for (string,) in (request.args for request in requests):
             windows = utils.get_rolling_token_windows(
-                token_list=self.tok_encode(string), prefix_token=self.prefix_token_id, max_seq_len=self.max_length, context_len=1
+                token_list=self.tok_encode(string),
+                prefix_token=self.prefix_token_id,
+                max_seq_len=self.max_length,
+                context_len=1,
             )
             parts = [(None, *utils.make_disjoint_window(window)) for window in windows]
             totals.append(sum(found[0] for found in self._loglikelihood_tokens(parts)))
@@ -114,17 +139,25 @@ class LlamaLM(TemplateLM):  # type: ignore[misc]
 
     def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
         texts, self.truncated = [""] * len(requests), [False] * len(requests)
-        order = sorted(range(len(requests)), key=lambda i: (repr(requests[i].args[1]), -len(requests[i].args[0])))
+        order = sorted(
+            range(len(requests)), key=lambda i: (repr(requests[i].args[1]), -len(requests[i].args[0]))
+        )
         groups: list[list[int]] = []
         for i in order:
-            same = groups and len(groups[-1]) < self.batch_size and requests[groups[-1][0]].args[1] == requests[i].args[1]
+            same = (
+                groups
+                and len(groups[-1]) < self.batch_size
+                and requests[groups[-1][0]].args[1] == requests[i].args[1]
+            )
             if same:
                 groups[-1].append(i)
             else:
                 groups.append([i])
         for group in groups:
             settings = requests[group[0]].args[1]
-            for i, made in zip(group, self._generate([requests[i].args[0] for i in group], settings), strict=True):
+            for i, made in zip(
+                group, self._generate([requests[i].args[0] for i in group], settings), strict=True
+            ):
                 texts[i], self.truncated[i] = made
                 self.cache_hook.add_partial("generate_until", (requests[i].args[0], settings), texts[i])
         return texts
@@ -142,10 +175,14 @@ class LlamaLM(TemplateLM):  # type: ignore[misc]
         """Each answer, and whether the limit on tokens ended it."""
         known = normalize_gen_kwargs(settings, self.max_gen_toks)
         if known.get("do_sample"):
-            raise CellFailure("unsupported", "the llama_cpp engine generates greedily: the task asks for sampling")
+            raise CellFailure(
+                "unsupported", "the llama_cpp engine generates greedily: the task asks for sampling"
+            )
         until = handle_stop_sequences(known.get("until"), eos=self.tokenizer.decode(self.eot_token_id))
         limit = known["max_gen_toks"]
-        longest = max(len(term) for term in until) + 8  # tokens that a stop string can lie in, with room for partial characters
+        longest = (
+            max(len(term) for term in until) + 8
+        )  # tokens that a stop string can lie in, with room for partial characters
 
         def stopped(tokens: list[int]) -> bool:
             tail = self.tokenizer.decode(tokens[-longest:])
@@ -153,22 +190,35 @@ class LlamaLM(TemplateLM):  # type: ignore[misc]
 
         def truncated(tokens: list[int]) -> bool:
             whole = self.tokenizer.decode(tokens)
-            return len(tokens) >= limit and tokens[-1] not in self.end_ids and not any(term in whole for term in until if term)
+            return (
+                len(tokens) >= limit
+                and tokens[-1] not in self.end_ids
+                and not any(term in whole for term in until if term)
+            )
 
         made = self._continue(contexts, limit, stopped)
         texts = [self.tokenizer.decode(tokens, skip_special_tokens=True) for tokens in made]
-        return [(postprocess_generated_text(text, until, None), truncated(tokens)) for text, tokens in zip(texts, made, strict=True)]
+        return [
+            (postprocess_generated_text(text, until, None), truncated(tokens))
+            for text, tokens in zip(texts, made, strict=True)
+        ]
 
-    def _continue(self, texts: list[str], limit: int, stopped: Callable[[list[int]], bool]) -> list[list[int]]:
+    def _continue(
+        self, texts: list[str], limit: int, stopped: Callable[[list[int]], bool]
+    ) -> list[list[int]]:
         if limit >= self.max_length:
-            raise CellFailure("unsupported", f"{limit} tokens of an answer are asked for, the model's context has {self.max_length}")
+            raise CellFailure(
+                "unsupported",
+                f"{limit} tokens of an answer are asked for, the model's context has {self.max_length}",
+            )
         prompts = [self.tok_encode(text)[-(self.max_length - limit) :] for text in texts]
         names = [f"the prompt that ends with {text[-_SHOWN:]!r}" for text in texts]
         context = self._make(max(map(len, prompts)) + limit, len(prompts), unified=False)
         return generate(context, prompts, limit, self._rules, stopped, names)
 
     def _make(self, tokens: int, sequences: int, unified: bool) -> Context:
-        """A context with room for so many tokens in all (unified), or in each sequence; the held one where it will do."""
+        """A context with room for so many tokens in all (unified), or in each sequence; the held one where it
+        will do."""
         cells = -(-tokens // _STEP) * _STEP * (1 if unified else sequences)
         held = self._context
         if (

@@ -1,10 +1,10 @@
 """Score continuations with llama.cpp, computing common beginnings of questions once.
 
-Within a pass a token belongs to every sequence that begins with it, so that questions and their choices form a tree.
-From pass to pass the last question's context stays in the cache for what the next ones share with it: the examples of a
-few-shot task are computed once, not once a question. Not where llama.cpp cannot take a state back to an earlier token:
-recurrent models share nothing, and with sliding-window attention nothing stays from pass to pass.
-"""
+Within a pass a token belongs to every sequence that begins with it, so that questions and their choices form
+a tree. From pass to pass the last question's context stays in the cache for what the next ones share with it:
+the examples of a few-shot task are computed once, not once a question. Not where llama.cpp cannot take a
+state back to an earlier token: recurrent models share nothing, and with sliding-window attention nothing
+stays from pass to pass."""
 
 from __future__ import annotations
 
@@ -45,27 +45,31 @@ class Question(NamedTuple):
 
 
 class Score(NamedTuple):
-    """The log-probability in nats of one request's continuation, and whether greedy decoding would give it."""
+    """The log-probability in nats of one request's continuation, and whether greedy decoding would give
+    it."""
 
     request: int
     log_probability: float
     greedy: bool
 
 
-def questions(pairs: Iterable[tuple[Sequence[int], Sequence[int]]], max_length: int, share: bool) -> list[Question]:
-    """Group (context, continuation) token ids by context, in the order of the contexts' tokens: neighbours share most.
+def questions(
+    pairs: Iterable[tuple[Sequence[int], Sequence[int]]], max_length: int, share: bool
+) -> list[Question]:
+    """Group (context, continuation) token ids by context, in the order of the contexts' tokens: neighbours
+    share most.
 
-    Cut from the left to `max_length` inputs as lm-eval's HFLM does: the last token is a target only. `share` False
-    keeps each request on its own, for models whose state cannot belong to two sequences. Raises CellFailure for a
-    continuation that does not fit at all.
-    """
+    Cut from the left to `max_length` inputs as lm-eval's HFLM does: the last token is a target only. `share`
+    False keeps each request on its own, for models whose state cannot belong to two sequences. Raises
+    CellFailure for a continuation that does not fit at all."""
     found: dict[tuple[tuple[int, ...], int], Question] = {}
     for index, (context, continuation) in enumerate(pairs):
         if not 0 < len(continuation) <= max_length or not context:
             raise CellFailure(
                 "unsupported",
-                f"request {index + 1} has {len(context)} tokens of context and {len(continuation)} of continuation: one of each at the "
-                f"least, and a continuation that fits the model's {max_length}, can be scored",
+                f"request {index + 1} has {len(context)} tokens of context and {len(continuation)} of"
+                " continuation: one of each at the least, and a continuation that fits the model's"
+                f" {max_length}, can be scored",
             )
         inputs = [*context, *continuation][-(max_length + 1) :][:-1]
         shared = tuple(inputs[: len(inputs) - len(continuation) + 1])
@@ -80,7 +84,9 @@ def common(first: Sequence[int], second: Sequence[int]) -> int:
     return next((i for i, (a, b) in pairs if a != b), min(len(first), len(second)))
 
 
-def packs(todo: Iterable[Question], tokens: int, sequences: int, share: bool = True) -> Iterator[list[Question]]:
+def packs(
+    todo: Iterable[Question], tokens: int, sequences: int, share: bool = True
+) -> Iterator[list[Question]]:
     """Questions for one pass: as many as fit into so many new tokens and sequences, one at least.
 
     `share` says that tokens which a question has in common with the one before it in its pack are not new.
@@ -99,7 +105,8 @@ def packs(todo: Iterable[Question], tokens: int, sequences: int, share: bool = T
 
 
 class Tree(NamedTuple):
-    """A pack's new tokens, each once, parents first: what `Batch` wants, and the (request, target)s of each token."""
+    """A pack's new tokens, each once, parents first: what `Batch` wants, and the (request, target)s of each
+    token."""
 
     tokens: list[int]
     positions: list[int]
@@ -116,7 +123,8 @@ class Tree(NamedTuple):
 
 
 def kept(question: Question, held: Sequence[int]) -> int:
-    """How many tokens of the cache's sequence a question begins with; its last token is always new, for its logits."""
+    """How many tokens of the cache's sequence a question begins with; its last token is always new, for its
+    logits."""
     return min(common(held, question.context), len(question.context) - 1)
 
 
@@ -133,12 +141,16 @@ def tree(pack: Sequence[Question], held: Sequence[int], share: bool) -> Tree:
         path = path[: max(0, common(before, question.context) - start)] if share else []
         for node in path:
             made.owners[node] += own
-        path += [made.add(question.context[i], i, own) for i in range(start + len(path), len(question.context))]
+        path += [
+            made.add(question.context[i], i, own) for i in range(start + len(path), len(question.context))
+        ]
         before = question.context
         made.targets[path[-1]] += [(choice.request, choice.targets[0]) for choice in question.choices]
         for owner, choice in zip(own, question.choices, strict=True):
             for i, (token, target) in enumerate(zip(choice.inputs, choice.targets[1:], strict=True)):
-                made.targets[made.add(token, len(question.context) + i, [owner])].append((choice.request, target))
+                made.targets[made.add(token, len(question.context) + i, [owner])].append(
+                    (choice.request, target)
+                )
     return made
 
 
@@ -164,7 +176,8 @@ class Scorer:
         return found
 
     def _begin(self, pack: Sequence[Question], held: Sequence[int]) -> int:
-        """Let each choice's sequence begin with what the cache holds of it; the last question's first sequence."""
+        """Let each choice's sequence begin with what the cache holds of it; the last question's first
+        sequence."""
         first = sequence = _HELD + 1
         for question in pack:
             first = sequence
@@ -190,7 +203,9 @@ class Scorer:
         size = self.context.batch
         for part in (slice(i, i + size) for i in range(0, len(made.tokens), size)):
             goals = made.targets[part]
-            rows = self.context.run(Batch(made.tokens[part], made.positions[part], made.owners[part], [bool(g) for g in goals]))
+            rows = self.context.run(
+                Batch(made.tokens[part], made.positions[part], made.owners[part], [bool(g) for g in goals])
+            )
             for row, wanted in zip(_with_normalizers(rows), filter(None, goals), strict=True):
                 best = int(np.argmax(row.logits))
                 for request, target in wanted:

@@ -1,4 +1,5 @@
-"""Build transformers' key-value cache, ordinary or quantized, count its bytes, and compute logits through it."""
+"""Build transformers' key-value cache, ordinary or quantized, count its bytes, and compute logits through
+it."""
 
 from __future__ import annotations
 
@@ -11,8 +12,8 @@ if TYPE_CHECKING:
     import torch
 
 CHUNK_TOKENS = 32
-"""Logits through a quantized cache are computed so many tokens at a time: within a chunk keys and values are exact, as
-the newest ones also are in a decode of transformers' own."""
+"""Logits through a quantized cache are computed so many tokens at a time: within a chunk keys and values are
+exact, as the newest ones also are in a decode of transformers' own."""
 _PACKAGES = {"hqq": "hqq", "quanto": "optimum-quanto"}
 
 
@@ -24,7 +25,8 @@ class CacheBytes(NamedTuple):
 
 
 def new_cache(cache: str | None, config: Any) -> Any:
-    """An empty cache of the type, None for the model's own. Raises CellFailure where its package is not installed."""
+    """An empty cache of the type, None for the model's own. Raises CellFailure where its package is not
+    installed."""
     if cache is None:
         return None
     from transformers.cache_utils import QuantizedCache
@@ -34,28 +36,42 @@ def new_cache(cache: str | None, config: Any) -> Any:
         return QuantizedCache(backend, config.get_text_config(decoder=True), **settings)
     except ImportError as error:
         package = _PACKAGES[backend]
-        raise CellFailure("not_installed", f"a {cache} cache needs {package}, which is not installed: pip install {package}") from error
+        raise CellFailure(
+            "not_installed", f"a {cache} cache needs {package}, which is not installed: pip install {package}"
+        ) from error
     except (ValueError, NotImplementedError) as error:
         said = " ".join(str(error).split())[:200]
-        raise CellFailure("unsupported", f"transformers has no {cache} cache for this model: {said}") from error
+        raise CellFailure(
+            "unsupported", f"transformers has no {cache} cache for this model: {said}"
+        ) from error
 
 
 def _backend(cache: str) -> tuple[str, dict[str, int]]:
-    """QuantizedCache's name of the backend and its settings; HQQ takes other axes than quanto, whose are the defaults."""
+    """QuantizedCache's name of the backend and its settings; HQQ takes other axes than quanto, whose are the
+    defaults."""
     if cache == "fp8":
         return cache, {}
     name = cache.rstrip("0123456789")
-    return name, {"nbits": int(cache.removeprefix(name))} | ({"axis_key": 1, "axis_value": 1} if name == "hqq" else {})
+    return name, {"nbits": int(cache.removeprefix(name))} | (
+        {"axis_key": 1, "axis_value": 1} if name == "hqq" else {}
+    )
 
 
 def chunked_logits(model: Any, ids: torch.Tensor, cache: Any) -> torch.Tensor:
-    """Logits (length, vocabulary) of token ids (1, length), each chunk reading those before it from the cache."""
+    """Logits (length, vocabulary) of token ids (1, length), each chunk reading those before it from the
+    cache."""
     import torch
 
-    parts = [model(input_ids=part, past_key_values=cache, use_cache=True).logits[0].float() for part in ids.split(CHUNK_TOKENS, dim=1)]
+    parts = [
+        model(input_ids=part, past_key_values=cache, use_cache=True).logits[0].float()
+        for part in ids.split(CHUNK_TOKENS, dim=1)
+    ]
     logits = torch.cat(parts)
     if not logits.isfinite().all():
-        reason = "the logits through the quantized cache are not finite: its values went beyond the scale of its first tokens"
+        reason = (
+            "the logits through the quantized cache are not finite: its values went beyond the scale of its"
+            " first tokens"
+        )
         raise CellFailure("unsupported", reason)
     return logits
 

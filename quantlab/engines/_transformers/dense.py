@@ -1,14 +1,13 @@
-"""The form of a checkpoint in which a CPU measures quality quickly: packed layers dequantized once from disk, and float32
-where the processor has no bfloat16 instructions.
+"""The form of a checkpoint in which a CPU measures quality quickly: packed layers dequantized once from disk,
+and float32 where the processor has no bfloat16 instructions.
 
-The CPU kernels of GPTQ at 8, 3 and 2 bits and of auto-round are hundreds of times slower than a dense layer. Quality may be measured on the
-dense form where it gives the real kernel's logits (stages/_verify.py checks every checkpoint);
-speed and memory never.
+The CPU kernels of GPTQ at 8, 3 and 2 bits and of auto-round are hundreds of times slower than a dense layer.
+Quality may be measured on the dense form where it gives the real kernel's logits (stages/_verify.py checks
+every checkpoint); speed and memory never.
 
-GPTQ's format is auto-gptq's: codes of `bits` in int32 words along the input dimension, a scale and a zero point per
-group, `g_idx` the group of each input column; in its first version the stored zero point is one less. AWQ's GEMM format
-packs along the output dimension.
-"""
+GPTQ's format is auto-gptq's: codes of `bits` in int32 words along the input dimension, a scale and a zero
+point per group, `g_idx` the group of each input column; in its first version the stored zero point is one
+less. AWQ's GEMM format packs along the output dimension."""
 
 from __future__ import annotations
 
@@ -43,25 +42,39 @@ def _packing(config: dict[str, Any]) -> str | None:
     method, bits = config.get("quant_method"), config.get("bits")
     if method == "gptq" and bits in (2, 3, 4, 8):
         return "gptq"
-    if method in ("auto-round", "autoround") and "gptq" in str(config.get("packing_format")) and bits in (2, 3, 4, 8):
+    if (
+        method in ("auto-round", "autoround")
+        and "gptq" in str(config.get("packing_format"))
+        and bits in (2, 3, 4, 8)
+    ):
         return "gptq"
-    return "awq" if method == "awq" and bits == 4 and str(config.get("version", "gemm")).lower() == "gemm" else None
+    return (
+        "awq"
+        if method == "awq" and bits == 4 and str(config.get("version", "gemm")).lower() == "gemm"
+        else None
+    )
 
 
-def load_dense(weights: Path, config: dict[str, Any], device: str, trust_remote_code: bool, wanted: str = "auto") -> Any:
-    """A transformers model with dense layers, in float32 where that is wanted. Raises CellFailure for a format that this file
-    does not read."""
+def load_dense(
+    weights: Path, config: dict[str, Any], device: str, trust_remote_code: bool, wanted: str = "auto"
+) -> Any:
+    """A transformers model with dense layers, in float32 where that is wanted. Raises CellFailure for a
+    format that this file does not read."""
     import torch
     from safetensors import safe_open
 
     from quantlab.loading import broken_checkpoint, build_model, load_config, load_model
 
     if not form_of(weights):
-        raise CellFailure("unsupported", f"{config.get('quant_method')} checkpoints are not read as dense layers")
+        raise CellFailure(
+            "unsupported", f"{config.get('quant_method')} checkpoints are not read as dense layers"
+        )
     dtype = None if quick_bfloat16() and wanted != "float32" else torch.float32
     if config.get("load_in_4bit") or config.get("load_in_8bit"):
         places = {"": device}
-        model = load_model(weights, trust_remote_code, broken_checkpoint, dtype=dtype or torch.bfloat16, device_map=places)
+        model = load_model(
+            weights, trust_remote_code, broken_checkpoint, dtype=dtype or torch.bfloat16, device_map=places
+        )
         return model.dequantize().to(dtype or torch.bfloat16) if config.get("load_in_4bit") else model
     plain = load_config(weights, trust_remote_code, broken_checkpoint)
     del plain.quantization_config
@@ -71,17 +84,26 @@ def load_dense(weights: Path, config: dict[str, Any], device: str, trust_remote_
             state |= {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open is no mapping
     dtype = dtype or plain.dtype
     for layer in [name.removesuffix(".qweight") for name in state if name.endswith(".qweight")]:
-        parts = {p: state.pop(f"{layer}.{p}") for p in ("qweight", "qzeros", "scales", "g_idx") if f"{layer}.{p}" in state}
+        parts = {
+            p: state.pop(f"{layer}.{p}")
+            for p in ("qweight", "qzeros", "scales", "g_idx")
+            if f"{layer}.{p}" in state
+        }
         if _packing(config) == "awq":
             weight = dequantize_awq(parts)
         else:
-            weight = dequantize(parts, int(config["bits"]), 0 if config.get("checkpoint_format") == "gptq_v2" else 1)
+            weight = dequantize(
+                parts, int(config["bits"]), 0 if config.get("checkpoint_format") == "gptq_v2" else 1
+            )
         state[f"{layer}.weight"] = weight.to(dtype)
     dense = build_model(plain, trust_remote_code, broken_checkpoint, dtype=dtype)
     missing, unexpected = dense.load_state_dict(state, strict=False)
     dense.tie_weights()
     if unexpected or [name for name in missing if name not in _tied(dense)]:
-        raise CellFailure("broken_checkpoint", f"the packed tensors do not make the whole model: {(list(missing) + list(unexpected))[:3]}")
+        raise CellFailure(
+            "broken_checkpoint",
+            f"the packed tensors do not make the whole model: {(list(missing) + list(unexpected))[:3]}",
+        )
     return dense.to(device)
 
 
@@ -123,7 +145,8 @@ def _nibbles(words: torch.Tensor) -> torch.Tensor:
 
 
 def _unpack(words: torch.Tensor, bits: int) -> torch.Tensor:
-    """int32 words (rows, words) to codes (rows, words × 32 / bits), least significant bits first, across word borders."""
+    """int32 words (rows, words) to codes (rows, words × 32 / bits), least significant bits first, across word
+    borders."""
     import torch
 
     shifts = torch.arange(32, dtype=torch.int32)

@@ -1,4 +1,5 @@
-"""Inspect a transformers model: the kernels that multiply its weights, and the weights that a decode reads."""
+"""Inspect a transformers model: the kernels that multiply its weights, and the weights that a decode
+reads."""
 
 from __future__ import annotations
 
@@ -13,10 +14,15 @@ from quantlab.engines._transformers.placement import tensors
 
 
 def kernel_of(model: Any) -> str:
-    """The classes that the linear layers are, with the count of each, and what they call where that is chosen at run time."""
+    """The classes that the linear layers are, with the count of each, and what they call where that is chosen
+    at run time."""
     from torch import nn
 
-    layers = [m for m in model.modules() if isinstance(m, nn.Linear) or hasattr(m, "qweight") or hasattr(m, "weight_scale_inv")]
+    layers = [
+        m
+        for m in model.modules()
+        if isinstance(m, nn.Linear) or hasattr(m, "qweight") or hasattr(m, "weight_scale_inv")
+    ]
     kinds = collections.Counter(type(layer).__name__ for layer in layers)
     named = ", ".join(f"{name} × {count}" for name, count in kinds.most_common()) or "unknown"
     behind = dict.fromkeys(filter(None, map(_behind, layers)))
@@ -34,7 +40,8 @@ def _behind(layer: Any) -> str | None:
 
 
 def _bitsandbytes_backend(device: str) -> str:
-    """Which of its implementations bitsandbytes sends a device's products to, and the native library that it loaded."""
+    """Which of its implementations bitsandbytes sends a device's products to, and the native library that it
+    loaded."""
     from bitsandbytes import cextension
 
     loaded = getattr(getattr(cextension.lib, "_lib", None), "_name", None)
@@ -52,7 +59,9 @@ def reads_of(model: Any) -> WeightReads:
     """Stored bytes of the weights that a decode reads, by the tensors that are loaded."""
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     # a quantized head may keep its weight under another name, and then it is not the embedding's
-    skipped = set() if head is None or getattr(head, "weight", None) is embedding.weight else {id(embedding.weight)}
+    skipped = (
+        set() if head is None or getattr(head, "weight", None) is embedding.weight else {id(embedding.weight)}
+    )
     always, experts, seen = 0, 0, set[int]()
     for name, tensor in tensors(model):
         storage = tensor.untyped_storage()
@@ -64,4 +73,6 @@ def reads_of(model: Any) -> WeightReads:
             experts += storage.nbytes()
         else:
             always += storage.nbytes()
-    return WeightReads(always, experts, *(experts_of(model.config.get_text_config(decoder=True)) if experts else ()))
+    return WeightReads(
+        always, experts, *(experts_of(model.config.get_text_config(decoder=True)) if experts else ())
+    )

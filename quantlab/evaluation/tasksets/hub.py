@@ -22,10 +22,15 @@ def names() -> list[str]:
 
 
 def unsafe(names: tuple[str, ...]) -> list[str]:
-    """By their files alone: nothing of theirs is imported or downloaded. A group's members are looked at when it is loaded."""
+    """By their files alone: nothing of theirs is imported or downloaded. A group's members are looked at when
+    it is loaded."""
     from lm_eval.tasks._yaml_loader import load_yaml
 
-    files = {name: entry.yaml_path for name in names if (entry := _manager().task_index.get(name)) and entry.yaml_path}
+    files = {
+        name: entry.yaml_path
+        for name in names
+        if (entry := _manager().task_index.get(name)) and entry.yaml_path
+    }
     return [name for name, path in files.items() if load_yaml(path, resolve_func=False).get("unsafe_code")]
 
 

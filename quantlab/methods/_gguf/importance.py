@@ -1,8 +1,8 @@
 """Compute the importance matrix: the size of the inputs of each weight's columns on a calibration text.
 
-What llama.cpp's llama-imatrix collects (tools/imatrix/imatrix.cpp: sums of squared activations of every matrix product
-on a weight of a block), collected here through the callback that llama.cpp calls on each node of its graph.
-"""
+What llama.cpp's llama-imatrix collects (tools/imatrix/imatrix.cpp: sums of squared activations of every
+matrix product on a weight of a block), collected here through the callback that llama.cpp calls on each node
+of its graph."""
 
 from __future__ import annotations
 
@@ -50,7 +50,9 @@ def compute(model: Path, token_ids: NDArray[np.int64], progress: Progress, devic
     collector = _Collector()
     loaded = Model(model, device)
     try:
-        context = Context(loaded, length, length, length, watch=llama().ggml_backend_sched_eval_callback(collector.watch))
+        context = Context(
+            loaded, length, length, length, watch=llama().ggml_backend_sched_eval_callback(collector.watch)
+        )
         try:
             with progress.step("importance matrix", total=windows) as step:
                 for window in token_ids:
@@ -73,7 +75,8 @@ class _Collector:
         self._error: BaseException | None = None
 
     def watch(self, address: int, ask: bool, _: Any) -> bool:
-        """llama.cpp asks first whether a node is of interest; a node that is comes again when it has been computed."""
+        """llama.cpp asks first whether a node is of interest; a node that is comes again when it has been
+        computed."""
         try:
             node = Node.from_address(address)
             if ask:
@@ -94,7 +97,11 @@ class _Collector:
         if what != "MUL_MAT":
             return False
         inputs = node.src[1].contents
-        return bool(inputs.type == 0 and inputs.ne[1] >= _FEWEST_ROWS and weight_name(node.src[0].contents).startswith("blk."))
+        return bool(
+            inputs.type == 0
+            and inputs.ne[1] >= _FEWEST_ROWS
+            and weight_name(node.src[0].contents).startswith("blk.")
+        )
 
     def _add(self, node: Node) -> None:
         sums, counts = (expert_squares if operation(node.op) == "MUL_MAT_ID" else dense_squares)(node)
@@ -103,7 +110,10 @@ class _Collector:
         self._counts[name] = self._counts.get(name, 0.0) + counts
 
     def entries(self) -> dict[str, Entry]:
-        return {name: Entry(self._sums[name].astype("float32"), self._counts[name].astype("float32")) for name in sorted(self._sums)}
+        return {
+            name: Entry(self._sums[name].astype("float32"), self._counts[name].astype("float32"))
+            for name in sorted(self._sums)
+        }
 
 
 def save(importance: Importance, target: Path) -> None:
@@ -137,6 +147,8 @@ def load(path: Path) -> Importance:
     entries = {}
     for name in names:
         counts = tensors[f"{name}.counts"].reshape(-1)
-        entries[name] = Entry(tensors[f"{name}.in_sum2"].reshape(-1, tensors[f"{name}.in_sum2"].shape[-1]), counts)
+        entries[name] = Entry(
+            tensors[f"{name}.in_sum2"].reshape(-1, tensors[f"{name}.in_sum2"].shape[-1]), counts
+        )
     fields = {key: int(reader.fields[f"imatrix.{key}"].contents()) for key in ("chunk_count", "chunk_size")}
     return Importance(entries, fields["chunk_count"], fields["chunk_size"])

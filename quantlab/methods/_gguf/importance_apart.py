@@ -25,10 +25,18 @@ def compute_apart(model: Path, token_ids: Path, target: Path, log: Path, progres
     """
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".partial-imatrix-") as folder:
         said, console = Path(folder) / "failure.json", progress.descriptor()
-        job = {"model": str(model), "token_ids": str(token_ids), "target": str(target), "said": str(said), "console": console}
+        job = {
+            "model": str(model),
+            "token_ids": str(token_ids),
+            "target": str(target),
+            "said": str(said),
+            "console": console,
+        }
         command = [sys.executable, "-P", "-m", "quantlab.methods._gguf.importance_apart", json.dumps(job)]
         what = "the process that computes the importance matrix"
-        ended = run_child(what, command, log, SECONDS_ALLOWED, os.environ, () if console is None else (console,))
+        ended = run_child(
+            what, command, log, SECONDS_ALLOWED, os.environ, () if console is None else (console,)
+        )
         if said.exists():
             raise CellFailure(**json.loads(said.read_text(encoding="utf-8")))
         if ended.code:
@@ -41,7 +49,9 @@ def main(job: dict[str, Any]) -> None:
 
     from quantlab.methods._gguf import importance
 
-    console = None if job["console"] is None else os.fdopen(job["console"], "w", encoding="utf-8", buffering=1)
+    console = (
+        None if job["console"] is None else os.fdopen(job["console"], "w", encoding="utf-8", buffering=1)
+    )
     try:
         windows = np.load(job["token_ids"], allow_pickle=False)
         made = importance.compute(Path(job["model"]), windows, Progress(console is None, console))
@@ -50,7 +60,9 @@ def main(job: dict[str, Any]) -> None:
         failure = disk_full(error) or error
         if not isinstance(failure, CellFailure):
             raise
-        Path(job["said"]).write_text(json.dumps({"kind": failure.kind, "reason": failure.reason}), encoding="utf-8")
+        Path(job["said"]).write_text(
+            json.dumps({"kind": failure.kind, "reason": failure.reason}), encoding="utf-8"
+        )
 
 
 if __name__ == "__main__":

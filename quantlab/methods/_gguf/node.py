@@ -1,7 +1,7 @@
 """Read a node of llama.cpp's compute graph with ctypes, and square a matrix product's inputs.
 
-The structure is ggml's (`struct ggml_tensor` in ggml.h); its size is checked against the library's before it is used.
-"""
+The structure is ggml's (`struct ggml_tensor` in ggml.h); its size is checked against the library's before it
+is used."""
 
 from __future__ import annotations
 
@@ -62,9 +62,16 @@ def _library() -> Any:
     library.ggml_tensor_overhead.restype = ctypes.c_size_t
     library.ggml_op_name.restype, library.ggml_op_name.argtypes = ctypes.c_char_p, [ctypes.c_int]
     library.ggml_nbytes.restype, library.ggml_nbytes.argtypes = ctypes.c_size_t, [ctypes.c_void_p]
-    library.ggml_backend_tensor_get.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t]
+    library.ggml_backend_tensor_get.argtypes = [
+        ctypes.c_void_p,
+        ctypes.c_void_p,
+        ctypes.c_size_t,
+        ctypes.c_size_t,
+    ]
     expected = library.ggml_tensor_overhead() - _OBJECT_BYTES
-    assert ctypes.sizeof(Node) == expected, f"ggml_tensor has {expected} bytes in this llama.cpp, not {ctypes.sizeof(Node)}"
+    assert ctypes.sizeof(Node) == expected, (
+        f"ggml_tensor has {expected} bytes in this llama.cpp, not {ctypes.sizeof(Node)}"
+    )
     return library
 
 

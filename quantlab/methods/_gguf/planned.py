@@ -1,4 +1,5 @@
-"""Compute bytes of a GGUF file's tensors: llama.cpp's type for each matrix, in blocks; vectors and routers in float32."""
+"""Compute bytes of a GGUF file's tensors: llama.cpp's type for each matrix, in blocks; vectors and routers in
+float32."""
 
 from __future__ import annotations
 
@@ -9,9 +10,28 @@ from quantlab.architecture.parameters import Matrix, ParameterCount
 from quantlab.formats import ggml
 
 _CATEGORIES = (
-    {"v_proj": "attn_v", "in_proj_qkv": "attn_v", "qkv_proj": "attn_v", "Wqkv": "attn_v", "query_key_value": "attn_v"}
-    | {"c_attn": "attn_v", "k_proj": "attn_k", "q_proj": "attn_q", "o_proj": "attn_output", "dense": "attn_output"}
-    | {"gate_proj": "ffn_gate", "up_proj": "ffn_up", "down_proj": "ffn_down", "w2": "ffn_down", "w1": "ffn_gate", "w3": "ffn_up"}
+    {
+        "v_proj": "attn_v",
+        "in_proj_qkv": "attn_v",
+        "qkv_proj": "attn_v",
+        "Wqkv": "attn_v",
+        "query_key_value": "attn_v",
+    }
+    | {
+        "c_attn": "attn_v",
+        "k_proj": "attn_k",
+        "q_proj": "attn_q",
+        "o_proj": "attn_output",
+        "dense": "attn_output",
+    }
+    | {
+        "gate_proj": "ffn_gate",
+        "up_proj": "ffn_up",
+        "down_proj": "ffn_down",
+        "w2": "ffn_down",
+        "w1": "ffn_gate",
+        "w3": "ffn_up",
+    }
     | {"gate_up_proj": "ffn_up", "fc1": "ffn_up", "fc2": "ffn_down", "c_fc": "ffn_up"}
 )
 """The module's name in transformers, and llama.cpp's category of what the converter makes of it."""
@@ -46,7 +66,9 @@ def _outer(mix: ggml.Mix, matrix: Matrix) -> str:
     if mix.base in _PLAIN:
         return mix.base
     head = matrix.role == "head" or mix.tied
-    return ggml.fitted(ggml.head_type(mix, matrix.in_features) if head else ggml.embedding_type(mix), matrix.in_features)
+    return ggml.fitted(
+        ggml.head_type(mix, matrix.in_features) if head else ggml.embedding_type(mix), matrix.in_features
+    )
 
 
 def _inner(mix: ggml.Mix, matrix: Matrix, layer: int, values: list[int]) -> str:
@@ -57,7 +79,10 @@ def _inner(mix: ggml.Mix, matrix: Matrix, layer: int, values: list[int]) -> str:
     category = _category(matrix)
     place = values.index(layer) if category == "attn_v" else layer
     return ggml.fitted(
-        ggml.block_type(mix._replace(layers=len(values) if category == "attn_v" else mix.layers), category, place), matrix.in_features
+        ggml.block_type(
+            mix._replace(layers=len(values) if category == "attn_v" else mix.layers), category, place
+        ),
+        matrix.in_features,
     )
 
 

@@ -23,18 +23,39 @@ __all__ = ["StoredTensor", "quantizable", "quantize_file", "quantized", "stored_
 
 _BLOCK = 32
 """Columns that the smallest block takes; llama.cpp leaves other widths at F16."""
-_NEVER = ("_norm.weight", "ffn_gate_inp", "tid2eid", "altup", "laurel", "per_layer_model_proj", "ssm_conv1d", "shortconv.conv", "indexer.")
-_NEVER_RWKV = ("time_mix_first", "time_mix_w", "time_mix_v0", "time_mix_v1", "time_mix_v2", "time_mix_a", "time_mix_g", "time_mix_decay_w")
-"""Parts of names of matrices that llama.cpp never quantizes (tensor_allows_quantization in llama-quant.cpp)."""
+_NEVER = (
+    "_norm.weight",
+    "ffn_gate_inp",
+    "tid2eid",
+    "altup",
+    "laurel",
+    "per_layer_model_proj",
+    "ssm_conv1d",
+    "shortconv.conv",
+    "indexer.",
+)
+_NEVER_RWKV = (
+    "time_mix_first",
+    "time_mix_w",
+    "time_mix_v0",
+    "time_mix_v1",
+    "time_mix_v2",
+    "time_mix_a",
+    "time_mix_g",
+    "time_mix_decay_w",
+)
+"""Parts of names of matrices that llama.cpp never quantizes (tensor_allows_quantization in
+llama-quant.cpp)."""
 
 
-def quantize_file(source: Path, target: Path, type_name: str, importance: Importance | None, threads: int) -> int:
+def quantize_file(
+    source: Path, target: Path, type_name: str, importance: Importance | None, threads: int
+) -> int:
     """Quantize an F16 or F32 GGUF file; the same arguments give the same bytes, whatever the threads.
 
-    Returns how many tensors llama.cpp stored in another type because the asked one's blocks do not divide their rows.
-    `type_name` is llama.cpp's, such as Q4_K_M. Raises QuantlabError for an unknown one, and CellFailure with
-    llama.cpp's reason where it refuses; no partial file is left.
-    """
+    Returns how many tensors llama.cpp stored in another type because the asked one's blocks do not divide
+    their rows. `type_name` is llama.cpp's, such as Q4_K_M. Raises QuantlabError for an unknown one, and
+    CellFailure with llama.cpp's reason where it refuses; no partial file is left."""
     api = llama()
     parameters = api.llama_model_quantize_default_params()
     assign(parameters, nthread=threads, ftype=constant(file_type(type_name)))
@@ -46,16 +67,22 @@ def quantize_file(source: Path, target: Path, type_name: str, importance: Import
         code = api.llama_model_quantize(os.fsencode(source), os.fsencode(partial), ctypes.byref(parameters))
         if code and nearly_full(folder):
             why = said.reason(f"code {code}", last=True)
-            raise CellFailure("disk_full", f"the disk was full: llama.cpp: {why}; the next run tries it again")
+            raise CellFailure(
+                "disk_full", f"the disk was full: llama.cpp: {why}; the next run tries it again"
+            )
         if code or not partial.is_file():
-            raise CellFailure("unsupported", f"llama.cpp cannot quantize to {type_name}: {said.reason(f'code {code}', last=True)}")
+            raise CellFailure(
+                "unsupported",
+                f"llama.cpp cannot quantize to {type_name}: {said.reason(f'code {code}', last=True)}",
+            )
         partial.replace(target)
     found = re.search(r"(\d+) of \d+ tensor\(s\) required fallback", "\n".join(said.lines))
     return int(found[1]) if found else 0
 
 
 def _imatrix(importance: Importance) -> Any:
-    """A null-terminated array of llama_model_imatrix_data: mean squares, 1 for experts that no token reached."""
+    """A null-terminated array of llama_model_imatrix_data: mean squares, 1 for experts that no token
+    reached."""
     import numpy as np
 
     api = llama()
@@ -63,7 +90,9 @@ def _imatrix(importance: Importance) -> Any:
     for row, (name, entry) in zip(rows, importance.entries.items(), strict=False):
         counts = entry.counts[:, None]
         # With float32 on both sides the quotient has the bits that llama-quantize computes.
-        means = np.where(counts > 0, entry.sums.reshape(len(counts), -1) / np.maximum(counts, 1), np.float32(1)).astype(np.float32)
+        means = np.where(
+            counts > 0, entry.sums.reshape(len(counts), -1) / np.maximum(counts, 1), np.float32(1)
+        ).astype(np.float32)
         values = (ctypes.c_float * means.size).from_buffer_copy(means.tobytes())
         row.name, row.data, row.size = name.encode(), values, means.size
     return rows

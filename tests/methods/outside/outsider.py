@@ -10,7 +10,8 @@ from quantlab.methods import InMemory, Job, Method
 
 
 class Rounded(Method):
-    """Round every linear layer to the nearest of a few values per row; stored as it is computed, in 16 bits."""
+    """Round every linear layer to the nearest of a few values per row; stored as it is computed, in 16
+    bits."""
 
     name = "rounded"
     summary = "round to nearest, for a test"
@@ -46,7 +47,9 @@ class Sibling(Transformers):
     runs_by_default = ()
     summary = "transformers under another name, for a test"
 
-    def open_checkpoint(self, checkpoint: Any, device: str, dense: bool = False, float32: bool = False) -> TransformersEngine:
+    def open_checkpoint(
+        self, checkpoint: Any, device: str, dense: bool = False, float32: bool = False
+    ) -> TransformersEngine:
         """Open it as transformers does."""
         opened = super().open_checkpoint(checkpoint, device, dense, float32)
         opened.name = self.name
