@@ -1,8 +1,9 @@
 """Run safetensors checkpoints with vLLM on NVIDIA GPUs, in process, with tensor parallelism.
 
 **No GPU has run this file.** It is written against the interface of vLLM 0.33.0 (`LLM`, `SamplingParams`,
-`LLMEngine`), and its tests run it over a module that records what it is asked. vLLM reads GPTQ, AWQ and FP8 checkpoints; 0.33.0 has no
-bitsandbytes method (older versions do), and what it refuses is recorded with its own words.
+`LLMEngine`), and its tests run it over a module that records what it is asked. vLLM reads GPTQ, AWQ and FP8
+checkpoints; 0.33.0 has no bitsandbytes method (older versions do), and what it refuses is recorded with its
+own words.
 
 It is never chosen by itself: `engines.engine_for` gives it where it is asked for by name. It needs an
 environment of its own, because it pins another torch.
