@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
 from quantlab.analysis.tango import Interval, interval
@@ -64,6 +65,15 @@ def test_mcnemar_by_hand() -> None:
 def test_holm_by_hand() -> None:
     assert holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx({"a": 0.03, "b": 0.06, "c": 0.06})
     assert holm({}) == {}
+
+
+def test_holm_is_that_of_statsmodels() -> None:
+    from statsmodels.stats.multitest import multipletests
+
+    p_values = np.random.default_rng(0).random((50, 6)) ** 3
+    for row in p_values:
+        ours = list(holm(dict(zip("abcdef", row, strict=True))).values())
+        assert ours == pytest.approx(list(multipletests(row, method="holm")[1]))
 
 
 def test_one_task_pools_to_tangos_interval_and_two_are_tighter() -> None:
