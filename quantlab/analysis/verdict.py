@@ -101,7 +101,7 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     """Holm's adjusted p values of several tasks of one variant (Holm 1979): the k-th smallest of m times
     m - k + 1, never below the one before it and at most 1.
 
-    Not statsmodels' `multipletests`: it collects garbage at every call, a second in a process that holds a model.
+    Not statsmodels' `multipletests`: it collects garbage at every call, a second where a model is loaded.
     """
     adjusted: dict[str, float] = {}
     largest = 0.0

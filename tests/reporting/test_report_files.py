@@ -40,7 +40,7 @@ def markdown_rows(text: str) -> list[list[str]]:
     return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
 
 
-@pytest.fixture(params=TABLES)
+@pytest.fixture(params=TABLES, scope="module")
 def table(request: pytest.FixtureRequest, workspace: Path) -> Table:
     made: Table = TABLES[request.param](compare(load_model(workspace, MODEL)))
     return made
