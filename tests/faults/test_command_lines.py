@@ -251,7 +251,7 @@ LINES: list[tuple[tuple[str, ...], str]] = [
     (("show", f"gguf-4-{LONG}"), "too long"),
     (("show", "gguf-4", "--model", "nosuch"), "unknown model in this workspace"),
     (("show", "gguf-4", "--workspace", "recipes/tiny.yaml"), "is a file"),
-    (("show", "gguf-4", "--workspace", "own"), "is no workspace"),
+    (("show", "gguf-4", "--workspace", "own"), "is not a workspace"),
     (("check", "nosuch", "--max-drop", "1"), "does not exist"),
     (("check", "own", "--max-drop", "1"), "own"),
     (("check", "recipes/tiny.yaml", "--max-drop", "1"), "is a file"),
