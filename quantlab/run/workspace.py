@@ -115,6 +115,7 @@ class Workspace:
         }
 
     def _initialize(self) -> None:
+        self.root.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(_SHIPPED, self.root / "dvc.yaml")
         if not (self.root / ".dvc").is_dir():
             self._dvc("init", "--no-scm", "--quiet")
