@@ -14,7 +14,7 @@ from quantlab.loading import broken_checkpoint, load_model, only_trusted_code, w
 
 PACKAGE = Path(quantlab.__file__).parent
 LOADERS = ("from_pretrained", "from_config", "load_dataset", "LLM", "VLLM", "load")
-PLACES = ("loading.py", "planning/_count.py", "tasksets/hub.py")
+PLACES = ("loading.py", "architecture/_meta_count.py", "evaluation/tasksets/hub.py")
 """_count.py builds transformers' own classes from a configuration that is no folder's."""
 
 
@@ -47,7 +47,7 @@ def test_trust_is_said_at_every_load() -> None:
     assert (
         found.count("loading.py") == 4
         and "methods/_gptqmodel.py" in found
-        and "engines/_vllm_load.py" in found
+        and "engines/_vllm/load.py" in found
     )
 
 

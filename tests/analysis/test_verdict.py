@@ -70,7 +70,7 @@ def test_holm_by_hand() -> None:
 def test_holm_is_that_of_statsmodels() -> None:
     from statsmodels.stats.multitest import multipletests
 
-    p_values = np.random.default_rng(0).random((50, 6)) ** 3
+    p_values = np.random.default_rng(0).random((4, 6)) ** 3
     for row in p_values:
         ours = list(holm(dict(zip("abcdef", row, strict=True))).values())
         assert ours == pytest.approx(list(multipletests(row, method="holm")[1]))

@@ -118,7 +118,7 @@ from pathlib import Path
 import numpy as np
 from quantlab.analysis import clustered
 from quantlab.analysis.divergence import WindowValues, summarize_columns
-from quantlab.columns import Columns, Shape
+from quantlab.workspace.columns import Columns, Shape
 from quantlab.hardware.device import process_memory
 from quantlab.progress import Progress
 from quantlab.stages.diverge import compare
