@@ -41,6 +41,8 @@ def _overlap(place: Place) -> str:
     together = (
         f"{first} and {others[0]} overlap" if len(others) == 1 else f"{first} overlaps with {listing(others)}"
     )
+    if all(drop is None for drop in place.drops_points):
+        return f"{together} (95 % interval of the KL divergence), and none has a mean drop to order them by."
     return (
         f"{together} (95 % interval of the KL divergence). Ordered by their mean drops in points:"
         f" {', '.join(shown)}; the differences between the drops were not tested."

@@ -51,3 +51,13 @@ def test_without_intervals_the_order_is_by_the_means_and_says_so(workspace: Path
     said = list(ranking_findings(compare(records)))
     assert "Ordered by the mean alone, because fewer than 30 windows give no interval: awq-4." in said[0]
     assert "mean alone" not in next(iter(ranking_findings(compare(load_model(workspace, MODEL)))))
+
+
+def test_without_drops_no_order_by_drops_is_claimed(workspace: Path) -> None:
+    records = load_model(workspace, MODEL)
+    for slug in ("baseline-16", "gptq-4", "awq-4"):
+        records.variants[slug] = records.variants[slug]._replace(tasks=None, samples=None)
+    for slug, value in (("gptq-4", 0.140), ("awq-4", 0.142)):
+        _with(records, slug, value, 0.01)
+    said = next(text for text in ranking_findings(compare(records)) if text.startswith("gptq-4 and awq-4"))
+    assert said.endswith("none has a mean drop to order them by.") and "Ordered by" not in said
