@@ -93,7 +93,7 @@ def run(command: Sequence[str], **options: Any) -> subprocess.CompletedProcess[s
     with subprocess.Popen(command, preexec_fn=child_begins(), **options) as process:
         try:
             said, error = process.communicate()
-        except BaseException:
+        except BaseException:  # also an interrupt: no child may outlive it; raised again
             end_tree(process.pid)
             raise
     return subprocess.CompletedProcess(command, process.returncode, said, error)
