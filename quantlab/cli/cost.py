@@ -134,14 +134,14 @@ def command(
 
     With --json: the comparison, "api", "assumptions" (each with its source), "throughput_kind" (given,
     measured or estimated), "fits" and "notes". """
-    from quantlab.amounts import parse_tokens
     from quantlab.catalogue.gpu import parse_gpus
     from quantlab.catalogue.price import api_prices, gpu_prices
     from quantlab.catalogue.price import hosting as catalogue_hosting
     from quantlab.models.ingredients import ingredients
+    from quantlab.parsing.amounts import parse_tokens
+    from quantlab.parsing.sizes import parse_context
     from quantlab.recommend.bill import Options, api_price, bill, paid
     from quantlab.recommend.cost import Traffic
-    from quantlab.sizes import parse_context
 
     rig, known = parse_gpus(gpu_name), ingredients(model)
     traffic = Traffic(parse_tokens(tokens), input_share, cached_share)

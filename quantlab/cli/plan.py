@@ -89,8 +89,8 @@ def command(
     well) and rigs. All bytes are whole numbers of bytes. With --against: {"rows", "largest_error",
     "skipped"}."""
     from quantlab.errors import QuantlabError
+    from quantlab.parsing.sizes import parse_context
     from quantlab.planning.fit import Workload
-    from quantlab.sizes import parse_context
 
     if against:
         return _against(ctx, against, model)

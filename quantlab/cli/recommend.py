@@ -96,11 +96,11 @@ def command(
 
     With --json: {"request", "hardware", "ranked", "rejected", "changes", "left_out", "measure", "serve"};
     every figure is {"value", "kind", "low", "high", "source"}."""
+    from quantlab.parsing.sizes import parse_context
     from quantlab.planning.fit import Workload
     from quantlab.recommend.candidates import gather
     from quantlab.recommend.choice import Request, choose
     from quantlab.recommend.recommendation import as_json
-    from quantlab.sizes import parse_context
 
     hardware = _hardware(vram, gpu_name, use)
     context_tokens = parse_context(
@@ -130,9 +130,9 @@ def command(
 
 
 def _hardware(vram: str | None, gpu_name: str | None, use: str | None) -> Hardware:
-    from quantlab.amounts import parse_bytes
     from quantlab.catalogue.gpu import parse_gpus
     from quantlab.errors import QuantlabError
+    from quantlab.parsing.amounts import parse_bytes
     from quantlab.recommend.candidates import Hardware, memory_alone
 
     if vram is not None and gpu_name is not None:

@@ -77,7 +77,7 @@ class LlamaCppEngine(OpenCheckpoint):
 
     def language_model(self, batch_size: int) -> Any:
         from quantlab.engines._llama.lm import LlamaLM
-        from quantlab.loading import load_tokenizer
+        from quantlab.models.loading import load_tokenizer
 
         self._close_contexts()
         tokenizer = load_tokenizer(self._tokenizer, self._trust)

@@ -64,7 +64,7 @@ class TransformersEngine(OpenCheckpoint):
     ) -> None:
         import torch
 
-        from quantlab.loading import load_tokenizer
+        from quantlab.models.loading import load_tokenizer
 
         self._torch_device = torch.device(parse_places(device).first)
         self._gpus = [f"cuda:{n}" for n in parse_places(device).gpus]
@@ -227,7 +227,7 @@ class TransformersEngine(OpenCheckpoint):
 def _load(
     weights: Path, config: dict[str, Any], device: str, dtype: str, trust_remote_code: bool, offload: str = ""
 ) -> Any:
-    from quantlab.loading import broken_checkpoint, load_model
+    from quantlab.models.loading import broken_checkpoint, load_model
 
     try:
         if config.get("quant_method") == "fp8" and "weight_scale_method" in config:
@@ -280,7 +280,7 @@ def _load_gptqmodel(weights: Path, device: str, trust_remote_code: bool) -> Any:
         )
     from gptqmodel import GPTQModel
 
-    from quantlab.loading import only_trusted_code
+    from quantlab.models.loading import only_trusted_code
 
     with only_trusted_code(trust_remote_code):
         return GPTQModel.load(str(weights), device=device, trust_remote_code=trust_remote_code).model

@@ -11,8 +11,8 @@ from typing import Any
 from lm_eval.api.model import LM
 from lm_eval.models.utils import normalize_gen_kwargs
 
-from quantlab.bad_items import failure_of, is_of_the_cell, reason_of
 from quantlab.errors import CellFailure
+from quantlab.evaluation.bad_items import failure_of, is_of_the_cell, reason_of
 from quantlab.progress import Step
 from quantlab.workspace.items import Items, key_of
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from quantlab.bad_items import failure_of, is_of_the_cell
 from quantlab.evaluation import tasksets
+from quantlab.evaluation.bad_items import failure_of, is_of_the_cell
 from quantlab.recipe import TasksSpec
 from quantlab.records import Failure
 

@@ -232,7 +232,7 @@ def _encoded(tokenizer: Any, passages: Sequence[str]) -> list[list[int]]:
 
 
 def _folder_differences(path: Path, tokenizer: Any, passages: Sequence[str], trust_remote_code: bool) -> int:
-    from quantlab.loading import load_tokenizer
+    from quantlab.models.loading import load_tokenizer
 
     try:
         other = load_tokenizer(path, trust_remote_code)

@@ -63,8 +63,8 @@ def quantize(job: Job, config: Any, float32: bool = False) -> InMemory:
     import torch
     from gptqmodel import GPTQModel
 
-    from quantlab.loading import only_trusted_code
     from quantlab.methods._loss import model_loss, quantizable_linears
+    from quantlab.models.loading import only_trusted_code
 
     torch.manual_seed(job.seed)
     linears = quantizable_linears(job.source, job.trust_remote_code)

@@ -39,7 +39,7 @@ def quantizable_linears(source: Path, trust_remote_code: bool = False) -> int:
     """How many linear layers the model has, its output head not counted; no weights are loaded."""
     from torch import nn
 
-    from quantlab.loading import build_on_meta, load_config
+    from quantlab.models.loading import build_on_meta, load_config
 
     model = build_on_meta(load_config(source, trust_remote_code), trust_remote_code)
     head = model.get_output_embeddings()

@@ -46,8 +46,8 @@ class AutoRound(Method):
         import torch
         from auto_round import AutoRound as Rounder
 
-        from quantlab.loading import load_model, load_tokenizer, only_trusted_code
         from quantlab.methods._loss import model_loss, quantizable_linears
+        from quantlab.models.loading import load_model, load_tokenizer, only_trusted_code
 
         settings: Settings = job.settings
         windows = [torch.from_numpy(ids)[None] for ids in job.calibration[: settings.samples]]

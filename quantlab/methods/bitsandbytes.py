@@ -55,8 +55,8 @@ class BitsAndBytes(Method):
         import torch
         from transformers import BitsAndBytesConfig
 
-        from quantlab.loading import load_model
         from quantlab.methods._loss import model_loss, quantizable_linears
+        from quantlab.models.loading import load_model
 
         settings: Settings = job.settings
         expected = quantizable_linears(job.source, job.trust_remote_code)

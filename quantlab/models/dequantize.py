@@ -19,7 +19,7 @@ def dequantize(gguf: Path, destination: Path) -> None:
     import torch
     from transformers import GgufConfig
 
-    from quantlab.loading import load_model, load_tokenizer
+    from quantlab.models.loading import load_model, load_tokenizer
 
     how: dict[str, Any] = {
         "gguf_file": gguf.name,

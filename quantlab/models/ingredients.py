@@ -13,7 +13,7 @@ from quantlab.errors import QuantlabError
 from quantlab.models.target import target
 from quantlab.names import model_slug
 from quantlab.parsing import as_path
-from quantlab.sizes import named_size
+from quantlab.parsing.sizes import named_size
 
 
 class Ingredients(NamedTuple):

@@ -7,9 +7,9 @@ from typing import Self
 
 from pydantic import model_validator
 
-from quantlab.bounds import impossible
 from quantlab.errors import CellFailure, FailureKind
 from quantlab.frozen import Frozen
+from quantlab.records.bounds import impossible
 
 SCHEMA_VERSION = 1
 

@@ -37,7 +37,7 @@ def require_same_vocabulary(checkpoint: Checkpoint, configured: int, stored: int
         if rows and rows[0] != stored:
             raise other_vocabulary(rows[0], stored)
         return
-    from quantlab.loading import broken_checkpoint, load_config
+    from quantlab.models.loading import broken_checkpoint, load_config
 
     config = load_config(checkpoint.weights, checkpoint.manifest.trust_remote_code, broken_checkpoint)
     found = int(config.get_text_config().vocab_size)

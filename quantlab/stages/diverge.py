@@ -146,7 +146,7 @@ def _record(
 
 def _scored_bytes(cell: Cell, checkpoint: Checkpoint, token_ids: NDArray[np.int64]) -> int:
     """UTF-8 bytes of the scored tokens."""
-    from quantlab.loading import load_tokenizer
+    from quantlab.models.loading import load_tokenizer
 
     tokenizer = load_tokenizer(cell.prepared.weights, checkpoint.manifest.trust_remote_code)
     rows = scored(token_ids.shape[1])

@@ -11,10 +11,10 @@ from typing import Any
 from quantlab import engines
 from quantlab.analysis.stopping import Stop
 from quantlab.analysis.verdict import Z05
-from quantlab.bad_items import failure_of, is_of_the_cell
 from quantlab.environments.versions import installed
 from quantlab.errors import CellFailure
 from quantlab.evaluation.answers import Answers, answers_of, result_of, together
+from quantlab.evaluation.bad_items import failure_of, is_of_the_cell
 from quantlab.evaluation.looks import evaluate_in_looks, read_baseline
 from quantlab.evaluation.samples import rows_of, write_samples
 from quantlab.evaluation.tasks import Asked, load_asked, with_full_run_examples

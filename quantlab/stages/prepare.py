@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from quantlab.contents import content_sha256
 from quantlab.errors import QuantlabError
 from quantlab.files import new_folder, write_json, write_text
 from quantlab.formats import GGUF
@@ -15,6 +14,7 @@ from quantlab.methods import checked_recipe
 from quantlab.progress import Progress
 from quantlab.recipe import Recipe, SourceSpec
 from quantlab.workspace.checkpoint import model_files
+from quantlab.workspace.contents import content_sha256
 from quantlab.workspace.prepared import Prepared, Source, Text
 from quantlab.workspace.tracked import require_same_settings
 
@@ -67,8 +67,8 @@ def _weights(spec: SourceSpec, folder: Path, root: Path, progress: Progress) -> 
 
 def _dense(kind: str, name: str, gguf: Path, folder: Path, progress: Progress) -> _Weights:
     from quantlab import models as source
-    from quantlab.loading import load_tokenizer
     from quantlab.models.dequantize import dequantize, tokenization_differences
+    from quantlab.models.loading import load_tokenizer
     from quantlab.models.text import embedded_passages
 
     source.check_gguf(gguf)
@@ -90,7 +90,7 @@ def _dense(kind: str, name: str, gguf: Path, folder: Path, progress: Progress) -
 
 def _describe(model: str, found: _Weights, folder: Path, final: Path, recipe: Recipe) -> Source:
     from quantlab import models as source
-    from quantlab.loading import load_config, require_whole
+    from quantlab.models.loading import load_config, require_whole
 
     trust = recipe.source.trust_remote_code
     config = load_config(found.folder, trust)
@@ -124,7 +124,7 @@ def _describe(model: str, found: _Weights, folder: Path, final: Path, recipe: Re
 def _tokenizer(found: _Weights, source: Source, recipe: Recipe) -> Any:
     """The model's tokenizer. Raises QuantlabError where it does not belong to the model, or lacks what the
     recipe asks of it."""
-    from quantlab.loading import load_tokenizer
+    from quantlab.models.loading import load_tokenizer
     from quantlab.models.tokenizer import check_template, check_vocabulary
 
     tokenizer = load_tokenizer(found.folder, source.trust_remote_code)

@@ -163,7 +163,7 @@ def _make(
 def _require_same_words(cell: Cell) -> tuple[str, ...]:
     """Notes on a tokenizer that could not be compared. Raises CellFailure where somebody else's checkpoint
     has another."""
-    from quantlab.loading import load_tokenizer
+    from quantlab.models.loading import load_tokenizer
 
     trust = cell.prepared.source().trust_remote_code
     tokenizer = load_tokenizer(cell.prepared.weights, trust)

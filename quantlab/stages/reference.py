@@ -51,7 +51,7 @@ def run(root: Path, model: str, device: Device, progress: Progress) -> Reference
     give the model's logits back."""
     import torch
 
-    from quantlab.loading import load_model
+    from quantlab.models.loading import load_model
 
     prepared, recipe = Prepared(root, model), checked_recipe(root / "recipes" / f"{model}.yaml")
     asked = recipe.reference.dtype

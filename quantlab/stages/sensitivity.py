@@ -122,7 +122,7 @@ def dense_model(checkpoint: Checkpoint, dtype: torch.dtype, device: str) -> Any:
     such form."""
     from quantlab.engines._transformers.config import quantization_config
     from quantlab.engines._transformers.dense import _packing, load_dense
-    from quantlab.loading import broken_checkpoint, load_model
+    from quantlab.models.loading import broken_checkpoint, load_model
 
     trust = checkpoint.manifest.trust_remote_code
     if checkpoint.manifest.format == GGUF:
@@ -156,6 +156,6 @@ def dense_model(checkpoint: Checkpoint, dtype: torch.dtype, device: str) -> Any:
 
 
 def _plain(weights: Path, dtype: torch.dtype, device: Device, trust_remote_code: bool) -> Any:
-    from quantlab.loading import load_model
+    from quantlab.models.loading import load_model
 
     return load_model(weights, trust_remote_code, dtype=dtype, device_map={"": device.places.first}).eval()

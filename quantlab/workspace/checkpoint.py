@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from quantlab.contents import content_sha256
 from quantlab.errors import CellFailure, QuantlabError
 from quantlab.files import sha256, write_text
 from quantlab.frozen import Frozen
 from quantlab.records import Failure
+from quantlab.workspace.contents import content_sha256
 
 MANIFEST = "manifest.json"
 _OF_A_MODEL = (".safetensors", ".json", ".model", ".txt", ".jinja", ".py")

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
-from quantlab.contents import content_sha256
 from quantlab.errors import QuantlabError
 from quantlab.formats import GGUF
 from quantlab.frozen import Frozen
 from quantlab.records import Failure
 from quantlab.workspace.checkpoint import FileEntry
+from quantlab.workspace.contents import content_sha256
 
 if TYPE_CHECKING:
     import numpy as np

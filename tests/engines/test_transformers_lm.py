@@ -11,9 +11,9 @@ import pytest
 import torch
 from lm_eval.api.instance import Instance
 
-from quantlab.bad_items import reason_of
 from quantlab.engines.transformers import ENGINE, TransformersEngine, computes_in_float32
 from quantlab.errors import CellFailure
+from quantlab.evaluation.bad_items import reason_of
 
 WORDS, CONTEXT = 64, 16
 

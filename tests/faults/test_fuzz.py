@@ -16,7 +16,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 from world import CONFIG, RECIPE
 
-from quantlab.amounts import parse_bytes, parse_tokens
 from quantlab.architecture.gguf_config import read_gguf
 from quantlab.architecture.shape import read_architecture
 from quantlab.catalogue.gpu import parse_gpus
@@ -27,9 +26,10 @@ from quantlab.formats.safetensors import check_weights
 from quantlab.hardware.device import parse_places
 from quantlab.names import check_model_name, model_slug, parse_variant
 from quantlab.parsing import as_path, parse_json, parse_yaml
+from quantlab.parsing.amounts import parse_bytes, parse_tokens
+from quantlab.parsing.sizes import parse_context
 from quantlab.recipe import parse_recipe
 from quantlab.records import STAGES
-from quantlab.sizes import parse_context
 from quantlab.workspace.results import read_record
 
 FUZZ = settings(

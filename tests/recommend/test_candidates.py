@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from quantlab.amounts import parse_bytes, parse_tokens
 from quantlab.catalogue import entries
 from quantlab.catalogue.gpu import parse_gpus
 from quantlab.errors import QuantlabError
+from quantlab.parsing.amounts import parse_bytes, parse_tokens
 from quantlab.planning.fit import Workload
 from quantlab.recommend.candidates import RELEASED, Hardware, Pool, decode_speed, gather, memory_alone
 from quantlab.recommend.choice import Candidate, Request, choose

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from quantlab import contents
 from quantlab.errors import CellFailure, QuantlabError
 from quantlab.records import Failure
+from quantlab.workspace import contents
 from quantlab.workspace.checkpoint import Checkpoint, Manifest, list_files, read_checkpoint, write_manifest
 
 

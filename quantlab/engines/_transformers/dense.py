@@ -63,7 +63,7 @@ def load_dense(
     import torch
     from safetensors import safe_open
 
-    from quantlab.loading import broken_checkpoint, build_model, load_config, load_model
+    from quantlab.models.loading import broken_checkpoint, build_model, load_config, load_model
 
     if not form_of(weights):
         raise CellFailure(

@@ -22,8 +22,8 @@ class Rounded(Method):
         """Round the weights in place and save them."""
         import torch
 
-        from quantlab.loading import load_model
         from quantlab.methods._loss import model_loss
+        from quantlab.models.loading import load_model
 
         model = load_model(job.source, job.trust_remote_code, dtype=torch.bfloat16)
         for layer in model.model.modules():

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from quantlab.bounds import impossible
 from quantlab.records import (
     DivergenceRecord,
     Estimate,
@@ -19,6 +18,7 @@ from quantlab.records import (
     TaskRecord,
     TaskResult,
 )
+from quantlab.records.bounds import impossible
 from quantlab.records.measured import Median
 
 CELL: Any = {"model": "tiny", "variant": "gptq-4"}

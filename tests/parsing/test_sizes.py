@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from quantlab.errors import QuantlabError
-from quantlab.sizes import named_size, parse_context
+from quantlab.parsing.sizes import named_size, parse_context
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from quantlab import contents
-from quantlab.contents import content_sha256
 from quantlab.files import sha256
+from quantlab.workspace import contents
+from quantlab.workspace.contents import content_sha256
 
 
 @pytest.fixture

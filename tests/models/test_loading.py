@@ -10,12 +10,12 @@ import pytest
 
 import quantlab
 from quantlab.errors import CellFailure
-from quantlab.loading import broken_checkpoint, load_model, only_trusted_code, wrong_tensors
+from quantlab.models.loading import broken_checkpoint, load_model, only_trusted_code, wrong_tensors
 
 PACKAGE = Path(quantlab.__file__).parent
 LOADERS = ("from_pretrained", "from_config", "load_dataset", "LLM", "VLLM", "load")
-PLACES = ("loading.py", "architecture/_meta_count.py", "evaluation/tasksets/hub.py")
-"""_count.py builds transformers' own classes from a configuration that is no folder's."""
+PLACES = ("models/loading.py", "architecture/_meta_count.py", "evaluation/tasksets/hub.py")
+"""_meta_count.py builds transformers' own classes from a configuration that is no folder's."""
 
 
 def _calls(tree: ast.AST) -> Iterator[ast.Call]:
@@ -39,13 +39,13 @@ def test_trust_is_said_at_every_load() -> None:
             )
             found.append(place)
             assert place in PLACES or (said and not own), (
-                f"{place}:{call.lineno} loads past quantlab/loading.py"
+                f"{place}:{call.lineno} loads past quantlab/models/loading.py"
             )
             assert said or place in PLACES[1:], (
                 f"{place}:{call.lineno} does not say whether the folder's code is trusted"
             )
     assert (
-        found.count("loading.py") == 4
+        found.count("models/loading.py") == 4
         and "methods/_gptqmodel.py" in found
         and "engines/_vllm/load.py" in found
     )
