@@ -1,6 +1,7 @@
 """Our divergence of a GGUF pair against llama.cpp's own `llama-perplexity --kl-divergence`, in the same run.
 
-    python benchmarks/divergence_vs_llama_cpp.py REFERENCE.gguf VARIANT.gguf TOKENIZER_FOLDER [--windows 8] [--length 512] [--rounds 3]
+    python benchmarks/divergence_vs_llama_cpp.py REFERENCE.gguf VARIANT.gguf TOKENIZER_FOLDER \\
+        [--windows 8] [--length 512] [--rounds 3]
 
 Both read the beginning of the embedded evaluation text, as much of it as the windows need, and must find the
 same token ids in it. llama-perplexity is built once, from the source that the installed llama-cpp-python

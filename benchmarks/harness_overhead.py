@@ -1,6 +1,7 @@
 """Our speed figures of a transformers checkpoint against a bare `generate`, in the same run.
 
-    cd WORKSPACE; python PATH/benchmarks/harness_overhead.py MODEL VARIANT [--prompt 128] [--decode 32] [--rounds 5]
+    cd WORKSPACE; python PATH/benchmarks/harness_overhead.py MODEL VARIANT \\
+        [--prompt 128] [--decode 32] [--rounds 5]
 
 Ours are the measure stage's: a worker process that is asked for a prefill and a decode. The bare ones come
 from another process with nothing of quantlab's in it but this file:

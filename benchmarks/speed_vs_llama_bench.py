@@ -1,6 +1,7 @@
 """Our speed figures of a GGUF file against llama.cpp's own `llama-bench`, in the same run.
 
-    python benchmarks/speed_vs_llama_bench.py FILE.gguf TOKENIZER_FOLDER [--prompt 512] [--decode 128] [--rounds 5]
+    python benchmarks/speed_vs_llama_bench.py FILE.gguf TOKENIZER_FOLDER \\
+        [--prompt 512] [--decode 128] [--rounds 5]
 
 Both run the same file with the same threads, batches of 2,048 tokens computed 512 at a time, no flash
 attention, a float16 cache. In each round ours does one prefill and one decode, in a process that stays and

@@ -1,7 +1,8 @@
 """Whether both engines answer alike on the same weights: an F16 GGUF in llama.cpp, its safetensors in
 transformers.
 
-    python benchmarks/tasks_f16_vs_transformers.py MODEL-F16.gguf WEIGHTS_FOLDER [--items 200] [--tasks piqa arc_easy]
+    python benchmarks/tasks_f16_vs_transformers.py MODEL-F16.gguf WEIGHTS_FOLDER \\
+        [--items 200] [--tasks piqa arc_easy]
 
 The same items in the same order, through lm-eval's own tasks: quantlab's language model on the GGUF file, and
 lm-eval's HFLM on the safetensors, in float32 and in float16. An item's answer is the choice with the highest

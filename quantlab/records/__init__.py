@@ -18,9 +18,11 @@ from quantlab.records.measure import (
 from quantlab.records.quantize import QuantizeRecord
 from quantlab.records.sensitivity import PartLoss, SensitivityRecord
 from quantlab.records.stages import BY_DVC, STAGES, VARIANT, Stage, StageName, stage_of
+from quantlab.records.unquantized import PROMISED, Unquantized, WeightKind
 
 __all__ = [
     "BY_DVC",
+    "PROMISED",
     "SCHEMA_VERSION",
     "STAGES",
     "VARIANT",
@@ -44,5 +46,7 @@ __all__ = [
     "SureTokens",
     "TaskRecord",
     "TaskResult",
+    "Unquantized",
+    "WeightKind",
     "stage_of",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from quantlab.records.base import Record
+from quantlab.records.unquantized import Unquantized
 
 
 class QuantizeRecord(Record):
@@ -27,6 +28,8 @@ class QuantizeRecord(Record):
     """Of the quantized layers alone."""
     quantized_layers: int | None = None
     expected_layers: int | None = None
+    unquantized: Unquantized | None = None
+    """What was left in 16 or 32 bits, by the checkpoint's tensors; None where it was not counted."""
     tensor_types: dict[str, int] = {}
     """How many tensors there are of each stored type."""
     loss_in_memory_nats: float | None = None

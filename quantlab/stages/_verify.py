@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from quantlab import engines
 from quantlab.errors import CellFailure
-from quantlab.formats import GGUF, SAFETENSORS, stored
+from quantlab.formats import GGUF, SAFETENSORS, stored, unquantized
 from quantlab.hardware.device import Device, process_memory
 from quantlab.methods import InMemory
 from quantlab.methods._loss import mean_loss
 from quantlab.progress import Progress
+from quantlab.records import Unquantized
 from quantlab.workspace.cell import Cell
 from quantlab.workspace.checkpoint import Checkpoint, Manifest
 
@@ -32,6 +33,7 @@ class Check(NamedTuple):
     """What the check found."""
 
     stored: stored.Stored
+    unquantized: Unquantized | None
     expected_layers: int | None
     loss_in_memory: float | None
     loss_reloaded: float
@@ -82,6 +84,7 @@ def verify(
     vocabulary = cell.prepared.source().vocabulary
     return Check(
         contents,
+        _unquantized(checkpoint),
         expected,
         before,
         after,
@@ -117,6 +120,20 @@ def _contents(cell: Cell, checkpoint: Checkpoint) -> stored.Stored:
         return stored.of_gguf(checkpoint.gguf())
     return stored.of_safetensors(
         stored.safetensors(checkpoint.weights), stored.safetensors(cell.prepared.weights)
+    )
+
+
+def _unquantized(checkpoint: Checkpoint) -> Unquantized | None:
+    """What the checkpoint left in 16 or 32 bits; None where the model's own weights were not counted."""
+    if not checkpoint.manifest.parameters:
+        return None
+    tensors = (
+        unquantized.tensors_of_gguf(checkpoint.gguf())
+        if checkpoint.manifest.format == GGUF
+        else unquantized.tensors_of(checkpoint.weights)
+    )
+    return Unquantized(
+        weights=checkpoint.manifest.parameters, by_kind=dict(unquantized.weights_left(tensors))
     )
 
 

@@ -220,6 +220,7 @@ def _record(cell: Cell, manifest: Manifest, check: Check, seconds: float, device
         ),
         quantized_layers=check.stored.quantized_layers,
         expected_layers=check.expected_layers,
+        unquantized=check.unquantized,
         tensor_types=check.stored.types,
         loss_in_memory_nats=check.loss_in_memory,
         loss_reloaded_nats=check.loss_reloaded,
