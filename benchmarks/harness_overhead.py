@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from quantlab.measuring.worker_client import Worker, Workload
+from quantlab.measuring.worker_client import GridPoint, Worker
 from quantlab.workspace.cell import Cell
 
 
@@ -71,7 +71,7 @@ def main() -> None:
     arguments = parser.parse_args()
     cell, work = (
         Cell(Path.cwd(), arguments.model, arguments.variant),
-        Workload(1, 0, arguments.prompt, arguments.decode),
+        GridPoint(1, 0, arguments.prompt, arguments.decode),
     )
     ids = cell.prepared.token_ids("evaluation").ravel()[: arguments.prompt].tolist()
     command = [sys.executable, __file__, "--bare", str(cell.checkpoint().weights), json.dumps(ids)]

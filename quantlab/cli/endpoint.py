@@ -167,13 +167,13 @@ def command(
     With --json: the record, as in OUT/endpoint.json. Exit code 2 if no request was answered well; the record
     is written all the same."""
     from quantlab.endpoint.address import parse
-    from quantlab.endpoint.measuring import Wanted, measure
+    from quantlab.endpoint.measuring import LoadWanted, measure
     from quantlab.endpoint.report import markdown
     from quantlab.endpoint.secrets import read_key
     from quantlab.endpoint.writing import folder_for, masked_log, write
     from quantlab.errors import CellFailure, QuantlabError
     from quantlab.progress import Progress
-    from quantlab.records.endpoint import EndpointRecord, Workload
+    from quantlab.records.endpoint import EndpointRecord, EndpointWorkload
 
     address = parse(url)
     if api != "auto" and address.api not in (None, api):
@@ -181,7 +181,7 @@ def command(
             f"the address belongs to the {address.api} API, but --api is {api}: change one of them"
         )
     sent = read_key(address, key_env, insecure_key)
-    workload = Workload(
+    workload = EndpointWorkload(
         requests=requests,
         prompt_tokens=prompt_tokens,
         decode_tokens=decode_tokens,
@@ -198,7 +198,7 @@ def command(
     def keep(record: EndpointRecord, samples: list[dict[str, Any]] | None = None) -> None:
         write(out or folder_for(address, record.model), record, samples or [], sent.key)
 
-    record = measure(Wanted(address, protocol, model, sent.key, workload, seed), progress, keep)
+    record = measure(LoadWanted(address, protocol, model, sent.key, workload, seed), progress, keep)
     samples: list[dict[str, Any]] = []
     folder = out or folder_for(address, record.model)
     if tasks and record.fault is None:

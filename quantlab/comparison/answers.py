@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple, get_args
 
 from quantlab.analysis.textdiff import first_divergence, sign_test
-from quantlab.evaluation.generation import Answer
+from quantlab.evaluation.generation import GeneratedAnswer
 
 Longer = Literal["first", "second", "same", "unknown"]
 
@@ -15,8 +15,8 @@ class Pair(NamedTuple):
     """Both answers to one prompt."""
 
     prompt: str
-    first: Answer
-    second: Answer
+    first: GeneratedAnswer
+    second: GeneratedAnswer
     divergent: int | None
     """Index of the first token that differs, the shorter answer's length where one begins the other; None
     where both are the same."""
@@ -79,8 +79,8 @@ def compare_answers(
     variants: tuple[str, str],
     limit: int,
     prompts: Sequence[str],
-    first: Sequence[Answer],
-    second: Sequence[Answer],
+    first: Sequence[GeneratedAnswer],
+    second: Sequence[GeneratedAnswer],
 ) -> SideBySide:
     """Pair the answers up."""
     pairs = [

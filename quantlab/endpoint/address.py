@@ -21,7 +21,7 @@ _VERSION = re.compile(r"/v\d+(?:alpha|beta)?\d*(?=/|$)")
 _DEPLOYMENT = re.compile(r"/openai/deployments/([A-Za-z0-9._-]+)$")
 """Azure's way: the model is in the path, and no version is."""
 _QUERY = re.compile(r"api-version=((?:\d{4}-\d\d-\d\d(?:-[a-z]{1,12})?)|preview|latest|v\d{1,2})")
-"""Azure's versions, so narrow that no key is one: what matches it is no secret."""
+"""Azure's versions. The pattern is so narrow that a key never matches it."""
 
 
 class Address(NamedTuple):
@@ -33,7 +33,7 @@ class Address(NamedTuple):
     """The path before the API's own, without a last `/v1`: '' or such as `/proxy`."""
     host: str
     path: Path | None
-    """The endpoint that the user named; None where it is ours to choose."""
+    """The endpoint that the user named; None where quantlab chooses it."""
     base: str | None = None
     """What OpenAI's endpoints lie under where the user named a version, such as `/v1` or `/v1beta/openai`."""
     query: str = ""
@@ -51,8 +51,8 @@ class Address(NamedTuple):
     @property
     def deployment(self) -> str | None:
         """The model that Azure's path names."""
-        found = _DEPLOYMENT.search(self.base or "")
-        return found[1] if found else None
+        named = _DEPLOYMENT.search(self.base or "")
+        return named[1] if named else None
 
     def url(self, path: str) -> str:
         """The URL of an endpoint: OpenAI's lie under /v1 or what the user named instead, Ollama's under
@@ -81,7 +81,7 @@ def parse(text: str) -> Address:
         parts = urlsplit(text)
         port = parts.port
     except ValueError:
-        raise QuantlabError(f"the address is no URL that can be read: {_EXAMPLE}") from None
+        raise QuantlabError(f"the address cannot be read as a URL: {_EXAMPLE}") from None
     if parts.scheme not in ("http", "https") or not text.lower().startswith(f"{parts.scheme}://"):
         raise QuantlabError(
             f"the address does not begin with http:// or https://, only http and https are known: {_EXAMPLE}"

@@ -13,7 +13,7 @@ _BEGINS, _ENDS = "<think>", "</think>"
 """Around reasoning that a server leaves in the text (the form of DeepSeek, Qwen and those made from them)."""
 
 
-class Answer(NamedTuple):
+class ItemAnswer(NamedTuple):
     """An answer as lm-eval gets it."""
 
     value: Any
@@ -31,10 +31,10 @@ def choice_of(answer: dict[str, Any]) -> dict[str, Any]:
     return choices[0]
 
 
-def generated(answer: dict[str, Any], chat: bool, stops: Sequence[str]) -> Answer:
+def generated(answer: dict[str, Any], chat: bool, stops: Sequence[str]) -> ItemAnswer:
     """The text of an answer, up to the first of the stop strings, without reasoning.
 
-    Raises CellFailure where there is no text: null is no answer, so it is not scored as a wrong one.
+    Raises CellFailure where there is no text: an answer of null is left out, and not scored as a wrong one.
     """
     choice = choice_of(answer)
     said = choice.get("message") if chat else choice
@@ -46,7 +46,11 @@ def generated(answer: dict[str, Any], chat: bool, stops: Sequence[str]) -> Answe
     )
     text = said.get("content" if chat else "text")
     if not isinstance(text, str):
-        why = "its content is null" if text is None else "its content is no text"
+        why = (
+            "its content is null"
+            if text is None
+            else f"its content is of type {type(text).__name__} instead of text"
+        )
         more = ", there is reasoning alone" if beside else ""
         raise CellFailure(
             "not_measured", f"the answer has no text: {why} (finish_reason {reason!s:.40}{more})"
@@ -57,10 +61,10 @@ def generated(answer: dict[str, Any], chat: bool, stops: Sequence[str]) -> Answe
     if thought:
         _, ended, text = text.rpartition(_ENDS)
         if not ended:
-            return Answer("", truncated=True, reasoning=True)
+            return ItemAnswer("", truncated=True, reasoning=True)
         text = text.lstrip()
     places = [text.find(stop) for stop in stops if stop in text]
-    return Answer(
+    return ItemAnswer(
         text[: min(places)] if places else text, reason == "length" and not places, thought or beside
     )
 

@@ -1,7 +1,7 @@
 """Send many whole requests concurrently: a request that fails costs none of the others.
 
-What may pass is tried again: 408, 429, 5xx and ended connections, after the time that the server names
-(Retry-After) or else a growing one. A request that took its whole time is not."""
+A request is repeated after status 408, 429 and 5xx and after a connection that ended, once the time that the
+server names (Retry-After), or else a growing one, is over. A request that timed out is not repeated."""
 
 from __future__ import annotations
 
@@ -48,35 +48,37 @@ def ask_all(server: Server, jobs: Sequence[Job], advance: Callable[[], None]) ->
 
 def ask(server: Server, body: dict[str, Any]) -> dict[str, Any]:
     """The answer to one request. Raises CellFailure."""
-    (found,) = ask_all(server, [Job(body, lambda said: said)], lambda: None)
-    if isinstance(found, CellFailure):
-        raise found
-    answer: dict[str, Any] = found
+    (outcome,) = ask_all(server, [Job(body, lambda said: said)], lambda: None)
+    if isinstance(outcome, CellFailure):
+        raise outcome
+    answer: dict[str, Any] = outcome
     return answer
 
 
 async def _ask_all(server: Server, jobs: Sequence[Job], advance: Callable[[], None]) -> list[Any]:
-    found: list[Any] = [None] * len(jobs)
+    outcomes: list[Any] = [None] * len(jobs)
     left, done, answered = iter(enumerate(jobs)), 0, False
 
     async def work() -> None:
         nonlocal done, answered
         for index, job in left:
             if not answered and done >= max(_HOPELESS, server.concurrency):
-                found[index] = CellFailure("not_measured", f"not asked: the first {done} requests all failed")
+                outcomes[index] = CellFailure(
+                    "not_measured", f"not asked: the first {done} requests all failed"
+                )
                 continue
             try:
                 said = await _insist(session, server, job.body)
                 answered = True
-                found[index] = job.read(said)
+                outcomes[index] = job.read(said)
             except CellFailure as failure:
-                found[index] = failure
+                outcomes[index] = failure
             done += 1
             advance()
 
     async with open_session(server.key, server.url) as session:
         await asyncio.gather(*(work() for _ in range(server.concurrency)))
-    return found
+    return outcomes
 
 
 async def _insist(session: Any, server: Server, body: dict[str, Any]) -> dict[str, Any]:
@@ -94,7 +96,7 @@ async def _insist(session: Any, server: Server, body: dict[str, Any]) -> dict[st
     retrying = AsyncRetrying(
         retry=retry_if_exception(may_pass), wait=wait, stop=stop_after_attempt(ATTEMPTS), reraise=True
     )
-    found: dict[str, Any] = await retrying(
+    answer: dict[str, Any] = await retrying(
         exchange, session, server.url, body, server.key, server.timeout_seconds
     )
-    return found
+    return answer

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 from quantlab.endpoint import protocols
 from quantlab.endpoint.address import Api, Path
+from quantlab.endpoint.client import Client, Connection, of_library
 from quantlab.endpoint.protocols import Ask
 from quantlab.endpoint.reading import json_of
-from quantlab.endpoint.request import Client, Connection, of_library
 from quantlab.endpoint.secrets import redact
 from quantlab.endpoint.streams import Malformed
 from quantlab.errors import QuantlabError
@@ -22,7 +22,7 @@ _DESCRIBE_SECONDS = 5.0
 _REFUSED = ("not_found", "rejected", "server_error", "malformed", "error_in_stream")
 
 
-class Found(NamedTuple):
+class Service(NamedTuple):
     """What a server says of itself."""
 
     api: Api
@@ -38,22 +38,22 @@ class Trial(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-async def find_api(client: Client) -> Found | Fault:
+async def find_api(client: Client) -> Service | Fault:
     """The protocol that a server speaks: Ollama's where it gives a version and a list of models under /api,
     else OpenAI's.
 
-    The version alone is no sign: Open WebUI gives one at the same place.
+    The version alone does not show it: Open WebUI gives one at the same place.
     """
     answers = []
     for path, name, kind in (("api/version", "version", str), ("api/tags", "models", list)):
         answer = await get(client, path)
         if isinstance(answer, Fault) and answer.kind in ("unreachable", "timeout", "redirected"):
             return answer
-        found = answer.get(name) if isinstance(answer, dict) else None
-        if not isinstance(found, kind):
-            return Found("openai", None)
-        answers.append(found)
-    return Found("ollama", redact(f"Ollama {answers[0]}", client.key)[:60])
+        value = answer.get(name) if isinstance(answer, dict) else None
+        if not isinstance(value, kind):
+            return Service("openai", None)
+        answers.append(value)
+    return Service("ollama", redact(f"Ollama {answers[0]}", client.key)[:60])
 
 
 async def find_model(client: Client, api: Api, wanted: str | None) -> str | Fault:
@@ -126,8 +126,8 @@ async def describe(client: Client) -> str | None:
     listed = models.get("data") if isinstance(models, dict) else None
     first = listed[0] if isinstance(listed, list) and listed and isinstance(listed[0], dict) else {}
     name = _OWNERS.get(str(first.get("owned_by"))) or client.server_header
-    found = version.get("version") if isinstance(version, dict) else None
-    said = " ".join(part for part in (name, found if isinstance(found, str) else None) if part)
+    number = version.get("version") if isinstance(version, dict) else None
+    said = " ".join(part for part in (name, number if isinstance(number, str) else None) if part)
     return client.line(said)[:60] or None
 
 
@@ -175,5 +175,5 @@ async def call(client: Client, method: str, path: str, body: Any, url: str | Non
 
 
 def _name(entry: Any) -> str | None:
-    found = (entry.get("id") or entry.get("name")) if isinstance(entry, dict) else None
-    return found if isinstance(found, str) and len(found) <= 200 and found.isprintable() else None
+    name = (entry.get("id") or entry.get("name")) if isinstance(entry, dict) else None
+    return name if isinstance(name, str) and len(name) <= 200 and name.isprintable() else None

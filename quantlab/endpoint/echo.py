@@ -1,7 +1,7 @@
 """Check whether a server returns correct log-probabilities of a prompt's own tokens (`echo` with `logprobs`).
 
-Many servers ignore `echo`; some give the numbers of the wrong positions. So what they give for a position is
-compared with what the same server gives for it when it generates there."""
+Many servers ignore `echo`; some shift the numbers by a position. Each number is therefore compared with the
+one that the same server gives when it generates a token at that position."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class Scored(NamedTuple):
 def scored(answer: dict[str, Any], choice: dict[str, Any]) -> Scored:
     """The log-probabilities of a choice. Raises CellFailure where there are none, or not as many as the
     server counts."""
-    found, usage = (
+    logprobs, usage = (
         value if isinstance(value, dict) else {} for value in (choice.get("logprobs"), answer.get("usage"))
     )
-    tokens, top = found.get("token_logprobs"), found.get("top_logprobs")
+    tokens, top = logprobs.get("token_logprobs"), logprobs.get("top_logprobs")
     if not isinstance(tokens, list) or not isinstance(top, list) or len(tokens) != len(top) or not tokens:
         raise CellFailure(
             "unsupported",
@@ -46,7 +46,7 @@ def scored(answer: dict[str, Any], choice: dict[str, Any]) -> Scored:
     if not all(value is None or _is_logprob(value) for value in tokens) or not all(map(_is_ranking, top)):
         raise CellFailure(
             "unsupported",
-            "the server gives log-probabilities that are none: no numbers, not finite or above 0",
+            "the server gives invalid log-probabilities: other than numbers, not finite, or above 0",
         )
     generated = usage.get("completion_tokens")
     if not isinstance(generated, int) or not 0 <= generated <= 1:

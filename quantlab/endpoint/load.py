@@ -1,7 +1,7 @@
 """Generate load in a closed loop: each worker sends its next request as soon as the last one is over.
 
-The number of requests under way is then the concurrency but for the end of a level, when workers run out of
-requests; a level has at least as many requests as workers."""
+The number of requests under way equals the concurrency until the workers run out of requests at the end of a
+level. A level has at least as many requests as workers."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import itertools
 import time
 from collections.abc import Callable, Iterator
 
+from quantlab.endpoint.client import Client
 from quantlab.endpoint.protocols import Ask
-from quantlab.endpoint.request import Client
 from quantlab.endpoint.statistics import summarize
 from quantlab.records.endpoint import Level, RequestRecord
 

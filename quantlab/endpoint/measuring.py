@@ -1,4 +1,4 @@
-"""Measure an endpoint: find out what it is, size the prompts, run the levels of concurrency."""
+"""Measure an endpoint: find its protocol and model, size the prompts, run the levels of concurrency."""
 
 from __future__ import annotations
 
@@ -10,25 +10,21 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from quantlab.endpoint.address import Address, Api, Path
-from quantlab.endpoint.discovery import Found, count_prompt, describe, find_api, find_model, try_out
+from quantlab.endpoint.client import Client
+from quantlab.endpoint.discovery import Service, count_prompt, describe, find_api, find_model, try_out
 from quantlab.endpoint.load import run_level
+from quantlab.endpoint.notes import LEAST_PER_WORKER, notes_of, notes_on_connections
 from quantlab.endpoint.prompts import probe_words, prompt, words_for
 from quantlab.endpoint.protocols import Ask
-from quantlab.endpoint.request import Client
 from quantlab.endpoint.secrets import Key
 from quantlab.environments.versions import installed
 from quantlab.progress import Progress
-from quantlab.records.endpoint import EndpointRecord, Fault, Level, RequestRecord, Workload
+from quantlab.records.endpoint import EndpointRecord, EndpointWorkload, Fault, Level
 
 UNKNOWN = "unknown"
-_BUSY_CLIENT = 0.7
-_OFF_TARGET = 0.1
-_LEAST_PER_WORKER = 2
-"""Requests of a level per request under way: with fewer than one there would never be as many under way as it
-says."""
 
 
-class Wanted(NamedTuple):
+class LoadWanted(NamedTuple):
     """What the user asks of an endpoint."""
 
     address: Address
@@ -36,14 +32,14 @@ class Wanted(NamedTuple):
     """None: find out."""
     model: str | None
     key: Key | None
-    workload: Workload
+    workload: EndpointWorkload
     seed: int = 0
 
 
 Keep = Callable[[EndpointRecord], object]
 
 
-def measure(wanted: Wanted, progress: Progress, keep: Keep | None = None) -> EndpointRecord:
+def measure(wanted: LoadWanted, progress: Progress, keep: Keep | None = None) -> EndpointRecord:
     """Measure an endpoint. Whatever it does is in the record; raises QuantlabError for a model that has to be
     named.
 
@@ -52,20 +48,20 @@ def measure(wanted: Wanted, progress: Progress, keep: Keep | None = None) -> End
     return asyncio.run(_measure(wanted, progress, keep or (lambda record: None)))
 
 
-async def _measure(wanted: Wanted, progress: Progress, keep: Keep) -> EndpointRecord:
+async def _measure(wanted: LoadWanted, progress: Progress, keep: Keep) -> EndpointRecord:
     async with Client(
         wanted.address, "chat/completions", wanted.key, wanted.workload.timeout_seconds
     ) as client:
         record = _blank(wanted)
         api = wanted.api or wanted.address.api
-        found = Found(api, None) if api else await find_api(client)
-        if isinstance(found, Fault):
-            return record.model_copy(update={"fault": found})
-        client.path = wanted.address.path or _default_path(found.api)
+        service = Service(api, None) if api else await find_api(client)
+        if isinstance(service, Fault):
+            return record.model_copy(update={"fault": service})
+        client.path = wanted.address.path or _default_path(service.api)
         record = record.model_copy(
-            update={"api": found.api, "server": found.server, "url": wanted.address.url(client.path)}
+            update={"api": service.api, "server": service.server, "url": wanted.address.url(client.path)}
         )
-        model = await find_model(client, found.api, wanted.model or wanted.address.deployment)
+        model = await find_model(client, service.api, wanted.model or wanted.address.deployment)
         if isinstance(model, Fault):
             return record.model_copy(update={"fault": model})
         few = probe_words(wanted.workload.prompt_tokens)[0]
@@ -87,7 +83,7 @@ async def _measure(wanted: Wanted, progress: Progress, keep: Keep) -> EndpointRe
             "limit_field": trial.ask.limit_field,
             "notes": trial.notes,
         }
-        known["server"] = found.server or (await describe(client) if found.api == "openai" else None)
+        known["server"] = service.server or (await describe(client) if service.api == "openai" else None)
         record = record.model_copy(update=known)
         return await _levels(client, trial.ask, record, progress, keep)
 
@@ -96,7 +92,7 @@ def _default_path(api: Api) -> Path:
     return "api/chat" if api == "ollama" else "chat/completions"
 
 
-def _blank(wanted: Wanted) -> EndpointRecord:
+def _blank(wanted: LoadWanted) -> EndpointRecord:
     from quantlab.hardware.device import cpu_name
     from quantlab.processors import cores
 
@@ -114,8 +110,8 @@ def _blank(wanted: Wanted) -> EndpointRecord:
     )
 
 
-async def _words(client: Client, ask: Ask, wanted: Wanted, nonce: str) -> int | None:
-    """How many words of ours are so many tokens of the server's; None where it does not count."""
+async def _words(client: Client, ask: Ask, wanted: LoadWanted, nonce: str) -> int | None:
+    """Find how many words make the wanted number of the server's tokens; None where it counts none."""
     tokens = wanted.workload.prompt_tokens
     few, many = probe_words(tokens)
     counts = [
@@ -137,98 +133,16 @@ async def _levels(
         ask._replace(prompt=prompt(words, index, record.seed, record.nonce)) for index in itertools.count()
     )
     for concurrency in load.concurrency:
-        count = max(load.requests, _LEAST_PER_WORKER * concurrency)
+        count = max(load.requests, LEAST_PER_WORKER * concurrency)
         with progress.step(f"{ask.model}: {count} requests, {concurrency} at a time", count) as step:
             levels.append(await run_level(client, concurrency, count, asks, step.advance))
-        notes = (*first_notes, *_notes(levels, load, record.prompt_tokens_counted), *_connections(client))
+        notes = (
+            *first_notes,
+            *notes_of(levels, load, record.prompt_tokens_counted),
+            *notes_on_connections(client),
+        )
         record = record.model_copy(update={"levels": tuple(levels), "notes": notes})
         keep(record)
         if levels[-1].summary.good == 0:
             break
     return record
-
-
-def _connections(client: Client) -> list[str]:
-    if client.closes:
-        return [
-            "The server ends connections that it promised to keep: every request makes its own, and that is"
-            " in the time to first token."
-        ]
-    if not client.gave_up_waiting:
-        return []
-    return [
-        "The server leaves streams open after their last event: connections are made anew, and that is in the"
-        " time to first token."
-    ]
-
-
-def _told_hidden(request: RequestRecord) -> bool:
-    """Whether more than the end of text came in no event."""
-    return (request.hidden_tokens or 0) > 1
-
-
-def _notes(levels: list[Level], load: Workload, counted: bool) -> list[str]:
-    """What a reader of the figures must know, one sentence each."""
-    requests = [r for level in levels for r in level.requests]
-    good = [r for r in requests if not r.fault]
-    notes = []
-    if any(r.counted_by == "events" for r in good):
-        notes.append(
-            "The server did not count output tokens: events were counted, and one may carry several tokens."
-        )
-    elif any(
-        len(r.event_seconds) < 0.9 * ((r.output_tokens or 0) - r.hidden_tokens)
-        for r in good
-        if r.hidden_tokens is not None
-    ):
-        notes.append(
-            "Events carry more than one token: inter-token latency is the time between events, not between"
-            " tokens."
-        )
-    unknown, hidden = sum(r.hidden_tokens is None for r in good), [r for r in good if _told_hidden(r)]
-    if unknown:
-        notes.append(
-            f"{unknown} of {len(good)} answers have more tokens by the server's count than their events show "
-            "(hidden reasoning, or several tokens in an event): they have no time per output token."
-        )
-    if hidden:
-        notes.append(
-            f"{len(hidden)} of {len(good)} answers have tokens that came in no event with text: the time per"
-            " output token is without them, the throughput with them."
-        )
-    if good and all(r.prompt_tokens is None for r in good):
-        sized = (
-            f"about {load.prompt_tokens} tokens by its count of two others"
-            if counted
-            else f"{load.prompt_tokens} words"
-        )
-        notes.append(f"The server's streams do not count prompt tokens: prompts have {sized}.")
-    elif any(
-        abs((r.prompt_tokens or 0) - load.prompt_tokens) > max(4, _OFF_TARGET * load.prompt_tokens)
-        for r in good
-    ):
-        notes.append(f"Prompts are not of the {load.prompt_tokens} tokens asked for: see the table.")
-    short = sum((r.output_tokens or 0) < load.decode_tokens and r.finish_reason != "length" for r in good)
-    if short:
-        notes.append(
-            f"{short} of {len(good)} answers are shorter than {load.decode_tokens} tokens: the model ended"
-            " them."
-        )
-    notes += [f"Concurrency {lv.concurrency}: {lv.stopped}." for lv in levels if lv.stopped]
-    notes += [
-        f"Concurrency {lv.concurrency}: {_LEAST_PER_WORKER * lv.concurrency} requests instead of"
-        f" {load.requests}, so that as many are under way."
-        for lv in levels
-        if _LEAST_PER_WORKER * lv.concurrency > load.requests
-    ]
-    if len(levels) < len(load.concurrency):
-        skipped = ", ".join(str(c) for c in load.concurrency[len(levels) :])
-        why = "it was interrupted" if levels[-1].summary.good else "the level before had no good answer"
-        notes.append(f"Concurrency {skipped} was not measured: {why}.")
-    notes += [
-        f"Concurrency {lv.concurrency}: this client used {lv.client_cpu_share:.0%} of a core and may itself"
-        " be the limit."
-        for lv in levels
-        if lv.summary.good and lv.client_cpu_share > _BUSY_CLIENT
-    ]
-    return notes

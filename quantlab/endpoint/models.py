@@ -1,8 +1,9 @@
-"""Run lm-eval's API models over quantlab's requests: its prompts and payloads; our key, limits, retries and
-checks.
+"""Run lm-eval's API models through quantlab's requests.
 
-An item that is not answered well is noted as lost and the others are kept; `Collected` gives their answers
-again, so that lm-eval scores those alone."""
+Prompts and payloads are lm-eval's; key, limits, retries and checks are quantlab's.
+
+An item without a usable answer is recorded as lost. lm-eval then scores the others alone: `Collected` gives
+their answers to it a second time."""
 
 from __future__ import annotations
 
@@ -11,13 +12,13 @@ import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from quantlab.endpoint.answers import Answer, continuation, generated
+from quantlab.endpoint.answers import ItemAnswer, continuation, generated
 from quantlab.endpoint.asking import Job, Server, ask_all
 from quantlab.endpoint.protocols import LimitField
 from quantlab.errors import CellFailure
 
 _LONGEST_TOKENS = 10**6
-"""No limit of ours: a prompt that is too long for the server is refused by it, and not cut without a word."""
+"""So large that lm-eval cuts no prompt: the server itself refuses one that is too long for it."""
 _MOST_STOPS = 4
 """What OpenAI's protocol takes; the others are applied to the answer."""
 
@@ -29,17 +30,20 @@ class Collected:
         self.server, self.chosen, self._advance = server, list(chosen), advance
         self.lost: dict[int, str] = {}
         """Why an item has no answer, by its number in the task."""
-        self._answers: dict[tuple[int, int], list[Answer]] = {}
+        self._answers: dict[tuple[int, int], list[ItemAnswer]] = {}
         self._replays = False
 
     def keep(self, kept: Sequence[int]) -> None:
         """From now on give again what was answered to these items."""
         self.chosen, self._replays = list(kept), True
 
-    def answers(self) -> list[Answer]:
+    def answers(self) -> list[ItemAnswer]:
         """All answers to the items that are not lost."""
         return [
-            answer for (item, _), found in self._answers.items() if item not in self.lost for answer in found
+            answer
+            for (item, _), repeated in self._answers.items()
+            if item not in self.lost
+            for answer in repeated
         ]
 
     def of(self, requests: Sequence[Any], job: Callable[[Any], Job], placeholder: Any) -> list[Any]:
@@ -47,11 +51,11 @@ class Collected:
         keys = [(self.chosen[request.doc_id], int(request.idx)) for request in requests]
         if not self._replays:
             self._ask(requests, keys, job, placeholder)
-        given, found = collections.Counter[tuple[int, int]](), []
+        given, values = collections.Counter[tuple[int, int]](), []
         for key in keys:  # a repeated request has an answer of its own
-            found.append(self._answers[key][given[key]].value)
+            values.append(self._answers[key][given[key]].value)
             given[key] += 1
-        return found
+        return values
 
     def _ask(
         self,
@@ -63,11 +67,11 @@ class Collected:
         made = [_made(job, request) for request in requests]
         answered = iter(ask_all(self.server, [one for one in made if isinstance(one, Job)], self._advance))
         for key, one in zip(keys, made, strict=True):
-            found = next(answered) if isinstance(one, Job) else one
-            if isinstance(found, CellFailure):
-                self.lost.setdefault(key[0], found.reason)
-                found = Answer(placeholder)
-            self._answers.setdefault(key, []).append(found)
+            answer = next(answered) if isinstance(one, Job) else one
+            if isinstance(answer, CellFailure):
+                self.lost.setdefault(key[0], answer.reason)
+                answer = ItemAnswer(placeholder)
+            self._answers.setdefault(key, []).append(answer)
 
 
 def _made(job: Callable[[Any], Job], request: Any) -> Job | CellFailure:
@@ -95,6 +99,18 @@ def completions_model(
 
     Requests go as text, and the server's count of tokens is compared with the tokenizer's for every item.
     """
+    return _completions_class(collected, limit_field)(
+        base_url=collected.server.url,
+        model=model,
+        tokenizer=tokenizer,
+        tokenizer_backend="huggingface" if tokenizer else "none",
+        tokenized_requests=False,
+        eos_string=None if tokenizer else "",
+        max_length=_LONGEST_TOKENS,
+    )
+
+
+def _completions_class(collected: Collected, limit_field: LimitField) -> Any:
     from lm_eval.models.openai_completions import LocalCompletionsAPI
 
     class Completions(LocalCompletionsAPI):  # type: ignore[misc]  # lm-eval has no types
@@ -116,31 +132,23 @@ def completions_model(
                     "unsupported", "a continuation has no token of its own, so no log-probability"
                 )
             ((_, context, rest),) = super().loglikelihood([request], disable_tqdm=True)
-            return self._scoring(context, rest, pair=True)
+            return _scoring(self, context, rest, lambda scores: scores)
 
         def _text(self, request: Any) -> Job:
             ids = self.tok_encode(request.args[0])
             if not ids:
                 raise CellFailure("unsupported", "a text without a token has no log-probability")
-            return self._scoring([self.prefix_token_id], ids, pair=False)
+            return _scoring(self, [self.prefix_token_id], ids, lambda scores: scores[0])
 
-        def _scoring(self, context: list[int], rest: list[int], pair: bool) -> Job:
-            ids = [*context, *rest]
+    return Completions
 
-            def read(answer: dict[str, Any]) -> Answer:
-                found = continuation(answer, ids, len(context))
-                return Answer(found if pair else found[0])
 
-            return Job(_payload(self, [ids], False, None), read)
-
-    return Completions(
-        base_url=collected.server.url,
-        model=model,
-        tokenizer=tokenizer,
-        tokenizer_backend="huggingface" if tokenizer else "none",
-        tokenized_requests=False,
-        eos_string=None if tokenizer else "",
-        max_length=_LONGEST_TOKENS,
+def _scoring(lm: Any, context: list[int], rest: list[int], value: Callable[[tuple[float, bool]], Any]) -> Job:
+    """Ask for the log-probability of `rest` after `context`; `value` takes what lm-eval wants from it."""
+    ids = [*context, *rest]
+    return Job(
+        _payload(lm, [ids], False, None),
+        lambda answer: ItemAnswer(value(continuation(answer, ids, len(context)))),
     )
 
 

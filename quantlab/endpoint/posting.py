@@ -9,8 +9,8 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from quantlab.endpoint import protocols
+from quantlab.endpoint.client import LONGEST_MESSAGE, of_library
 from quantlab.endpoint.reading import json_of, said_in
-from quantlab.endpoint.request import LONGEST_MESSAGE, of_library
 from quantlab.endpoint.secrets import Key, headers, redact
 from quantlab.endpoint.streams import Malformed
 from quantlab.errors import CellFailure
@@ -72,7 +72,7 @@ async def exchange(
             asyncio.timeout(timeout_seconds),
             session.post(url, json=body, allow_redirects=False) as answer,
         ):
-            found = await (json_of(answer) if answer.status == 200 else said_in(answer))
+            content = await (json_of(answer) if answer.status == 200 else said_in(answer))
     except TimeoutError:
         raise CellFailure("not_measured", f"no whole answer after {timeout_seconds:g} s") from None
     except Malformed as error:
@@ -81,9 +81,9 @@ async def exchange(
         kind, said = of_library(error, "no answer yet")
         line = _line(f"{kind}: {said}", key)
         raise (CellFailure("not_measured", line) if kind == "malformed" else Passing(line)) from None
-    if answer.status == 200 and isinstance(found, dict) and not found.get("error"):
-        return found
-    line = _line(f"the server answered {answer.status}: {protocols.message_of(found)}", key)
+    if answer.status == 200 and isinstance(content, dict) and not content.get("error"):
+        return content
+    line = _line(f"the server answered {answer.status}: {protocols.message_of(content)}", key)
     if answer.status in _PASSING:
         raise Passing(line, retry_after(answer.headers.get("Retry-After")))
     raise CellFailure("not_measured", line)

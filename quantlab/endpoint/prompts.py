@@ -1,8 +1,8 @@
 """Write prompts of about a given number of tokens, each different from its first word on, also from other
 runs.
 
-Servers keep the cache of a prompt's beginning; a prompt that was seen before would show a time to first token
-that no new one has. The words are drawn at random from a short list, so the text means nothing."""
+Servers cache the beginning of a prompt, so a prompt that they saw before has a shorter time to first token
+than a new one. The words are drawn at random from a short list, so the text means nothing."""
 
 from __future__ import annotations
 

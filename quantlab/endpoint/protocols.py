@@ -92,10 +92,10 @@ def count_body(path: Path, ask: Ask) -> dict[str, Any]:
 
 def counted_prompt(path: Path, answer: Any) -> int | None:
     """The prompt's tokens in an answer that was not streamed."""
-    found = answer if isinstance(answer, dict) else {}
+    fields = answer if isinstance(answer, dict) else {}
     if path.startswith("api/"):
-        return _count(found.get("prompt_eval_count"))
-    usage = found.get("usage")
+        return _count(fields.get("prompt_eval_count"))
+    usage = fields.get("usage")
     return _count(usage.get("prompt_tokens")) if isinstance(usage, dict) else None
 
 
@@ -109,7 +109,7 @@ def read(path: Path, payload: Any) -> Event:
     if payload == DONE:
         return Event(done=True)
     if not isinstance(payload, dict):
-        raise Malformed(f"a payload that is no object: {payload}")
+        raise Malformed(f"a payload without a JSON object: {payload}")
     if payload.get("error") or payload.get("object") == "error":
         return Event(error=message_of(payload))
     return _ollama(path, payload) if path.startswith("api/") else _openai(path, payload)
@@ -117,10 +117,10 @@ def read(path: Path, payload: Any) -> Event:
 
 def message_of(payload: Any) -> str:
     """The text of an error object, in one line."""
-    found = payload.get("error", payload) if isinstance(payload, dict) else payload
-    if isinstance(found, dict):
-        found = found.get("message") or found.get("type") or found
-    return " ".join(str(found).split())
+    message = payload.get("error", payload) if isinstance(payload, dict) else payload
+    if isinstance(message, dict):
+        message = message.get("message") or message.get("type") or message
+    return " ".join(str(message).split())
 
 
 _REASONING = ("reasoning_content", "reasoning")

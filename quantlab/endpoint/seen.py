@@ -56,8 +56,8 @@ class Seen:
 
         The end is a finish reason; or `[DONE]` after all the tokens that were asked for, or after OpenAI's
         event with the usage of the whole answer, which its reference promises only where nothing was
-        interrupted. `[DONE]` alone is no end: llama-cpp-python sends it, too, to a request that it interrupts
-        for another one."""
+        interrupted. `[DONE]` alone does not end an answer: llama-cpp-python sends it,
+        too, to a request that it interrupts for another one."""
         reason = self._last.finish_reason
         whole = self._done and (self.tokens >= ask.tokens or (self._total and bool(self._last.output_tokens)))
         if reason in _BROKEN_OFF or (reason is None and not whole):

@@ -1,7 +1,7 @@
 """Parse events from a stream of bytes: server-sent events and JSON lines.
 
-A decoder is fed with pieces as they come and gives back the payloads that are whole. It raises Malformed for
-what is not its format, and never holds more than a mebibyte and one piece."""
+A decoder takes the stream piece by piece and returns the payloads that are complete. It raises Malformed for
+another format, and holds at most one mebibyte and one piece."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class ServerSentEvents:
         yield from self.feed(b"\n") if self._lines.rest else ()
         try:
             yield from self._dispatch()
-        except Malformed:  # half an event is no fault of its own: the stream was cut
+        except Malformed:  # the fault is that the stream was cut, and not its last half event
             return
 
     def _dispatch(self) -> Iterator[Any]:
@@ -99,17 +99,17 @@ class JsonLines:
 
 
 def decode(data: bytes) -> Any:
-    """JSON of one payload. Raises Malformed for what is no JSON, and for what is nested more than 64 levels
-    deep."""
+    """JSON of one payload. Raises Malformed for anything else, and for JSON that is nested more than 64
+    levels deep."""
     try:
-        found = json.loads(data)
-    except ValueError:  # bytes that are no UTF-8 are one too
-        raise Malformed(f"a payload that is no JSON: {shown(data)}") from None
+        content = json.loads(data)
+    except ValueError:  # so do bytes outside UTF-8
+        raise Malformed(f"a payload that cannot be read as JSON: {shown(data)}") from None
     except RecursionError:
         raise Malformed(_TOO_DEEP) from None
-    if data.count(b"[") + data.count(b"{") > DEEPEST and _deeper(found, DEEPEST):
+    if data.count(b"[") + data.count(b"{") > DEEPEST and _deeper(content, DEEPEST):
         raise Malformed(_TOO_DEEP)
-    return found
+    return content
 
 
 _TOO_DEEP = f"JSON that is nested more than {DEEPEST} levels deep"

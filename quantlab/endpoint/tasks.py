@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from quantlab.endpoint.address import Address
 from quantlab.endpoint.asking import Server
+from quantlab.endpoint.client import LONGEST_MESSAGE
 from quantlab.endpoint.echo import OFFERED, offers_prompt_logprobs
-from quantlab.endpoint.request import LONGEST_MESSAGE
 from quantlab.endpoint.secrets import Key
 from quantlab.environments.versions import installed
 from quantlab.errors import CellFailure, QuantlabError
 from quantlab.evaluation import tasksets
-from quantlab.evaluation.tasks import Asked
+from quantlab.evaluation.tasks import AskedTask
 from quantlab.progress import Progress
 from quantlab.records import Failure
 from quantlab.records.endpoint import EndpointRecord, LostItem, TaskOutcome
@@ -184,8 +184,8 @@ def _run(
             lm = completions_model(
                 collected, record.model, record.limit_field, None if generative else wanted.tokenizer
             )
-        found = _score(lm, task, chat, collected, wanted.seed)
-    return _outcome(task, found, collected)
+        result = _score(lm, task, chat, collected, wanted.seed)
+    return _outcome(task, result, collected)
 
 
 def _score(lm: Any, task: Any, chat: bool, collected: Collected, seed: int) -> dict[str, Any]:
@@ -195,7 +195,7 @@ def _score(lm: Any, task: Any, chat: bool, collected: Collected, seed: int) -> d
     scoring, crash = task.process_results, None
     _guard(task, collected)
     try:
-        found = _simple_evaluate(lm, task, chat, chosen, seed)
+        result = _simple_evaluate(lm, task, chat, chosen, seed)
     except Exception as error:  # it may be a placeholder's: without a lost item it is raised again
         crash = error
     finally:
@@ -203,7 +203,7 @@ def _score(lm: Any, task: Any, chat: bool, collected: Collected, seed: int) -> d
     if not collected.lost:
         if crash:
             raise crash
-        return found
+        return result
     kept = [item for item in chosen if item not in collected.lost]
     if not kept:
         item, reason = next(iter(collected.lost.items()))
@@ -237,7 +237,7 @@ def _simple_evaluate(lm: Any, task: Any, chat: bool, chosen: list[int], seed: in
 
     from quantlab.evaluation.tasks import with_full_run_examples
 
-    found: dict[str, Any] = simple_evaluate(
+    result: dict[str, Any] = simple_evaluate(
         lm,
         tasks=[with_full_run_examples(task, chosen)],
         samples={task.task_name: chosen},
@@ -250,17 +250,17 @@ def _simple_evaluate(lm: Any, task: Any, chat: bool, chosen: list[int], seed: in
         torch_random_seed=seed,
         fewshot_random_seed=seed,
     )
-    return found
+    return result
 
 
 def _outcome(
-    task: Any, found: dict[str, Any], collected: Collected
+    task: Any, result: dict[str, Any], collected: Collected
 ) -> tuple[TaskOutcome, list[dict[str, Any]]]:
     """The result in the evaluate stage's shape, and its samples."""
     from quantlab.evaluation.answers import answers_of, result_of
     from quantlab.evaluation.samples import rows_of
 
-    answers = answers_of(found, [Asked(task.task_name, (task,))])
+    answers = answers_of(result, [AskedTask(task.task_name, (task,))])
     rows = [
         row
         for sample in answers.samples[task.task_name]

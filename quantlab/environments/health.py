@@ -1,6 +1,6 @@
 """Check whether a distribution works: installed, in the version that quantlab asks for, and importable.
 
-It is imported in a child process: a broken library can crash the process, and a big one takes its time.
+The import runs in a child process: a broken library can crash it, and a large one takes seconds.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ def check(distribution: str, import_it: bool = True, timeout_seconds: float = 18
 
 
 def _fix_of(trouble: str) -> str | None:
-    _, found, module = trouble.partition("needs the module ")
-    return f"pip install {module.split(',')[0].split('.')[0].replace('_', '-')}" if found else None
+    _, named, module = trouble.partition("needs the module ")
+    return f"pip install {module.split(',')[0].split('.')[0].replace('_', '-')}" if named else None
 
 
 def _try_import(module: str, timeout_seconds: float) -> tuple[str, str]:
@@ -97,18 +97,18 @@ def _try_import(module: str, timeout_seconds: float) -> tuple[str, str]:
     except subprocess.TimeoutExpired:
         return "", f"importing it took more than {timeout_seconds:g} s"
     try:
-        found = json.loads(done.stdout.strip().splitlines()[-1])
+        report = json.loads(done.stdout.strip().splitlines()[-1])
     except (ValueError, IndexError):
         how = signal.Signals(-done.returncode).name if done.returncode < 0 else f"code {done.returncode}"
         return "", f"importing it ended the process with {how}"
-    if "lacks" in found:
-        own = found["lacks"] == module
+    if "lacks" in report:
+        own = report["lacks"] == module
         return (
             "",
             (
                 f"its module {module} is not there"
                 if own
-                else f"it needs the module {found['lacks']}, which is not installed"
+                else f"it needs the module {report['lacks']}, which is not installed"
             ),
         )
-    return found.get("fact", ""), " ".join(found.get("error", "").split())[:200]
+    return report.get("fact", ""), " ".join(report.get("error", "").split())[:200]

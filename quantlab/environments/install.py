@@ -11,7 +11,7 @@ from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 
-class Asked(NamedTuple):
+class RequiredDistribution(NamedTuple):
     """A requirement of quantlab's own metadata."""
 
     distribution: str
@@ -22,12 +22,12 @@ class Asked(NamedTuple):
 
 
 @functools.cache
-def asked() -> dict[str, Asked]:
+def asked() -> dict[str, RequiredDistribution]:
     """Every distribution that quantlab asks for on this system, by name; those for its own development are
     left out."""
     from packaging.requirements import Requirement
 
-    found: dict[str, Asked] = {}
+    wanted: dict[str, RequiredDistribution] = {}
     distribution = importlib.metadata.distribution("quantlab")
     extras = [
         extra
@@ -40,11 +40,11 @@ def asked() -> dict[str, Asked]:
         }
         always = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
         if always or by:
-            before = found[requirement.name].extras if requirement.name in found else frozenset()
-            found[requirement.name] = Asked(
+            before = wanted[requirement.name].extras if requirement.name in wanted else frozenset()
+            wanted[requirement.name] = RequiredDistribution(
                 requirement.name, str(requirement.specifier), frozenset() if always else before | by
             )
-    return found
+    return wanted
 
 
 def fits(distribution: str, version: str) -> bool:
@@ -87,8 +87,8 @@ def missing(distributions: tuple[str, ...]) -> tuple[str, ...]:
 
 def _installed_from() -> str | None:
     text = importlib.metadata.distribution("quantlab").read_text("direct_url.json")
-    found = json.loads(text) if text else {}
-    url = urlsplit(found.get("url", ""))
-    if url.scheme != "file" or not found.get("dir_info", {}).get("editable"):
+    origin = json.loads(text) if text else {}
+    url = urlsplit(origin.get("url", ""))
+    if url.scheme != "file" or not origin.get("dir_info", {}).get("editable"):
         return None
     return re.sub(r"^/([A-Za-z]:)", r"\1", unquote(url.path))

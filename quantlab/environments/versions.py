@@ -8,10 +8,10 @@ from collections.abc import Iterable
 
 def installed(names: Iterable[str]) -> dict[str, str]:
     """The version of each distribution that is installed; the others are left out."""
-    found = {}
+    versions = {}
     for name in names:
         try:
-            found[name] = importlib.metadata.version(name)
+            versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return versions

@@ -14,15 +14,15 @@ from quantlab.evaluation.samples import (
     metric_of,
     of_filter,
 )
-from quantlab.evaluation.tasks import Asked
+from quantlab.evaluation.tasks import AskedTask
 from quantlab.records import Estimate, Failure, Look, TaskResult
 
 _LARGEST = 1e100
-"""Of a figure of the whole set: a perplexity beyond it, or one that is no number, says nothing."""
+"""Of a figure of the whole set: a larger perplexity, or NaN, is left out."""
 
 
 class Answers(NamedTuple):
-    """What lm-eval found, by the recipe's task."""
+    """lm-eval's results, by the recipe's task."""
 
     samples: dict[str, list[Sample]]
     metrics: dict[str, dict[str, float]]
@@ -50,8 +50,8 @@ def together(parts: Sequence[Answers], failed: Mapping[str, Failure], notes: Seq
 
 
 def answers_of(
-    found: Mapping[str, Any],
-    asked: Sequence[Asked],
+    evaluated: Mapping[str, Any],
+    asked: Sequence[AskedTask],
     filters: Mapping[str, str] = {},
     count_tokens: Callable[[str], int] | None = None,
     notes: tuple[str, ...] = (),
@@ -64,44 +64,47 @@ def answers_of(
     ended."""
     result = Answers({}, {}, {}, {}, {}, {}, notes)
     for task in asked:
-        leaves = [leaf.task_name for leaf in task.leaves if leaf.task_name in found["samples"]]
-        samples: list[Sample] = []
+        leaves = [leaf.task_name for leaf in task.leaves if leaf.task_name in evaluated["samples"]]
+        samples = result.samples[task.name] = []
         for leaf in leaves:
-            config = found["configs"][leaf]
-            kept = of_filter(found["samples"][leaf], task.name, filters.get(task.name))
-            for s in kept:
-                cut = truncated.get((leaf, int(s["doc_id"])))
-                more = {
-                    "answer_tokens": answer_tokens(s, count_tokens, config),
-                    "truncated": any(cut) if cut else None,
-                }
-                samples.append({**s, "subtask": leaf, **more})
-        result.samples[task.name] = samples
-        result.configs[task.name] = found["configs"][leaves[0]]
-        result.versions[task.name] = str(found["versions"].get(leaves[0], ""))
-        result.fewshot[task.name] = int(found["n-shot"].get(leaves[0], 0))
+            kept = of_filter(evaluated["samples"][leaf], task.name, filters.get(task.name))
+            for sample in kept:
+                cut = truncated.get((leaf, int(sample["doc_id"])))
+                counted = answer_tokens(sample, count_tokens, evaluated["configs"][leaf])
+                more = {"answer_tokens": counted, "truncated": any(cut) if cut else None}
+                samples.append({**sample, "subtask": leaf, **more})
+        result.configs[task.name] = evaluated["configs"][leaves[0]]
+        result.versions[task.name] = str(evaluated["versions"].get(leaves[0], ""))
+        result.fewshot[task.name] = int(evaluated["n-shot"].get(leaves[0], 0))
         result.available[task.name] = task.available
-        result.metrics[task.name] = (
-            {
-                key.removesuffix(",none"): float(v)
-                for key, v in found["results"][leaves[0]].items()
-                if is_number(v) and "_stderr" not in key
-            }
-            if len(task.leaves) == 1
-            else {
-                m: _score([float(s[m]) for s in samples]).value
-                for m in samples[0]["metrics"]
-                if is_number(samples[0][m])
-            }
-        )
+        single = evaluated["results"][leaves[0]] if len(task.leaves) == 1 else None
+        result.metrics[task.name] = _means(samples) if single is None else _figures(single)
     return result
 
 
-def result_of(task: str, found: Answers, look: Look | None = None) -> TaskResult:
+def _figures(result: Mapping[str, Any]) -> dict[str, float]:
+    """lm-eval's own figures of one task, without their standard errors."""
+    return {
+        key.removesuffix(",none"): float(value)
+        for key, value in result.items()
+        if is_number(value) and "_stderr" not in key
+    }
+
+
+def _means(samples: Sequence[Sample]) -> dict[str, float]:
+    """Each metric's mean over a group's items."""
+    return {
+        metric: _score([float(sample[metric]) for sample in samples]).value
+        for metric in samples[0]["metrics"]
+        if is_number(samples[0][metric])
+    }
+
+
+def result_of(task: str, answers: Answers, look: Look | None = None) -> TaskResult:
     """The record of one task."""
-    samples, metrics = found.samples[task], found.metrics[task]
+    samples, metrics = answers.samples[task], answers.metrics[task]
     metric = metric_of(samples[0])
-    multiple_choice = found.configs[task].get("output_type") == "multiple_choice"
+    multiple_choice = answers.configs[task].get("output_type") == "multiple_choice"
     tokens = [s["answer_tokens"] for s in samples if s["answer_tokens"] is not None]
     cut = [s["truncated"] for s in samples if s["truncated"] is not None]
     whole = next(iter(metrics), "")
@@ -114,13 +117,13 @@ def result_of(task: str, found: Answers, look: Look | None = None) -> TaskResult
         ),
         metrics={name: value for name, value in metrics.items() if abs(value) <= _LARGEST},
         filter=str(samples[0]["filter"]),
-        task_version=found.versions[task],
-        fewshot=found.fewshot[task],
+        task_version=answers.versions[task],
+        fewshot=answers.fewshot[task],
         chance=sum(1 / choices_of(s) for s in samples) / len(samples) if multiple_choice else None,
-        available=found.available[task],
+        available=answers.available[task],
         answer_tokens=_score(tokens) if tokens else None,
         truncated_share=sum(cut) / len(cut) if cut else None,
-        ties=sum(is_tied(s, metric, found.configs[task]) for s in samples) if multiple_choice else None,
+        ties=sum(is_tied(s, metric, answers.configs[task]) for s in samples) if multiple_choice else None,
         look=look,
     )
 

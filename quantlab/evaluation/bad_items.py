@@ -1,5 +1,4 @@
-"""Describe what went wrong with one item of a task in one line, and separate it from faults of the whole
-cell."""
+"""Describe in one line why an item of a task failed, and separate that from failures of the whole cell."""
 
 from __future__ import annotations
 
@@ -24,9 +23,9 @@ _LONGEST = 200
 def is_of_the_cell(error: Exception) -> bool:
     """Whether an error would meet every other item too: no memory, a device that is lost, a mistake of the
     user's."""
-    found = as_failure(error)
-    if found is not None:
-        return found.kind in _OF_THE_CELL
+    failure = as_failure(error)
+    if failure is not None:
+        return failure.kind in _OF_THE_CELL
     return isinstance(error, QuantlabError | OSError) or "CUDA error" in str(error)
 
 

@@ -19,7 +19,7 @@ PROMPT_BYTES = 16 * 2**20
 """No file of prompts that people read the answers of is larger."""
 
 
-class Answer(NamedTuple):
+class GeneratedAnswer(NamedTuple):
     """What a checkpoint says to one prompt."""
 
     text: str
@@ -48,10 +48,10 @@ def read_prompts(path: Path | None) -> list[str]:
 
 
 def _prompt(line: str, origin: str) -> str:
-    found = parse_object(line, origin).get("prompt")
-    if not isinstance(found, str) or not found.strip():
-        raise QuantlabError(f'{origin} has no prompt, but {found!r:.40}: write {{"prompt": "some text"}}')
-    return found
+    prompt = parse_object(line, origin).get("prompt")
+    if not isinstance(prompt, str) or not prompt.strip():
+        raise QuantlabError(f'{origin} has no prompt, but {prompt!r:.40}: write {{"prompt": "some text"}}')
+    return prompt
 
 
 def _plain_prompt(line: str, origin: str) -> str:
@@ -60,7 +60,9 @@ def _plain_prompt(line: str, origin: str) -> str:
     return line
 
 
-def generate(cell: Cell, device: Device, prompts: list[str], tokens: int, progress: Progress) -> list[Answer]:
+def generate(
+    cell: Cell, device: Device, prompts: list[str], tokens: int, progress: Progress
+) -> list[GeneratedAnswer]:
     """Answers of at most so many tokens, through the chat template where the tokenizer has one. Raises
     CellFailure."""
     checkpoint = cell.checkpoint()
@@ -71,7 +73,7 @@ def generate(cell: Cell, device: Device, prompts: list[str], tokens: int, progre
         lm = engine.language_model(BATCH)
         chat = getattr(lm.tokenizer, "chat_template", None)
         asked = [lm.apply_chat_template([{"role": "user", "content": p}]) if chat else p for p in prompts]
-        answers: list[Answer] = []
+        answers: list[GeneratedAnswer] = []
         for begin in range(0, len(asked), BATCH):
             part = asked[begin : begin + BATCH]
             answers += answer(engine, lm.tokenizer, part, tokens)
@@ -80,12 +82,14 @@ def generate(cell: Cell, device: Device, prompts: list[str], tokens: int, progre
     return answers
 
 
-def answer(engine: engines.OpenCheckpoint, tokenizer: Any, prompts: list[str], tokens: int) -> list[Answer]:
+def answer(
+    engine: engines.OpenCheckpoint, tokenizer: Any, prompts: list[str], tokens: int
+) -> list[GeneratedAnswer]:
     """One batch of an engine's greedy answers."""
     ends = engine.end_ids()
-    found = []
+    answers = []
     for ids in engine.generate(prompts, tokens):
         length = next((i for i, token in enumerate(ids) if token in ends), len(ids))
         text = str(tokenizer.decode(ids[:length], skip_special_tokens=True))
-        found.append(Answer(text, tuple(ids[:length]), length < len(ids)))
-    return found
+        answers.append(GeneratedAnswer(text, tuple(ids[:length]), length < len(ids)))
+    return answers

@@ -32,13 +32,13 @@ class Baseline(NamedTuple):
 
 
 class HasSamples(Protocol):
-    """What was found so far."""
+    """A result with the samples of each task."""
 
     @property
     def samples(self) -> dict[str, list[dict[str, Any]]]: ...
 
 
-Found = TypeVar("Found", bound=HasSamples)
+WithSamples = TypeVar("WithSamples", bound=HasSamples)
 
 
 def read_baseline(cell: Cell) -> Baseline:
@@ -76,10 +76,10 @@ def read_baseline(cell: Cell) -> Baseline:
 
 
 def evaluate_in_looks(
-    evaluate: Callable[[Mapping[str, int]], Found], baseline: Baseline, margin: float
-) -> tuple[Found, dict[str, Stop | None]]:
-    """What `evaluate` found with the last sizes, and by task where it stopped; None where the task cannot end
-    early.
+    evaluate: Callable[[Mapping[str, int]], WithSamples], baseline: Baseline, margin: float
+) -> tuple[WithSamples, dict[str, Stop | None]]:
+    """Evaluate with growing sizes. Returns the last result, and by task where it stopped: None where the task
+    cannot end early.
 
     `evaluate` takes the items wanted by task and asks nothing twice.
     """
@@ -87,15 +87,15 @@ def evaluate_in_looks(
     counts: dict[str, list[Counts]] = {task: [] for task in sizes}
     ended: dict[str, Stop | None] = {}
     while True:
-        found = evaluate(sizes)
-        for task in [task for task in found.samples if task not in ended]:
+        evaluated = evaluate(sizes)
+        for task in [task for task in evaluated.samples if task not in ended]:
             if (
                 task not in baseline.values
             ):  # it failed there: nothing to decide against, and all of its items are asked
                 ended[task] = None
                 continue
             total = baseline.total(task)
-            at = _counts(found.samples[task], baseline.values[task])
+            at = _counts(evaluated.samples[task], baseline.values[task])
             if at is None and sizes[task] < total:
                 sizes[task] = total
                 continue
@@ -108,8 +108,8 @@ def evaluate_in_looks(
                 ended[task] = stop
             else:
                 sizes[task] = looks(total)[len(counts[task])]
-        if set(found.samples) <= set(ended):
-            return found, ended
+        if set(evaluated.samples) <= set(ended):
+            return evaluated, ended
 
 
 def _counts(
@@ -119,9 +119,9 @@ def _counts(
     metric = metric_of(dict(samples[0]))
     if metric is None or len({cluster_of(sample) for sample in samples}) < len(samples):
         return None
-    theirs = values.get(metric, {})
+    of_baseline = values.get(metric, {})
     items = [(str(s["subtask"]), int(s["doc_id"]), str(s["prompt_hash"])) for s in samples]
-    pairs = [(theirs.get(item), float(s[metric])) for item, s in zip(items, samples, strict=True)]
+    pairs = [(of_baseline.get(item), float(s[metric])) for item, s in zip(items, samples, strict=True)]
     if any(a is None for a, _ in pairs):
         raise QuantlabError(
             f"{BASELINE} has no result of some of these items, as they are asked now: {_AGAIN}"

@@ -48,15 +48,15 @@ class ResumingLM(LM):  # type: ignore[misc]
         """The answers as they are kept. Raises CellFailure for an item that has none, with all others of its
         block kept."""
         keys = self._keys(kind, requests)
-        found = {
+        kept = {
             i: value
             for i, r in enumerate(requests)
             if (value := self._items[r.task_name].get(keys[i])) is not None
         }
-        open_ = [i for i in range(len(requests)) if i not in found]
+        open_ = [i for i in range(len(requests)) if i not in kept]
         self._step.total(len(requests))
         self._count_cut(kind, requests)
-        self._step.advance(len(found))
+        self._step.advance(len(kept))
         for begin in range(0, len(open_), BLOCK_REQUESTS):
             block = open_[begin : begin + BLOCK_REQUESTS]
             bad: list[CellFailure] = []
@@ -68,9 +68,9 @@ class ResumingLM(LM):  # type: ignore[misc]
             if bad:
                 more = f" (and {len(bad) - 1} more of these {len(block)} requests)" if len(bad) > 1 else ""
                 raise CellFailure(bad[0].kind, bad[0].reason + more)
-            found |= answers
+            kept |= answers
             self._step.advance(len(block))
-        return [found[i] for i in range(len(requests))]
+        return [kept[i] for i in range(len(requests))]
 
     def _keys(self, kind: str, requests: Sequence[Any]) -> list[str]:
         asked = Counter[str]()
@@ -154,7 +154,7 @@ class ResumingLM(LM):  # type: ignore[misc]
         return template
 
     def _count_cut(self, kind: str, requests: Sequence[Any]) -> None:
-        found: dict[str, set[int]] = {}
+        cut_items: dict[str, set[int]] = {}
         for request in requests:
             try:
                 cut = is_cut(self._lm, kind, request)
@@ -163,8 +163,8 @@ class ResumingLM(LM):  # type: ignore[misc]
                     raise
                 continue  # the same text is asked below, where what fails is named and the others are kept
             if cut:
-                found.setdefault(request.task_name, set()).add(request.doc_id)
-        for task, items in found.items():
+                cut_items.setdefault(request.task_name, set()).add(request.doc_id)
+        for task, items in cut_items.items():
             self.cut[task] = self.cut.get(task, 0) + len(items)
 
     def _item(self, request: Any) -> int:
@@ -187,8 +187,9 @@ def is_sampled(request: Any) -> bool:
 def is_cut(lm: Any, kind: str, request: Any) -> bool:
     """Whether a request is longer than the model's context: lm-eval cuts it from the left without a word.
 
-    A continuation's last token is no input, so one token more than the context fits; a prompt leaves room for
-    the answer; a rolling log-likelihood goes over the document in windows and cuts nothing."""
+    A continuation's last token is never fed to the model, so one token more than the context fits; a
+    prompt leaves room for the answer; a rolling log-likelihood goes over the document in windows and cuts
+    nothing."""
     if kind == "loglikelihood_rolling":
         return False
     text, longest = str(request.args[0]), int(lm.max_length)

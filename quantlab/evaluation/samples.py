@@ -50,10 +50,10 @@ def of_filter(samples: Sequence[Sample], task: str, wanted: str | None) -> list[
 
 
 def _with_likelihood(sample: Sample) -> Sample:
-    found = next((sample[m] for m in _PERPLEXITIES if m in sample), None)
-    if not isinstance(found, tuple | list):
+    likelihood = next((sample[m] for m in _PERPLEXITIES if m in sample), None)
+    if not isinstance(likelihood, tuple | list):
         return sample
-    return {**sample, LOG_LIKELIHOOD: float(found[0]), "metrics": [LOG_LIKELIHOOD, *sample["metrics"]]}
+    return {**sample, LOG_LIKELIHOOD: float(likelihood[0]), "metrics": [LOG_LIKELIHOOD, *sample["metrics"]]}
 
 
 def metric_of(sample: Sample) -> str | None:

@@ -12,7 +12,7 @@ from quantlab.recipe import TasksSpec
 from quantlab.records import Failure
 
 
-class Asked(NamedTuple):
+class AskedTask(NamedTuple):
     """What the recipe calls one task: an lm-eval task, or a group such as mmlu, whose items count as one
     task's."""
 
@@ -32,16 +32,16 @@ class Asked(NamedTuple):
     def choose(self, wanted: int | None, seed: int) -> dict[str, list[int]]:
         """By leaf, the sorted indices of the items to ask; a leaf without one is left out."""
         chosen, first = choose_items(self.available, wanted, seed), 0
-        found: dict[str, list[int]] = {}
+        by_leaf: dict[str, list[int]] = {}
         for leaf in self.leaves:
             count = len(leaf.eval_docs)
             if own := [index - first for index in chosen if first <= index < first + count]:
-                found[leaf.task_name] = own
+                by_leaf[leaf.task_name] = own
             first += count
-        return found
+        return by_leaf
 
 
-def load_asked(spec: TasksSpec, folder: Path) -> list[Asked]:
+def load_asked(spec: TasksSpec, folder: Path) -> list[AskedTask]:
     """The recipe's tasks in its order, each of a tag's members on its own; one that cannot be loaded says
     why.
 
@@ -51,13 +51,13 @@ def load_asked(spec: TasksSpec, folder: Path) -> list[Asked]:
 
     tasksets.check_tasks(spec.set, spec.names)
     task_set = tasksets.load(spec.set)
-    found: dict[str, Asked] = {}
+    tasks: dict[str, AskedTask] = {}
     specs = task_set.specs(spec.names, folder)
     manager = TaskManager(include_defaults=any(not s.endswith(".yaml") for s in specs))
     unsafe = set(task_set.unsafe(spec.names)) - set(spec.unsafe)
     for name, one in zip(spec.names, specs, strict=True):
         try:
-            found |= (
+            tasks |= (
                 _load(manager, name, one, spec.unsafe)
                 if name not in unsafe
                 else {name: _refused(name, [name])}
@@ -65,11 +65,11 @@ def load_asked(spec: TasksSpec, folder: Path) -> list[Asked]:
         except Exception as error:
             if is_of_the_cell(error) and not isinstance(error, OSError):
                 raise
-            found[name] = Asked(name, (), Failure.of(failure_of(error, f"{name} cannot be loaded")))
-    return list(found.values())
+            tasks[name] = AskedTask(name, (), Failure.of(failure_of(error, f"{name} cannot be loaded")))
+    return list(tasks.values())
 
 
-def _load(manager: Any, name: str, spec: str, allowed: Sequence[str]) -> dict[str, Asked]:
+def _load(manager: Any, name: str, spec: str, allowed: Sequence[str]) -> dict[str, AskedTask]:
     loaded = manager.load([spec])
     code = [leaf for leaf, task in loaded["tasks"].items() if getattr(task, "UNSAFE_CODE", False)]
     if spec in loaded["groups"]:
@@ -78,21 +78,21 @@ def _load(manager: Any, name: str, spec: str, allowed: Sequence[str]) -> dict[st
             name: (
                 _refused(name, refused)
                 if refused
-                else Asked(name, tuple(loaded["tasks"].values()), runs_code=bool(code))
+                else AskedTask(name, tuple(loaded["tasks"].values()), runs_code=bool(code))
             )
         }
     return {
         leaf: (
             _refused(leaf, [leaf])
             if leaf in code and not {leaf, name} & set(allowed)
-            else Asked(leaf, (task,), runs_code=leaf in code)
+            else AskedTask(leaf, (task,), runs_code=leaf in code)
         )
         for leaf, task in loaded["tasks"].items()
     }
 
 
-def _refused(name: str, members: Sequence[str]) -> Asked:
-    return Asked(name, (), Failure(kind="unsupported", reason=f"{name}: {tasksets.refusal(members)}"))
+def _refused(name: str, members: Sequence[str]) -> AskedTask:
+    return AskedTask(name, (), Failure(kind="unsupported", reason=f"{name}: {tasksets.refusal(members)}"))
 
 
 def choose_items(available: int, wanted: int | None, seed: int) -> list[int]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from quantlab.errors import CellFailure
-from quantlab.measuring.sampler import Sampler
-from quantlab.measuring.worker_client import Worker, WorkerDied, Workload
+from quantlab.measuring.sampling_client import SamplingClient
+from quantlab.measuring.worker_client import GridPoint, Worker, WorkerDied
 from quantlab.progress import Step
 from quantlab.records import Failure
 
@@ -14,7 +14,7 @@ from quantlab.records import Failure
 class Held(NamedTuple):
     """What one workload held, or why it did not run."""
 
-    work: Workload
+    work: GridPoint
     kv_cache_bytes: int | None = None
     state_bytes: int | None = None
     peak_rss_bytes: int | None = None
@@ -25,7 +25,7 @@ class Held(NamedTuple):
     died_in: str | None = None
 
 
-def open_and_load(worker: Worker, sampler: Sampler, again: str = "") -> int:
+def open_and_load(worker: Worker, sampler: SamplingClient, again: str = "") -> int:
     """Import, look, load, look; resident bytes of the empty process. Raises CellFailure where it cannot be
     loaded."""
     sampler.watch(worker.pid, f"importing{again}")
@@ -39,14 +39,14 @@ def open_and_load(worker: Worker, sampler: Sampler, again: str = "") -> int:
     return empty
 
 
-def hold(worker: Worker, sampler: Sampler, works: list[Workload], step: Step) -> list[Held]:
+def hold(worker: Worker, sampler: SamplingClient, works: list[GridPoint], step: Step) -> list[Held]:
     """Run each workload once. A process that dies or is of no more use is started again for the rest.
 
-    Where the checkpoint does not load again, what was found stays, and the rest has that for its failure.
+    Where the checkpoint does not load again, the runs before stay, and the rest fails with that reason.
     """
-    found: list[Held] = []
+    runs: list[Held] = []
     for work in works:
-        found.append(_hold(worker, sampler, work))
+        runs.append(_hold(worker, sampler, work))
         step.advance()
         if not worker.fit and work != works[-1]:
             try:
@@ -57,14 +57,13 @@ def hold(worker: Worker, sampler: Sampler, works: list[Workload], step: Step) ->
                     f"not run: the checkpoint did not load again after {work.label} had failed:"
                     f" {error.reason}"
                 )
-                return found + [
-                    Held(rest, failure=Failure(kind=error.kind, reason=reason))
-                    for rest in works[len(found) :]
+                return runs + [
+                    Held(rest, failure=Failure(kind=error.kind, reason=reason)) for rest in works[len(runs) :]
                 ]
-    return found
+    return runs
 
 
-def _hold(worker: Worker, sampler: Sampler, work: Workload) -> Held:
+def _hold(worker: Worker, sampler: SamplingClient, work: GridPoint) -> Held:
     longest, needed = worker.about["context_tokens"], work.length + work.decode
     if longest is not None and needed > longest:
         reason = f"{needed:,} tokens are more than the {longest:,} that the model was made for"

@@ -39,13 +39,13 @@ def ceilings_of(cell: Cell, device: Device) -> Ceilings:
         return Ceilings(None, error.reason, config)
 
 
-def _with_quoted(found: Bandwidth, device: Device) -> Bandwidth:
+def _with_quoted(bandwidth: Bandwidth, device: Device) -> Bandwidth:
     """With the data sheet's figure beside it, where the model runs on one GPU that the catalogue has."""
     spec = gpu_called(device.name) if len(device.places.gpus) == 1 else None
     if spec is None:
-        return found
+        return bandwidth
     source = spec.source.get("bandwidth_gb_per_second") or spec.source.get("spec", "the catalogue")
-    return found.model_copy(
+    return bandwidth.model_copy(
         update={"quoted_bytes_per_second": spec.bandwidth_gb_per_second * 1e9, "quoted_source": source}
     )
 
@@ -87,7 +87,7 @@ def _point(
         context_tokens=work.context,
         prompt_tokens=work.prompt,
         decode_tokens=work.decode,
-        failure=held.failure or (turns.ours.failure if turns else None),
+        failure=held.failure or (turns.variant.failure if turns else None),
         kv_cache_bytes=held.kv_cache_bytes,
         kv_cache_formula_bytes=(
             formula.keys_and_values(work.length + work.decode, work.batch) if formula else None
@@ -96,30 +96,30 @@ def _point(
         peak_allocated_bytes=held.peak_allocated_bytes,
         peak_reserved_bytes=held.peak_reserved_bytes,
     )
-    if turns is None or not turns.ours.repeats:
+    if turns is None or not turns.variant.repeats:
         return point
-    rate = _rate(turns.ours, decode=True)
+    rate = _rate(turns.variant, decode=True)
     cost = None if price is None or rate is None else price / (3600 * rate.value) * 1e6
     return point.model_copy(
-        update=_speeds(turns.ours)
-        | (_theirs(turns, paired) if turns.theirs else {})
+        update=_speeds(turns.variant)
+        | (_beside_baseline(turns, paired) if turns.baseline else {})
         | {"roofline": _roofline(point, rate, bandwidth, engine), "dollars_per_million_tokens": cost}
     )
 
 
-def _speeds(ours: Timings) -> dict[str, Any]:
+def _speeds(timings: Timings) -> dict[str, Any]:
     prefill, decode = (
-        tuple(getattr(t, name) for t in ours.repeats) for name in ("prefill_seconds", "decode_seconds")
+        tuple(getattr(t, name) for t in timings.repeats) for name in ("prefill_seconds", "decode_seconds")
     )
     return {
         "prefill_seconds": prefill,
         "decode_seconds": decode,
-        "prefill_rate": _rate(ours, decode=False),
-        "decode_rate": _rate(ours, decode=True),
+        "prefill_rate": _rate(timings, decode=False),
+        "decode_rate": _rate(timings, decode=True),
         "time_to_first_token": median(prefill),
-        "time_per_output_token": median([seconds / ours.work.decode for seconds in decode]),
-        "prefill_joules_per_token": ours.joules_per_token(decode=False),
-        "decode_joules_per_token": ours.joules_per_token(decode=True),
+        "time_per_output_token": median([seconds / timings.work.decode for seconds in decode]),
+        "prefill_joules_per_token": timings.joules_per_token(decode=False),
+        "decode_joules_per_token": timings.joules_per_token(decode=True),
     }
 
 
@@ -130,19 +130,20 @@ def _rate(timings: Timings, decode: bool) -> Median | None:
     return median([work.batch * work.length / t.prefill_seconds for t in timings.repeats])
 
 
-def _theirs(turns: Turns, paired: bool) -> dict[str, Any]:
+def _beside_baseline(turns: Turns, paired: bool) -> dict[str, Any]:
     """The 16-bit variant's samples; the ratio of speeds is the inverse of the ratio of times."""
-    ours, theirs = turns.ours.repeats, turns.theirs.repeats if turns.theirs else ()
+    variant, baseline = turns.variant.repeats, turns.baseline.repeats if turns.baseline else ()
     ratios = {
         f"{name}_ratio": paired_ratio(
-            [getattr(t, f"{name}_seconds") for t in theirs], [getattr(t, f"{name}_seconds") for t in ours]
+            [getattr(t, f"{name}_seconds") for t in baseline],
+            [getattr(t, f"{name}_seconds") for t in variant],
         )
         for name in ("prefill", "decode")
     }
     return {
-        "baseline_prefill_seconds": tuple(t.prefill_seconds for t in theirs),
-        "baseline_decode_seconds": tuple(t.decode_seconds for t in theirs),
-        "baseline_failure": turns.theirs.failure if turns.theirs else None,
+        "baseline_prefill_seconds": tuple(t.prefill_seconds for t in baseline),
+        "baseline_decode_seconds": tuple(t.decode_seconds for t in baseline),
+        "baseline_failure": turns.baseline.failure if turns.baseline else None,
     } | (ratios if paired else {})
 
 

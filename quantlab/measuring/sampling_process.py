@@ -2,9 +2,9 @@
 
 `python -m quantlab.measuring.sampling_process FILE UUID...`. Commands come as JSON lines on standard input:
 `pid` (whom to watch), `step` (what it does now), `glance` (once a second is enough), `look` (answer with one
-full look). The file always holds everything seen so far, so that it tells of a process that was killed, this
-one included. It ends when its input does. It imports no torch and none of quantlab's heavier parts: it must
-cost nothing beside what it watches."""
+full look). The file always holds everything seen so far, so that it also tells of a process that was killed,
+this one included. It ends with its input. It imports neither torch nor quantlab's heavier modules: it takes
+little beside the process that it watches."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """Time every workload repeatedly, alternating the variant and the 16-bit variant of its engine.
 
-Both processes hold their model at the same time and run one repeat each: V B V B ... A machine that gets
-slower or warmer on the way then slows both, and the ratio is of pairs that were measured within the same
-seconds."""
+Both processes hold their model at the same time and run one repeat each in turn: V B V B ... A machine that
+slows down or warms up then slows both, and each ratio is of two repeats measured within the same seconds."""
 
 from __future__ import annotations
 
@@ -11,7 +10,7 @@ from typing import NamedTuple
 
 from quantlab.errors import CellFailure
 from quantlab.hardware.energy import Meter
-from quantlab.measuring.worker_client import Worker, WorkerDied, Workload
+from quantlab.measuring.worker_client import GridPoint, Worker, WorkerDied
 from quantlab.progress import Step
 from quantlab.records import Failure
 
@@ -33,9 +32,9 @@ class Timing(NamedTuple):
 
 
 class Timings(NamedTuple):
-    """All repeats of one workload by one process, in the order taken, and why there are no more of them."""
+    """All repeats of one workload by one process, in the order taken, and why they ended early."""
 
-    work: Workload
+    work: GridPoint
     repeats: tuple[Timing, ...] = ()
     failure: Failure | None = None
     died_in: str | None = None
@@ -65,49 +64,51 @@ _NO_FAILURE = _Failed()
 class Turns(NamedTuple):
     """One workload's repeats, the variant's and the 16-bit variant's."""
 
-    ours: Timings
-    theirs: Timings | None = None
+    variant: Timings
+    baseline: Timings | None = None
 
 
 def alternate(
-    ours: Worker, theirs: Worker | None, work: Workload, repeats: int, meter: Meter, step: Step
+    worker: Worker, baseline: Worker | None, work: GridPoint, repeats: int, meter: Meter, step: Step
 ) -> Turns:
-    """Warm both up where their last run was another workload, then take turns. What fails of theirs stops
-    theirs alone.
+    """Warm both up where their last run was another workload, then take turns. What fails of the 16-bit
+    variant stops it alone.
 
     Repeats that were taken before a failure stay.
     """
-    mine: list[Timing] = []
-    others: list[Timing] = []
-    failed = theirs_failed = _NO_FAILURE
+    timings: list[Timing] = []
+    baseline_timings: list[Timing] = []
+    failed = baseline_failed = _NO_FAILURE
     try:
-        ours.warm_up(work)
+        worker.warm_up(work)
     except CellFailure as error:
-        return Turns(Timings(work, (), *_what_failed(ours, work, error)))
-    if theirs is not None:
+        return Turns(Timings(work, (), *_what_failed(worker, work, error)))
+    if baseline is not None:
         try:
-            theirs.warm_up(work)
+            baseline.warm_up(work)
         except CellFailure as error:
-            theirs_failed = _what_failed(theirs, work, error)
+            baseline_failed = _what_failed(baseline, work, error)
     for _ in range(repeats):
         try:
-            mine.append(timed(ours, work, meter))
+            timings.append(timed(worker, work, meter))
         except CellFailure as error:
-            failed = _what_failed(ours, work, error)
+            failed = _what_failed(worker, work, error)
             break
-        if theirs is not None and theirs_failed.failure is None:
+        if baseline is not None and baseline_failed.failure is None:
             try:
-                others.append(timed(theirs, work, meter))
+                baseline_timings.append(timed(baseline, work, meter))
             except CellFailure as error:
-                theirs_failed = _what_failed(theirs, work, error)
+                baseline_failed = _what_failed(baseline, work, error)
         step.advance()
     return Turns(
-        Timings(work, tuple(mine), *failed),
-        Timings(work, tuple(others), *theirs_failed) if theirs is not None and mine else None,
+        Timings(work, tuple(timings), *failed),
+        Timings(work, tuple(baseline_timings), *baseline_failed)
+        if baseline is not None and timings
+        else None,
     )
 
 
-def _what_failed(worker: Worker, work: Workload, error: CellFailure) -> _Failed:
+def _what_failed(worker: Worker, work: GridPoint, error: CellFailure) -> _Failed:
     """With what the process held when it was last looked at, where it died."""
     if not isinstance(error, WorkerDied):
         return _Failed(Failure.of(error))
@@ -118,7 +119,7 @@ def _what_failed(worker: Worker, work: Workload, error: CellFailure) -> _Failed:
     )
 
 
-def timed(worker: Worker, work: Workload, meter: Meter) -> Timing:
+def timed(worker: Worker, work: GridPoint, meter: Meter) -> Timing:
     """One repeat. Raises CellFailure where it cannot run."""
     time.sleep(_PAUSE_SECONDS)
     first = meter.read()

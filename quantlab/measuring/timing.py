@@ -13,7 +13,7 @@ from quantlab.hardware.energy import Meter
 from quantlab.measuring.beside import fit_together, sixteen_bit
 from quantlab.measuring.memory import Held
 from quantlab.measuring.speed import Turns, alternate
-from quantlab.measuring.worker_client import Worker, Workload
+from quantlab.measuring.worker_client import GridPoint, Worker
 from quantlab.progress import Progress, Step
 from quantlab.records import BaselineRun, Pairing
 from quantlab.records.measured import Conditions, SampledMemory
@@ -23,7 +23,7 @@ from quantlab.workspace.cell import Cell
 class Timed(NamedTuple):
     """The repeats of every workload that ran."""
 
-    turns: dict[Workload, Turns]
+    turns: dict[GridPoint, Turns]
     baseline: BaselineRun | None
     reason: str | None
     """Why there is no 16-bit variant beside it; None also where the cell is one."""
@@ -65,20 +65,20 @@ def time_all(
         if together:
             with Worker(beside.cell, worker.engine, device.device) as other:
                 reason = _load(other)
-                found = _timed(
+                timed = _timed(
                     works, worker, None if reason else other, repeats, device, meter, step, load, reason
                 )
-                return found if reason else found._replace(baseline=_baseline(other, "alternating"))
-        found = _timed(works, worker, None, repeats, device, meter, step, load)
+                return timed if reason else timed._replace(baseline=_baseline(other, "alternating"))
+        timed = _timed(works, worker, None, repeats, device, meter, step, load)
         worker.close()
         with Worker(beside.cell, worker.engine, device.device) as other:
-            return _then(other, found, works, repeats, device, meter, step)
+            return _then(other, timed, works, repeats, device, meter, step)
 
 
 def _then(
     other: Worker,
-    found: Timed,
-    works: Sequence[Workload],
+    timed: Timed,
+    works: Sequence[GridPoint],
     repeats: int,
     device: Device,
     meter: Meter,
@@ -87,10 +87,10 @@ def _then(
     """The 16-bit variant's repeats after the variant's, whose process is gone."""
     reason = _load(other)
     if reason:
-        return found._replace(reason=reason)
-    theirs = _timed(works, other, None, repeats, device, meter, step).turns
-    both = {work: turn._replace(theirs=theirs[work].ours) for work, turn in found.turns.items()}
-    return found._replace(turns=both, baseline=_baseline(other, "sequential"))
+        return timed._replace(reason=reason)
+    turns = _timed(works, other, None, repeats, device, meter, step).turns
+    both = {work: turn._replace(baseline=turns[work].variant) for work, turn in timed.turns.items()}
+    return timed._replace(turns=both, baseline=_baseline(other, "sequential"))
 
 
 def _load(other: Worker) -> str | None:
@@ -114,7 +114,7 @@ def _baseline(other: Worker, pairing: Pairing) -> BaselineRun:
 
 
 def _timed(
-    works: Sequence[Workload],
+    works: Sequence[GridPoint],
     worker: Worker,
     other: Worker | None,
     repeats: int,

@@ -1,7 +1,7 @@
 """Hold an engine in a child process while it is measured: `python -m quantlab.measuring.worker JOB`.
 
-It obeys one command per line of standard input and answers each with a line of JSON. The clock is here,
-around the engine's own calls, so that no pipe is timed; what the process takes is seen from outside
+It obeys one command per line of standard input and answers each with a line of JSON. The clock is in this
+process, around the engine's own calls, so that pipes are not timed; memory is read from outside
 (`quantlab.measuring.sampling_process`)."""
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from quantlab.progress import noise_to
 from quantlab.workspace.cell import Cell
 
 
-class Subject:
+class WorkerCommands:
     """A cell's checkpoint in its engine, and what may be asked of it: every public method is a command."""
 
     def __init__(self, job: dict[str, Any]) -> None:
@@ -98,10 +98,10 @@ class Subject:
         return {"seconds": seconds, "peak_rss_bytes": process_memory().peak_rss_bytes} | held
 
 
-def _answer(subject: Subject, line: str) -> dict[str, Any]:
+def _answer(commands: WorkerCommands, line: str) -> dict[str, Any]:
     command: dict[str, Any] = json.loads(line)
     try:
-        found: dict[str, Any] = getattr(subject, command.pop("do"))(**command)
+        answer: dict[str, Any] = getattr(commands, command.pop("do"))(**command)
     except QuantlabError as error:
         return {"usage": str(error)}
     except (
@@ -112,7 +112,7 @@ def _answer(subject: Subject, line: str) -> dict[str, Any]:
         if failure is None:
             return {"bug": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
         return {"failure": {"kind": failure.kind, "reason": failure.reason}}
-    return found
+    return answer
 
 
 def main(job: dict[str, Any]) -> None:
@@ -121,9 +121,9 @@ def main(job: dict[str, Any]) -> None:
     end_with_parent()
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     with noise_to(Path(job["log"]), quiet=True):
-        subject = Subject(job)
+        commands = WorkerCommands(job)
         for line in sys.stdin:
-            print(json.dumps(_answer(subject, line)), file=answers)
+            print(json.dumps(_answer(commands, line)), file=answers)
     os._exit(0)  # a library's threads must not keep a process that has nothing left to do
 
 

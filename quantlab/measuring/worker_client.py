@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from quantlab import engines
 from quantlab.errors import CellFailure, FailureKind, QuantlabError
 from quantlab.hardware.device import parse_places
-from quantlab.measuring.sampler import Sampler
+from quantlab.measuring.sampling_client import SamplingClient
 from quantlab.outside import ended_from_outside, memory_kills, short_of_memory
 from quantlab.workspace.cell import Cell
 from quantlab.workspace.logs import log_path, said_out_of_memory, size_of
@@ -24,7 +24,7 @@ class WorkerDied(CellFailure):
     """The worker's process ended in the middle of a command."""
 
 
-class Workload(NamedTuple):
+class GridPoint(NamedTuple):
     """One run: a prefill of `length` tokens in `batch` sequences, then a decode."""
 
     batch: int
@@ -63,8 +63,8 @@ class Worker:
         }
         self._job = json.dumps(job | {"log": str(self._log)})
         self.about: dict[str, Any] = {}
-        self.last: Workload | None = None
-        self.sampler: Sampler | None = None
+        self.last: GridPoint | None = None
+        self.sampler: SamplingClient | None = None
         """Who watches it; told of a new process that is started during the timed repeats."""
         self._loaded = self._broken = False
 
@@ -125,14 +125,14 @@ class Worker:
         """Drop the last run's cache and begin to count peaks."""
         self._ask(do="clear")
 
-    def prefill(self, work: Workload) -> dict[str, Any]:
+    def prefill(self, work: GridPoint) -> dict[str, Any]:
         self.last = work
         return self._ask(do="prefill", batch=work.batch, length=work.length)
 
-    def decode(self, work: Workload) -> dict[str, Any]:
+    def decode(self, work: GridPoint) -> dict[str, Any]:
         return self._ask(do="decode", tokens=work.decode)
 
-    def warm_up(self, work: Workload) -> None:
+    def warm_up(self, work: GridPoint) -> None:
         """Run the workload once where the last run was another one. Raises CellFailure."""
         self.revive()
         if self.last != work:
@@ -149,17 +149,17 @@ class Worker:
         if not answer:
             raise self._death()
         self._signal("SIGSTOP")
-        found: dict[str, Any] = json.loads(answer)
-        if "usage" in found:
-            raise QuantlabError(found["usage"])
-        if "bug" in found:
+        reply: dict[str, Any] = json.loads(answer)
+        if "usage" in reply:
+            raise QuantlabError(reply["usage"])
+        if "bug" in reply:
             self._broken = True  # an error of CUDA stays with its process
             raise CellFailure(
-                "crashed", f"{found['bug']} (traceback in {self._log.relative_to(self.cell.root)})"
+                "crashed", f"{reply['bug']} (traceback in {self._log.relative_to(self.cell.root)})"
             )
-        if "failure" in found:
-            raise CellFailure(found["failure"]["kind"], found["failure"]["reason"])
-        return found
+        if "failure" in reply:
+            raise CellFailure(reply["failure"]["kind"], reply["failure"]["reason"])
+        return reply
 
     def _signal(self, name: str) -> None:
         if self._stops:

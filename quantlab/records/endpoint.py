@@ -156,7 +156,7 @@ class TaskOutcome(Frozen):
     """Answers in `result` with reasoning text, which is not scored; None where nothing is generated."""
 
 
-class Workload(Frozen):
+class EndpointWorkload(Frozen):
     """What was asked for."""
 
     requests: int
@@ -183,7 +183,7 @@ class EndpointRecord(Frozen):
     client: str
     """The machine that the requests came from."""
     versions: dict[str, str] = {}
-    workload: Workload
+    workload: EndpointWorkload
     seed: int = 0
     """Of the prompts' words."""
     nonce: str = ""

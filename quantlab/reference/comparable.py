@@ -40,14 +40,14 @@ def require_same_vocabulary(checkpoint: Checkpoint, configured: int, stored: int
     from quantlab.models.loading import broken_checkpoint, load_config
 
     config = load_config(checkpoint.weights, checkpoint.manifest.trust_remote_code, broken_checkpoint)
-    found = int(config.get_text_config().vocab_size)
-    if found != configured:
-        raise other_vocabulary(found, configured)
+    tokens = int(config.get_text_config().vocab_size)
+    if tokens != configured:
+        raise other_vocabulary(tokens, configured)
 
 
-def other_vocabulary(found: int, expected: int) -> CellFailure:
+def other_vocabulary(tokens: int, expected: int) -> CellFailure:
     """The failure of two vocabularies' sizes."""
     return CellFailure(
         "unsupported",
-        f"the vocabulary has {found:,} tokens, the reference's {expected:,}: they cannot be compared",
+        f"the vocabulary has {tokens:,} tokens, the reference's {expected:,}: they cannot be compared",
     )

@@ -1,8 +1,8 @@
 """Compute exact logits from final hidden states with the model's own output head.
 
-Stored hidden states are hidden-size / vocabulary-size of stored logits, and the head gives the exact logits
-back when it is applied to whole windows (a single row differs by about 4e-5 in float32: another matrix shape,
-another order of summation)."""
+Hidden states take hidden size / vocabulary size of the space of logits. The head gives the exact logits when
+it is applied to whole windows; a single row differs by about 4e-5 in float32, since another matrix shape sums
+in another order."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Read the stored reference: its description, its logits window by window, and what it cannot be compared
-with."""
+"""Read the stored reference: its description, its logits window by window, and checks that it is current."""
 
 from __future__ import annotations
 
@@ -115,8 +114,8 @@ class Reference:
                 asked not in (info.requested_dtype, info.dtype)
             ),
         }
-        for reason, found in reasons.items():
-            if found():
+        for reason, differs in reasons.items():
+            if differs():
                 raise QuantlabError(f"the reference of {cell.model} {reason}: run `quantlab reference` again")
 
 
@@ -131,12 +130,12 @@ def _require_stored(folder: Path, info: ReferenceInfo) -> None:
     try:
         with (folder / HIDDEN).open("rb") as file:
             version = np.lib.format.read_magic(file)
-            found = (
+            header = (
                 np.lib.format.read_array_header_1_0
                 if version == (1, 0)
                 else np.lib.format.read_array_header_2_0
             )(file)
-            same = found == (shape, False, np.dtype(kind)) and _rest_sha256(file) == info.hidden_sha256
+            same = header == (shape, False, np.dtype(kind)) and _rest_sha256(file) == info.hidden_sha256
         name = HIDDEN
         if same:
             name, same = HEAD, sha256(folder / HEAD) == info.head_sha256

@@ -17,7 +17,7 @@ from quantlab.evaluation.answers import Answers, answers_of, result_of, together
 from quantlab.evaluation.bad_items import failure_of, is_of_the_cell
 from quantlab.evaluation.looks import evaluate_in_looks, read_baseline
 from quantlab.evaluation.samples import rows_of, write_samples
-from quantlab.evaluation.tasks import Asked, load_asked, with_full_run_examples
+from quantlab.evaluation.tasks import AskedTask, load_asked, with_full_run_examples
 from quantlab.hardware.device import Device
 from quantlab.hardware.target import fits_in_float32, require_memory
 from quantlab.names import BASELINE
@@ -166,7 +166,13 @@ def _evaluate(
 
 
 def _evaluate_task(
-    lm: Any, cell: Cell, checkpoint: str, settings: str, progress: Progress, task: Asked, wanted: int | None
+    lm: Any,
+    cell: Cell,
+    checkpoint: str,
+    settings: str,
+    progress: Progress,
+    task: AskedTask,
+    wanted: int | None,
 ) -> Answers:
     """One task in one call of lm-eval, on `wanted` items, else on the recipe's."""
     from lm_eval.evaluator import simple_evaluate

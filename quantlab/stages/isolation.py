@@ -15,7 +15,7 @@ from typing import Any
 from quantlab import methods, processes
 from quantlab.errors import CellFailure, FailureKind, QuantlabError
 from quantlab.hardware.device import parse_places
-from quantlab.measuring.sampler import read_samples, sample_file
+from quantlab.measuring.sampling_client import read_samples, sample_file
 from quantlab.outside import ended_from_outside, memory_kills
 from quantlab.processors import cores
 from quantlab.recipe import read_recipe

@@ -22,7 +22,7 @@ from quantlab.hardware.target import require_memory
 from quantlab.measuring.grid import workloads
 from quantlab.measuring.memory import Held, hold, open_and_load
 from quantlab.measuring.points import ceilings_of, points
-from quantlab.measuring.sampler import Sampler, read_samples, sample_file
+from quantlab.measuring.sampling_client import SamplingClient, read_samples, sample_file
 from quantlab.measuring.speed import LEAST_SECONDS
 from quantlab.measuring.timing import Timed, time_all
 from quantlab.measuring.worker_client import Worker, WorkerDied
@@ -50,7 +50,7 @@ def run(cell: Cell, device: Device, progress: Progress) -> MeasureRecord:
     ceilings, works, energy = ceilings_of(cell, device), workloads(cell.recipe.measure, device), meter(device)
     file = sample_file(cell.root, cell.model, cell.variant.slug)
     with (
-        Sampler(file, [gpu.uuid for gpu in device.used_gpus]) as sampler,
+        SamplingClient(file, [gpu.uuid for gpu in device.used_gpus]) as sampler,
         Worker(cell, name, device.device) as worker,
     ):
         try:
@@ -92,7 +92,7 @@ def run(cell: Cell, device: Device, progress: Progress) -> MeasureRecord:
         "sampled": seen,
         "notes": notes,
     }
-    steps = [*(h.died_in for h in held), *(turns.ours.died_in for turns in timed.turns.values())]
+    steps = [*(h.died_in for h in held), *(turns.variant.died_in for turns in timed.turns.values())]
     return base.model_copy(update=found | {"died_in": next(filter(None, steps), None)})
 
 
@@ -100,7 +100,7 @@ def _notes(device: Device, timed: Timed, seen: SampledMemory | None) -> list[str
     """What kept a figure out of the record, or shortened it."""
     said = []
     for work, turns in timed.turns.items():
-        whose = {"the variant": turns.ours, "the 16-bit variant": turns.theirs}
+        whose = {"the variant": turns.variant, "the 16-bit variant": turns.baseline}
         for name, one in whose.items():
             if one and one.failure and one.repeats:
                 said.append(
@@ -112,7 +112,7 @@ def _notes(device: Device, timed: Timed, seen: SampledMemory | None) -> list[str
 
 def _too_brief(timed: Timed) -> str | None:
     """Why a workload has no joules though there is a counter."""
-    ran = [turns.ours for turns in timed.turns.values() if turns.ours.repeats]
+    ran = [turns.variant for turns in timed.turns.values() if turns.variant.repeats]
     if all(one.seconds(decode) >= LEAST_SECONDS for one in ran for decode in (False, True)):
         return None
     return (

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from quantlab.evaluation.generation import Answer
+from quantlab.evaluation.generation import GeneratedAnswer
 from quantlab.workspace.checkpoint import Manifest, list_files, write_manifest
 
 
@@ -28,10 +28,12 @@ def checkpoints(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             ),
         )
 
-    def generate(cell: Any, device: Any, prompts: list[str], tokens: int, progress: Any) -> list[Answer]:
+    def generate(
+        cell: Any, device: Any, prompts: list[str], tokens: int, progress: Any
+    ) -> list[GeneratedAnswer]:
         worse = cell.variant.bits == 2
         return [
-            Answer(
+            GeneratedAnswer(
                 f"the {'dog' if worse else 'cat'}", (1, 3, *range(tokens - 2)) if worse else (1, 2), not worse
             )
             for _ in prompts

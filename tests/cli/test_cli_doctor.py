@@ -78,7 +78,9 @@ def test_another_version_than_asked_for_is_told(
     from quantlab.environments import install
 
     library("")
-    monkeypatch.setattr(install, "asked", lambda: {"qlfake": install.Asked("qlfake", "==2.0", frozenset())})
+    monkeypatch.setattr(
+        install, "asked", lambda: {"qlfake": install.RequiredDistribution("qlfake", "==2.0", frozenset())}
+    )
     found = _imports.check("qlfake")
     assert (found.state, found.detail, found.fix) == (
         "other version",

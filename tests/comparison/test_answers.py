@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from quantlab.comparison.answers import SideBySide, compare_answers
-from quantlab.evaluation.generation import Answer
+from quantlab.evaluation.generation import GeneratedAnswer
 
 
-def said(text: str, *token_ids: int, ended: bool = True) -> Answer:
-    return Answer(text, token_ids, ended)
+def said(text: str, *token_ids: int, ended: bool = True) -> GeneratedAnswer:
+    return GeneratedAnswer(text, token_ids, ended)
 
 
-def found(first: list[Answer], second: list[Answer]) -> SideBySide:
+def found(first: list[GeneratedAnswer], second: list[GeneratedAnswer]) -> SideBySide:
     prompts = ["p", "q <b>", "r", "s"][: len(first)]
     return compare_answers("m", ("gguf-16", "gguf-2"), 4, prompts, first, second)
 

@@ -9,10 +9,10 @@ import pytest
 from servers import Play, Server
 
 from quantlab.endpoint.address import parse
-from quantlab.endpoint.measuring import Wanted, measure
+from quantlab.endpoint.measuring import LoadWanted, measure
 from quantlab.endpoint.secrets import Key
 from quantlab.progress import Progress
-from quantlab.records.endpoint import EndpointRecord, Workload
+from quantlab.records.endpoint import EndpointRecord, EndpointWorkload
 
 
 @pytest.fixture
@@ -43,7 +43,9 @@ def measured() -> Callable[..., EndpointRecord]:
             "timeout_seconds": 10.0,
             "concurrency": (1, 2),
         } | changes
-        wanted = Wanted(parse(url), None, model, Key(key) if key else None, Workload.model_validate(load))
+        wanted = LoadWanted(
+            parse(url), None, model, Key(key) if key else None, EndpointWorkload.model_validate(load)
+        )
         return measure(wanted, Progress(quiet=True), keep)
 
     return run

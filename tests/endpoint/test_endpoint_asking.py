@@ -15,7 +15,7 @@ from servers import Play, Request, answer
 from servers import Server as Scripted
 
 from quantlab.endpoint import asking
-from quantlab.endpoint.answers import Answer, generated
+from quantlab.endpoint.answers import ItemAnswer, generated
 from quantlab.endpoint.asking import Job, Server, ask_all
 from quantlab.endpoint.posting import retry_after
 from quantlab.errors import CellFailure
@@ -164,19 +164,19 @@ def _chat(content: Any, finish: str | None = "stop", **more: Any) -> dict[str, A
 @pytest.mark.parametrize(
     ("found", "expected"),
     [
-        (_chat("42"), Answer("42")),
-        (_chat("42", "length"), Answer("42", truncated=True)),
-        (_chat("42\nQ: more", "length"), Answer("42")),  # it goes on past a stop string that was not sent
-        (_chat("a STOP b\nc"), Answer("a ")),  # the first of them in the text
-        (_chat("<think>\nQ: is it 41\n</think>\n\n42"), Answer("42", reasoning=True)),
-        (_chat("is it 41</think>42"), Answer("42", reasoning=True)),  # the template began the reasoning
-        (_chat("<think>is it", "length"), Answer("", True, True)),
-        (_chat("<think>is it", "stop"), Answer("", True, True)),  # a stop string within the reasoning
-        (_chat("42", reasoning_content="is it"), Answer("42", reasoning=True)),
-        (_chat("", "length", reasoning="is it"), Answer("", True, True)),
+        (_chat("42"), ItemAnswer("42")),
+        (_chat("42", "length"), ItemAnswer("42", truncated=True)),
+        (_chat("42\nQ: more", "length"), ItemAnswer("42")),  # it goes on past a stop string that was not sent
+        (_chat("a STOP b\nc"), ItemAnswer("a ")),  # the first of them in the text
+        (_chat("<think>\nQ: is it 41\n</think>\n\n42"), ItemAnswer("42", reasoning=True)),
+        (_chat("is it 41</think>42"), ItemAnswer("42", reasoning=True)),  # the template began the reasoning
+        (_chat("<think>is it", "length"), ItemAnswer("", True, True)),
+        (_chat("<think>is it", "stop"), ItemAnswer("", True, True)),  # a stop string within the reasoning
+        (_chat("42", reasoning_content="is it"), ItemAnswer("42", reasoning=True)),
+        (_chat("", "length", reasoning="is it"), ItemAnswer("", True, True)),
     ],
 )
-def test_the_text_that_is_scored(found: dict[str, Any], expected: Answer) -> None:
+def test_the_text_that_is_scored(found: dict[str, Any], expected: ItemAnswer) -> None:
     assert generated(found, True, ["x1", "x2", "x3", "x4", "STOP", "\nQ:", "\n"]) == expected
 
 
@@ -185,7 +185,7 @@ def test_the_text_that_is_scored(found: dict[str, Any], expected: Answer) -> Non
     [
         (_chat(None), "its content is null (finish_reason stop)"),
         (_chat(None, "length", reasoning_content="x"), "finish_reason length, there is reasoning alone"),
-        (_chat([{"type": "text"}]), "is no text"),
+        (_chat([{"type": "text"}]), "is of type list instead of text"),
         (_chat("42", "content_filter"), "content filter"),
         ({"choices": []}, "no choices"),
         ({"choices": [3]}, "no choices"),

@@ -15,7 +15,7 @@ from quantlab.endpoint.address import parse
 from quantlab.endpoint.prompts import WORDS
 from quantlab.endpoint.tasks import TasksWanted, evaluate
 from quantlab.progress import Progress
-from quantlab.records.endpoint import EndpointRecord, Workload
+from quantlab.records.endpoint import EndpointRecord, EndpointWorkload
 
 Serve = Callable[[Play], Server]
 LIKELY = {"yes": -0.5, "no": -2.0}
@@ -51,7 +51,9 @@ async def _echoes(request: Request, writer: asyncio.StreamWriter) -> None:
 
 
 def _evaluate(url: str, path: Path, tokenizer: str) -> tuple[EndpointRecord, list[dict[str, Any]]]:
-    load = Workload(requests=1, prompt_tokens=8, decode_tokens=4, timeout_seconds=20, concurrency=(1,))
+    load = EndpointWorkload(
+        requests=1, prompt_tokens=8, decode_tokens=4, timeout_seconds=20, concurrency=(1,)
+    )
     record = EndpointRecord(
         url=f"{url}/v1/completions", api="openai", model="m", started="", client="", workload=load
     )

@@ -16,7 +16,7 @@ from quantlab.endpoint.report import markdown
 from quantlab.endpoint.statistics import summarize
 from quantlab.endpoint.tasks import TasksWanted, evaluate
 from quantlab.progress import Progress
-from quantlab.records.endpoint import EndpointRecord, Level, RequestRecord, TaskOutcome, Workload
+from quantlab.records.endpoint import EndpointRecord, EndpointWorkload, Level, RequestRecord, TaskOutcome
 
 Serve = Callable[[Play], Server]
 ITEMS = 6
@@ -47,7 +47,7 @@ def task_file(tmp_path: Path) -> Callable[..., str]:
 
 
 def _record(url: str, concurrency: int = 2, seconds: float = 20.0, **changes: Any) -> EndpointRecord:
-    load = Workload(
+    load = EndpointWorkload(
         requests=1, prompt_tokens=8, decode_tokens=4, timeout_seconds=seconds, concurrency=(concurrency,)
     )
     request = RequestRecord(sent_seconds=0, event_seconds=(0.1, 0.2), end_seconds=0.2, output_tokens=2)

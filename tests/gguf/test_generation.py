@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from quantlab.errors import CellFailure
-from quantlab.evaluation.generation import Answer, answer, generate, read_prompts
+from quantlab.evaluation.generation import GeneratedAnswer, answer, generate, read_prompts
 from quantlab.hardware.device import find
 from quantlab.names import parse_variant
 from quantlab.progress import Progress
@@ -62,9 +62,9 @@ def test_an_answer_goes_to_its_end_token_or_to_the_limit() -> None:
     made = [[5, 6, 2, 2], [5, 6, 7, 8], [2]]
     engine: Any = SimpleNamespace(generate=lambda prompts, tokens: made, end_ids=lambda: {2})
     assert answer(engine, SimpleNamespace(decode=decode), ["a", "b", "c"], 4) == [
-        Answer("5 6", (5, 6), True),
-        Answer("5 6 7 8", (5, 6, 7, 8), False),
-        Answer("", (), True),
+        GeneratedAnswer("5 6", (5, 6), True),
+        GeneratedAnswer("5 6 7 8", (5, 6, 7, 8), False),
+        GeneratedAnswer("", (), True),
     ]
 
 

@@ -17,16 +17,16 @@ from typing import Any
 import pytest
 
 from quantlab.endpoint.address import parse
+from quantlab.endpoint.client import Client
 from quantlab.endpoint.discovery import call, count_prompt
 from quantlab.endpoint.echo import OFFERED
-from quantlab.endpoint.measuring import Wanted, measure
+from quantlab.endpoint.measuring import LoadWanted, measure
 from quantlab.endpoint.prompts import prompt, words_for
 from quantlab.endpoint.protocols import Ask, body
-from quantlab.endpoint.request import Client
 from quantlab.endpoint.secrets import Key
 from quantlab.endpoint.tasks import TasksWanted, evaluate
 from quantlab.progress import Progress
-from quantlab.records.endpoint import EndpointRecord, RequestRecord, Workload
+from quantlab.records.endpoint import EndpointRecord, EndpointWorkload, RequestRecord
 
 KEY = "sk-local-0123456789"
 
@@ -83,10 +83,12 @@ def served(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 @pytest.fixture
 def measured() -> Callable[..., EndpointRecord]:
     def run(url: str, key: str | None = KEY) -> EndpointRecord:
-        load = Workload(
+        load = EndpointWorkload(
             requests=6, prompt_tokens=120, decode_tokens=16, timeout_seconds=30, concurrency=(1, 2)
         )
-        return measure(Wanted(parse(url), None, None, Key(key) if key else None, load), Progress(quiet=True))
+        return measure(
+            LoadWanted(parse(url), None, None, Key(key) if key else None, load), Progress(quiet=True)
+        )
 
     return run
 
@@ -139,8 +141,10 @@ def test_a_real_server_refuses_without_its_key(served: str, measured: Callable[.
 
 
 def test_a_real_server_refuses_what_does_not_fit_its_context(served: str) -> None:
-    load = Workload(requests=3, prompt_tokens=1500, decode_tokens=16, timeout_seconds=30, concurrency=(1,))
-    record = measure(Wanted(parse(served), None, None, Key(KEY), load), Progress(quiet=True))
+    load = EndpointWorkload(
+        requests=3, prompt_tokens=1500, decode_tokens=16, timeout_seconds=30, concurrency=(1,)
+    )
+    record = measure(LoadWanted(parse(served), None, None, Key(KEY), load), Progress(quiet=True))
     assert record.levels == () and record.fault is not None
     assert record.fault.kind in (
         "dropped",
@@ -189,9 +193,11 @@ def task_files(tmp_path: Path) -> tuple[str, str]:
 def _evaluate(
     served: str, task_files: tuple[str, str], tokenizer: Path | None
 ) -> tuple[EndpointRecord, list[dict[str, Any]]]:
-    load = Workload(requests=1, prompt_tokens=40, decode_tokens=8, timeout_seconds=30, concurrency=(1,))
+    load = EndpointWorkload(
+        requests=1, prompt_tokens=40, decode_tokens=8, timeout_seconds=30, concurrency=(1,)
+    )
     record = measure(
-        Wanted(parse(served + "/v1/completions"), None, None, Key(KEY), load), Progress(quiet=True)
+        LoadWanted(parse(served + "/v1/completions"), None, None, Key(KEY), load), Progress(quiet=True)
     )
     wanted = TasksWanted(task_files, "hub", 4, str(tokenizer) if tokenizer else None, 0)
     return evaluate(record, parse(served), Key(KEY), wanted, Progress(quiet=True))

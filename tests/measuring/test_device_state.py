@@ -12,7 +12,7 @@ from quantlab.hardware.device import Device, Gpu, find
 from quantlab.hardware.energy import meter
 from quantlab.measuring.grid import workloads
 from quantlab.measuring.speed import Timing, Timings
-from quantlab.measuring.worker_client import Workload
+from quantlab.measuring.worker_client import GridPoint
 from quantlab.recipe import MeasureSpec
 from quantlab.records.measured import Conditions, GpuCondition
 
@@ -56,7 +56,7 @@ def test_counters_for_root_alone_are_a_reason(cpu: Device, tmp_path: Path) -> No
 
 
 def test_joules_per_token_need_every_repeat() -> None:
-    work = Workload(batch=2, context=10, prompt=6, decode=5)
+    work = GridPoint(batch=2, context=10, prompt=6, decode=5)
     whole = Timings(work, (Timing(1, 1, 3.2, 1.0), Timing(1, 1, 3.2, 3.0)))
     assert whole.joules_per_token(decode=True) == pytest.approx(4.0 / (2 * 2 * 5))
     assert whole.joules_per_token(decode=False) == pytest.approx(6.4 / (2 * 2 * 16))

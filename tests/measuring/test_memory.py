@@ -12,10 +12,10 @@ from quantlab import engines
 from quantlab.errors import CellFailure
 from quantlab.measuring.beside import group_free_bytes
 from quantlab.measuring.memory import hold
-from quantlab.measuring.worker_client import WorkerDied, Workload
+from quantlab.measuring.worker_client import GridPoint, WorkerDied
 from quantlab.progress import Progress
 
-WORKS = [Workload(batch, 0, 8, 4) for batch in (1, 2, 3)]
+WORKS = [GridPoint(batch, 0, 8, 4) for batch in (1, 2, 3)]
 SIZES = dict.fromkeys(
     ("kv_cache_bytes", "state_bytes", "peak_rss_bytes", "peak_allocated_bytes", "peak_reserved_bytes"), 7
 )
@@ -40,12 +40,12 @@ class Worker:
 
     def clear(self) -> None: ...
 
-    def prefill(self, work: Workload) -> None:
+    def prefill(self, work: GridPoint) -> None:
         if work.batch == 2:
             self.fit = self.error.kind == "does_not_fit"
             raise self.error
 
-    def decode(self, work: Workload) -> dict[str, int]:
+    def decode(self, work: GridPoint) -> dict[str, int]:
         return SIZES
 
     def restart(self) -> None:

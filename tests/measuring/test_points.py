@@ -10,7 +10,7 @@ from quantlab.measuring.memory import Held
 from quantlab.measuring.points import Ceilings, points
 from quantlab.measuring.speed import Timing, Timings, Turns
 from quantlab.measuring.timing import Timed
-from quantlab.measuring.worker_client import Workload
+from quantlab.measuring.worker_client import GridPoint
 from quantlab.records import SpeedPoint
 from quantlab.records.measured import Bandwidth, Conditions
 
@@ -36,7 +36,7 @@ WINDOW = ORDINARY | {"model_type": "mistral", "sliding_window": 10}
 PER_TOKEN = 2 * 2 * 32 * 2
 """Of one layer: keys and values of 2 heads, 32 wide, in 2 bytes."""
 STATE = 3 * (4 * 16 * 16 * 4 + 3 * (2 * 2 * 16 + 4 * 16) * 2)
-WORK = Workload(batch=2, context=24, prompt=8, decode=8)
+WORK = GridPoint(batch=2, context=24, prompt=8, decode=8)
 BANDWIDTH = Bandwidth(measured_bytes_per_second=1e9, copied_bytes=1, threads=None)
 
 

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from quantlab.measuring import sampling_process as sampling
-from quantlab.measuring.sampler import Sampler, read_samples, sample_file
+from quantlab.measuring.sampling_client import SamplingClient, read_samples, sample_file
 
 MIB = 2**20
 CHILD = """
@@ -45,7 +45,7 @@ def _allocate(child: subprocess.Popen[str], size: int) -> None:
 
 
 def test_what_a_step_took_is_seen_in_that_step(child: subprocess.Popen[str], tmp_path: Path) -> None:
-    with Sampler(tmp_path / "samples.json") as sampler:
+    with SamplingClient(tmp_path / "samples.json") as sampler:
         sampler.watch(child.pid, "importing")
         _allocate(child, 1)
         sampler.keep("empty")
@@ -84,7 +84,7 @@ def test_memory_of_a_childs_child_counts(tmp_path: Path) -> None:
     grandchild = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {holds!r}])"
     child = subprocess.Popen([sys.executable, "-c", grandchild], stdin=subprocess.PIPE)
     try:
-        with Sampler(tmp_path / "samples.json") as sampler:
+        with SamplingClient(tmp_path / "samples.json") as sampler:
             sampler.watch(child.pid, "running")
             deadline = time.monotonic() + 10
             found = sampler._look()
@@ -97,7 +97,7 @@ def test_memory_of_a_childs_child_counts(tmp_path: Path) -> None:
 
 
 def test_the_last_look_at_a_killed_process_is_kept(child: subprocess.Popen[str], tmp_path: Path) -> None:
-    with Sampler(tmp_path / "samples.json") as sampler:
+    with SamplingClient(tmp_path / "samples.json") as sampler:
         sampler.watch(child.pid, "loading")
         _allocate(child, 48 * MIB)
         sampler.step("decode b8 c4096")
@@ -115,7 +115,7 @@ def test_what_was_seen_outlives_the_sampling_process_and_its_parent(
     child: subprocess.Popen[str], tmp_path: Path
 ) -> None:
     file = sample_file(tmp_path, "m", "gptq-4")
-    with Sampler(file) as sampler:
+    with SamplingClient(file) as sampler:
         sampler.watch(child.pid, "loading")
         _allocate(child, 48 * MIB)
         time.sleep(0.2)
@@ -129,7 +129,7 @@ def test_what_was_seen_outlives_the_sampling_process_and_its_parent(
 
 
 def test_the_interval_is_the_one_that_was_reached(child: subprocess.Popen[str], tmp_path: Path) -> None:
-    with Sampler(tmp_path / "samples.json") as sampler:
+    with SamplingClient(tmp_path / "samples.json") as sampler:
         sampler.watch(child.pid, "waiting")
         time.sleep(0.5)
         sampler.step("timing", glance=True)
@@ -159,7 +159,7 @@ def test_half_of_a_line_is_read_again_and_never_believed(
     child: subprocess.Popen[str], tmp_path: Path
 ) -> None:
     file = tmp_path / "samples.json"
-    with Sampler(file) as sampler:
+    with SamplingClient(file) as sampler:
         sampler.watch(child.pid, "loading")
         assert sampler.so_far() is not None
     whole = file.read_text().partition("\n")[0]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from quantlab.measuring.sampler import Sampler
+from quantlab.measuring.sampling_client import SamplingClient
 
 STUB = """
 import json, os
@@ -61,7 +61,7 @@ def test_memory_of_the_tree_and_of_the_device(
 ) -> None:
     somebody = (1, 4000)
     shows(a=(5000, [somebody]), b=(100, []))
-    with Sampler(tmp_path / "samples.json", UUIDS) as sampler:
+    with SamplingClient(tmp_path / "samples.json", UUIDS) as sampler:
         sampler.watch(child.pid, "importing")
         shows(a=(5500, [somebody, (child.pid, 500)]), b=(600, [(child.pid, 500)]))
         sampler.keep("empty")
@@ -97,7 +97,7 @@ def test_what_the_driver_does_not_tell_is_none(
 ) -> None:
     those = [(child.pid, None)] if processes == "hidden" else processes
     shows(a=(100, []), b=(100, []))
-    with Sampler(tmp_path / "samples.json", UUIDS) as sampler:
+    with SamplingClient(tmp_path / "samples.json", UUIDS) as sampler:
         sampler.watch(child.pid, "loading")
         shows(a=(900, those), b=(100, []))
         sampler.keep("empty")

@@ -15,11 +15,11 @@ from quantlab.hardware.energy import Meter
 from quantlab.measuring import speed, timing
 from quantlab.measuring.beside import Beside
 from quantlab.measuring.memory import Held
-from quantlab.measuring.worker_client import WorkerDied, Workload
+from quantlab.measuring.worker_client import GridPoint, WorkerDied
 from quantlab.progress import Progress
 from quantlab.workspace.cell import Cell
 
-WORK = Workload(batch=1, context=0, prompt=8, decode=4)
+WORK = GridPoint(batch=1, context=0, prompt=8, decode=4)
 METER = Meter((), reason="none")
 
 
@@ -65,15 +65,15 @@ class FakeWorker:
     def close(self) -> None:
         self._do("close")
 
-    def warm_up(self, work: Workload) -> None:
+    def warm_up(self, work: GridPoint) -> None:
         if self.last != work:
             self.last = work
             self._do("warm-up")
 
-    def prefill(self, work: Workload) -> dict[str, float]:
+    def prefill(self, work: GridPoint) -> dict[str, float]:
         return self._do("prefill")
 
-    def decode(self, work: Workload) -> dict[str, float]:
+    def decode(self, work: GridPoint) -> dict[str, float]:
         return self._do("decode")
 
 
@@ -135,21 +135,23 @@ def test_where_both_do_not_fit_one_is_gone_before_the_other_loads(run: Any) -> N
 def test_a_16_bit_variant_that_does_not_load_is_a_reason(run: Any, together: bool) -> None:
     found = run(together, {"baseline-16": "load"})
     assert found.baseline is None and "baseline-16 does not load beside it: too large" in found.reason
-    assert len(found.turns[WORK].ours.repeats) == 3 and found.turns[WORK].theirs is None
+    assert len(found.turns[WORK].variant.repeats) == 3 and found.turns[WORK].baseline is None
 
 
 def test_a_16_bit_variant_that_fails_at_a_point_costs_only_its_own_figures(run: Any) -> None:
     turns = run(True, {"baseline-16": "decode"}).turns[WORK]
     assert (
-        len(turns.ours.repeats) == 3
-        and turns.theirs.repeats == ()
-        and turns.theirs.failure.kind == "out_of_memory"
+        len(turns.variant.repeats) == 3
+        and turns.baseline.repeats == ()
+        and turns.baseline.failure.kind == "out_of_memory"
     )
 
 
 def test_a_variant_that_fails_at_a_point_has_its_failure(run: Any) -> None:
     turns = run(True, {"gptq-4": "decode"}).turns[WORK]
-    assert turns.ours.failure.reason == "too large" and turns.ours.repeats == () and turns.theirs is None
+    assert (
+        turns.variant.failure.reason == "too large" and turns.variant.repeats == () and turns.baseline is None
+    )
 
 
 @pytest.mark.parametrize("together", [True, False])
@@ -157,9 +159,9 @@ def test_repeats_that_were_taken_before_a_death_stay(
     run: Any, together: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(FakeWorker, "dies_at", {"gptq-4": 3})
-    ours = run(together).turns[WORK].ours
-    assert len(ours.repeats) == 2 and ours.died_in == "timed repeats b1 c0"
-    assert ours.failure.reason == "killed; it last held 1.00 GB of memory"
+    variant = run(together).turns[WORK].variant
+    assert len(variant.repeats) == 2 and variant.died_in == "timed repeats b1 c0"
+    assert variant.failure.reason == "killed; it last held 1.00 GB of memory"
 
 
 def test_pairs_that_were_taken_before_the_16_bit_variant_died_stay(
@@ -168,9 +170,9 @@ def test_pairs_that_were_taken_before_the_16_bit_variant_died_stay(
     monkeypatch.setattr(FakeWorker, "dies_at", {"baseline-16": 2})
     turns = run(True).turns[WORK]
     assert (
-        (len(turns.ours.repeats), len(turns.theirs.repeats)) == (3, 1)
-        and turns.ours.failure is None
-        and turns.theirs.failure
+        (len(turns.variant.repeats), len(turns.baseline.repeats)) == (3, 1)
+        and turns.variant.failure is None
+        and turns.baseline.failure
     )
 
 

@@ -17,7 +17,7 @@ from lm_eval.tasks import TaskManager
 from quantlab.errors import QuantlabError
 from quantlab.evaluation.answers import Answers, result_of
 from quantlab.evaluation.samples import metric_of, rows_of, write_samples
-from quantlab.evaluation.tasks import Asked, choose_items
+from quantlab.evaluation.tasks import AskedTask, choose_items
 from quantlab.progress import Progress
 from quantlab.recipe import Recipe, SourceSpec, TasksSpec
 from quantlab.stages import evaluate
@@ -141,13 +141,17 @@ def _ask(
     group: str | None = None,
     **sizes: int,
 ) -> Answers:
-    def load(*_: Any) -> list[Asked]:
+    def load(*_: Any) -> list[AskedTask]:
         loaded = [
             task
             for path in paths
             for task in TaskManager(include_defaults=False).load([path])["tasks"].values()
         ]
-        return [Asked(group, tuple(loaded))] if group else [Asked(task.task_name, (task,)) for task in loaded]
+        return (
+            [AskedTask(group, tuple(loaded))]
+            if group
+            else [AskedTask(task.task_name, (task,)) for task in loaded]
+        )
 
     monkeypatch.setattr(evaluate, "load_asked", load)
     return evaluate._evaluate(lm, cell, "a" * 64, "settings", QUIET, sizes)

@@ -15,7 +15,7 @@ from test_asking import QUIET, MadeUp, N, _ask, _cell, _choices, _sums, _yaml
 from quantlab.errors import CellFailure
 from quantlab.evaluation.answers import result_of
 from quantlab.evaluation.samples import rows_of, write_samples
-from quantlab.evaluation.tasks import Asked, _load, load_asked
+from quantlab.evaluation.tasks import AskedTask, _load, load_asked
 from quantlab.evaluation.tasksets import refusal
 from quantlab.records import Failure
 from quantlab.stages import evaluate
@@ -179,9 +179,11 @@ def test_a_broken_metric_costs_only_its_own_task(tmp_path: Path, monkeypatch: py
     }
     path = _yaml(tmp_path, "wrong", docs, metric_list=[{"metric": "nosuch"}], **options)
     spec = _cell(tmp_path, items=2)
-    asked = [Asked("wrong", (), Failure(kind="crashed", reason="wrong cannot be loaded: KeyError: 'nosuch'"))]
+    asked = [
+        AskedTask("wrong", (), Failure(kind="crashed", reason="wrong cannot be loaded: KeyError: 'nosuch'"))
+    ]
     asked += [
-        Asked(
+        AskedTask(
             "one",
             tuple(TaskManager(include_defaults=False).load([_choices(tmp_path, "one")])["tasks"].values()),
         )

@@ -11,7 +11,7 @@ import yaml
 
 from quantlab import outside
 from quantlab.errors import CellFailure, QuantlabError
-from quantlab.measuring.sampler import sample_file
+from quantlab.measuring.sampling_client import sample_file
 from quantlab.outside import as_failure
 from quantlab.recipe import read_recipe
 from quantlab.records import STAGES, MeasureRecord, StageName

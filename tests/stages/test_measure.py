@@ -19,7 +19,7 @@ from quantlab import outside
 from quantlab.files import write_text
 from quantlab.hardware.device import Device, find
 from quantlab.measuring import beside, memory
-from quantlab.measuring.worker_client import Worker, Workload
+from quantlab.measuring.worker_client import GridPoint, Worker
 from quantlab.progress import Progress
 from quantlab.records import MeasureRecord
 from quantlab.stages import measure, quantize
@@ -153,7 +153,7 @@ def test_a_grid_goes_on_past_what_does_not_run(
     with_recipe(measure=spec)
     decode = Worker.decode
 
-    def killed(self: Worker, work: Workload) -> dict[str, Any]:
+    def killed(self: Worker, work: GridPoint) -> dict[str, Any]:
         if work.batch == 2:
             os.kill(self.pid, signal.SIGKILL)
         return decode(self, work)
@@ -209,7 +209,7 @@ def test_a_process_that_is_killed_while_loading_leaves_its_last_look(
 def test_without_a_16_bit_checkpoint_the_reason_is_told(workspace: Path, device: Device) -> None:
     found = beside.sixteen_bit(Cell(workspace, "small", "gguf-4"), "llama_cpp")
     assert found.cell is None and found.reason and "gguf-16" in found.reason and "quantize" in found.reason
-    assert memory.Held(Workload(1, 0, 1, 1)).failure is None
+    assert memory.Held(GridPoint(1, 0, 1, 1)).failure is None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a waiting process is stopped on Linux alone")
@@ -220,7 +220,7 @@ def test_a_process_that_waits_takes_no_core(
     measured("baseline-16")
     monkeypatch.setenv("OMP_WAIT_POLICY", "active")
     with Worker(Cell(workspace, "small", "baseline-16"), "transformers", "cpu") as worker:
-        for ask in (worker.open_device, worker.load, lambda: worker.prefill(Workload(1, 0, 16, 4))):
+        for ask in (worker.open_device, worker.load, lambda: worker.prefill(GridPoint(1, 0, 16, 4))):
             ask()
             deadline = time.monotonic() + 10
             while psutil.Process(worker.pid).status() != psutil.STATUS_STOPPED:

@@ -1,4 +1,4 @@
-"""Give lm-eval's own tasks their data: one file per task set, named as the set.
+"""Give lm-eval's own tasks their data: one file per task set, with the set's name.
 
 A set is a module with `SUMMARY`, `names()` (its tasks, for listing and for refusing unknown ones),
 `unsafe(names)` (those whose scoring runs code that the model wrote) and `specs(names, folder)`: what

@@ -22,7 +22,7 @@ def names() -> list[str]:
 
 
 def unsafe(names: tuple[str, ...]) -> list[str]:
-    """By their files alone: nothing of theirs is imported or downloaded. A group's members are looked at when
+    """Read their files alone: nothing is imported or downloaded. A group's members are looked at when
     it is loaded."""
     from lm_eval.tasks._yaml_loader import load_yaml
 

@@ -132,25 +132,16 @@ class Client:
             check_plain(response)
             if response.content_type == "application/json" and not self.path.startswith("api/"):
                 return await self._unstreamed(response)
-            decoder, read, most = (
-                protocols.decoder(self.path),
-                0,
-                _STREAM_BYTES + _BYTES_PER_TOKEN * ask.tokens,
-            )
+            decoder, read = protocols.decoder(self.path), 0
             async for piece in response.content.iter_any():
                 now, read = time.perf_counter(), read + len(piece)
-                if read > most:
-                    raise Malformed(f"a stream of more than {most:,} bytes for {ask.tokens:,} tokens")
+                _check_size(read, ask)
                 for payload in decoder.feed(piece):
                     event = protocols.read(self.path, payload)
                     if event.error:
                         return self.fault("error_in_stream", event.error, response.status)
                     seen.add(event, now)
-                    if seen.payloads > 16 * ask.tokens + 1024:
-                        raise Malformed(
-                            f"{seen.payloads:,} events for {ask.tokens:,} tokens: the server does not heed"
-                            " the limit"
-                        )
+                    _check_count(seen.payloads, ask)
                     if event.done:
                         seen.over = now
                         clock.reschedule(None)  # the answer is whole, whatever comes after it
@@ -182,9 +173,9 @@ class Client:
 
     async def _unstreamed(self, response: aiohttp.ClientResponse) -> Fault:
         """A whole JSON body where a stream was asked for: an error, or a server that cannot stream."""
-        found = await said_in(response)
-        if isinstance(found, dict) and found.get("error"):
-            return self.fault("error_in_stream", protocols.message_of(found), response.status)
+        content = await said_in(response)
+        if isinstance(content, dict) and content.get("error"):
+            return self.fault("error_in_stream", protocols.message_of(content), response.status)
         return self.fault("malformed", "one JSON object where a stream was asked for", response.status)
 
     async def refusal(self, response: aiohttp.ClientResponse) -> Fault:
@@ -214,6 +205,19 @@ class Client:
         return masked
 
 
+def _check_size(read_bytes: int, ask: Ask) -> None:
+    """Raise Malformed for a stream that is far larger than the tokens asked for."""
+    most = _STREAM_BYTES + _BYTES_PER_TOKEN * ask.tokens
+    if read_bytes > most:
+        raise Malformed(f"a stream of more than {most:,} bytes for {ask.tokens:,} tokens")
+
+
+def _check_count(events: int, ask: Ask) -> None:
+    """Raise Malformed for far more events than the tokens asked for."""
+    if events > 16 * ask.tokens + 1024:
+        raise Malformed(f"{events:,} events for {ask.tokens:,} tokens: the server does not heed the limit")
+
+
 def of_library(error: Exception, stage: str) -> tuple[FaultKind, str]:
     """The kind and the words of an exception of aiohttp's; anything else is raised again.
 
@@ -231,6 +235,6 @@ def of_library(error: Exception, stage: str) -> tuple[FaultKind, str]:
     if isinstance(error, aiohttp.ClientError):
         return (
             "malformed",
-            f"an answer that is no HTTP, or with a longer head than 8,190 bytes a line ({what})",
+            f"an answer that cannot be read as HTTP, or whose head has a line above 8,190 bytes ({what})",
         )
     raise error

@@ -27,7 +27,7 @@ def sample_file(root: Path, model: str, variant: str) -> Path:
 def read_samples(file: Path) -> SampledMemory | None:
     """What a sampling process wrote, also of a measurement that was killed; None where it saw nothing.
 
-    It is read while it may be written: half of a line is no JSON, and is read again.
+    The file may be written meanwhile: half a line fails to parse, and is read again.
     """
     for _ in range(_READS):
         try:
@@ -39,7 +39,7 @@ def read_samples(file: Path) -> SampledMemory | None:
     return None
 
 
-class Sampler:
+class SamplingClient:
     """A sampling process, for the length of a `with` block. It never stops a measurement: where it dies,
     samples end."""
 
@@ -47,7 +47,7 @@ class Sampler:
         self._file, self._uuids = file, uuids
         self._looks: dict[str, Sample | None] = {}
 
-    def __enter__(self) -> Sampler:
+    def __enter__(self) -> SamplingClient:
         self._file.unlink(missing_ok=True)
         command = [
             sys.executable,
