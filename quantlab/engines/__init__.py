@@ -98,5 +98,5 @@ def sixteen_bit(engine: str | None) -> str | None:
 
 def with_sixteen_bit() -> tuple[tuple[str, str], ...]:
     """Every engine with its 16-bit variant, those of the unquantized model itself first."""
-    found = ((name, load(name).sixteen_bit) for name in names())
-    return tuple(sorted(found, key=lambda each: (each[1] != BASELINE, each[1], each[0])))
+    pairs = ((name, load(name).sixteen_bit) for name in names())
+    return tuple(sorted(pairs, key=lambda each: (each[1] != BASELINE, each[1], each[0])))

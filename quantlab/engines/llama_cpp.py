@@ -110,8 +110,8 @@ class LlamaCppEngine(OpenCheckpoint):
         self._history, self._next = token_ids, np.array(chosen, np.int64)
 
     def generate(self, prompts: Sequence[str], tokens: int) -> list[list[int]]:
-        found: list[list[int]] = self.language_model(len(prompts)).continuations(list(prompts), tokens)
-        return found
+        answers: list[list[int]] = self.language_model(len(prompts)).continuations(list(prompts), tokens)
+        return answers
 
     def end_ids(self) -> frozenset[int]:
         ends: frozenset[int] = self.language_model(1).end_ids

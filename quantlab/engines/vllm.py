@@ -226,8 +226,8 @@ def _scatter(rows: NDArray[np.float32], flat: Any, first: int) -> None:
 def _named(counts: list[dict[str, int]]) -> str:
     """`AutoGPTQLinearMethod (MarlinLinearKernel) × 112, ...`, of the first worker: all have the same
     layers."""
-    found = sorted(counts[0].items(), key=lambda item: -item[1]) if counts else []
-    return "vLLM: " + (", ".join(f"{name} × {count}" for name, count in found) or "unknown")
+    kernels = sorted(counts[0].items(), key=lambda item: -item[1]) if counts else []
+    return "vLLM: " + (", ".join(f"{name} × {count}" for name, count in kernels) or "unknown")
 
 
 class Vllm(Engine):

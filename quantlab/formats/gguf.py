@@ -61,16 +61,16 @@ def _library() -> Any:
 
 
 def stored_tensors(path: Path) -> list[StoredTensor]:
-    """Every tensor of a GGUF file, in the file's order. Raises CellFailure where it is no whole GGUF file."""
+    """Every tensor of a GGUF file, in the file's order. Raises CellFailure where the file is damaged."""
     with _header(path) as (library, header):
         begin, size = library.gguf_get_data_offset(header), path.stat().st_size
-        found = []
+        tensors = []
         for i in range(library.gguf_get_n_tensors(header)):
             tensor = _tensor(library, header, i)
             if begin + library.gguf_get_tensor_offset(header, i) + tensor.bytes > size:
                 raise CellFailure("broken_checkpoint", f"{path.name} ends before its tensor {tensor.name}")
-            found.append(tensor)
-    return found
+            tensors.append(tensor)
+    return tensors
 
 
 def declared_type(path: Path) -> str | None:
@@ -88,8 +88,8 @@ def declared_type(path: Path) -> str | None:
 def constant(name: str) -> int:
     """llama.cpp's number of a file type."""
     api = llama()
-    found = getattr(api, f"LLAMA_FTYPE_MOSTLY_{name}", None)
-    return int(api.LLAMA_FTYPE_ALL_F32 if found is None else found)
+    number = getattr(api, f"LLAMA_FTYPE_MOSTLY_{name}", None)
+    return int(api.LLAMA_FTYPE_ALL_F32 if number is None else number)
 
 
 @contextmanager
@@ -103,7 +103,7 @@ def _header(path: Path) -> Iterator[tuple[Any, Any]]:
         )
     if not header:
         raise CellFailure(
-            "broken_checkpoint", f"{path.name} is no GGUF file: {said.reason('it cannot be read')}"
+            "broken_checkpoint", f"{path.name} cannot be read as GGUF: {said.reason('it cannot be read')}"
         )
     try:
         yield library, header

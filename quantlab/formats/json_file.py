@@ -18,7 +18,7 @@ MOST_BYTES = 2**28
 
 
 def parse_json(text: str | bytes) -> Any:
-    """The value. Raises ValueError for all that is no JSON, nesting beyond what Python can follow among
+    """The value. Raises ValueError for text that is not JSON, nesting beyond what Python can follow among
     it."""
     try:
         return json.loads(text)
@@ -27,7 +27,7 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def read_json(path: Path) -> Any:
-    """The value that a file holds. Raises QuantlabError where it cannot be read or is no JSON."""
+    """The value that a file holds. Raises QuantlabError where it cannot be read or is not JSON."""
     content = read_bytes(path, MOST_BYTES)
     try:
         return parse_json(content)
@@ -39,7 +39,7 @@ def read_json(path: Path) -> Any:
 
 def read_object(path: Path) -> dict[str, Any]:
     """The JSON object that a file holds. Raises QuantlabError."""
-    found = read_json(path)
-    if not isinstance(found, dict):
-        raise QuantlabError(f"{path} is no JSON object; download or save it again")
-    return found
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise QuantlabError(f"{path} does not hold a JSON object; download or save it again")
+    return value

@@ -48,17 +48,17 @@ class Messages:
 
         llama.cpp rounds each to a hundredth of a MiB.
         """
-        found = re.findall(rf"{what} size = +([0-9.]+) MiB", "\n".join(self.lines))
-        return round(sum(float(value) for value in found) * 2**20)
+        sizes = re.findall(rf"{what} size = +([0-9.]+) MiB", "\n".join(self.lines))
+        return round(sum(float(value) for value in sizes) * 2**20)
 
     def by_device(self, what: str) -> dict[str, int]:
         """The same by the device that the lines name: `cpu` and `cuda:n`."""
-        found: dict[str, int] = {}
+        sizes: dict[str, int] = {}
         for name, value in re.findall(rf"(\w+?) {what} size = +([0-9.]+) MiB", "\n".join(self.lines)):
             gpu = re.fullmatch(r"CUDA(\d+)", name)
             place = f"cuda:{gpu[1]}" if gpu else "cpu"
-            found[place] = found.get(place, 0) + round(float(value) * 2**20)
-        return found
+            sizes[place] = sizes.get(place, 0) + round(float(value) * 2**20)
+        return sizes
 
 
 _open: list[Messages] = []

@@ -66,9 +66,9 @@ def weight_names(names: list[str], index: dict[str, str], where: str) -> tuple[s
 
 def _why_none(names: list[str], where: str) -> str:
     pickled = sorted(name for name in names if name.endswith(PICKLES) and name not in _NOT_WEIGHTS)
-    if found := sorted(name for name in names if name.endswith(".safetensors")):
+    if others := sorted(name for name in names if name.endswith(".safetensors")):
         return (
-            f"{where} has {found[0]} but neither {SINGLE} nor {INDEX}: rename a single file, or save the"
+            f"{where} has {others[0]} but neither {SINGLE} nor {INDEX}: rename a single file, or save the"
             " model again with its index"
         )
     if pickled:
@@ -77,8 +77,8 @@ def _why_none(names: list[str], where: str) -> str:
             " not opened; convert it where you trust it with transformers'"
             " `from_pretrained(...).save_pretrained(...)`, which writes safetensors"
         )
-    if found := sorted(name for name in names if name.endswith(".gguf")):
-        return f"{where} has no safetensors but {found[0]}: name the GGUF file itself as the model"
+    if files := sorted(name for name in names if name.endswith(".gguf")):
+        return f"{where} has no safetensors but {files[0]}: name the GGUF file itself as the model"
     return f"{where} has no weights: {SINGLE} or {INDEX} is expected"
 
 
@@ -87,12 +87,16 @@ def read_index(folder: Path) -> dict[str, str]:
     path = folder / INDEX
     if not path.is_file():
         return {}
-    found = read_object(path).get("weight_map")
-    if not isinstance(found, dict) or not found or not all(isinstance(name, str) for name in found.values()):
+    places = read_object(path).get("weight_map")
+    if (
+        not isinstance(places, dict)
+        or not places
+        or not all(isinstance(name, str) for name in places.values())
+    ):
         raise QuantlabError(f"{path} is damaged: it holds no weight_map; download the model again")
-    if outside := [name for name in found.values() if Path(name).name != name]:
+    if outside := [name for name in places.values() if Path(name).name != name]:
         raise QuantlabError(f"{path} names {outside[0]}, which is not a file beside it: not opened")
-    return found
+    return places
 
 
 def header(path: Path) -> dict[str, Any]:

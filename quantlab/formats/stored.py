@@ -39,12 +39,12 @@ class Stored(NamedTuple):
 def safetensors(folder: Path) -> list[Tensor]:
     """Every tensor of the model in a folder, from the headers of its files. Raises QuantlabError where one is
     damaged."""
-    found = []
+    tensors = []
     for path in weight_files(folder):
         for name, entry in header(path).items():
             begin, end = entry["data_offsets"]
-            found.append(Tensor(name, entry["dtype"], end - begin, math.prod(entry["shape"])))
-    return found
+            tensors.append(Tensor(name, entry["dtype"], end - begin, math.prod(entry["shape"])))
+    return tensors
 
 
 def of_safetensors(checkpoint: Iterable[Tensor], source: Iterable[Tensor]) -> Stored:

@@ -138,8 +138,8 @@ class Method(ABC):
 
     def effective(self, settings: Any, bits: int) -> dict[str, Any]:
         """What the settings come to at a width, for the report's reader."""
-        found: dict[str, Any] = settings.model_dump(mode="json")
-        return found
+        values: dict[str, Any] = settings.model_dump(mode="json")
+        return values
 
     def usual(self, bits: int) -> dict[str, Any]:
         """What its settings come to at a width where a recipe sets nothing; nothing at a width that it does
@@ -174,18 +174,18 @@ class Method(ABC):
 
     def remarks(self, count: ParameterCount, settings: Any) -> tuple[str, ...]:
         """What a reader of the bytes must know of this method on this architecture, one sentence each."""
-        found = []
+        remarks = []
         size = getattr(settings, "group_size", None)
         quantized = (m for m in count.tensors if self.why_left(count, m) is None)
         odd = sorted({m.in_features for m in quantized if size and size > 0 and m.in_features % size})
         if odd:
             rows = ", ".join(map(str, odd))
-            found.append(
-                f"Rows of {rows} are no multiple of the group of {size}: set group_size to a divisor."
+            remarks.append(
+                f"The group of {size} does not divide rows of {rows}: set group_size to a divisor."
             )
         if count.by_role.get("vision"):
-            found.append("The vision tower stays in 16 bits.")
-        return tuple(found)
+            remarks.append("The vision tower stays in 16 bits.")
+        return tuple(remarks)
 
     def multiplies_in(self, bits: int) -> Arithmetic:
         """What its kernels multiply in: 16 bits after dequantizing, unless the method says otherwise."""

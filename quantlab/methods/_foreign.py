@@ -54,7 +54,7 @@ def weight_files(path: Path) -> dict[str, FileEntry]:
 def identify(path: Path, trust_remote_code: bool = False) -> Variant:
     """The variant `method-bits-ext_<6 hex digits of its hash>`.
 
-    Raises QuantlabError for what is no quantized checkpoint, or would run code that is not trusted.
+    Raises QuantlabError for what is not quantized, or would run code that is not trusted.
     """
     method, bits = _gguf(path) if path.is_file() else _safetensors(path, trust_remote_code)
     entries = sorted((name, entry.sha256) for name, entry in weight_files(path).items())
@@ -74,8 +74,10 @@ def _gguf(path: Path) -> tuple[str, int]:
     blocks = [
         t for t in stored_tensors(path) if t.name.startswith("blk.") and t.elements > 65536
     ] or stored_tensors(path)
-    found = 8 * sum(t.bytes for t in blocks) / sum(t.elements for t in blocks)
-    return _gguf_method(), min(_WIDTHS, key=lambda width: abs(width + (0.5 if width < 16 else 0) - found))
+    stored_bits = 8 * sum(t.bytes for t in blocks) / sum(t.elements for t in blocks)
+    return _gguf_method(), min(
+        _WIDTHS, key=lambda width: abs(width + (0.5 if width < 16 else 0) - stored_bits)
+    )
 
 
 def _gguf_method() -> str:
@@ -109,12 +111,12 @@ def _safetensors(path: Path, trust_remote_code: bool) -> tuple[str, int]:
 def sample(passages: Iterable[str]) -> list[str]:
     """The first 300 paragraphs of a text, none longer than 4,000 characters: what two tokenizers are compared
     on."""
-    found: list[str] = []
+    pieces: list[str] = []
     for passage in passages:
-        found += [piece[:_CHARACTERS] for piece in passage.split("\n\n") if piece.strip()]
-        if len(found) >= PASSAGES:
+        pieces += [piece[:_CHARACTERS] for piece in passage.split("\n\n") if piece.strip()]
+        if len(pieces) >= PASSAGES:
             break
-    return found[:PASSAGES]
+    return pieces[:PASSAGES]
 
 
 def require_same_tokenizer(
@@ -149,22 +151,14 @@ def require_same_layers(path: Path, source: Path) -> None:
 
     An engine builds as many layers as the configuration says and takes no notice of tensors beyond them.
     """
-    from quantlab.formats.stored import safetensors
     from quantlab.models import read_config
 
     config = read_config(source)
     wanted = _layers(config)
     if wanted is None:
         return
-    if path.is_file():
-        from quantlab.formats.gguf import stored_tensors
-
-        names, said = [tensor.name for tensor in stored_tensors(path)], None
-    else:
-        names, said = [tensor.name for tensor in safetensors(path)], _layers(read_config(path))
-    stored = {
-        int(found[1]): name for name in names if (found := _LAYER.search(name)) and not _NOT_TEXT.search(name)
-    }
+    said = None if path.is_file() else _layers(read_config(path))
+    stored = _stored_layers(path)
     if said is not None and said != wanted:
         beyond = [stored[n] for n in sorted(stored) if n >= said][:1]
         more = f", and its weights hold {beyond[0]}" if beyond else ""
@@ -186,12 +180,24 @@ def require_same_layers(path: Path, source: Path) -> None:
         )
 
 
+def _stored_layers(path: Path) -> dict[int, str]:
+    """The layers of the text model that a checkpoint holds, each with the name of one of its tensors."""
+    from quantlab.formats.gguf import stored_tensors
+    from quantlab.formats.stored import safetensors
+
+    tensors = stored_tensors(path) if path.is_file() else safetensors(path)
+    names = [tensor.name for tensor in tensors]
+    return {
+        int(layer[1]): name for name in names if (layer := _LAYER.search(name)) and not _NOT_TEXT.search(name)
+    }
+
+
 def _layers(config: Mapping[str, Any]) -> int | None:
     text = config.get("text_config") if isinstance(config.get("text_config"), dict) else config
-    found = next(
+    layers = next(
         (text[key] for key in ("num_hidden_layers", "n_layer", "num_layers") if text and key in text), None
     )
-    return found if isinstance(found, int) else None
+    return layers if isinstance(layers, int) else None
 
 
 def _predicting(config: Mapping[str, Any]) -> int:
@@ -239,6 +245,6 @@ def _folder_differences(path: Path, tokenizer: Any, passages: Sequence[str], tru
     except QuantlabError as error:
         raise CellFailure("unsupported", str(error)) from error
     return sum(
-        theirs != ours
-        for theirs, ours in zip(_encoded(other, passages), _encoded(tokenizer, passages), strict=True)
+        other_ids != own_ids
+        for other_ids, own_ids in zip(_encoded(other, passages), _encoded(tokenizer, passages), strict=True)
     )

@@ -45,10 +45,10 @@ class BitsAndBytes(Method):
 
     def effective(self, settings: Any, bits: int) -> dict[str, Any]:
         """What the settings come to at the width."""
-        found: dict[str, Any] = settings.model_dump(
+        values: dict[str, Any] = settings.model_dump(
             include={"outlier_threshold"} if bits == 8 else {"type", "double_quantization"}
         )
-        return found
+        return values
 
     def quantize(self, job: Job) -> InMemory:
         """Quantize while loading, save, and keep the model for the check."""
@@ -85,7 +85,9 @@ class BitsAndBytes(Method):
         if matrix.role == "router" and matrix.name.endswith("shared_expert_gate"):
             return None
         if matrix.fused:
-            return "experts in one three-dimensional tensor are no torch Linear"
+            return (
+                "bitsandbytes quantizes torch Linears alone, and its experts are one three-dimensional tensor"
+            )
         return super().why_left(count, matrix)
 
     def matrix_bytes(self, matrix: Matrix, bits: int, settings: Any) -> int:

@@ -88,8 +88,8 @@ class Gguf(Method):
         with job.progress.step(f"quantizing to {name}"):
             wider = quantizer.quantize_file(source, target, name, matrix, cores())
         note = (
-            f"{wider} tensors are stored in another type: their rows are no multiple of the 256 columns of"
-            f" {name}'s blocks."
+            f"{wider} tensors are stored in another type: the 256 columns of {name}'s blocks do not divide"
+            " their rows."
         )
         return InMemory(
             loss=None,
@@ -123,17 +123,17 @@ class Gguf(Method):
                 f"the bytes of GGUF type {file_type} cannot be planned: quantize to learn them, or plan"
                 " another type"
             )
-        found = list(planned.parts(count, file_type))
-        packed = [p for p in found if not planned.is_plain(p.kind)]
+        parts = list(planned.parts(count, file_type))
+        packed = [p for p in parts if not planned.is_plain(p.kind)]
         rest = _VECTOR_BYTES * (count.vectors + count.buffers)
         tower = count.by_role.get("vision", 0)
         return sum_up(
             count,
             quantized_bytes=sum(p.bytes for p in packed),
-            unquantized_bytes=sum(p.bytes for p in found if planned.is_plain(p.kind)) + rest,
+            unquantized_bytes=sum(p.bytes for p in parts if planned.is_plain(p.kind)) + rest,
             quantized_weights=sum(p.weights for p in packed),
-            expert_bytes=sum(p.bytes for p in found if p.matrix.role == "expert"),
-            embedding_bytes=sum(p.bytes for p in found if p.matrix.role == "embedding"),
+            expert_bytes=sum(p.bytes for p in parts if p.matrix.role == "expert"),
+            embedding_bytes=sum(p.bytes for p in parts if p.matrix.role == "embedding"),
             notes=_notes(count, file_type, packed),
             aside=tower,
         )
@@ -148,9 +148,7 @@ def _notes(count: ParameterCount, file_type: str, packed: list[planned.Part]) ->
     )
     if odd:
         share = f"{odd / max(1, count.total):.0%}"
-        notes.append(
-            f"{share} of the weights are in rows that are no multiple of 256 and take a larger type."
-        )
+        notes.append(f"{share} of the weights are in rows that 256 does not divide, and take a larger type.")
     return tuple(notes)
 
 

@@ -35,11 +35,12 @@ __all__ = [
 
 
 def check_folder(folder: Path, trust_remote_code: bool = False) -> None:
-    """Raise QuantlabError where a folder is no model that can be loaded safely: its config, its weights, its
+    """Raise QuantlabError where a folder's model cannot be loaded safely: its config, its weights, its
     code."""
     if not folder.is_dir():
         raise QuantlabError(
-            f"there is no folder {folder}: name a folder with config.json and safetensors, or a GGUF file"
+            f"the folder {folder} does not exist: name a folder with config.json and safetensors, or a"
+            " GGUF file"
         )
     config = read_config(folder)
     check_weights(folder)

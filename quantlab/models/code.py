@@ -52,10 +52,10 @@ def json_files(folder: Path) -> list[Path]:
 
 def named_code(value: Any) -> Iterator[tuple[str, str]]:
     """Every key that leads to code, with each name of code under it."""
-    for found in _nested(value):
-        if isinstance(found, dict):
+    for inner in _nested(value):
+        if isinstance(inner, dict):
             for key in CODE_KEYS:
-                names = (name for name in _nested(found.get(key)) if isinstance(name, str))
+                names = (name for name in _nested(inner.get(key)) if isinstance(name, str))
                 yield from ((key, name) for name in names if key not in KERNEL_KEYS or "/" in name)
 
 
@@ -65,10 +65,10 @@ def without_code(text: bytes) -> Any | None:
     value = parse_json(text)
     if not any(named_code(value)):
         return None
-    for found in _nested(value):
-        if isinstance(found, dict):
+    for inner in _nested(value):
+        if isinstance(inner, dict):
             for key in CODE_KEYS:
-                found.pop(key, None)
+                inner.pop(key, None)
     return value
 
 
@@ -77,9 +77,9 @@ def _nested(value: Any) -> Iterator[Any]:
     visited."""
     waiting = [value]
     while waiting:
-        found = waiting.pop()
-        yield found
-        waiting += found.values() if isinstance(found, dict) else found if isinstance(found, list) else ()
+        inner = waiting.pop()
+        yield inner
+        waiting += inner.values() if isinstance(inner, dict) else inner if isinstance(inner, list) else ()
 
 
 def _file(name: str) -> str:

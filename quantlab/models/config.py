@@ -23,8 +23,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.is_file():
         raise QuantlabError(
-            f"{folder} is no model: it has no config.json; name the folder that holds config.json and the"
-            " safetensors"
+            f"{folder} has no config.json: name the folder that holds a model's config.json and safetensors"
         )
     return read_object(path)
 
@@ -57,7 +56,7 @@ def _check_model_type(config: dict[str, Any], where: str) -> None:
     kind = config.get("model_type")
     if kind is not None and not isinstance(kind, str):
         raise QuantlabError(
-            f"config.json of {where} has a model_type that is no text: it is damaged; download or save it"
+            f"config.json of {where} has a model_type other than text: it is damaged; download or save it"
             " again"
         )
     if kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
@@ -66,12 +65,12 @@ def _check_model_type(config: dict[str, Any], where: str) -> None:
         raise _needs_code(where, f"transformers has no model of type {kind!r} of its own")
     if not kind:
         raise QuantlabError(
-            f"config.json of {where} has no model_type: it is no transformers model, or its config.json is"
-            " damaged"
+            f"config.json of {where} names no model_type: it is damaged, or of another library; save"
+            " the model again with save_pretrained"
         )
     if kind in CONFIG_MAPPING:
         raise QuantlabError(
-            f"{where} is of type {kind!r}, which is no causal language model in transformers: name a"
+            f"{where} is of type {kind!r}, which transformers does not run as a causal language model: name a"
             " text-only copy of it"
         )
     raise unknown(
@@ -104,13 +103,13 @@ def check_stored(config: dict[str, Any], folder: Path) -> None:
 
 def _check_tokenizer(folder: Path, where: str) -> None:
     path = folder / "tokenizer_config.json"
-    found = read_object(path) if path.is_file() else {}
-    named = found.get("auto_map")
+    config = read_object(path) if path.is_file() else {}
+    named = config.get("auto_map")
     if not isinstance(named, dict) or "AutoTokenizer" not in named:
         return
     from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
 
-    kind = found.get("tokenizer_class")
+    kind = config.get("tokenizer_class")
     if not kind or tokenizer_class_from_name(str(kind)) is None:
         raise _needs_code(where, f"its tokenizer {kind or ''} is not in transformers".replace("  ", " "))
 

@@ -12,15 +12,15 @@ MAGIC = b"GGUF"
 
 
 def check_gguf(path: Path) -> None:
-    """Raise QuantlabError where a file is no GGUF, is truncated, or cannot be read for want of the gguf
+    """Raise QuantlabError where a file is not GGUF, is truncated, or cannot be read for want of the gguf
     package."""
     if not path.is_file():
-        raise QuantlabError(f"there is no file {path}: name a GGUF file that exists")
+        raise QuantlabError(f"the file {path} does not exist: name a GGUF file that exists")
     with path.open("rb") as file:
         magic = file.read(4)
     if magic != MAGIC:
         raise QuantlabError(
-            f"{path} is no GGUF file: it begins with {magic!r} and not with {MAGIC!r}; name a GGUF file or a"
+            f"{path} begins with {magic!r}, a GGUF file with {MAGIC!r}: name a GGUF file or a"
             " folder of safetensors"
         )
     try:

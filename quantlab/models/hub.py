@@ -49,8 +49,8 @@ def check(spec: SourceSpec, progress: Progress) -> int | None:
 
     Raises QuantlabError as `download` does.
     """
-    found = _asked(spec, lambda: _find(spec, spec.hub or ""), progress)
-    return found.parameters if isinstance(found, Found) else None
+    answer = _asked(spec, lambda: _find(spec, spec.hub or ""), progress)
+    return answer.parameters if isinstance(answer, Found) else None
 
 
 def download(spec: SourceSpec, progress: Progress) -> Download:
@@ -68,7 +68,7 @@ def _asked(spec: SourceSpec, ask: Callable[[], T], progress: Progress) -> T | Do
     import huggingface_hub.errors as errors
 
     if not spec.hub:
-        raise QuantlabError("this source is no hub repository: its recipe has no `hub: org/name`")
+        raise QuantlabError("this source does not come from the hub: write `hub: org/name` into its recipe")
     at = f"{spec.hub}@{spec.revision}" if spec.revision else spec.hub
     unreachable = errors.HTTPError  # type: ignore[attr-defined]  # the base of httpx's errors, whichever httpx the hub's client uses
     try:
@@ -88,7 +88,9 @@ def _asked(spec: SourceSpec, ask: Callable[[], T], progress: Progress) -> T | Do
             f"{spec.hub} has no revision {spec.revision}: name a branch, a tag or a commit that is there"
         ) from None
     except errors.HFValidationError as error:
-        raise QuantlabError(f"{spec.hub} is no name of a hub repository: {error}") from None
+        raise QuantlabError(
+            f"the hub does not take {spec.hub} as the name of a repository: {error}"
+        ) from None
     except errors.OfflineModeIsEnabled:
         return _downloaded_before(spec, spec.hub, at, "HF_HUB_OFFLINE is set", progress)
     except (unreachable, errors.LocalEntryNotFoundError, ConnectionError) as error:
@@ -122,7 +124,7 @@ def _find(spec: SourceSpec, repository: str) -> Found:
     huggingface_hub.utils.disable_progress_bars()  # type: ignore[attr-defined]  # documented, re-exported implicitly
     if "config.json" not in sizes:
         raise QuantlabError(
-            f"{repository} on the hub has no config.json: it is no transformers model; name the original"
+            f"{repository} on the hub has no config.json, which transformers needs: name the original"
             " repository"
         )
     check_tokenizer(small, f"{repository} on the hub")
@@ -137,15 +139,15 @@ def _find(spec: SourceSpec, repository: str) -> Found:
 
 
 def _download(spec: SourceSpec, repository: str, progress: Progress) -> Download:
-    found = _find(spec, repository)
-    folder, missing = found.folder, found.missing_bytes
+    repository_files = _find(spec, repository)
+    folder, missing = repository_files.folder, repository_files.missing_bytes
     if missing:
         require_disk(folder, missing)
         with (
             progress.step(f"downloading {repository} ({missing / 1e9:.1f} GB)", missing) as step,
             _watch(folder.parents[1] / "blobs", step),
         ):
-            _get(repository, [*found.small, *found.weights], folder.name)
+            _get(repository, [*repository_files.small, *repository_files.weights], folder.name)
     return Download(folder, folder.name)
 
 

@@ -22,7 +22,7 @@ class Ingredients(NamedTuple):
     name: str
     config: Mapping[str, Any] | None
     counted: ParameterCount | None
-    """Given where there is no config to count from."""
+    """Given where no config is known to count from."""
     source: str
     warnings: tuple[str, ...] = ()
     folder: Path | None = None
@@ -36,9 +36,9 @@ def ingredients(name: str) -> Ingredients:
     nothing bears, a file that is neither, and a hub that cannot be reached."""
     path = as_path(name)
     if is_gguf(path):
-        found = read_gguf(path)
-        about = f"{path} holds {found.parameters:,} parameters in {found.file_bytes:,} bytes"
-        return Ingredients(model_slug(path.name), found.config, None, str(path), (about,))
+        file = read_gguf(path)
+        about = f"{path} holds {file.parameters:,} parameters in {file.file_bytes:,} bytes"
+        return Ingredients(model_slug(path.name), file.config, None, str(path), (about,))
     known = target(name)
     if known.config is not None:
         return Ingredients(known.slug, known.config, None, known.source, known.warnings, known.folder)

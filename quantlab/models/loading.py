@@ -110,12 +110,12 @@ def wrong_tensors(info: Mapping[str, Any]) -> str:
         f"{name} is {_shape(stored)} in the files and {_shape(expected)} by config.json"
         for name, stored, expected in info["mismatched_keys"]
     ]
-    found = (
+    kinds = (
         ("missing", info["missing_keys"]),
         ("left over", info["unexpected_keys"]),
         ("of another shape", shapes),
     )
-    return "; ".join(f"{len(names)} tensors are {how}: {_listed(names)}" for how, names in found if names)
+    return "; ".join(f"{len(names)} tensors are {how}: {_listed(names)}" for how, names in kinds if names)
 
 
 def require_whole(folder: Path, trust_remote_code: bool) -> None:
@@ -161,8 +161,8 @@ def _refuse_code(class_name: str, module_path: Any, **_: Any) -> Any:
 
 
 def _listed(names: Iterable[str]) -> str:
-    found = sorted(names)
-    return ", ".join(found[:NAMED]) + (f" and {len(found) - NAMED} more" if len(found) > NAMED else "")
+    listed = sorted(names)
+    return ", ".join(listed[:NAMED]) + (f" and {len(listed) - NAMED} more" if len(listed) > NAMED else "")
 
 
 def _shape(sizes: Iterable[int]) -> str:

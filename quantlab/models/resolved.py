@@ -50,8 +50,8 @@ def resolve(name: str, *, trust_remote_code: bool = False) -> ResolvedModel:
         )
     if name.startswith((".", "/", "~")) or name.endswith(".gguf"):
         raise QuantlabError(
-            f"there is no file or folder {name}: name a folder with config.json and safetensors, or a GGUF"
-            " file"
+            f"the file or folder {name} does not exist: name a folder with config.json and safetensors,"
+            " or a GGUF file"
         )
     repository = _REPOSITORY.fullmatch(name)
     if not repository:

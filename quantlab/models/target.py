@@ -12,7 +12,7 @@ from quantlab.catalogue import Entry, entries
 from quantlab.catalogue.config import known_config
 from quantlab.errors import QuantlabError
 from quantlab.formats.json_file import read_object
-from quantlab.models.resolved import resolve
+from quantlab.models.resolved import ResolvedModel, resolve
 from quantlab.names import model_slug
 from quantlab.parsing import as_path
 from quantlab.recipe import SourceSpec
@@ -51,47 +51,35 @@ def target(name: str) -> Target:
     """The model called `name`: an alias, `org/name[@revision]`, a folder, or a config.json.
 
     A name that people use and no release bears resolves to itself with a warning and no config. Raises
-    QuantlabError for a name that nothing bears, a file that is no config, and a hub that cannot be reached.
+    QuantlabError for a name that nothing bears, a file without a config, and a hub that cannot be reached.
     """
     known, alias = entries(), "-".join(name.lower().split())
     if alias in known and not known[alias].exists:
         return Target(alias, None, "the name itself", known[alias], (_warning(alias, known[alias]),))
     path = as_path(name)
     if path.is_file() and path.suffix == ".json":
-        return Target(
-            model_slug(path.stem if path.stem != "config" else path.resolve().parent.name),
-            read_object(path),
-            str(path),
-            None,
-            (),
-            path.parent,
-        )
+        slug = model_slug(path.stem if path.stem != "config" else path.resolve().parent.name)
+        return Target(slug, read_object(path), str(path), None, (), path.parent)
     if (name.startswith((".", "/", "~")) or path.suffix in (".json", ".gguf")) and not path.exists():
         raise QuantlabError(
             f"{name} does not exist: name a model's config.json, the folder that has it, a GGUF file, or an"
             " alias"
         )
-    found = resolve(name)
-    shipped = None if found.spec.revision else _shipped(found.slug, found.entry, known)
+    return _with_config(name, resolve(name), known)
+
+
+def _with_config(name: str, resolved: ResolvedModel, known: Mapping[str, Entry]) -> Target:
+    """A model that exists, with its config: the catalogue's, the folder's or the hub's."""
+    slug, spec, entry, warnings = resolved
+    shipped = None if spec.revision else _shipped(slug, entry, known)
     if shipped:
-        warnings = (
-            *found.warnings,
-            *((shipped.note,) if shipped.note.startswith("not the original") else ()),
-        )
-        return Target(found.slug, shipped.config, f"the catalogue: {shipped.source}", found.entry, warnings)
-    if found.spec.path:
-        return Target(
-            found.slug,
-            read_object(_file_in(Path(found.spec.path))),
-            found.spec.path,
-            found.entry,
-            found.warnings,
-            Path(found.spec.path),
-        )
-    if found.spec.hub:
-        return Target(
-            found.slug, read_object(_from_hub(found.spec)), _place(found.spec), found.entry, found.warnings
-        )
+        note = (shipped.note,) if shipped.note.startswith("not the original") else ()
+        return Target(slug, shipped.config, f"the catalogue: {shipped.source}", entry, (*warnings, *note))
+    if spec.path:
+        folder = Path(spec.path)
+        return Target(slug, read_object(_file_in(folder)), spec.path, entry, warnings, folder)
+    if spec.hub:
+        return Target(slug, read_object(_from_hub(spec)), _place(spec), entry, warnings)
     raise QuantlabError(
         f"{name} has no config.json that a plan could be made from: name a folder that has one"
     )
@@ -119,8 +107,8 @@ def _warning(alias: str, entry: Entry) -> str:
 def _file_in(path: Path) -> Path:
     if path.is_file():
         raise QuantlabError(
-            f"{path} is no config.json: a plan is made from the config.json of the original model, so name"
-            " its folder"
+            f"{path} does not hold a config: a plan is made from the config.json of the original model, so"
+            " name its folder"
         )
     if not (path / "config.json").is_file():
         raise QuantlabError(

@@ -44,10 +44,10 @@ def _as_prepared(prepared: Prepared) -> dict[str, Any]:
     thrown away."""
     if not (prepared.source_folder / "source.json").is_file():
         return {}  # prepare says what is missing
-    found = prepared.source()
-    if found.kind == GGUF:
-        return {"sha256": found.revision}
-    return {"files": {name: entry.model_dump() for name, entry in found.files.items()}}
+    source = prepared.source()
+    if source.kind == GGUF:
+        return {"sha256": source.revision}
+    return {"files": {name: entry.model_dump() for name, entry in source.files.items()}}
 
 
 def _text(root: Path, spec: TextSpec, purpose: str) -> dict[str, Any]:

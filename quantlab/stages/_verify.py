@@ -61,26 +61,16 @@ def verify(
     expected, before = in_memory.expected_layers, in_memory.loss(token_ids) if in_memory.loss else None
     peak, method_notes = process_memory().peak_rss_bytes, in_memory.notes
     del in_memory
-    # Lies beside its final place, so relative paths hold; a quantized cache is no part of what was saved.
+    # Lies beside its final place, so relative paths hold; a quantized cache is not part of what was saved.
     plain = {key: value for key, value in manifest.settings.items() if key != "cache"}
     checkpoint = Checkpoint(folder, manifest.model_copy(update={"settings": plain}))
     contents = _contents(cell, checkpoint)
-    if expected is not None and contents.quantized_layers != expected:
-        raise CellFailure(
-            "broken_checkpoint",
-            f"{contents.quantized_layers} layers are quantized, {expected} were asked for",
-        )
+    _require_layers(contents, expected)
     with progress.step(f"{cell.variant.slug}: checking the saved checkpoint"):
         logits = _logits(checkpoint, device.device, token_ids)
         after = mean_loss(logits, token_ids)
         dense, nats, notes = _check_dense(checkpoint, device.device, token_ids, logits)
-    tolerance = max(TOLERANCE_NATS, 0.01 * after)
-    if before is not None and not abs(after - before) <= tolerance:
-        raise CellFailure(
-            "broken_checkpoint",
-            f"the loss on {len(token_ids)} tokens is {before:.3f} nats in memory and {after:.3f} after"
-            " reloading: what was saved is not what was quantized",
-        )
+    tolerance = _require_same_loss(before, after, len(token_ids))
     vocabulary = cell.prepared.source().vocabulary
     return Check(
         contents,
@@ -96,6 +86,27 @@ def verify(
         peak,
         peak_device,
     )
+
+
+def _require_layers(contents: stored.Stored, expected: int | None) -> None:
+    """Raise CellFailure where another number of layers is quantized than was asked for."""
+    if expected is not None and contents.quantized_layers != expected:
+        raise CellFailure(
+            "broken_checkpoint",
+            f"{contents.quantized_layers} layers are quantized, {expected} were asked for",
+        )
+
+
+def _require_same_loss(before: float | None, after: float, tokens: int) -> float:
+    """The tolerance in nats. Raises CellFailure where the two losses differ by more."""
+    tolerance = max(TOLERANCE_NATS, 0.01 * after)
+    if before is not None and not abs(after - before) <= tolerance:
+        raise CellFailure(
+            "broken_checkpoint",
+            f"the loss on {tokens} tokens is {before:.3f} nats in memory and {after:.3f} after"
+            " reloading: what was saved is not what was quantized",
+        )
+    return tolerance
 
 
 def _logits(
@@ -149,18 +160,18 @@ def _check_dense(
     if device != "cpu" or form is None:
         return False, None, ()
     values = window_values(real, _logits(checkpoint, device, token_ids, dense=True), token_ids)
-    found = float(values.kl.mean())
-    if found > DENSE_TOLERANCE_NATS:
+    nats = float(values.kl.mean())
+    if nats > DENSE_TOLERANCE_NATS:
         return (
             False,
-            found,
-            (f"Quality was measured with the real kernel: {form} it differs by {found:.2g} nats.",),
+            nats,
+            (f"Quality was measured with the real kernel: {form} it differs by {nats:.2g} nats.",),
         )
     note = (
         f"Quality was measured {form}, which diverges from the real kernel by less than"
         f" {DENSE_TOLERANCE_NATS} nats on the check text."
     )
-    return True, found, (note,)
+    return True, nats, (note,)
 
 
 def _peak_device_bytes(device: str) -> int | None:

@@ -80,12 +80,12 @@ def compare(
     the reference's are not finite; both name the window."""
     for i, ids in enumerate(token_ids):
         if not done.has(i):
-            theirs = reference(i)
-            require_sound(theirs, i)
-            ours = require_finite(variant(ids), f"window {i + 1} of the evaluation text")
-            if theirs.shape[1] != ours.shape[1]:
-                raise other_vocabulary(ours.shape[1], theirs.shape[1])
-            values = window_values(theirs, ours, ids)
+            reference_logits = reference(i)
+            require_sound(reference_logits, i)
+            variant_logits = require_finite(variant(ids), f"window {i + 1} of the evaluation text")
+            if reference_logits.shape[1] != variant_logits.shape[1]:
+                raise other_vocabulary(variant_logits.shape[1], reference_logits.shape[1])
+            values = window_values(reference_logits, variant_logits, ids)
             if not all(is_finite(column) for column in values):
                 raise CellFailure(
                     "broken_checkpoint",
@@ -109,7 +109,7 @@ def _record(
     values: WindowValues,
     dense: bool,
 ) -> DivergenceRecord:
-    found = summarize_columns(values)
+    summary = summarize_columns(values)
     text_bytes = _scored_bytes(cell, checkpoint, token_ids)
     return DivergenceRecord(
         model=cell.model,
@@ -121,24 +121,24 @@ def _record(
         notes=reference.notes,
         windows=len(token_ids),
         window_tokens=token_ids.shape[1],
-        scored_tokens=found.tokens,
+        scored_tokens=summary.tokens,
         text_bytes=text_bytes,
         dtype=engine.dtype,
         dense=dense,
         dense_check_nats=checkpoint.manifest.dense_check_nats if dense else None,
-        perplexity=found.perplexity,
-        reference_perplexity=found.reference_perplexity,
-        kl_divergence_nats=found.kl,
-        kl_divergence_token_standard_error=found.kl_token_standard_error,
-        kl_divergence_percentiles_nats=found.kl_percentiles,
-        kl_divergence_max_nats=found.kl_max,
-        top1_agreement=found.top1_agreement,
-        top5_overlap=found.top5_overlap,
-        delta_p=found.delta_p,
-        delta_p_rms=found.delta_p_rms,
-        log_perplexity_ratio=found.log_perplexity_ratio,
-        bits_per_byte=math.log(found.perplexity.value) * found.tokens / (math.log(2) * text_bytes),
-        by_entropy=found.by_entropy,
+        perplexity=summary.perplexity,
+        reference_perplexity=summary.reference_perplexity,
+        kl_divergence_nats=summary.kl,
+        kl_divergence_token_standard_error=summary.kl_token_standard_error,
+        kl_divergence_percentiles_nats=summary.kl_percentiles,
+        kl_divergence_max_nats=summary.kl_max,
+        top1_agreement=summary.top1_agreement,
+        top5_overlap=summary.top5_overlap,
+        delta_p=summary.delta_p,
+        delta_p_rms=summary.delta_p_rms,
+        log_perplexity_ratio=summary.log_perplexity_ratio,
+        bits_per_byte=math.log(summary.perplexity.value) * summary.tokens / (math.log(2) * text_bytes),
+        by_entropy=summary.by_entropy,
         reference_sha256=reference.sha256,
         reference_dtype=reference.info.dtype,
     )

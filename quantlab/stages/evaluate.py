@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from quantlab import engines
@@ -15,7 +15,7 @@ from quantlab.environments.versions import installed
 from quantlab.errors import CellFailure
 from quantlab.evaluation.answers import Answers, answers_of, result_of, together
 from quantlab.evaluation.bad_items import failure_of, is_of_the_cell
-from quantlab.evaluation.looks import evaluate_in_looks, read_baseline
+from quantlab.evaluation.looks import Baseline, evaluate_in_looks, read_baseline
 from quantlab.evaluation.samples import rows_of, write_samples
 from quantlab.evaluation.tasks import AskedTask, load_asked, with_full_run_examples
 from quantlab.hardware.device import Device
@@ -29,6 +29,9 @@ from quantlab.workspace.items import Items, key_of
 
 _TOKENS_OF_AN_ITEM = 512
 """Of a long question; logits are one row of the vocabulary for each, and again as log-probabilities."""
+
+
+_SEEDS = ("random_seed", "numpy_random_seed", "torch_random_seed", "fewshot_random_seed")
 
 
 def run(cell: Cell, device: Device, progress: Progress, until_decided: bool = False) -> TaskRecord:
@@ -49,40 +52,16 @@ def run(cell: Cell, device: Device, progress: Progress, until_decided: bool = Fa
     versions = installed(("lm-eval", *engines.load(name).requires))
     lm = engine.language_model(spec.batch_size)
     settings = key_of(
-        STAGES["evaluate"].version,
-        versions,
-        name,
-        engine.scored_in,
-        dense,
-        device.name,
-        spec.chat_template,
-        spec.batch_size,
+        *(STAGES["evaluate"].version, versions, name, engine.scored_in, dense, device.name),
+        *(spec.chat_template, spec.batch_size),
     )
-    ended: dict[str, Stop | None] = {}
-    if baseline:
-        found, ended = evaluate_in_looks(
-            lambda sizes: _evaluate(lm, cell, checkpoint.sha256, settings, progress, sizes),
-            baseline,
-            cell.recipe.comparison.margin_points,
-        )
-    else:
-        found = _evaluate(lm, cell, checkpoint.sha256, settings, progress, {})
-    if not found.samples:
-        raise _nothing(found.failed)
-    results = {
-        task: result_of(task, found, _look(ended[task], found, task) if baseline else None)
-        for task in found.samples
-    }
+    answers, results = _ask_all(
+        lambda sizes: _evaluate(lm, cell, checkpoint.sha256, settings, progress, sizes),
+        baseline,
+        cell.recipe.comparison.margin_points,
+    )
     engine.close()
-    write_samples(
-        cell.data_folder / "samples.parquet",
-        [
-            row
-            for task, samples in found.samples.items()
-            for s in samples
-            for row in rows_of(task, s, found.configs[task])
-        ],
-    )
+    _write_samples(cell, answers)
     return TaskRecord(
         model=cell.model,
         variant=cell.variant.slug,
@@ -91,18 +70,52 @@ def run(cell: Cell, device: Device, progress: Progress, until_decided: bool = Fa
         device=device.name,
         versions=versions,
         tasks=results,
-        failed=found.failed,
+        failed=answers.failed,
         scored_in=engine.scored_in,
         seed=cell.recipe.seed,
         chat_template=spec.chat_template,
         dense=dense,
         seconds=time.monotonic() - began,
-        notes=(
-            *found.notes,
-            *(note for task, result in results.items() for note in _doubts(task, result)),
-            *(f"{task}: {r.look.verdict}, {r.look.reason}." for task, r in results.items() if r.look),
-            *_without_cache(checkpoint, name),
-        ),
+        notes=(*_notes(answers, results), *_without_cache(checkpoint, name)),
+    )
+
+
+def _ask_all(
+    evaluate: Callable[[Mapping[str, int]], Answers], baseline: Baseline | None, margin_points: float
+) -> tuple[Answers, dict[str, TaskResult]]:
+    """The answers to all tasks and each task's result; with a baseline, each task stops when it is decided.
+
+    Raises CellFailure where every task failed.
+    """
+    ended: dict[str, Stop | None] = {}
+    if baseline:
+        answers, ended = evaluate_in_looks(evaluate, baseline, margin_points)
+    else:
+        answers = evaluate({})
+    if not answers.samples:
+        raise _nothing(answers.failed)
+    return answers, {
+        task: result_of(task, answers, _look(ended[task], answers, task) if baseline else None)
+        for task in answers.samples
+    }
+
+
+def _write_samples(cell: Cell, answers: Answers) -> None:
+    rows = [
+        row
+        for task, samples in answers.samples.items()
+        for sample in samples
+        for row in rows_of(task, sample, answers.configs[task])
+    ]
+    write_samples(cell.data_folder / "samples.parquet", rows)
+
+
+def _notes(answers: Answers, results: Mapping[str, TaskResult]) -> tuple[str, ...]:
+    """What a reader of the scores must know."""
+    return (
+        *answers.notes,
+        *(note for task, result in results.items() for note in _doubts(task, result)),
+        *(f"{task}: {r.look.verdict}, {r.look.reason}." for task, r in results.items() if r.look),
     )
 
 
@@ -182,36 +195,29 @@ def _evaluate_task(
 
     spec, seed = cell.recipe.tasks, cell.recipe.seed
     chosen = task.choose(wanted or spec.items, seed)
+    asked = [leaf for leaf in task.leaves if leaf.task_name in chosen]
     items = {leaf: Items(cell.root, checkpoint, leaf) for leaf in chosen}
     with progress.step(f"{cell.variant.slug}: {task.name} ({sum(map(len, chosen.values()))} items)") as step:
         resuming = ResumingLM(lm, items, chosen, settings, step)
-        found: dict[str, Any] = simple_evaluate(
+        results: dict[str, Any] = simple_evaluate(
             resuming,
-            tasks=[
-                with_full_run_examples(leaf, chosen[leaf.task_name])
-                for leaf in task.leaves
-                if leaf.task_name in chosen
-            ],
+            tasks=[with_full_run_examples(leaf, chosen[leaf.task_name]) for leaf in asked],
             samples=chosen,
             num_fewshot=spec.fewshot,
             apply_chat_template=spec.chat_template,
             bootstrap_iters=0,
             log_samples=True,
-            task_manager=TaskManager(
-                include_defaults=False
-            ),  # the tasks are loaded; with defaults it reads all of lm-eval
-            random_seed=seed,
-            numpy_random_seed=seed,
-            torch_random_seed=seed,
-            fewshot_random_seed=seed,
+            # the tasks are loaded; with defaults it reads all of lm-eval
+            task_manager=TaskManager(include_defaults=False),
             confirm_run_unsafe_code=task.runs_code,
+            **dict.fromkeys(_SEEDS, seed),
         )
     cut = (
         f"{count} items of {leaf} are longer than the model's context and were cut from the left."
         for leaf, count in resuming.cut.items()
     )
     return answers_of(
-        found,
+        results,
         [task],
         spec.filters,
         lambda text: len(lm.tok_encode(text, add_special_tokens=False)),
@@ -220,9 +226,9 @@ def _evaluate_task(
     )
 
 
-def _look(stop: Stop | None, found: Answers, task: str) -> Look:
+def _look(stop: Stop | None, answers: Answers, task: str) -> Look:
     """Where a task ended; `stop` is None where it cannot end early and was asked whole."""
-    asked, available = len(found.samples[task]), found.available[task]
+    asked, available = len(answers.samples[task]), answers.available[task]
     if stop is None:
         reason = "asked whole: its items share texts, or its metric is not right or wrong"
         return Look(

@@ -17,11 +17,11 @@ from quantlab.environments.versions import installed
 from quantlab.errors import CellFailure
 from quantlab.hardware.condition import load_average
 from quantlab.hardware.device import Device
-from quantlab.hardware.energy import meter
+from quantlab.hardware.energy import Meter, meter
 from quantlab.hardware.target import require_memory
 from quantlab.measuring.grid import workloads
 from quantlab.measuring.memory import Held, hold, open_and_load
-from quantlab.measuring.points import ceilings_of, points
+from quantlab.measuring.points import Ceilings, ceilings_of, points
 from quantlab.measuring.sampling_client import SamplingClient, read_samples, sample_file
 from quantlab.measuring.speed import LEAST_SECONDS
 from quantlab.measuring.timing import Timed, time_all
@@ -59,17 +59,32 @@ def run(cell: Cell, device: Device, progress: Progress) -> MeasureRecord:
             with progress.step(f"{cell.variant.slug}: every workload once, for memory", len(works)) as step:
                 held = hold(worker, sampler, works, step)
         except CellFailure as error:
-            seen = sampler.result()
-            died = seen.last.step if seen and isinstance(error, WorkerDied) else None
-            return base.model_copy(
-                update={"failure": _with_last_look(error, seen), "sampled": seen, "died_in": died}
-            )
+            return _died(base, error, sampler.result())
         sampler.step("timed repeats", glance=True)
         worker.sampler = sampler
         timed = time_all(cell, device, worker, held, read_samples(file), energy, progress, load)
         seen, about = sampler.result(), worker.about
-    price = cell.recipe.measure.price_per_device_hour
-    speed = SpeedRecord(
+    speed = _speed(held, timed, ceilings, energy, about, cell.recipe.measure.price_per_device_hour)
+    notes = (*timed.notes(device.cores), *_notes(device, timed, seen))
+    measured = {
+        "memory": _memory(checkpoint, about, empty, held, seen),
+        "speed": speed,
+        "sampled": seen,
+        "notes": notes,
+    }
+    steps = [*(h.died_in for h in held), *(turns.variant.died_in for turns in timed.turns.values())]
+    return base.model_copy(update=measured | {"died_in": next(filter(None, steps), None)})
+
+
+def _speed(
+    held: list[Held],
+    timed: Timed,
+    ceilings: Ceilings,
+    energy: Meter,
+    about: dict[str, Any],
+    price: float | None,
+) -> SpeedRecord:
+    return SpeedRecord(
         kernel=about["kernel"],
         dtype=about["dtype"],
         threads=about["threads"],
@@ -85,15 +100,6 @@ def run(cell: Cell, device: Device, progress: Progress) -> MeasureRecord:
         energy_reason=energy.reason or _too_brief(timed),
         price_per_device_hour=price,
     )
-    notes = (*timed.notes(device.cores), *_notes(device, timed, seen))
-    found = {
-        "memory": _memory(checkpoint, about, empty, held, seen),
-        "speed": speed,
-        "sampled": seen,
-        "notes": notes,
-    }
-    steps = [*(h.died_in for h in held), *(turns.variant.died_in for turns in timed.turns.values())]
-    return base.model_copy(update=found | {"died_in": next(filter(None, steps), None)})
 
 
 def _notes(device: Device, timed: Timed, seen: SampledMemory | None) -> list[str]:
@@ -138,6 +144,12 @@ def _memory_notes(device: Device, seen: SampledMemory | None) -> list[str]:
             " proportional set size."
         )
     return said
+
+
+def _died(base: MeasureRecord, error: CellFailure, seen: SampledMemory | None) -> MeasureRecord:
+    """The record of a checkpoint that could not be loaded or run."""
+    step = seen.last.step if seen and isinstance(error, WorkerDied) else None
+    return base.model_copy(update={"failure": _with_last_look(error, seen), "sampled": seen, "died_in": step})
 
 
 def _with_last_look(error: CellFailure, seen: SampledMemory | None) -> Failure:

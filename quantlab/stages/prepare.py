@@ -33,9 +33,9 @@ def run(root: Path, model: str, progress: Progress) -> Source:
     recipe = checked_recipe(root / "recipes" / f"{model}.yaml")
     prepared = Prepared(root, model)
     with new_folder(prepared.source_folder) as folder:
-        found = _weights(recipe.source, folder, root, progress)
-        source = _describe(model, found, folder, prepared.source_folder, recipe)
-        tokenizer = _tokenizer(found, source, recipe)
+        weights = _weights(recipe.source, folder, root, progress)
+        source = _describe(model, weights, folder, prepared.source_folder, recipe)
+        tokenizer = _tokenizer(weights, source, recipe)
         write_text(folder / "source.json", source.model_dump_json(indent=2) + "\n")
     with progress.step(f"{model}: calibration and evaluation text"):
         _write_text(prepared, source, recipe, root, tokenizer)
@@ -88,46 +88,46 @@ def _dense(kind: str, name: str, gguf: Path, folder: Path, progress: Progress) -
     return _Weights(kind, name, content_sha256(gguf), folder, tuple(notes))
 
 
-def _describe(model: str, found: _Weights, folder: Path, final: Path, recipe: Recipe) -> Source:
+def _describe(model: str, weights: _Weights, folder: Path, final: Path, recipe: Recipe) -> Source:
     from quantlab import models as source
     from quantlab.models.loading import load_config, require_whole
 
     trust = recipe.source.trust_remote_code
-    config = load_config(found.folder, trust)
+    config = load_config(weights.folder, trust)
     text = config.get_text_config(decoder=True)
     source.check_windows(recipe, getattr(text, "max_position_embeddings", None))
-    require_whole(found.folder, trust)
-    inside = found.folder == folder
+    require_whole(weights.folder, trust)
+    inside = weights.folder == folder
     return Source(
         model=model,
-        kind=found.kind,
-        name=found.name,
-        revision=found.revision,
+        kind=weights.kind,
+        name=weights.name,
+        revision=weights.revision,
         weights=(
             "."
             if inside
             else (
-                os.path.relpath(found.folder, final)
-                if found.folder.is_relative_to(final.parent)
-                else str(found.folder)
+                os.path.relpath(weights.folder, final)
+                if weights.folder.is_relative_to(final.parent)
+                else str(weights.folder)
             )
         ),
-        files=model_files(found.folder),
-        parameters=source.parameters(found.folder),
+        files=model_files(weights.folder),
+        parameters=source.parameters(weights.folder),
         dtype=str(config.dtype or "float32").removeprefix("torch."),
         vocabulary=int(text.vocab_size),
         trust_remote_code=recipe.source.trust_remote_code,
-        notes=found.notes,
+        notes=weights.notes,
     )
 
 
-def _tokenizer(found: _Weights, source: Source, recipe: Recipe) -> Any:
+def _tokenizer(weights: _Weights, source: Source, recipe: Recipe) -> Any:
     """The model's tokenizer. Raises QuantlabError where it does not belong to the model, or lacks what the
     recipe asks of it."""
     from quantlab.models.loading import load_tokenizer
     from quantlab.models.tokenizer import check_template, check_vocabulary
 
-    tokenizer = load_tokenizer(found.folder, source.trust_remote_code)
+    tokenizer = load_tokenizer(weights.folder, source.trust_remote_code)
     check_vocabulary(tokenizer, source.vocabulary, source.model)
     if recipe.tasks.chat_template:
         check_template(tokenizer, source.model)

@@ -23,19 +23,18 @@ from quantlab.stages._identity import identity
 def run(root: Path, device: str = "auto", models: Iterable[str] = ()) -> Device:
     """Write env/device.json, env/methods/*.json, env/stages/*.json and env/models/*.json.
 
-    Raises QuantlabError for a device that is not there, a recipe that is none, and a source that cannot be
-    read."""
-    found = find(device)
+    Raises QuantlabError for a device that is not there, and a recipe or a source that cannot be read."""
+    machine = find(device)
     sources = {model: identity(root, read_recipe(root / "recipes" / f"{model}.yaml")) for model in models}
     folder = root / "env"
-    write_text(folder / "device.json", found.model_dump_json(indent=2) + "\n")
+    write_text(folder / "device.json", machine.model_dump_json(indent=2) + "\n")
     for name in methods.names():
         write_json(folder / "methods" / f"{name}.json", method_versions(name))
     for stage, version in stage_versions().items():
         write_json(folder / "stages" / f"{stage}.json", version)
     for model, source in sources.items():
         write_json(folder / "models" / f"{model}.json", source)
-    return found
+    return machine
 
 
 def method_versions(name: str) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from quantlab.environments.install import bring_extra
 from quantlab.environments.versions import installed
 from quantlab.errors import CellFailure, QuantlabError
 from quantlab.files import new_folder
-from quantlab.formats import GGUF
 from quantlab.hardware.device import Device, process_memory
 from quantlab.hardware.target import require_memory
 from quantlab.methods import InMemory, Job, Method
@@ -117,18 +116,8 @@ def _make(
     began: float,
 ) -> tuple[Manifest, Check, float]:
     prepared = cell.prepared
-    start = prepared.source_folder if method.starts_from == "source" else prepared.gguf_folder
-    if method.starts_from == GGUF and not cell.variant.external and (failure := prepared.gguf().failure):
-        raise CellFailure("not_measured", f"no GGUF of the unquantized model: {failure.reason}")
-    if method.starts_from == GGUF and not cell.variant.external:
-        prepared.require_gguf()
-    if method.starts_from == "source":
-        start = prepared.weights
-        require_memory(
-            device, method.memory(prepared.source().parameters, cell.variant.bits).device_bytes, "quantizing"
-        )
     job = Job(
-        source=start,
+        source=_start(cell, method, device),
         bits=cell.variant.bits,
         settings=methods.settings_in(cell.recipe, cell.variant),
         calibration=prepared.token_ids("calibration"),
@@ -149,15 +138,24 @@ def _make(
     if cell.variant.external:
         require_same_vocabulary(checkpoint, prepared.source().vocabulary, prepared.source().vocabulary)
     check = verify(cell, folder, manifest, in_memory, device, progress)
-    manifest = manifest.model_copy(
-        update={
-            "collapsed": check.collapsed,
-            "dense_verified": check.dense_verified,
-            "dense_check_nats": check.dense_nats,
-        }
-    )
+    checked = {"collapsed": check.collapsed, "dense_verified": check.dense_verified}
+    manifest = manifest.model_copy(update=checked | {"dense_check_nats": check.dense_nats})
     write_manifest(folder, manifest)
     return manifest, check._replace(notes=notes + check.notes), seconds
+
+
+def _start(cell: Cell, method: Method, device: Device) -> Path:
+    """The folder that the method starts from. Raises CellFailure where it was not made or does not fit."""
+    prepared = cell.prepared
+    if method.starts_from == "source":
+        needed = method.memory(prepared.source().parameters, cell.variant.bits).device_bytes
+        require_memory(device, needed, "quantizing")
+        return prepared.weights
+    if not cell.variant.external:
+        if failure := prepared.gguf().failure:
+            raise CellFailure("not_measured", f"no GGUF of the unquantized model: {failure.reason}")
+        prepared.require_gguf()
+    return prepared.gguf_folder
 
 
 def _require_same_words(cell: Cell) -> tuple[str, ...]:
@@ -175,7 +173,7 @@ def _external_path(cell: Cell) -> Path:
     path = (cell.root / Path(methods.settings_in(cell.recipe, cell.variant).checkpoint)).resolve()
     if foreign.identify(path, cell.prepared.source().trust_remote_code) != cell.variant:
         raise QuantlabError(
-            f"{path} is no longer the checkpoint that {cell.variant.slug} names: run it again with"
+            f"{path} has changed since {cell.variant.slug} was named after it: run it again with"
             f" --checkpoint {path}"
         )
     return path

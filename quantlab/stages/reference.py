@@ -54,10 +54,8 @@ def run(root: Path, model: str, device: Device, progress: Progress) -> Reference
     from quantlab.models.loading import load_model
 
     prepared, recipe = Prepared(root, model), checked_recipe(root / "recipes" / f"{model}.yaml")
-    asked = recipe.reference.dtype
     prepared.require_unchanged()
-    source = prepared.source()
-    dtype = asked
+    source, dtype = prepared.source(), recipe.reference.dtype
     if dtype == "auto":
         dtype = "float32" if fits_in_float32(source.parameters, device) else source.dtype
     offload = Path(os.environ.get(scratch.FOLDER, root / ".quantlab" / "tmp")) / "offload"
@@ -70,7 +68,7 @@ def run(root: Path, model: str, device: Device, progress: Progress) -> Reference
         windows, length = token_ids.shape
         rows = scored(length)
         info = ReferenceInfo(
-            requested_dtype=asked,
+            requested_dtype=recipe.reference.dtype,
             device=device.name,
             windows=windows,
             length=length,
@@ -99,14 +97,12 @@ def _compute(
 ) -> _Computed:
     import numpy as np
     import torch
-    from accelerate.utils import align_module_device
 
     module = model.get_output_embeddings()
     caught: list[Any] = []
     module.register_forward_pre_hook(lambda _module, inputs: caught.append(inputs[0]))
-    with align_module_device(module):  # brings a head that was offloaded
-        weight, bias = module.weight.detach(), getattr(module, "bias", None)
-        head = Head(weight, None if bias is None else bias.detach(), spec_of(model.config))
+    head = _head_of(model)
+    weight = head.weight
     dtype = str(weight.dtype).removeprefix("torch.")
     kept = np.dtype("int16" if dtype == "bfloat16" else dtype)
     shape = (*token_ids.shape, weight.shape[1])
@@ -117,31 +113,32 @@ def _compute(
             file, {"descr": np.lib.format.dtype_to_descr(kept), "fortran_order": False, "shape": shape}
         )
         for i, ids in enumerate(token_ids):
-            logits = (
-                model(input_ids=torch.from_numpy(ids)[None].to(device.places.first), use_cache=False)
-                .logits[0]
-                .float()
-                .cpu()
-                .numpy()
-            )
+            inputs = torch.from_numpy(ids)[None].to(device.places.first)
+            logits = model(input_ids=inputs, use_cache=False).logits[0].float().cpu().numpy()
             require_sound(logits, i)
             hidden = packed(caught.pop()[0].to(weight.dtype))
             caught.clear()
-            found = _check_head(head, unpacked(hidden, dtype), logits, ids, device)
-            difference, nats = max(difference, found[0]), max(nats, found[1])
+            differs_by = _check_head(head, unpacked(hidden, dtype), logits, ids, device)
+            difference, nats = max(difference, differs_by[0]), max(nats, differs_by[1])
             content = hidden.tobytes()
             digest.update(content)
             file.write(content)
             step.advance()
     head.save(folder / HEAD)
     about = {"dtype": dtype, "head": head.spec, "hidden_size": shape[2], "vocabulary": weight.shape[0]}
-    about |= {
-        "hidden_sha256": digest.hexdigest(),
-        "head_max_difference": difference,
-        "head_divergence_nats": nats,
-    }
-    about["head_sha256"] = sha256(folder / HEAD)
+    about |= {"hidden_sha256": digest.hexdigest(), "head_sha256": sha256(folder / HEAD)}
+    about |= {"head_max_difference": difference, "head_divergence_nats": nats}
     return _Computed(about, kept.itemsize * math.prod(shape))
+
+
+def _head_of(model: Any) -> Head:
+    """The output head of a loaded model."""
+    from accelerate.utils import align_module_device
+
+    module = model.get_output_embeddings()
+    with align_module_device(module):  # brings a head that was offloaded
+        weight, bias = module.weight.detach(), getattr(module, "bias", None)
+        return Head(weight, None if bias is None else bias.detach(), spec_of(model.config))
 
 
 def _check_head(

@@ -20,7 +20,7 @@ from quantlab.formats import GGUF, SAFETENSORS
 from quantlab.hardware.device import Device
 from quantlab.hardware.target import require_memory
 from quantlab.optimize.swap import NOTHING, REST, WHOLE, Swap
-from quantlab.progress import Progress
+from quantlab.progress import Progress, Step
 from quantlab.records import STAGES, PartLoss, SensitivityRecord
 from quantlab.reference.comparable import require_finite, require_same_vocabulary
 from quantlab.reference.store import Reference, folder_of, require_sound
@@ -44,45 +44,27 @@ def run(
     checkpoint, reference = cell.checkpoint(), Reference(folder_of(cell.root, cell.model), device)
     reference.require_current(cell)
     require_same_vocabulary(checkpoint, cell.prepared.source().vocabulary, reference.info.vocabulary)
-    source, token_ids = cell.prepared.source(), cell.prepared.token_ids("evaluation")[:windows]
-    dtype = getattr(torch, reference.info.dtype)
-    size = dtype.itemsize * source.parameters
-    require_memory(device, 2 * size, "the unquantized model and the dequantized one")
+    token_ids = cell.prepared.token_ids("evaluation")[:windows]
     began = time.monotonic()
-    with progress.step(f"{cell.variant.slug}: loading both models as dense layers"):
-        plain = _plain(cell.prepared.weights, dtype, device, source.trust_remote_code)
-        swap = Swap(plain, dense_model(checkpoint, dtype, device.places.first), linears)
+    swap = _load_both(cell, checkpoint, getattr(torch, reference.info.dtype), device, progress, linears)
     done = Items(cell.root, checkpoint.sha256, "sensitivity")
+    versions = installed(("torch", "transformers"))
     settings = key_of(
-        *(
-            STAGES["sensitivity"].version,
-            METRICS_VERSION,
-            reference.sha256,
-            reference.notes,
-            linears,
-            device.name,
-        ),
-        installed(("torch", "transformers")),
+        *(STAGES["sensitivity"].version, METRICS_VERSION, reference.sha256, reference.notes),
+        *(linears, device.name, versions),
     )
-    found: list[dict[str, float]] = []
-    with progress.step(
-        f"{cell.variant.slug}: {len(swap.parts)} parts of {len(token_ids)} windows",
-        len(token_ids) * len(swap.parts),
-    ) as step:
+    what = f"{cell.variant.slug}: {len(swap.parts)} parts of {len(token_ids)} windows"
+    losses: list[dict[str, float]] = []
+    with progress.step(what, len(token_ids) * len(swap.parts)) as step:
         for i, ids in enumerate(token_ids):
-            values = done.get(key_of(settings, i)) or {}
-            if not values:
-                logits = reference.logits(i)
-                require_sound(logits, i)
-                for part, other in swap.logits(torch.from_numpy(ids)[None].to(device.places.first)):
-                    require_finite(other, f"window {i + 1} of the evaluation text with {part} swapped")
-                    values[part] = float(window_values(logits, other, ids).kl.mean())
-                    step.advance(part != NOTHING)
-                done.add({key_of(settings, i): values})
-            else:
+            values = done.get(key_of(settings, i))
+            if values:
                 step.advance(len(swap.parts))
-            found.append(values)
-    estimates = {part: clustered.mean(np.array([[values[part]] for values in found])) for part in found[0]}
+            else:
+                values = _losses(swap, reference, i, torch.from_numpy(ids)[None], device, step)
+                done.add({key_of(settings, i): values})
+            losses.append(values)
+    estimates = {part: clustered.mean(np.array([[values[part]] for values in losses])) for part in losses[0]}
     nothing = estimates.pop(NOTHING).value
     return SensitivityRecord(
         model=cell.model,
@@ -93,7 +75,7 @@ def run(
         versions=installed(("torch", "transformers", "numpy")),
         notes=reference.notes + _floor(nothing),
         granularity="linear" if linears else "block",
-        windows=len(found),
+        windows=len(losses),
         window_tokens=token_ids.shape[1],
         dtype=reference.info.dtype,
         whole=estimates.pop(WHOLE),
@@ -103,6 +85,33 @@ def run(
         reference_sha256=reference.sha256,
         reference_dtype=reference.info.dtype,
     )
+
+
+def _load_both(
+    cell: Cell, checkpoint: Checkpoint, dtype: torch.dtype, device: Device, progress: Progress, linears: bool
+) -> Swap:
+    """Load the unquantized model and the checkpoint as dense layers. Raises CellFailure where they do not
+    fit."""
+    source = cell.prepared.source()
+    size = dtype.itemsize * source.parameters
+    require_memory(device, 2 * size, "the unquantized model and the dequantized one")
+    with progress.step(f"{cell.variant.slug}: loading both models as dense layers"):
+        plain = _plain(cell.prepared.weights, dtype, device, source.trust_remote_code)
+        return Swap(plain, dense_model(checkpoint, dtype, device.places.first), linears)
+
+
+def _losses(
+    swap: Swap, reference: Reference, window: int, ids: torch.Tensor, device: Device, step: Step
+) -> dict[str, float]:
+    """The mean divergence in one window with each part swapped. `ids` has the shape (1, length)."""
+    logits = reference.logits(window)
+    require_sound(logits, window)
+    losses = {}
+    for part, other in swap.logits(ids.to(device.places.first)):
+        require_finite(other, f"window {window + 1} of the evaluation text with {part} swapped")
+        losses[part] = float(window_values(logits, other, ids[0].numpy()).kl.mean())
+        step.advance(part != NOTHING)
+    return losses
 
 
 def _floor(nats: float) -> tuple[str, ...]:

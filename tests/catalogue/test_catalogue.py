@@ -163,5 +163,5 @@ def test_without_the_variable_the_users_configuration_folder_is_read(monkeypatch
 
 @pytest.mark.parametrize("name", ["./nothing", "/nothing", "nothing.gguf"])
 def test_a_path_that_is_not_there_is_refused_as_a_path(name: str) -> None:
-    with pytest.raises(QuantlabError, match="there is no file or folder"):
+    with pytest.raises(QuantlabError, match=r"the file or folder .* does not exist"):
         resolve(name)

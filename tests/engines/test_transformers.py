@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from quantlab.engines.transformers import _load
+from quantlab.engines._transformers.load import Wanted, load_as_stored
 from quantlab.errors import CellFailure
 
 
@@ -28,7 +28,7 @@ def llama(tmp_path: Path) -> Path:
 
 
 def test_a_tied_head_is_not_missing(llama: Path) -> None:
-    assert _load(llama, {}, "cpu", "auto", False).lm_head.weight.shape == (64, 32)
+    assert load_as_stored(Wanted(llama, "cpu"), {}).lm_head.weight.shape == (64, 32)
 
 
 @pytest.mark.parametrize("fault", ["missing", "shape"])
@@ -40,10 +40,10 @@ def test_a_checkpoint_without_one_of_its_tensors_is_refused(llama: Path, fault: 
     )
     save_file(tensors, path, {"format": "pt"})
     with pytest.raises(CellFailure, match="up_proj"):
-        _load(llama, {}, "cpu", "auto", False)
+        load_as_stored(Wanted(llama, "cpu"), {})
 
 
 def test_gptqmodels_fp8_is_not_spread_over_several_places(llama: Path) -> None:
     with pytest.raises(CellFailure, match="on one device") as failure:
-        _load(llama, {"quant_method": "fp8", "weight_scale_method": "row"}, "cuda:0,1", "auto", False)
+        load_as_stored(Wanted(llama, "cuda:0,1"), {"quant_method": "fp8", "weight_scale_method": "row"})
     assert failure.value.kind == "unsupported"

@@ -176,7 +176,7 @@ LINES: list[tuple[tuple[str, ...], str]] = [
     (("run", "nosuch"), "unknown model"),
     (("run", "x" * 300), "too long"),
     (("run", "a/" + "x" * 300), "cannot name a model|too long"),
-    (("run", "./nothing"), "there is no file or folder"),
+    (("run", "./nothing"), "the file or folder .* does not exist"),
     (("run", "./tiny", "--no-run", "--bits", "4"), "--bits needs --method"),
     (("run", "./tiny", "--no-run", "--method", "gptq", "--bits", "99"), "gptq does not offer 99 bits"),
     (("run", "./tiny", "--no-run", "--method", "gptq", "--bits", "-4"), "range"),
@@ -231,7 +231,7 @@ LINES: list[tuple[tuple[str, ...], str]] = [
         {
             "nosuch": "does not exist",
             "recipes": "no config.json",
-            "recipes/tiny.yaml": "is no GGUF file",
+            "recipes/tiny.yaml": "a GGUF file with",
             "tiny": "is not quantized",
         },
     ),

@@ -35,7 +35,7 @@ def test_a_model_that_is_no_causal_language_model_is_refused(
     model: Path, write_config: Callable[..., None]
 ) -> None:
     write_config(model_type="clip")
-    refused(model, "no causal language model")
+    refused(model, "does not run as a causal language model")
 
 
 def test_remote_code_is_refused_with_the_option_that_allows_it(
@@ -137,7 +137,7 @@ def test_a_name_that_the_folder_gives_itself_is_repeated_only_where_it_is_one(
         ("{", "is not JSON"),
         ("[]", "no JSON object"),
         ("{}", "no model_type"),
-        ('{"model_type": []}', "model_type that is no text"),
+        ('{"model_type": []}', "model_type other than text"),
         ('{"a":' * 100_000, "nested too deeply"),
         ("[" * 100_000 + "]" * 100_000, "nested too deeply"),
         ("\0" * 9, "is not JSON"),

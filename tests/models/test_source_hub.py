@@ -183,7 +183,7 @@ def test_a_revision_that_is_not_there_is_named(hub: Hub) -> None:
 
 
 def test_a_name_that_the_hub_would_not_take_is_refused(hub: Hub) -> None:
-    refused("is no name of a hub repository", repository="org/mo--del..x")
+    refused("does not take org.mo--del..x as the name of a repository", repository="org/mo--del..x")
 
 
 def test_without_a_hub_nothing_is_found_and_the_way_out_is_said(

@@ -189,7 +189,7 @@ def test_a_folder_without_a_config_is_refused(model: Path) -> None:
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(QuantlabError, match="there is no folder"):
+    with pytest.raises(QuantlabError, match="does not exist"):
         check_folder(tmp_path / "nothing")
 
 

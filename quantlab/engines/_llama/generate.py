@@ -56,14 +56,7 @@ def generate(
 
     def take(sequence: int, logits: NDArray[np.float32]) -> bool:
         """Add the next token; whether the sequence goes on."""
-        if not math.isfinite(
-            float(logits.sum())
-        ):  # one that is not makes the sum so, and argmax would take NaN for the best
-            raise CellFailure(
-                "broken_checkpoint",
-                f"logits are not finite at token {len(made[sequence]) + 1} of the answer to"
-                f" {names[sequence]}",
-            )
+        _require_finite(logits, len(made[sequence]) + 1, names[sequence])
         token = _choose(logits, seen[sequence], rules.repetition_penalty)
         made[sequence].append(token)
         seen[sequence].add(token)
@@ -80,6 +73,14 @@ def generate(
         rows = context.run(Batch(tokens, positions, [(s,) for s in live], [True] * len(live)))
         live = [s for s, row in zip(live, rows, strict=True) if take(s, row)]
     return made
+
+
+def _require_finite(logits: NDArray[np.float32], number: int, name: str) -> None:
+    """Raise CellFailure where a logit is not finite: argmax would take NaN for the best."""
+    if not math.isfinite(float(logits.sum())):  # one that is not finite makes the sum so
+        raise CellFailure(
+            "broken_checkpoint", f"logits are not finite at token {number} of the answer to {name}"
+        )
 
 
 def _choose(logits: NDArray[np.float32], seen: set[int], penalty: float) -> int:

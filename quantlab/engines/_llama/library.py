@@ -193,6 +193,19 @@ def _load_failure(path: Path, said: Messages) -> CellFailure:
     return CellFailure("broken_checkpoint", f"llama.cpp cannot load {path.name}: {reason}")
 
 
+def _context_parameters(model: Model) -> Any:
+    """Parameters of a context that the model's device and type of cache decide."""
+    api, gpu = llama(), model.device.startswith("cuda")
+    parameters = api.llama_context_default_params()
+    flash = (
+        api.LLAMA_FLASH_ATTN_TYPE_ENABLED if is_quantized(model.cache) else api.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    )
+    assign(parameters, n_threads=cores(), n_threads_batch=cores(), flash_attn_type=flash)
+    kind = getattr(api, f"GGML_TYPE_{model.cache.upper()}")
+    assign(parameters, type_k=kind, type_v=kind, offload_kqv=gpu, op_offload=gpu, no_perf=True)
+    return parameters
+
+
 class Context:
     """A key-value cache and compute buffers on a model."""
 
@@ -212,39 +225,20 @@ class Context:
         `unified` lets tokens belong to several sequences; `full_window` keeps all cells of layers with
         sliding-window attention; `watch` is a ctypes callback on every node of the graph. Raises CellFailure
         where it does not fit."""
-        api = llama()
-        self.model, self.cells, self.batch, self.sequences, self.unified = (
-            model,
-            cells,
-            batch,
-            sequences,
-            unified,
-        )
-        gpu, quantized = model.device.startswith("cuda"), is_quantized(model.cache)
-        parameters = api.llama_context_default_params()
-        assign(
-            parameters,
-            n_ctx=cells,
-            n_batch=batch,
-            n_ubatch=min(ubatch, batch),
-            n_seq_max=sequences,
-            kv_unified=unified,
-        )
-        flash = api.LLAMA_FLASH_ATTN_TYPE_ENABLED if quantized else api.LLAMA_FLASH_ATTN_TYPE_DISABLED
-        assign(parameters, n_threads=cores(), n_threads_batch=cores(), flash_attn_type=flash)
-        kind = getattr(api, f"GGML_TYPE_{model.cache.upper()}")
-        assign(parameters, type_k=kind, type_v=kind)
-        assign(parameters, offload_kqv=gpu, op_offload=gpu, swa_full=full_window, no_perf=True)
+        self.model, self.cells, self.batch = model, cells, batch
+        self.sequences, self.unified = sequences, unified
+        parameters = _context_parameters(model)
+        assign(parameters, n_ctx=cells, n_batch=batch, n_ubatch=min(ubatch, batch))
+        assign(parameters, n_seq_max=sequences, kv_unified=unified, swa_full=full_window)
         if watch is not None:
             assign(parameters, cb_eval=watch)
         self._watch = watch
         with messages() as said:
-            self.handle = api.llama_init_from_model(model.handle, parameters)
+            self.handle = llama().llama_init_from_model(model.handle, parameters)
         if not self.handle:
             reason = f"llama.cpp cannot make a context of {cells} tokens: {said.reason('no reason given')}"
-            raise CellFailure(
-                "unsupported" if quantized and "alloc" not in reason else "out_of_memory", reason
-            )
+            refused = is_quantized(model.cache) and "alloc" not in reason
+            raise CellFailure("unsupported" if refused else "out_of_memory", reason)
         self.cache_bytes, self.state_bytes = said.mebibytes("KV buffer"), said.mebibytes("RS buffer")
         """Key-value cache and recurrent states, as llama.cpp logs them: allocated for all cells at once."""
 

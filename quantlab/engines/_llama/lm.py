@@ -115,11 +115,11 @@ class LlamaLM(TemplateLM):  # type: ignore[misc]
         scorer = self._scorer_in(self._make(longest + tokens, sequences + 1, unified=True))
         answers: dict[int, tuple[float, bool]] = {}
         for pack in packs(todo, tokens, sequences, scorer.shares):
-            for found in scorer.score(pack):
-                answers[found.request] = (found.log_probability, found.greedy)
-                if requests[found.request][0] is not None:
+            for score in scorer.score(pack):
+                answers[score.request] = (score.log_probability, score.greedy)
+                if requests[score.request][0] is not None:
                     self.cache_hook.add_partial(
-                        "loglikelihood", requests[found.request][0], answers[found.request]
+                        "loglikelihood", requests[score.request][0], answers[score.request]
                     )
         return [answers[i] for i in range(len(requests))]
 
@@ -133,7 +133,7 @@ class LlamaLM(TemplateLM):  # type: ignore[misc]
                 context_len=1,
             )
             parts = [(None, *utils.make_disjoint_window(window)) for window in windows]
-            totals.append(sum(found[0] for found in self._loglikelihood_tokens(parts)))
+            totals.append(sum(pair[0] for pair in self._loglikelihood_tokens(parts)))
             self.cache_hook.add_partial("loglikelihood_rolling", (string,), totals[-1])
         return totals
 

@@ -62,7 +62,7 @@ def questions(
     Cut from the left to `max_length` inputs as lm-eval's HFLM does: the last token is a target only. `share`
     False keeps each request on its own, for models whose state cannot belong to two sequences. Raises
     CellFailure for a continuation that does not fit at all."""
-    found: dict[tuple[tuple[int, ...], int], Question] = {}
+    questions: dict[tuple[tuple[int, ...], int], Question] = {}
     for index, (context, continuation) in enumerate(pairs):
         if not 0 < len(continuation) <= max_length or not context:
             raise CellFailure(
@@ -73,9 +73,9 @@ def questions(
             )
         inputs = [*context, *continuation][-(max_length + 1) :][:-1]
         shared = tuple(inputs[: len(inputs) - len(continuation) + 1])
-        place = found.setdefault((shared, 0 if share else index), Question(shared, []))
+        place = questions.setdefault((shared, 0 if share else index), Question(shared, []))
         place.choices.append(Choice(index, inputs[len(shared) :], list(continuation)))
-    return sorted(found.values(), key=lambda question: question.context)
+    return sorted(questions.values(), key=lambda question: question.context)
 
 
 def common(first: Sequence[int], second: Sequence[int]) -> int:
@@ -170,10 +170,10 @@ class Scorer:
             self.context.clear()
         made = tree(pack, held, self.shares)
         last = self._begin(pack, held)
-        found = self._run(made, [choice.request for question in pack for choice in question.choices])
+        scores = self._run(made, [choice.request for question in pack for choice in question.choices])
         if self._keeps:
             self._hold(pack[-1], last)
-        return found
+        return scores
 
     def _begin(self, pack: Sequence[Question], held: Sequence[int]) -> int:
         """Let each choice's sequence begin with what the cache holds of it; the last question's first

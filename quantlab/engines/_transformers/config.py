@@ -9,7 +9,7 @@ from typing import Any
 
 def quantization_config(folder: Path) -> dict[str, Any]:
     """The checkpoint's own description of its quantization, {} for an unquantized one."""
-    found: dict[str, Any] = (
+    config: dict[str, Any] = (
         json.loads((folder / "config.json").read_text(encoding="utf-8")).get("quantization_config") or {}
     )
-    return found
+    return config

@@ -81,7 +81,7 @@ def load_dense(
     state: dict[str, torch.Tensor] = {}
     for path in weight_files(weights):
         with safe_open(path, framework="pt") as file:
-            state |= {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open is no mapping
+            state |= {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open has no iterator
     dtype = dtype or plain.dtype
     for layer in [name.removesuffix(".qweight") for name in state if name.endswith(".qweight")]:
         parts = {

@@ -48,7 +48,7 @@ def bytes_by_place(model: Any) -> dict[str, int]:
 
     What is offloaded stands on the meta device until its layer runs, so it is counted where the map says it
     lies."""
-    found: collections.Counter[str] = collections.Counter()
+    sizes: collections.Counter[str] = collections.Counter()
     where, seen = _map(model), set[tuple[str, int]]()
     for name, tensor in tensors(model):
         place = _place(name, where) if tensor.device.type == "meta" else str(tensor.device)
@@ -56,8 +56,8 @@ def bytes_by_place(model: Any) -> dict[str, int]:
         key = (place, storage.data_ptr() or hash(name))
         if key not in seen:
             seen.add(key)
-            found[place] += storage.nbytes()
-    return dict(found)
+            sizes[place] += storage.nbytes()
+    return dict(sizes)
 
 
 def tensors(model: Any) -> Iterator[tuple[str, Any]]:
@@ -81,8 +81,10 @@ def _hung(holder: Any) -> Iterator[tuple[str, Any]]:
 
 def _map(model: Any) -> Mapping[str, str]:
     """Module names and where they lie, by accelerate's map."""
-    found: Mapping[str, Any] = getattr(model, "hf_device_map", None) or {}
-    return {name: f"cuda:{place}" if isinstance(place, int) else str(place) for name, place in found.items()}
+    device_map: Mapping[str, Any] = getattr(model, "hf_device_map", None) or {}
+    return {
+        name: f"cuda:{place}" if isinstance(place, int) else str(place) for name, place in device_map.items()
+    }
 
 
 def _place(name: str, where: Mapping[str, str]) -> str:

@@ -54,17 +54,9 @@ def load(
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     show_only(places.gpus)
+    kind = _imported()
     try:
-        from vllm import LLM
-    except ModuleNotFoundError as error:
-        missing = (
-            "vLLM is not installed"
-            if error.name == "vllm"
-            else f"vLLM needs the module {error.name}, which is not installed"
-        )
-        raise CellFailure("not_installed", f"{missing}: {_HOW}") from error
-    try:
-        return LLM(
+        return kind(
             model=str(weights),
             tokenizer=str(tokenizer),
             trust_remote_code=trust_remote_code,
@@ -82,6 +74,20 @@ def load(
         raise CellFailure(
             "does_not_fit" if "memory" in text.lower() else "unsupported", f"vLLM: {text}"
         ) from error
+
+
+def _imported() -> Any:
+    """The class LLM of vLLM. Raises CellFailure where a module is missing."""
+    try:
+        from vllm import LLM
+    except ModuleNotFoundError as error:
+        missing = (
+            "vLLM is not installed"
+            if error.name == "vllm"
+            else f"vLLM needs the module {error.name}, which is not installed"
+        )
+        raise CellFailure("not_installed", f"{missing}: {_HOW}") from error
+    return LLM
 
 
 def show_only(gpus: tuple[int, ...]) -> None:

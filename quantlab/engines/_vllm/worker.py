@@ -43,13 +43,15 @@ def state(worker: Any) -> WorkerState:
 
 def kernels(worker: Any) -> dict[str, int]:
     """How many layers there are of each class that multiplies quantized or plain weights, with its kernel."""
-    found = collections.Counter[str]()
+    kernels = collections.Counter[str]()
     for module in worker.get_model().modules():
         method = getattr(module, "quant_method", None)
         if method is not None:
             kernel = getattr(method, "kernel", None)
-            found[type(method).__name__ + (f" ({type(kernel).__name__})" if kernel is not None else "")] += 1
-    return dict(found)
+            kernels[
+                type(method).__name__ + (f" ({type(kernel).__name__})" if kernel is not None else "")
+            ] += 1
+    return dict(kernels)
 
 
 def _bytes(caches: Any) -> int:

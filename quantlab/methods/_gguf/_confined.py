@@ -4,7 +4,7 @@ ARGUMENTS...`.
 Guaranteed, on every system: a Python call of `socket` that would connect, bind, send to or look up another
 machine raises PermissionError, for the process's whole life (an audit hook cannot be taken away), so that no
 library downloads anything. On Linux, where the kernel lets this process make a network namespace of its own
-(root, or unprivileged user namespaces), there is no network for C code and child processes either. Not
+(root, or unprivileged user namespaces), C code and child processes have no network either. Not
 guaranteed: that files outside the model's folder cannot be read or written. That is why the folder that a
 script is given holds no code (clean_copy.py)."""
 

@@ -82,7 +82,7 @@ def _seconds_allowed(source: Path) -> float:
 
 
 def _reason(said: str) -> str:
-    """The last line that is no progress bar, without the logger's prefix."""
+    """The last line besides progress bars, without the logger's prefix."""
     lines = [line.split("\r")[-1].strip() for line in said.splitlines()]
     line = next(
         (line for line in reversed(lines) if line and not line.startswith("Writing:")), "it said nothing"

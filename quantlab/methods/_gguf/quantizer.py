@@ -76,8 +76,8 @@ def quantize_file(
                 f"llama.cpp cannot quantize to {type_name}: {said.reason(f'code {code}', last=True)}",
             )
         partial.replace(target)
-    found = re.search(r"(\d+) of \d+ tensor\(s\) required fallback", "\n".join(said.lines))
-    return int(found[1]) if found else 0
+    fallbacks = re.search(r"(\d+) of \d+ tensor\(s\) required fallback", "\n".join(said.lines))
+    return int(fallbacks[1]) if fallbacks else 0
 
 
 def _imatrix(importance: Importance) -> Any:
