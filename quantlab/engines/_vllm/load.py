@@ -54,9 +54,9 @@ def load(
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     show_only(places.gpus)
-    kind = _imported()
+    vllm = _imported()
     try:
-        return kind(
+        return vllm.LLM(
             model=str(weights),
             tokenizer=str(tokenizer),
             trust_remote_code=trust_remote_code,
@@ -77,9 +77,9 @@ def load(
 
 
 def _imported() -> Any:
-    """The class LLM of vLLM. Raises CellFailure where a module is missing."""
+    """The package vllm. Raises CellFailure where a module is missing."""
     try:
-        from vllm import LLM
+        import vllm
     except ModuleNotFoundError as error:
         missing = (
             "vLLM is not installed"
@@ -87,7 +87,7 @@ def _imported() -> Any:
             else f"vLLM needs the module {error.name}, which is not installed"
         )
         raise CellFailure("not_installed", f"{missing}: {_HOW}") from error
-    return LLM
+    return vllm
 
 
 def show_only(gpus: tuple[int, ...]) -> None:
