@@ -135,7 +135,7 @@ def test_a_name_that_the_folder_gives_itself_is_repeated_only_where_it_is_one(
     ("text", "match"),
     [
         ("{", "is not JSON"),
-        ("[]", "no JSON object"),
+        ("[]", "does not hold a JSON object"),
         ("{}", "no model_type"),
         ('{"model_type": []}', "model_type other than text"),
         ('{"a":' * 100_000, "nested too deeply"),

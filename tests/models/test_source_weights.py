@@ -140,7 +140,7 @@ def test_an_index_that_leads_out_of_the_folder_is_refused(sharded: Path) -> None
     ("text", "match"),
     [
         ("{}", "damaged"),
-        ("[]", "no JSON object"),
+        ("[]", "does not hold a JSON object"),
         ("no", "is not JSON"),
         ('{"weight_map": 3}', "damaged"),
         ('{"weight_map": {"a": 3}}', "damaged"),
