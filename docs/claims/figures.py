@@ -12,7 +12,7 @@ from quantlab.architecture.shape import Architecture, read_architecture
 from quantlab.catalogue import entries
 from quantlab.catalogue.gpu import GpuSet, find_gpu
 from quantlab.models.target import target
-from quantlab.planning.fit import Workload, plan_model
+from quantlab.planning.fit import PlannedWorkload, plan_model
 from quantlab.planning.plan import RigPlan, VariantPlan
 from quantlab.planning.rig import why_not_parallel
 
@@ -110,7 +110,7 @@ def _planned(model: str, slug: str, rigs: tuple[GpuSet, ...], place: bool) -> Va
         found.config,
         name=model,
         rigs=rigs,
-        workload=Workload(context_tokens=CONTEXT),
+        workload=PlannedWorkload(context_tokens=CONTEXT),
         methods=(slug,),
         counted=counts,
         place_gpus=place,

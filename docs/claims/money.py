@@ -11,14 +11,14 @@ from quantlab.catalogue.gpu import GpuSet, find_gpu
 from quantlab.catalogue.price import api_prices, gpu_prices, hosting
 from quantlab.numbers import listing
 from quantlab.recommend.bill import Options, paid
-from quantlab.recommend.cost import Comparison, Rate, TokenPrices, Traffic, compare
+from quantlab.recommend.cost import CostComparison, Rate, TokenPrices, Traffic, compare
 
 _COMMAND = (
     "`quantlab cost deepseek-v4-pro gptq-4 --gpu h100:8 --tokens-per-month 5000M --throughput 15000 --anyway`"
 )
 
 
-def example() -> Comparison:
+def example() -> CostComparison:
     """The article's example, from the catalogue's prices: 5,000M output tokens a month, 15,000 tokens/s."""
     hosted = paid(GpuSet(find_gpu("h100"), 8), gpu_prices()["h100-sxm-80gb"], hosting(), Options()).hosted
     return compare(Traffic(5_000e6), hosted, Rate(15_000), _prices("deepseek-v4-pro"))

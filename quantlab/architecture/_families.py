@@ -43,10 +43,10 @@ _LISTS = ("layer_types", "layers_block_type", "full_attn_idxs", "block_types")
 def defaults(config_class: Any) -> dict[str, Any]:
     """Plain values that the class gives to KEYS, by their usual names."""
     own = {f.name: f.default for f in dataclasses.fields(config_class)}
-    found = {key: own.get(key, own.get(config_class.attribute_map.get(key, key))) for key in KEYS}
-    if found["sliding_window"] is None:  # some classes compute it
-        found["sliding_window"] = _computed(config_class, "sliding_window")
-    return {key: value for key, value in found.items() if isinstance(value, bool | int | float | str)}
+    values = {key: own.get(key, own.get(config_class.attribute_map.get(key, key))) for key in KEYS}
+    if values["sliding_window"] is None:  # some classes compute it
+        values["sliding_window"] = _computed(config_class, "sliding_window")
+    return {key: value for key, value in values.items() if isinstance(value, bool | int | float | str)}
 
 
 def _computed(config_class: Any, key: str) -> int | None:
@@ -61,17 +61,17 @@ def layout(config_class: Any, depth: int, **fields: Any) -> list[str] | None:
     """The class's own layer_types for so many layers; None where it has none, or refuses the fields."""
     key = config_class.attribute_map.get("num_hidden_layers", "num_hidden_layers")
     try:
-        found = getattr(config_class(**{key: depth}, **fields), "layer_types", None)
+        types = getattr(config_class(**{key: depth}, **fields), "layer_types", None)
     except Exception:  # each class refuses in its own way
         return None
-    return list(found) if found else None
+    return list(types) if types else None
 
 
 def rule(config_class: Any) -> dict[str, Any] | None:
     """The rule of schedules.py for the class; {} where it has a layout that no rule describes, None where it
     has none."""
-    found = {depth: layout(config_class, depth) for depth in DEPTHS}
-    known = {depth: types for depth, types in found.items() if types}
+    layouts = {depth: layout(config_class, depth) for depth in DEPTHS}
+    known = {depth: types for depth, types in layouts.items() if types}
     if not known:
         named = {f.name for f in dataclasses.fields(config_class)}
         return {} if named & set(_LISTS) and "attention_layers" not in named else None

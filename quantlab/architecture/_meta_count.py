@@ -11,211 +11,27 @@ import collections
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
-from quantlab.architecture.fields import EXPERT_COUNTS, KNOWN_AS, experts_of
+from quantlab.architecture._meta_build import NoSuchArchitectureError, build, known_by, nested_config
+from quantlab.architecture._meta_pieces import Piece, buffers, pieces
+from quantlab.architecture.fields import EXPERT_COUNTS, experts_of
 from quantlab.architecture.parameters import Matrix, ParameterCount, Role
 
-_IRRELEVANT = (
-    "quantization_config",
-    "auto_map",
-    "dtype",
-    "torch_dtype",
-    "_name_or_path",
-    "transformers_version",
-    "architectures",
-)
-_NOT_TEXT = re.compile(
-    r"(^|\.)(vision|visual|audio|image|multi_modal|multimodal|mm_|embed_vision|embed_audio|sam_|siglip|patch_merg)"
-)
-_ROUTERS = ("router", "gate", "shared_expert_gate")
 _BLOCK = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.")
-_SAME_SIZES = ("kimi_k2", "kimi_k25", "baichuan", "internlm2", "yi")
-"""Of the model types that transformers does not know: those whose config gives its sizes by the names of the
-one that it knows."""
 _SIZES = {"hidden_size": True, "num_hidden_layers": True, "num_attention_heads": False, "vocab_size": False}
 """Keys that decide the size, and whether a config without them is another model than the user means."""
 
 
-class Piece(NamedTuple):
-    """One tensor of the model."""
-
-    role: Role
-    module: str
-    parameters: int
-    matrices: tuple[tuple[str, int, int, int], ...] = ()
-    """Name, out_features, in_features, how many: an expert tensor holds several."""
-    bias: bool = False
-    fused: bool = False
-
-
-class NoSuchArchitectureError(Exception):
-    """transformers has no language model of this kind."""
-
-
-def build(config: Mapping[str, Any]) -> Any:
-    """The model on the meta device. Raises NoSuchArchitectureError, or whatever transformers raises for a
-    config that it refuses."""
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-
-    config, _ = known_by(config)
-    if config.get("model_type") not in CONFIG_MAPPING:
-        raise NoSuchArchitectureError(
-            f"transformers has no architecture {config.get('model_type', 'without model_type')!r}"
-        )
-    import torch
-    from transformers import (
-        AutoConfig,
-        AutoModel,
-        AutoModelForCausalLM,
-        AutoModelForImageTextToText,
-        AutoModelForSeq2SeqLM,
-    )
-
-    given = {key: value for key, value in config.items() if key not in _IRRELEVANT and key != "model_type"}
-    made = AutoConfig.for_model(config["model_type"], **given)
-    # AutoModelForCausalLM drops vision towers without a word
-    several = (AutoModelForImageTextToText, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoModel)
-    kinds = (
-        several
-        if made.get_text_config() is not made
-        else (AutoModelForCausalLM, AutoModelForImageTextToText, *several[2:])
-    )
-    for kind in kinds:
-        if type(made) in kind._model_mapping:
-            with torch.device("meta"):
-                return kind.from_config(made)
-    raise NoSuchArchitectureError(f"transformers builds no language model of {config['model_type']!r}")
-
-
-def known_by(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[str]]:
-    """The config under the model type that transformers has for it, and what a reader must know of that. Of a
-    Kimi with a vision tower the language model alone is known."""
-    kind, nested, said = config.get("model_type"), _nested(config), []
-    if kind == "kimi_k25" and nested:
-        said.append(
-            "Only its language model is counted, not its vision tower: transformers has no class for it."
-        )
-        config, kind = nested, nested.get("model_type") or kind
-    if kind in _SAME_SIZES:
-        said.append(f"Counted as {KNOWN_AS[kind]}, whose architecture it has: transformers has no {kind}.")
-        config = {**config, "model_type": KNOWN_AS[kind]}
-    return config, said
-
-
-def pieces(model: Any) -> Iterator[Piece]:
-    """Every parameter, tied ones once."""
-    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
-    hidden = model.config.get_text_config().hidden_size
-    seen: set[int] = set()
-    for name, module in model.named_modules():
-        for key, tensor in module._parameters.items():
-            if tensor is None or id(tensor) in seen:
-                continue
-            seen.add(id(tensor))
-            yield _piece(name, module, key, tensor, embedding, head, hidden)
-
-
-def buffers(model: Any) -> tuple[int, int]:
-    """Elements and bytes of the buffers that are saved with the model: routers' corrections, tables of
-    hashes."""
-    kept = {
-        id(b): b
-        for m in model.modules()
-        for n, b in m._buffers.items()
-        if b is not None and n not in m._non_persistent_buffers_set
-    }.values()
-    return sum(b.numel() for b in kept), sum(b.numel() * b.element_size() for b in kept)
-
-
-def _piece(name: str, module: Any, key: str, tensor: Any, embedding: Any, head: Any, hidden: int) -> Piece:
-    from torch import nn
-
-    size, last = tensor.numel(), name.rpartition(".")[2]
-    bias = getattr(module, "bias", None) is not None
-    if _NOT_TEXT.search(name):
-        return Piece("vision", name, size)
-    if module is embedding or module is head:
-        role: Role = "embedding" if module is embedding else "head"
-        return Piece(role, name, size, ((name, *tensor.shape, 1),) if tensor.dim() == 2 else ())
-    if name.endswith("router.layer") and tensor.dim() == 2:
-        return Piece("router", name, size, ((name, *tensor.shape, 1),), bias)
-    held = _several(module)
-    if held and tensor.dim() in (2, 3) and not (tensor.dim() == 2 and key == "weight"):
-        of_one = tensor.dim() == 3 or tensor.shape[0] % held == 0
-        return Piece(
-            "expert", name, size, tuple(_of_several(name, key, tensor, held)) if of_one else (), fused=True
-        )
-    if "expert" in last and tensor.dim() == 3:
-        return Piece(
-            "expert", name, size, tuple(_of_experts(f"{name}.*", key, module, tensor, hidden)), fused=True
-        )
-    if re.search(r"\bexperts(\.\d+)?(\.|$)", name) and "shared" not in name:
-        matrix = ((name, *tensor.shape, 1),) if tensor.dim() == 2 and key == "weight" else ()
-        return Piece("expert", name, size, matrix, bias)
-    if (
-        last in _ROUTERS
-        and tensor.dim() == 2
-        and min(tensor.shape) < hidden
-        and key == "weight"
-        and "mlp.gate_proj" not in name
-    ):
-        return Piece("router", name, size, ((name, *tensor.shape, 1),), bias)
-    if type(module).__name__ == "Conv1D" and tensor.dim() == 2:  # GPT-2's linear, stored (in, out)
-        return Piece("linear", name, size, ((name, tensor.shape[1], tensor.shape[0], 1),), bias)
-    if isinstance(module, nn.Linear) and tensor.dim() == 2:
-        return Piece("linear", name, size, ((name, *tensor.shape, 1),), bias)
-    if "norm" in type(module).__name__.lower():
-        return Piece("norm", name, size)
-    return Piece("router" if last in _ROUTERS else "other", name, size)
-
-
-def _several(module: Any) -> int:
-    """How many experts a module holds that is named after them by its class alone: JetMoE's ParallelExperts
-    (n, out, in) and DBRX's ExpertGLU (n × channels, hidden); 0 for any other."""
-    if not re.search(r"ParallelExperts$|ExpertGLU$", type(module).__name__):
-        return 0
-    return int(getattr(module, "num_experts", 0) or getattr(module, "moe_num_experts", 0))
-
-
-def _of_several(name: str, key: str, tensor: Any, n: int) -> Iterator[tuple[str, int, int, int]]:
-    rows, columns = tensor.shape[-2:]
-    if tensor.dim() == 3:
-        yield f"{name}.*", rows, columns, n
-    elif key == "w2":  # of the second projection the transpose is used
-        yield f"{name}.*.{key}", columns, rows // n, n
-    else:
-        yield f"{name}.*.{key}", rows // n, columns, n
-
-
-def _of_experts(
-    name: str, key: str, module: Any, tensor: Any, hidden: int
-) -> Iterator[tuple[str, int, int, int]]:
-    """The matrices in a tensor of all experts: (experts, out, in), or (experts, in, out) where the module
-    says so."""
-    n, rows, columns = tensor.shape
-    transposed = getattr(module, "is_transposed", None)
-    if transposed is None:
-        transposed = (
-            (rows == hidden and columns != hidden) if "up" in key else (columns == hidden and rows != hidden)
-        )
-    out, into = (columns, rows) if transposed else (rows, columns)
-    if "gate_up" in key:  # methods and file formats take the two apart
-        yield f"{name}.gate_proj", out // 2, into, n
-        yield f"{name}.up_proj", out // 2, into, n
-    else:
-        yield f"{name}.{key}", out, into, n
-
-
 def count_model(model: Any, config: Mapping[str, Any]) -> ParameterCount:
     """What a built model consists of."""
-    found = list(pieces(model))
+    parts = list(pieces(model))
     text = model.config.get_text_config()
     by_role: collections.Counter[Role] = collections.Counter()
-    for piece in found:
+    for piece in parts:
         by_role[piece.role] += piece.parameters
-    matrices = _gather(found)
+    matrices = _gather(parts)
     experts = max((m.how_many // max(1, len(m.layers)) for m in matrices if m.role == "expert"), default=0)
     chosen = experts_of(text).per_token if experts else 0
     total = sum(by_role.values())
@@ -226,7 +42,7 @@ def count_model(model: Any, config: Mapping[str, Any]) -> ParameterCount:
         + (by_role["expert"] * chosen // experts if experts else 0)
     )
     unseen = _unseen(config, by_role["expert"], experts)
-    mtp, remark = _mtp(found, text, config)
+    mtp, remark = _mtp(parts, text, config)
     if mtp:
         by_role["mtp"] = mtp
     doubts = [*known_by(config)[1], *_defaults(config, text), *remark, *unseen]
@@ -257,10 +73,10 @@ def count_model(model: Any, config: Mapping[str, Any]) -> ParameterCount:
     )
 
 
-def _gather(found: list[Piece]) -> list[Matrix]:
+def _gather(parts: list[Piece]) -> list[Matrix]:
     """Equal matrices as one, with the layers that they stand in."""
     groups: dict[tuple[Any, ...], tuple[int, set[int]]] = {}
-    for piece in found:
+    for piece in parts:
         for name, out, into, n in piece.matrices:
             layer = _BLOCK.search(name)
             key = (piece.role, re.sub(r"\.\d+(?=\.|$)", ".*", name), out, into, piece.bias, piece.fused)
@@ -281,20 +97,20 @@ def _gather(found: list[Piece]) -> list[Matrix]:
     ]
 
 
-def _mtp(found: list[Piece], text: Any, config: Mapping[str, Any]) -> tuple[int, list[str]]:
+def _mtp(parts: list[Piece], text: Any, config: Mapping[str, Any]) -> tuple[int, list[str]]:
     """Layers for multi-token prediction: each the model's last layer, a projection of two hidden states to
     one, three norms."""
-    inner = _nested(config) or config
+    inner = nested_config(config) or config
     keys = ("mtp_num_hidden_layers", "num_nextn_predict_layers", "num_mtp_modules")
     many = next((int(v) for key in keys if (v := inner.get(key, config.get(key)))), 0)
     if not many:
         return 0, []
     sizes: collections.Counter[int] = collections.Counter()
-    for piece in found:
+    for piece in parts:
         if piece.role != "vision" and (block := _BLOCK.search(f"{piece.module}.")):
             sizes[int(block[1])] += piece.parameters
     # DeepSeek V4's own layer for it has no compressor: its smallest layer with experts is the nearest (0.1 %)
-    routed = {int(m[1]) for p in found if p.role == "expert" and (m := _BLOCK.search(f"{p.module}."))}
+    routed = {int(m[1]) for p in parts if p.role == "expert" and (m := _BLOCK.search(f"{p.module}."))}
     layer = (
         min(sizes[i] for i in routed)
         if inner.get("compress_ratios") and routed
@@ -312,7 +128,7 @@ def _mtp(found: list[Piece], text: Any, config: Mapping[str, Any]) -> tuple[int,
 def _unseen(config: Mapping[str, Any], parameters: int, experts: int) -> list[str]:
     """Where the config has experts, or a tensor is theirs, and their matrices were not found."""
     inner = config.get("ffn_config")
-    given = {**config, **(_nested(config) or {}), **(inner if isinstance(inner, Mapping) else {})}
+    given = {**config, **(nested_config(config) or {}), **(inner if isinstance(inner, Mapping) else {})}
     named = max((int(v) for key in EXPERT_COUNTS if isinstance(v := given.get(key), int)), default=0)
     if experts or not (parameters or named > 1):
         return []
@@ -323,12 +139,7 @@ def _unseen(config: Mapping[str, Any], parameters: int, experts: int) -> list[st
 
 
 def _without_tower(config: Mapping[str, Any]) -> bool:
-    return config.get("model_type") == "kimi_k25" and _nested(config) is not None
-
-
-def _nested(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    nested = config.get("text_config")
-    return nested if isinstance(nested, Mapping) else None
+    return config.get("model_type") == "kimi_k25" and nested_config(config) is not None
 
 
 def _defaults(config: Mapping[str, Any], text: Any) -> list[str]:
@@ -342,7 +153,7 @@ def _defaults(config: Mapping[str, Any], text: Any) -> list[str]:
 def _missing(config: Mapping[str, Any], text: Any, every: bool = False) -> list[str]:
     """Sizes that the config does not give. A nested text config often leaves out defaults, and its releases
     mean them."""
-    nested = _nested(config)
+    nested = nested_config(config)
     given = {**config, **(nested or {})}
     names = {key: text.attribute_map.get(key, key) for key in _SIZES if hasattr(text, key)}
     absent = [key for key, other in names.items() if key not in given and other not in given]

@@ -100,8 +100,8 @@ def config_key(config: Mapping[str, Any]) -> str:
 
 @functools.cache
 def _shipped() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(SHIPPED.read_text(encoding="utf-8")) if SHIPPED.is_file() else {}
-    return found
+    counts: dict[str, Any] = json.loads(SHIPPED.read_text(encoding="utf-8")) if SHIPPED.is_file() else {}
+    return counts
 
 
 def _version() -> str:
@@ -114,11 +114,11 @@ def _version() -> str:
 def _read(path: Path) -> dict[str, Any] | None:
     """What an earlier call stored; None for a file that is not there or was cut."""
     try:
-        found: dict[str, Any] = read_object(path)
-        ParameterCount.model_validate(found["count"])
+        stored: dict[str, Any] = read_object(path)
+        ParameterCount.model_validate(stored["count"])
     except (QuantlabError, ValueError, KeyError):
         return None
-    return found
+    return stored
 
 
 def _ask(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -144,5 +144,5 @@ def _ask(config: Mapping[str, Any]) -> dict[str, Any]:
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or [f"code {done.returncode}"])[-1]
         return {"unknown": f"building the architecture failed ({reason[:200]})"}
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return answer

@@ -180,15 +180,15 @@ def _matrix(role: Role, name: str, out: int, into: int, layers: int, each: int =
 
 
 def _size(text: Mapping[str, Any], name: str) -> int | None:
-    found = next((text[key] for key in _NAMES[name] if isinstance(text.get(key), int | list)), None)
-    return (max((v for v in found if isinstance(v, int)), default=None)) if isinstance(found, list) else found
+    value = next((text[key] for key in _NAMES[name] if isinstance(text.get(key), int | list)), None)
+    return (max((v for v in value if isinstance(v, int)), default=None)) if isinstance(value, list) else value
 
 
 def _need(text: Mapping[str, Any], name: str) -> int:
-    found = _size(text, name)
-    if found is None:
+    size = _size(text, name)
+    if size is None:
         raise QuantlabError(
             f"this config gives no {_NAMES[name][0]}, so the model's size cannot even be estimated; mend"
             " config.json"
         )
-    return found
+    return size

@@ -71,10 +71,10 @@ LARGEST = 10**9
 @functools.cache
 def families() -> dict[str, dict[str, Any]]:
     """Defaults by model type."""
-    found: dict[str, dict[str, Any]] = json.loads(
+    defaults: dict[str, dict[str, Any]] = json.loads(
         Path(__file__).with_name("families.json").read_text(encoding="utf-8")
     )["families"]
-    return found
+    return defaults
 
 
 def keys_of(field: str) -> tuple[str, ...]:
@@ -180,20 +180,20 @@ class Fields:
         A size that config.json leaves out is the config class's own, as for transformers, and a doubt names
         it. Only a nested config is read without its width or depth: a config of its own that lacks them is no
         model's."""
-        found = self.integer(key)
+        value = self.integer(key)
         left_out = key in _ESSENTIAL and not self.written(key)
-        if found is None or (left_out and (self.borrowed or (key in _TELLING and not self.nested))):
+        if value is None or (left_out and (self.borrowed or (key in _TELLING and not self.nested))):
             raise QuantlabError(
                 f"config.json lacks {key}: without it nothing can be planned; name the model's own"
                 " config.json"
             )
         if left_out:
             self.doubt(
-                f"config.json leaves out {key}: {found}, the default of {self.family} in transformers, is"
+                f"config.json leaves out {key}: {value}, the default of {self.family} in transformers, is"
                 " taken",
                 certain=True,
             )
-        return found
+        return value
 
     def window(self) -> int | None:
         """Tokens of a sliding window; None where there is none."""

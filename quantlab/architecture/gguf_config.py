@@ -115,10 +115,10 @@ def read_gguf(path: Path) -> GgufModel:
 
 
 def _product(shape: tuple[int, ...]) -> int:
-    found = 1
+    product = 1
     for dimension in shape:
-        found *= dimension
-    return found
+        product *= dimension
+    return product
 
 
 def _header(file: BinaryIO) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
@@ -149,10 +149,10 @@ def _bytes(file: BinaryIO) -> bytes:
     length = _number(file, "<Q")
     if length > _LONGEST_STRING:
         raise ValueError(f"a string of {length} bytes")
-    found = file.read(length)
-    if len(found) < length:
+    data = file.read(length)
+    if len(data) < length:
         raise ValueError("it ends within a string")
-    return found
+    return data
 
 
 def _text(file: BinaryIO) -> str:

@@ -32,7 +32,7 @@ _FLOAT32 = 4
 _LLAMA_STEP, _LLAMA_BATCH = 256, 512  # llama.cpp pads n_ctx to 256; n_ubatch is 512 unless told otherwise
 
 
-class CacheBytes(Frozen):
+class CacheSize(Frozen):
     """Cache of one sequence, in bytes."""
 
     total: int
@@ -56,7 +56,7 @@ class _Elements(NamedTuple):
 
 def cache_bytes(
     architecture: Architecture, tokens: int, dtype: str = "bfloat16", policy: str = "exact"
-) -> CacheBytes:
+) -> CacheSize:
     """Cache of one sequence of `tokens` tokens. Raises QuantlabError for an unknown dtype or policy, or fewer
     than 1 token."""
     return cache_bytes_per_gpu(architecture, tokens, 1, dtype, policy)
@@ -68,7 +68,7 @@ def cache_bytes_per_gpu(
     tensor_parallel: int,
     dtype: str = "bfloat16",
     policy: str = "exact",
-) -> CacheBytes:
+) -> CacheSize:
     """What one of `tensor_parallel` GPUs holds of one sequence's cache.
 
     Heads are split over the GPUs; where there are fewer heads than GPUs each holds one, and latents that all
@@ -91,7 +91,7 @@ def _sum(
     dtype: str,
     policy: str,
     elements: Callable[[Layer, int, int, str], _Elements],
-) -> CacheBytes:
+) -> CacheSize:
     if tokens < 1 or tensor_parallel < 1:
         raise QuantlabError(
             f"a cache of {tokens} tokens on {tensor_parallel} GPUs is none: give 1 or more of both"
@@ -109,7 +109,7 @@ def _sum(
         )
         by_kind[layer.kind] = by_kind.get(layer.kind, 0) + how_many * (math.ceil(cached * size) + fixed)
         state += how_many * fixed if layer.state_elements or layer.conv_channels else 0
-    return CacheBytes(
+    return CacheSize(
         total=sum(by_kind.values()), by_kind={k: v for k, v in by_kind.items() if v}, state=state
     )
 

@@ -29,7 +29,7 @@ _ALGORITHMS: Mapping[str, Mapping[str, Any]] = {
 """What modelopt's quant_algo says, in lower case."""
 
 
-class Stored(Frozen):
+class StoredFormat(Frozen):
     """The quantized format that a release is stored in."""
 
     method: str
@@ -59,23 +59,23 @@ class Stored(Frozen):
         return f"{self.method} ({self.bits:g} bits{experts})"
 
 
-def read_stored(found: Any, fields: Fields) -> Stored | None:
+def read_stored(about: Any, fields: Fields) -> StoredFormat | None:
     """The format; None for an unquantized release, and where the config does not say how many bits, which is
     a doubt."""
     fp4 = fields.raw.get("expert_dtype") == "fp4" or (
-        isinstance(found, Mapping) and found.get("expert_dtype") == "fp4"
+        isinstance(about, Mapping) and about.get("expert_dtype") == "fp4"
     )
     if fp4:  # DeepSeek V4: experts in blocks of 32 with an 8-bit scale, the rest in fp8
-        return Stored(method="fp8", bits=8, expert_bits=4.25, block=(128, 128), scale_bits=32)
-    if not isinstance(found, Mapping) or not found:
+        return StoredFormat(method="fp8", bits=8, expert_bits=4.25, block=(128, 128), scale_bits=32)
+    if not isinstance(about, Mapping) or not about:
         return None
-    inner = found.get("quantization")
-    found = {**found, **inner} if isinstance(inner, Mapping) else found
-    method = str(found.get("quant_method") or found.get("quant_algo") or "unknown")
+    inner = about.get("quantization")
+    about = {**about, **inner} if isinstance(inner, Mapping) else about
+    method = str(about.get("quant_method") or about.get("quant_algo") or "unknown")
     known = (
-        _grouped(found, fields)
-        if isinstance(found.get("config_groups"), Mapping) and found["config_groups"]
-        else _plain(found, method)
+        _grouped(about, fields)
+        if isinstance(about.get("config_groups"), Mapping) and about["config_groups"]
+        else _plain(about, method)
     )
     if not known.get("bits"):
         fields.doubt(
@@ -83,11 +83,11 @@ def read_stored(found: Any, fields: Fields) -> Stored | None:
             certain=fields.certain,
         )
         return None
-    return Stored(method=method, kept=_not_quantized(found, fields), **known)
+    return StoredFormat(method=method, kept=_not_quantized(about, fields), **known)
 
 
-def _plain(found: Mapping[str, Any], method: str) -> dict[str, Any]:
-    algorithm = _ALGORITHMS.get(str(found.get("quant_algo") or "").lower()) or _ALGORITHMS.get(
+def _plain(about: Mapping[str, Any], method: str) -> dict[str, Any]:
+    algorithm = _ALGORITHMS.get(str(about.get("quant_algo") or "").lower()) or _ALGORITHMS.get(
         method if method not in _FP8 else ""
     )
     if algorithm:
@@ -95,27 +95,27 @@ def _plain(found: Mapping[str, Any], method: str) -> dict[str, Any]:
             **algorithm,
             **(
                 {"group_size": size}
-                if (size := _number(found.get("group_size"))) and "group_size" in algorithm
+                if (size := _number(about.get("group_size"))) and "group_size" in algorithm
                 else {}
             ),
         }
     if method in _FP8:
-        block = found.get("weight_block_size")
+        block = about.get("weight_block_size")
         sizes = tuple(filter(None, map(_number, block))) if isinstance(block, list | tuple) else ()
         rows = method == "fbgemm_fp8"
         return {"bits": 8, "block": sizes if len(sizes) == 2 else None, "per_row": rows, "scale_bits": 32}
     if method == "bitsandbytes":
-        four = bool(found.get("load_in_4bit"))
-        return {"bits": 4 if four else 8, "double_quantization": bool(found.get("bnb_4bit_use_double_quant"))}
-    bits = _number(found.get("bits") or found.get("w_bit"))
-    return {"bits": bits, "group_size": _number(found.get("group_size") or found.get("q_group_size"))}
+        four = bool(about.get("load_in_4bit"))
+        return {"bits": 4 if four else 8, "double_quantization": bool(about.get("bnb_4bit_use_double_quant"))}
+    bits = _number(about.get("bits") or about.get("w_bit"))
+    return {"bits": bits, "group_size": _number(about.get("group_size") or about.get("q_group_size"))}
 
 
-def _grouped(found: Mapping[str, Any], fields: Fields) -> dict[str, Any]:
+def _grouped(about: Mapping[str, Any], fields: Fields) -> dict[str, Any]:
     """compressed-tensors, which modelopt writes too."""
     groups = [
         group
-        for group in found["config_groups"].values()
+        for group in about["config_groups"].values()
         if isinstance(group, Mapping) and isinstance(group.get("weights"), Mapping)
     ]
     if not groups:
@@ -146,9 +146,9 @@ def _grouped(found: Mapping[str, Any], fields: Fields) -> dict[str, Any]:
     }
 
 
-def _not_quantized(found: Mapping[str, Any], fields: Fields) -> tuple[str, ...]:
-    kept = next((found[key] for key in _KEPT if found.get(key)), ())
-    dynamic = found.get("dynamic")  # gptqmodel: `-:` before a pattern leaves what it matches alone
+def _not_quantized(about: Mapping[str, Any], fields: Fields) -> tuple[str, ...]:
+    kept = next((about[key] for key in _KEPT if about.get(key)), ())
+    dynamic = about.get("dynamic")  # gptqmodel: `-:` before a pattern leaves what it matches alone
     more = (
         tuple(f"re:{key[2:]}" for key in dynamic if str(key).startswith("-:"))
         if isinstance(dynamic, Mapping)

@@ -21,12 +21,12 @@ DEPTHS = (5, 12, 24, 31, 48, 61, 96)
 def expand(rule: Rule, count: int, every: int | None = None) -> list[str]:
     """Types of `count` layers, with `every` as the period's length where it is given."""
     period = _stretched(rule["period"], every) if every else rule["period"]
-    found = [period[i % len(period)] for i in range(count)]
+    types = [period[i % len(period)] for i in range(count)]
     first, last = list(rule.get("first", ()))[:count], list(rule.get("last", ()))[-count:]
-    found[: len(first)] = first
+    types[: len(first)] = first
     if last:
-        found[-len(last) :] = last
-    return found
+        types[-len(last) :] = last
+    return types
 
 
 def _stretched(period: Sequence[str], length: int) -> list[str]:
@@ -99,8 +99,8 @@ def _from_layer(fields: Fields, key: str, count: int) -> list[str]:
     return ["sliding_attention" if i >= first else "full_attention" for i in range(count)]
 
 
-def _windowed(fields: Fields, found: list[str]) -> list[str]:
+def _windowed(fields: Fields, types: list[str]) -> list[str]:
     """A sliding layer without a window attends to everything."""
     if fields.window():
-        return found
-    return ["full_attention" if kind == "sliding_attention" else kind for kind in found]
+        return types
+    return ["full_attention" if kind == "sliding_attention" else kind for kind in types]

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from quantlab.architecture.fields import Fields, families
 from quantlab.architecture.layers import Layer, kv_heads, layers_of
 from quantlab.architecture.parameters import LAYERS_LIMIT
-from quantlab.architecture.release import Stored, read_stored
+from quantlab.architecture.release import StoredFormat, read_stored
 from quantlab.errors import QuantlabError
 from quantlab.frozen import Frozen
 from quantlab.recipe import explain
@@ -37,7 +37,7 @@ class Architecture(Frozen):
     experts: int | None = None
     experts_per_token: int | None = None
     tied: bool = False
-    stored: Stored | None = None
+    stored: StoredFormat | None = None
     certain: bool = True
     """False where a figure rests on a guess that `doubts` names."""
     doubts: tuple[str, ...] = ()
@@ -45,18 +45,18 @@ class Architecture(Frozen):
     @cached_property
     def distinct_layers(self) -> dict[Layer, int]:
         """Layers that differ, and how many there are of each."""
-        found: dict[Layer, int] = {}
+        counts: dict[Layer, int] = {}
         for layer in self.layers:
-            found[layer] = found.get(layer, 0) + 1
-        return found
+            counts[layer] = counts.get(layer, 0) + 1
+        return counts
 
     @cached_property
     def kinds(self) -> dict[str, int]:
         """How many layers there are of each kind."""
-        found: dict[str, int] = {}
+        counts: dict[str, int] = {}
         for layer, how_many in self.distinct_layers.items():
-            found[layer.kind] = found.get(layer.kind, 0) + how_many
-        return found
+            counts[layer.kind] = counts.get(layer.kind, 0) + how_many
+        return counts
 
 
 def read_architecture(config: Mapping[str, Any]) -> Architecture:
@@ -107,22 +107,22 @@ def _read(fields: Fields) -> Architecture:
 
 def _how_many_layers(fields: Fields) -> int:
     listed = next(
-        (found for key in _LISTS if (found := fields.get(key)) and isinstance(found, list | str)), ()
+        (types for key in _LISTS if (types := fields.get(key)) and isinstance(types, list | str)), ()
     )
-    found = (
+    layers = (
         len(listed)
         if listed and not fields.written("num_hidden_layers")
         else fields.needed("num_hidden_layers")
     )
-    if found > LAYERS_LIMIT:
+    if layers > LAYERS_LIMIT:
         raise QuantlabError(
-            f"config.json: num_hidden_layers is {found}, which no model has: it must be at most"
+            f"config.json: num_hidden_layers is {layers}, more than any model has: give at most"
             f" {LAYERS_LIMIT}"
         )
     twice = (
         fields.family == "longcat_flash" and "num_hidden_layers" not in fields.raw
     )  # two attentions in each of its layers
-    return 2 * found if twice else found
+    return 2 * layers if twice else layers
 
 
 def _check_heads(heads: int, kv: int) -> None:

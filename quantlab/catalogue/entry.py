@@ -81,10 +81,10 @@ def user_file() -> Path:
 
 def entries() -> dict[str, Entry]:
     """Every alias, the user's own included. Raises QuantlabError for a catalogue file that is not one."""
-    found: dict[str, Entry] = {}
+    by_alias: dict[str, Entry] = {}
     for path in catalogue_files("models.yaml", "QUANTLAB_MODELS"):
-        found.update(read(path))
-    return found
+        by_alias.update(read(path))
+    return by_alias
 
 
 def read(path: Path) -> dict[str, Entry]:
@@ -97,7 +97,7 @@ def read(path: Path) -> dict[str, Entry]:
             f"{path} is no catalogue: write `name: {{path: /folder/of/the/model}}` or `name: {{hub:"
             " org/name}`"
         )
-    found = {}
+    by_alias = {}
     for alias, fields in data.items():
         try:
             entry = Entry.model_validate(fields)
@@ -105,5 +105,5 @@ def read(path: Path) -> dict[str, Entry]:
             raise QuantlabError(f"{path}: {alias}: {explain(error)}") from None
         if entry.path:
             entry = entry.model_copy(update={"path": str((path.parent / as_path(entry.path)).resolve())})
-        found[str(alias).lower()] = entry
-    return found
+        by_alias[str(alias).lower()] = entry
+    return by_alias

@@ -99,7 +99,7 @@ class Expectations(Frozen):
     benchmarks: Benchmarks
 
 
-class Score(NamedTuple):
+class PublishedScore(NamedTuple):
     """How able a model is for a use, or why that is not known."""
 
     percent: float | None
@@ -122,24 +122,26 @@ def published_loss(method: str, bits: int, parameters: int | None) -> PublishedL
     known."""
     known = expectations()
     size = parameters or 0
-    found = next(
+    loss = next(
         (x for x in known.losses if method in x.methods and bits == x.bits and size >= x.parameters_from),
         None,
     )
     small = known.small_models
-    if found is None or bits >= 16 or size >= small.below_parameters:
-        return found
-    return found.model_copy(update={"loss_high_percent": None, "source": f"{found.source}; {small.source}"})
+    if loss is None or bits >= 16 or size >= small.below_parameters:
+        return loss
+    return loss.model_copy(update={"loss_high_percent": None, "source": f"{loss.source}; {small.source}"})
 
 
-def published_score(model: str, use: str | None) -> Score:
+def published_score(model: str, use: str | None) -> PublishedScore:
     """Mean of the published scores of the benchmarks that stand for a use."""
     known = expectations()
     names = known.uses.get(use or "", ())
     if not names:
-        return Score(None, f"no benchmark in the catalogue stands for {use}" if use else "no use was named")
+        return PublishedScore(
+            None, f"no benchmark in the catalogue stands for {use}" if use else "no use was named"
+        )
     scores = known.benchmarks.scores.get(model, {})
     if any(name not in scores for name in names):
-        return Score(None, "not known: no published score in the catalogue")
+        return PublishedScore(None, "not known: no published score in the catalogue")
     mean = sum(scores[name] for name in names) / len(names)
-    return Score(mean, f"mean of {', '.join(names)}; {known.benchmarks.source}")
+    return PublishedScore(mean, f"mean of {', '.join(names)}; {known.benchmarks.source}")

@@ -89,13 +89,13 @@ class GpuSet:
 def gpus() -> dict[str, GpuSpec]:
     """Every GPU by its name, the user's own included. Raises QuantlabError for a file that is no list of
     GPUs."""
-    found: dict[str, GpuSpec] = {}
+    by_name: dict[str, GpuSpec] = {}
     for path in catalogue_files("gpus.yaml", "QUANTLAB_GPUS"):
         for name, fields in mapping(path, FORM).items():
             slug = _slug(name)
             given = {**fields, "name": slug} if isinstance(fields, dict) else fields
-            found[slug] = checked(GpuSpec, given, f"{path}: {name}")
-    return found
+            by_name[slug] = checked(GpuSpec, given, f"{path}: {name}")
+    return by_name
 
 
 def find_gpu(name: str) -> GpuSpec:

@@ -93,7 +93,7 @@ def _with(fields: Any, **more: Any) -> Any:
 
 def _section(name: str) -> dict[str, Any]:
     """One section of all the files, later entries over earlier ones."""
-    found: dict[str, Any] = {}
+    rows: dict[str, Any] = {}
     for path in catalogue_files("prices.yaml", "QUANTLAB_PRICES"):
         data = mapping(path, FORM)
         for section in data:
@@ -102,5 +102,5 @@ def _section(name: str) -> dict[str, Any]:
         entries = data.get(name) or {}
         if not isinstance(entries, dict):
             raise QuantlabError(f"{path}: {name} is no list of prices: write {FORM}")
-        found.update({str(key).lower(): value for key, value in entries.items()})
-    return found
+        rows.update({str(key).lower(): value for key, value in entries.items()})
+    return rows

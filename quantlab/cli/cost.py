@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from quantlab.catalogue.gpu import GpuSet
     from quantlab.catalogue.price import ApiPrice
     from quantlab.models.ingredients import Ingredients
-    from quantlab.recommend.bill import Options, Paid, Placed, Speed
-    from quantlab.recommend.cost import Comparison, Traffic
+    from quantlab.recommend.bill import Options, Paid, Placed, RigSpeed
+    from quantlab.recommend.cost import CostComparison, Traffic
 
 SHARE = Finite(0, 1)
 PRICE = Finite(min=0, max=1e12)
@@ -173,7 +173,9 @@ def command(
     return _json(known.name, variant, rig, placed, payment, output, api, compared, notes)
 
 
-def _output_of(known: Ingredients, wanted: Wanted, own_figures: Options) -> tuple[Placed, Speed, list[str]]:
+def _output_of(
+    known: Ingredients, wanted: Wanted, own_figures: Options
+) -> tuple[Placed, RigSpeed, list[str]]:
     """Place the variant on the GPUs and compute its tokens per second.
 
     Raises CellFailure if it does not fit, unless --anyway was given.
@@ -210,10 +212,10 @@ def _output_of(known: Ingredients, wanted: Wanted, own_figures: Options) -> tupl
 
 def _place(known: Ingredients, wanted: Wanted, batch: int) -> Placed:
     from quantlab.errors import CellFailure
-    from quantlab.planning.fit import Workload, plan_model
+    from quantlab.planning.fit import PlannedWorkload, plan_model
     from quantlab.recommend.bill import Placed
 
-    workload = Workload(context_tokens=wanted.context_tokens, batch=batch)
+    workload = PlannedWorkload(context_tokens=wanted.context_tokens, batch=batch)
     plan = plan_model(
         known.config,
         name=known.name,
@@ -257,7 +259,7 @@ def _gib(low: int, high: int, usable: int) -> str:
     return f"{low / 2**30:.1f} to {high / 2**30:.1f} GiB needed, {usable / 2**30:.1f} GiB usable"
 
 
-def _notes(traffic: Traffic, output: Speed, compared: Comparison) -> list[str]:
+def _notes(traffic: Traffic, output: RigSpeed, compared: CostComparison) -> list[str]:
     notes = []
     if traffic.input_share == 0:
         notes.append("all tokens are counted as output, the most expensive kind: set --input-share")
@@ -278,9 +280,9 @@ def _print(
     rig: GpuSet,
     traffic: Traffic,
     payment: Paid,
-    output: Speed,
+    output: RigSpeed,
     api: ApiPrice,
-    compared: Comparison,
+    compared: CostComparison,
     notes: list[str],
 ) -> None:
     from quantlab.recommend.bill import amount
@@ -328,9 +330,9 @@ def _json(
     rig: GpuSet,
     placed: Placed,
     payment: Paid,
-    output: Speed,
+    output: RigSpeed,
     api: ApiPrice,
-    compared: Comparison,
+    compared: CostComparison,
     notes: list[str],
 ) -> dict[str, Any]:
     infinite = {"capacity_tokens_per_month", "break_even_tokens_per_month"}

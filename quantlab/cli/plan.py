@@ -11,7 +11,7 @@ import click
 from quantlab.cli._common import Context, common
 
 if TYPE_CHECKING:
-    from quantlab.planning.plan import ModelPlan, Workload
+    from quantlab.planning.plan import ModelPlan, PlannedWorkload
 
 
 @click.command()
@@ -90,7 +90,7 @@ def command(
     "skipped"}."""
     from quantlab.errors import QuantlabError
     from quantlab.parsing.sizes import parse_context
-    from quantlab.planning.fit import Workload
+    from quantlab.planning.fit import PlannedWorkload
 
     if against:
         return _against(ctx, against, model)
@@ -98,7 +98,7 @@ def command(
         raise QuantlabError(
             "name a MODEL to plan (`quantlab list models`), or a folder of records with --against"
         )
-    workload = Workload(
+    workload = PlannedWorkload(
         context_tokens=parse_context(context), batch=batch, cache_dtype=cache_dtype, policy=policy
     )
     plan, source = _plan(model, gpu_names, workload, methods)
@@ -108,7 +108,7 @@ def command(
 
 
 def _plan(
-    model: str, gpu_names: tuple[str, ...], workload: Workload, methods: str | None
+    model: str, gpu_names: tuple[str, ...], workload: PlannedWorkload, methods: str | None
 ) -> tuple[ModelPlan, str]:
     from quantlab.catalogue.gpu import parse_gpus
     from quantlab.models.ingredients import ingredients

@@ -12,7 +12,8 @@ from quantlab.cli._numbers import Finite
 
 if TYPE_CHECKING:
     from quantlab.recommend.candidates import Hardware, Pool
-    from quantlab.recommend.choice import Choice, Request
+    from quantlab.recommend.choice import ModelChoice
+    from quantlab.recommend.request import ModelRequest
 
 USES = ("code", "chat", "rag", "long-context", "edge")
 EDGE_MEMORY, LONG_CONTEXT, CONTEXT = "8GB", "128k", "8k"
@@ -97,18 +98,19 @@ def command(
     With --json: {"request", "hardware", "ranked", "rejected", "changes", "left_out", "measure", "serve"};
     every figure is {"value", "kind", "low", "high", "source"}."""
     from quantlab.parsing.sizes import parse_context
-    from quantlab.planning.fit import Workload
+    from quantlab.planning.fit import PlannedWorkload
     from quantlab.recommend.candidates import gather
-    from quantlab.recommend.choice import Request, choose
+    from quantlab.recommend.choice import choose
     from quantlab.recommend.recommendation import as_json
+    from quantlab.recommend.request import ModelRequest
 
     hardware = _hardware(vram, gpu_name, use)
     context_tokens = parse_context(
         context if context is not None else (LONG_CONTEXT if use == "long-context" else CONTEXT)
     )
-    pool = gather(Path(), hardware, Workload(context_tokens=context_tokens))
+    pool = gather(Path(), hardware, PlannedWorkload(context_tokens=context_tokens))
     _check_licences(licences, pool)
-    request = Request(
+    request = ModelRequest(
         context_tokens=context_tokens,
         use=use,
         max_drop_points=max_drop,
@@ -158,7 +160,7 @@ def _check_licences(wanted: tuple[str, ...], pool: Pool) -> None:
             raise unknown("licence", name, known)
 
 
-def _following(choice: Choice, hardware: Hardware, pool: Pool, context: int) -> dict[str, Any]:
+def _following(choice: ModelChoice, hardware: Hardware, pool: Pool, context: int) -> dict[str, Any]:
     """The commands that come next; None where nothing was found."""
     from quantlab.catalogue import entries
     from quantlab.recommend.recommendation import measuring, serving, untried
@@ -174,7 +176,12 @@ def _following(choice: Choice, hardware: Hardware, pool: Pool, context: int) -> 
 
 
 def _print(
-    choice: Choice, request: Request, hardware: Hardware, pool: Pool, shown: Shown, following: dict[str, Any]
+    choice: ModelChoice,
+    request: ModelRequest,
+    hardware: Hardware,
+    pool: Pool,
+    shown: Shown,
+    following: dict[str, Any],
 ) -> None:
     from rich.table import Table
 
@@ -219,7 +226,7 @@ def _print(
     _print_commands(say, following)
 
 
-def _may(request: Request, pool: Pool) -> tuple[Any, ...]:
+def _may(request: ModelRequest, pool: Pool) -> tuple[Any, ...]:
     """What would be ranked where open limits do not reject."""
     from quantlab.recommend.choice import choose
 

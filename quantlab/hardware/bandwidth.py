@@ -95,12 +95,12 @@ def _cuda(place: str) -> Bandwidth:
 
 def _best(work: Callable[[], object]) -> float:
     """Seconds of the quickest of several, after one to warm up."""
-    found = []
+    rates = []
     for _ in range(COPIES + 1):
         began = time.perf_counter()
         work()
-        found.append(time.perf_counter() - began)
-    return min(found[1:])
+        rates.append(time.perf_counter() - began)
+    return min(rates[1:])
 
 
 if __name__ == "__main__":

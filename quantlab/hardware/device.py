@@ -41,16 +41,16 @@ def parse_places(device: str) -> Places:
 
     Raises QuantlabError.
     """
-    found = re.fullmatch(r"(?:cuda(?::(?P<gpus>\d+(?:,\d+)*))?(?P<cpu>,cpu)?|cpu)(?P<disk>,disk)?", device)
-    if not found:
+    match = re.fullmatch(r"(?:cuda(?::(?P<gpus>\d+(?:,\d+)*))?(?P<cpu>,cpu)?|cpu)(?P<disk>,disk)?", device)
+    if not match:
         raise QuantlabError(
             f"unknown device {device!r}: use auto, cpu, cuda:N, or several places, such as cuda:0,1 or"
             " cuda:0,cpu,disk"
         )
-    gpus = tuple(map(int, (found["gpus"] or "0").split(","))) if device.startswith("cuda") else ()
+    gpus = tuple(map(int, (match["gpus"] or "0").split(","))) if device.startswith("cuda") else ()
     if len(set(gpus)) < len(gpus):
         raise QuantlabError(f"{device} names a GPU twice")
-    return Places(gpus, not gpus or bool(found["cpu"]), bool(found["disk"]))
+    return Places(gpus, not gpus or bool(match["cpu"]), bool(match["disk"]))
 
 
 class Gpu(Frozen):
@@ -110,21 +110,21 @@ def gpus() -> tuple[Gpu, ...]:
     except pynvml.NVMLError:
         return _amd_gpus()
     try:
-        driver = str(_told(pynvml.nvmlSystemGetDriverVersion) or "unknown")
+        driver = str(told(pynvml.nvmlSystemGetDriverVersion) or "unknown")
         handles = [
-            _told(pynvml.nvmlDeviceGetHandleByIndex, i) for i in range(_told(pynvml.nvmlDeviceGetCount) or 0)
+            told(pynvml.nvmlDeviceGetHandleByIndex, i) for i in range(told(pynvml.nvmlDeviceGetCount) or 0)
         ]
         there = [
-            h for h in handles if h is not None and _told(pynvml.nvmlDeviceGetUUID, h)
+            h for h in handles if h is not None and told(pynvml.nvmlDeviceGetUUID, h)
         ]  # one that fell off the bus is none
-        there.sort(key=lambda h: str(getattr(_told(pynvml.nvmlDeviceGetPciInfo, h), "busId", "")))
-        found = [
+        there.sort(key=lambda h: str(getattr(told(pynvml.nvmlDeviceGetPciInfo, h), "busId", "")))
+        driven = [
             (
                 str(pynvml.nvmlDeviceGetUUID(h)),
-                str(_told(pynvml.nvmlDeviceGetName, h) or "NVIDIA GPU"),
+                str(told(pynvml.nvmlDeviceGetName, h) or "NVIDIA GPU"),
                 # of a chip that shares the machine's memory (GB10) the driver tells no size
                 int(
-                    getattr(_told(pynvml.nvmlDeviceGetMemoryInfo, h), "total", None)
+                    getattr(told(pynvml.nvmlDeviceGetMemoryInfo, h), "total", None)
                     or psutil.virtual_memory().total
                 ),
             )
@@ -132,21 +132,21 @@ def gpus() -> tuple[Gpu, ...]:
         ]
     finally:
         pynvml.nvmlShutdown()
-    order = _visible([uuid for uuid, _, _ in found], os.environ.get("CUDA_VISIBLE_DEVICES"))
+    order = _visible([uuid for uuid, _, _ in driven], os.environ.get("CUDA_VISIBLE_DEVICES"))
     return tuple(
-        Gpu(index=i, uuid=found[n][0], name=found[n][1], memory_bytes=found[n][2], driver=driver)
+        Gpu(index=i, uuid=driven[n][0], name=driven[n][1], memory_bytes=driven[n][2], driver=driver)
         for i, n in enumerate(order)
     )
 
 
 def _amd_gpus() -> tuple[Gpu, ...]:
     """AMD GPUs that ROCm would see, where its Python package is installed (HIP_VISIBLE_DEVICES heeded)."""
-    found = rocm.gpus()
-    order = _visible([gpu.uuid for gpu in found], os.environ.get("HIP_VISIBLE_DEVICES"))
-    return tuple(Gpu(index=i, **found[n]._asdict()) for i, n in enumerate(order))
+    driven = rocm.gpus()
+    order = _visible([gpu.uuid for gpu in driven], os.environ.get("HIP_VISIBLE_DEVICES"))
+    return tuple(Gpu(index=i, **driven[n]._asdict()) for i, n in enumerate(order))
 
 
-def _told(ask: Callable[..., Any], *arguments: Any) -> Any:
+def told(ask: Callable[..., Any], *arguments: Any) -> Any:
     """NVML's answer, None where this driver or this GPU has none."""
     import pynvml
 
@@ -179,8 +179,8 @@ def _is_sliced(uuid: str) -> bool:
     except pynvml.NVMLError:
         return False
     try:
-        handle = _told(pynvml.nvmlDeviceGetHandleByUUID, uuid)
-        mode = None if handle is None else _told(pynvml.nvmlDeviceGetMigMode, handle)
+        handle = told(pynvml.nvmlDeviceGetHandleByUUID, uuid)
+        mode = None if handle is None else told(pynvml.nvmlDeviceGetMigMode, handle)
         return mode is not None and mode[0] == pynvml.NVML_DEVICE_MIG_ENABLE
     finally:
         pynvml.nvmlShutdown()
@@ -206,8 +206,8 @@ def _visible(uuids: list[str], setting: str | None) -> list[int]:
 def cpu_name() -> str:
     """The processor's name."""
     info = Path("/proc/cpuinfo")
-    found = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.M) if info.exists() else None
-    return " ".join(found[1].split()) if found else platform.processor() or platform.machine()
+    match = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.M) if info.exists() else None
+    return " ".join(match[1].split()) if match else platform.processor() or platform.machine()
 
 
 def quick_bfloat16() -> bool:
@@ -262,45 +262,3 @@ def _name(places: Places, gpu_names: list[str], cpu: str) -> str:
         for name in dict.fromkeys(gpu_names)
     ]
     return " + ".join([*counted, *([cpu] if places.cpu else []), *(["disk"] if places.disk else [])])
-
-
-class ProcessMemory(NamedTuple):
-    """Resident memory of this process in bytes."""
-
-    rss_bytes: int
-    peak_rss_bytes: int
-
-
-def process_memory() -> ProcessMemory:
-    """Resident memory now, and its highest value since the process began (Linux: VmRSS and VmHWM)."""
-    import psutil
-
-    status = Path("/proc/self/status")
-    if status.exists():
-        fields = dict(re.findall(r"^(VmRSS|VmHWM):\s+(\d+) kB", status.read_text(), re.M))
-        return ProcessMemory(int(fields["VmRSS"]) * 1024, int(fields["VmHWM"]) * 1024)
-    now = psutil.Process().memory_info()
-    return ProcessMemory(now.rss, getattr(now, "peak_wset", now.rss))
-
-
-def free_vram_bytes(indices: tuple[int, ...]) -> dict[int, int]:
-    """Free memory of GPUs by CUDA's number, as the driver sees it now; the machine's of one that shares it
-    and tells no size."""
-    import psutil
-    import pynvml
-
-    there = gpus()
-    if any(rocm.is_amd(there[n].uuid) for n in indices):
-        return {n: rocm.free_bytes(there[n].uuid) for n in indices}
-    pynvml.nvmlInit()
-    try:
-        told = {
-            n: _told(pynvml.nvmlDeviceGetMemoryInfo, pynvml.nvmlDeviceGetHandleByUUID(there[n].uuid))
-            for n in indices
-        }
-        return {
-            n: int(psutil.virtual_memory().available if info is None else info.free)
-            for n, info in told.items()
-        }
-    finally:
-        pynvml.nvmlShutdown()

@@ -41,16 +41,16 @@ class _nvidia:  # noqa: N801 - chosen by name as a function is
         self._name = str(_told(pynvml.nvmlDeviceGetName, self._handle) or uuid)
 
     def look(self, pids: set[int]) -> dict[str, Any]:
-        ours = [
+        tree = [
             p.usedGpuMemory
             for p in _told(self._api.nvmlDeviceGetComputeRunningProcesses, self._handle) or ()
             if p.pid in pids
         ]
         used = getattr(_told(self._api.nvmlDeviceGetMemoryInfo, self._handle), "used", None)
-        known = bool(ours) and all(size is not None for size in ours)
+        known = bool(tree) and all(size is not None for size in tree)
         return {
             "name": self._name,
-            "tree_bytes": sum(ours) if known else None,
+            "tree_bytes": sum(tree) if known else None,
             "used_bytes": None if used is None else int(used),
         }
 
@@ -68,7 +68,7 @@ class _amd:  # noqa: N801 - chosen by name as a function is
 
     def look(self, pids: set[int]) -> dict[str, Any]:
         processes = _told(self._api.amdsmi_get_gpu_process_list, self._handle) or ()
-        ours = [int(p["memory_usage"]["vram_mem"]) for p in processes if p["pid"] in pids]
+        tree = [int(p["memory_usage"]["vram_mem"]) for p in processes if p["pid"] in pids]
         used = _told(self._api.amdsmi_get_gpu_vram_usage, self._handle)
         held = int(used["vram_used"]) * 2**20 if used else None
-        return {"name": self._name, "tree_bytes": sum(ours) if ours else None, "used_bytes": held}
+        return {"name": self._name, "tree_bytes": sum(tree) if tree else None, "used_bytes": held}

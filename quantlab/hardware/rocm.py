@@ -38,15 +38,15 @@ def _api() -> Any:
 def gpus() -> list[AmdGpu]:
     """All AMD GPUs, in the order of AMD SMI, which is that of the bus."""
     api = _api()
-    found = []
+    amd_gpus = []
     for handle in api.amdsmi_get_processor_handles() if api else []:
         memory = int(api.amdsmi_get_gpu_memory_total(handle, api.AmdSmiMemoryType.VRAM))
         name, driver = (
             api.amdsmi_get_gpu_asic_info(handle)["market_name"],
             api.amdsmi_get_gpu_driver_info(handle)["driver_version"],
         )
-        found.append(AmdGpu(str(api.amdsmi_get_gpu_device_uuid(handle)), str(name), memory, str(driver)))
-    return found
+        amd_gpus.append(AmdGpu(str(api.amdsmi_get_gpu_device_uuid(handle)), str(name), memory, str(driver)))
+    return amd_gpus
 
 
 def free_bytes(uuid: str) -> int:

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from quantlab import engines
 from quantlab.errors import CellFailure, QuantlabError
-from quantlab.hardware.device import Device, free_vram_bytes
+from quantlab.hardware.device import Device
+from quantlab.hardware.memory import free_vram_bytes
 from quantlab.records.measured import SampledMemory
 from quantlab.workspace.cell import Cell
 

@@ -17,7 +17,8 @@ from typing import Any
 
 from quantlab import engines, methods
 from quantlab.errors import QuantlabError
-from quantlab.hardware.device import parse_places, process_memory
+from quantlab.hardware.device import parse_places
+from quantlab.hardware.memory import process_memory
 from quantlab.outside import as_failure
 from quantlab.processes import end_with_parent
 from quantlab.progress import noise_to

@@ -22,10 +22,10 @@ class Swap:
 
     def __init__(self, plain: Any, other: Any, linears: bool) -> None:
         self._plain, self._other = plain, other
-        self._ours, self._theirs = _blocks(plain), _blocks(other)
-        names: list[list[str]] = [[""] for _ in self._ours]
+        self._blocks, self._other_blocks = _blocks(plain), _blocks(other)
+        names: list[list[str]] = [[""] for _ in self._blocks]
         if linears:
-            names = [_matrices(block) for block in self._ours]
+            names = [_matrices(block) for block in self._blocks]
             self._require_nothing_else_differs(names)
         self._names = names
         self.parts = [self._part(i, name) for i, inside in enumerate(names) for name in inside] + [
@@ -49,24 +49,27 @@ class Swap:
             yield NOTHING, nothing
             for i, inside in enumerate(self._names):
                 for name in inside:
-                    with _Replaced(self._ours, i, name, self._theirs[i]), _Skipped(self._ours, before[:i]):
-                        found = self._run(self._plain, ids)
-                    yield self._part(i, name), found
-            for i, block in enumerate(list(self._theirs)):
-                self._theirs[i] = self._ours[i]
-                self._ours[i] = block
+                    with (
+                        _Replaced(self._blocks, i, name, self._other_blocks[i]),
+                        _Skipped(self._blocks, before[:i]),
+                    ):
+                        computed = self._run(self._plain, ids)
+                    yield self._part(i, name), computed
+            for i, block in enumerate(list(self._other_blocks)):
+                self._other_blocks[i] = self._blocks[i]
+                self._blocks[i] = block
             yield (
                 REST,
                 self._run(self._other, ids),
             )  # the other model, with every block of the unquantized one
-            for i, block in enumerate(list(self._theirs)):
-                self._theirs[i] = self._ours[i]
-                self._ours[i] = block
+            for i, block in enumerate(list(self._other_blocks)):
+                self._other_blocks[i] = self._blocks[i]
+                self._blocks[i] = block
             yield WHOLE, self._run(self._other, ids)
 
     def _run(self, model: Any, ids: torch.Tensor) -> NDArray[np.float32]:
-        found: NDArray[np.float32] = model(input_ids=ids, use_cache=False).logits[0].float().cpu().numpy()
-        return found
+        logits: NDArray[np.float32] = model(input_ids=ids, use_cache=False).logits[0].float().cpu().numpy()
+        return logits
 
     def _outputs(self, ids: torch.Tensor) -> tuple[list[Any], NDArray[np.float32]]:
         """What each block of the unquantized model gives, and its logits: what lies before a swapped part is
@@ -74,7 +77,7 @@ class Swap:
         kept: list[Any] = []
         hooks = [
             block.register_forward_hook(lambda _module, _inputs, output: kept.append(output))
-            for block in self._ours
+            for block in self._blocks
         ]
         logits = self._run(self._plain, ids)
         for hook in hooks:
@@ -84,10 +87,10 @@ class Swap:
     def _require_nothing_else_differs(self, names: list[list[str]]) -> None:
         """Raise CellFailure where a tensor of a block differs that no part holds: the parts would not be the
         whole."""
-        for i, (ours, theirs) in enumerate(zip(self._ours, self._theirs, strict=True)):
-            other, inside = theirs.state_dict(), tuple(f"{name}." for name in names[i])
-            for name, tensor in ours.state_dict().items():
-                if name.startswith(inside) or _alike(tensor, other.get(name)):
+        for i, (block, other_block) in enumerate(zip(self._blocks, self._other_blocks, strict=True)):
+            others, inside = other_block.state_dict(), tuple(f"{name}." for name in names[i])
+            for name, tensor in block.state_dict().items():
+                if name.startswith(inside) or _alike(tensor, others.get(name)):
                     continue
                 if tensor.ndim <= 1:
                     raise CellFailure(
@@ -102,10 +105,10 @@ class Swap:
                 )
 
 
-def _alike(ours: torch.Tensor, theirs: torch.Tensor | None) -> bool:
-    if theirs is None or theirs.shape != ours.shape:
+def _alike(tensor: torch.Tensor, other: torch.Tensor | None) -> bool:
+    if other is None or other.shape != tensor.shape:
         return False
-    return float((ours.float() - theirs.float()).abs().max()) <= _REACH * float(ours.float().abs().max())
+    return float((tensor.float() - other.float()).abs().max()) <= _REACH * float(tensor.float().abs().max())
 
 
 def _matrices(block: Any) -> list[str]:
@@ -114,24 +117,24 @@ def _matrices(block: Any) -> list[str]:
     from torch import nn
     from transformers.pytorch_utils import Conv1D
 
-    found = []
+    linears = []
     for name, module in block.named_modules():
         experts = any(p.ndim == 3 for p in module.parameters(recurse=False)) and not isinstance(
             module, nn.Conv1d
         )
         if isinstance(module, nn.Linear | Conv1D) or experts:
-            found.append(name)
-    return found
+            linears.append(name)
+    return linears
 
 
 def _blocks(model: Any) -> Any:
     from torch import nn
 
     layers = model.config.get_text_config().num_hidden_layers
-    found = [m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == layers]
-    if not found:
+    lists = [m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == layers]
+    if not lists:
         raise CellFailure("unsupported", "this architecture has no list of blocks")
-    return found[0]
+    return lists[0]
 
 
 class _Replaced:

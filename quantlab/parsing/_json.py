@@ -15,7 +15,7 @@ from quantlab.parsing._text import DEEPEST, LONGEST_NUMBER, TEXT_BYTES, read_tex
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{},:]|[^\s\[\]{},:"]+')
 
 
-class _Refused(Exception):
+class _RefusedJson(Exception):
     """What a hook of the parser refuses; it does not know where it stands."""
 
 
@@ -31,12 +31,12 @@ def read_object(path: Path, most_bytes: int = TEXT_BYTES) -> dict[str, Any]:
 
 def parse_object(text: str | bytes, origin: str) -> dict[str, Any]:
     """The same of a text."""
-    found = parse_json(text, origin)
-    if not isinstance(found, dict):
+    value = parse_json(text, origin)
+    if not isinstance(value, dict):
         raise QuantlabError(
-            f"{origin} is no JSON object, it begins with {_start(found)}: write {{...}}, or make it again"
+            f"{origin} is no JSON object, it begins with {_start(value)}: write {{...}}, or make it again"
         )
-    return found
+    return value
 
 
 def parse_json(text: str | bytes, origin: str) -> Any:
@@ -48,47 +48,47 @@ def parse_json(text: str | bytes, origin: str) -> Any:
     if not text.strip():
         raise QuantlabError(f"{origin} is empty, where JSON belongs: write it again")
     try:
-        found = json.loads(
+        value = json.loads(
             text, object_pairs_hook=_object, parse_constant=_constant, parse_float=_float, parse_int=_integer
         )
     except json.JSONDecodeError as error:
         raise refused(
             origin, error.lineno, f"it is not JSON: {error.msg.lower()}", "mend it, or make it again"
         ) from None
-    except _Refused as error:
+    except _RefusedJson as error:
         raise refused(origin, _line_of_refused(text), str(error), "mend it, or make it again") from None
     except RecursionError:
         raise _too_deep(text, origin) from None
-    if _depth(found) > DEEPEST:
+    if _depth(value) > DEEPEST:
         raise _too_deep(text, origin)
-    if "\\u" in text and (trouble := _trouble(found)):
+    if "\\u" in text and (trouble := _trouble(value)):
         raise refused(origin, None, f"it holds {trouble}", "take it out")
-    return found
+    return value
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    members = dict(pairs)
+    if len(members) < len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise _Refused(f"the key {twice!r:.80} stands twice in one object")
-    return found
+        raise _RefusedJson(f"the key {twice!r:.80} stands twice in one object")
+    return members
 
 
 def _constant(name: str) -> Any:
-    raise _Refused(f"{name} is no number of JSON")
+    raise _RefusedJson(f"{name} is no number of JSON")
 
 
 def _float(text: str) -> float:
-    found = float(text)
-    if not math.isfinite(found):
-        raise _Refused(f"{text:.40} is too large a number")
-    return found
+    number = float(text)
+    if not math.isfinite(number):
+        raise _RefusedJson(f"{text:.40} is too large a number")
+    return number
 
 
 def _integer(text: str) -> int:
     if len(text) > LONGEST_NUMBER:
-        raise _Refused(f"a number of {len(text)} digits is too large")
+        raise _RefusedJson(f"a number of {len(text)} digits is too large")
     return int(text)
 
 
@@ -131,7 +131,7 @@ def _too_deep(text: str, origin: str) -> QuantlabError:
 
 
 def _tokens(text: str) -> Iterator[tuple[str, int]]:
-    return ((found[0], found.start()) for found in _TOKEN.finditer(text))
+    return ((match[0], match.start()) for match in _TOKEN.finditer(text))
 
 
 def _line_of_refused(text: str) -> int | None:

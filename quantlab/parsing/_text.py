@@ -23,15 +23,15 @@ def read_bytes(path: Path, most_bytes: int = TEXT_BYTES) -> bytes:
             what = "a folder" if stat.S_ISDIR(kind) else "a pipe or a device"
             raise QuantlabError(f"{path} is {what}, where a file belongs: name the file itself")
         with path.open("rb") as file:
-            found = file.read(most_bytes + 1)
+            data = file.read(most_bytes + 1)
     except FileNotFoundError:
         raise QuantlabError(f"there is no file {path}: name one that exists") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         why = getattr(error, "strerror", None) or str(error)
         raise QuantlabError(f"{_short(path)} cannot be read: {why}") from None
-    if len(found) > most_bytes:
+    if len(data) > most_bytes:
         raise QuantlabError(f"{path} is too large: more than {most_bytes:,} bytes, which no such file has")
-    return found
+    return data
 
 
 def read_text(path: Path, most_bytes: int = TEXT_BYTES) -> str:

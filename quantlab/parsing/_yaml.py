@@ -22,7 +22,7 @@ _INT, _FLOAT, _DATE, _TEXT, _MERGE = (
 _TOO_DEEP = f"lists and mappings stand more than {DEEPEST} deep in one another, which no such file has"
 
 
-class _Refused(yaml.YAMLError):
+class _RefusedYaml(yaml.YAMLError):
     """What a node is refused for."""
 
     def __init__(self, node: Node | yaml.Event, why: str, mend: str = "") -> None:
@@ -42,21 +42,23 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: Node | None, index: Any) -> Node | None:
         event, is_alias = self.peek_event(), self.check_event(yaml.AliasEvent)
         if self._level >= DEEPEST and self.check_event(yaml.CollectionStartEvent):
-            raise _Refused(event, _TOO_DEEP)
+            raise _RefusedYaml(event, _TOO_DEEP)
         self._level += 1
         node: Node | None = super().compose_node(parent, index)
         self._level -= 1
         if node is None:
             return None
         if is_alias and id(node) not in self._whole:
-            raise _Refused(event, "an alias stands for what it is itself a part of", "write the value out")
+            raise _RefusedYaml(
+                event, "an alias stands for what it is itself a part of", "write the value out"
+            )
         inner = [self._whole[id(each)] for each in _inner(node)]
         size, depth = 1 + sum(n for n, _ in inner), 1 + max((d for _, d in inner), default=-1)
         self._whole[id(node)] = size, depth
         if self._level + depth > DEEPEST:
-            raise _Refused(event, _TOO_DEEP)
+            raise _RefusedYaml(event, _TOO_DEEP)
         if size > MOST_NODES:
-            raise _Refused(
+            raise _RefusedYaml(
                 event, f"it has more than {MOST_NODES:,} values, aliases written out, which no such file has"
             )
         return node
@@ -66,9 +68,9 @@ class _Loader(yaml.SafeLoader):
         seen: set[str] = set()
         for key, _ in node.value:
             if not isinstance(key, ScalarNode) or key.tag not in (_TEXT, _MERGE):
-                raise _Refused(key, f"the key {_shown(key)} is not a text", "put it in quotes")
+                raise _RefusedYaml(key, f"the key {_shown(key)} is not a text", "put it in quotes")
             if key.value in seen:
-                raise _Refused(
+                raise _RefusedYaml(
                     key, f"the key {_shown(key)} stands twice in one mapping", "keep one of the two"
                 )
             seen.add(key.value)
@@ -77,7 +79,7 @@ class _Loader(yaml.SafeLoader):
     def compose_scalar_node(self, anchor: Any) -> Any:
         node = super().compose_scalar_node(anchor)
         if trouble := trouble_with_text(node.value):
-            raise _Refused(node, f"it holds {trouble}", "take it out")
+            raise _RefusedYaml(node, f"it holds {trouble}", "take it out")
         if node.tag in _READ:
             self._check_value(node)
         return node
@@ -85,17 +87,17 @@ class _Loader(yaml.SafeLoader):
     def _check_value(self, node: ScalarNode) -> None:
         """Refuse a number or a date that is none, while its line is known."""
         if node.tag in (_INT, _FLOAT) and len(node.value) > LONGEST_NUMBER:
-            raise _Refused(node, f"a number of {len(node.value)} characters is too long")
+            raise _RefusedYaml(node, f"a number of {len(node.value)} characters is too long")
         try:
             value = _READ[node.tag](self, node)
         except (ValueError, OverflowError, AttributeError, LookupError):
-            raise _Refused(
+            raise _RefusedYaml(
                 node,
                 f"{_shown(node)} is no {'date' if node.tag == _DATE else 'number'}",
                 "mend it, or put it in quotes",
             ) from None
         if isinstance(value, float) and not math.isfinite(value):
-            raise _Refused(node, f"{_shown(node)} is no number to reckon with", "write a finite one")
+            raise _RefusedYaml(node, f"{_shown(node)} is no number to reckon with", "write a finite one")
 
 
 _READ = {
@@ -126,7 +128,7 @@ def parse_yaml(text: str, origin: str) -> Any:
     try:
         loader = _Loader(text)
         return loader.get_single_data()
-    except _Refused as error:
+    except _RefusedYaml as error:
         raise refused(origin, error.line, error.why, error.mend) from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark

@@ -14,32 +14,32 @@ _BYTES = {"mb": 10**6, "gb": 10**9, "tb": 10**12, "mib": 2**20, "gib": 2**30, "t
 
 def parse_tokens(text: str) -> float:
     """Tokens of `5000M` or `5B`, in powers of 1000. Raises QuantlabError for anything else, and for none."""
-    found = _AMOUNT.fullmatch(text)
-    factor = _TOKENS.get(found[2].lower()) if found else None
-    if not found or factor is None or not float(found[1]):
+    match = _AMOUNT.fullmatch(text)
+    factor = _TOKENS.get(match[2].lower()) if match else None
+    if not match or factor is None or not float(match[1]):
         raise QuantlabError(
             f"{text[:40]!r} is no number of tokens: write one above 0, such as 5000M or 5B (powers of 1000)"
         )
-    if float(found[1]) * factor > MOST_TOKENS:
+    if float(match[1]) * factor > MOST_TOKENS:
         raise QuantlabError(
             f"{text!r} is no number of tokens that anybody makes in a month: write at most"
             f" {MOST_TOKENS // 10**12}T"
         )
-    return float(found[1]) * factor
+    return float(match[1]) * factor
 
 
 def parse_bytes(text: str) -> int:
     """Bytes of `24GB` (24 · 10^9) or `24GiB` (24 · 2^30). Raises QuantlabError for anything else, a bare
     number too."""
-    found = _AMOUNT.fullmatch(text)
-    factor = _BYTES.get(found[2].lower()) if found else None
-    if not found or factor is None or not float(found[1]):
+    match = _AMOUNT.fullmatch(text)
+    factor = _BYTES.get(match[2].lower()) if match else None
+    if not match or factor is None or not float(match[1]):
         raise QuantlabError(
             f"{text[:40]!r} is no amount of memory: write one above 0 with its unit, such as 24GB (10^9) or"
             " 24GiB (2^30)"
         )
-    if float(found[1]) * factor > MOST_BYTES:
+    if float(match[1]) * factor > MOST_BYTES:
         raise QuantlabError(
             f"{text!r} is no amount of memory that a device has: write at most {MOST_BYTES // 2**40}TiB"
         )
-    return int(float(found[1]) * factor)
+    return int(float(match[1]) * factor)

@@ -19,9 +19,9 @@ _ACTIVE = re.compile(r"(?<![\w.])a(\d{1,5}(?:\.\d{1,3})?)b(?![a-z0-9])")
 def parse_context(text: str) -> int:
     """Tokens of `8192`, `32k` (32 · 1024) or `1M` (1024 · 1024). Raises QuantlabError for anything else, and
     for none."""
-    found = _CONTEXT.fullmatch(text)
-    if found:
-        whole, part, unit = found.groups()
+    match = _CONTEXT.fullmatch(text)
+    if match:
+        whole, part, unit = match.groups()
         tokens = Fraction(f"{whole}.{part or 0}") * _FACTORS[unit.lower()]
         if tokens > MOST_TOKENS:
             raise QuantlabError(

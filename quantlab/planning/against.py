@@ -33,8 +33,8 @@ from quantlab.models.ingredients import ingredients
 from quantlab.names import parse_variant
 from quantlab.planning.calibration import calibration
 from quantlab.planning.files import TokenizerBytes, checkpoint_bytes, tokenizer_bytes
-from quantlab.planning.plan import Workload
-from quantlab.planning.rig import Subject, place
+from quantlab.planning.plan import PlannedWorkload
+from quantlab.planning.rig import PlannedVariant, place
 from quantlab.planning.weights import weight_bytes
 from quantlab.recipe import Recipe, read_recipe
 from quantlab.records import MeasureRecord, MemoryRecord, QuantizeRecord, SpeedPoint
@@ -52,7 +52,7 @@ _REPACKED = (
 _ROUNDING = 0.01
 
 
-class Comparison(Frozen):
+class Prediction(Frozen):
     """One predicted quantity and what was measured."""
 
     model: str
@@ -84,7 +84,7 @@ class _Model(NamedTuple):
 class Compared(NamedTuple):
     """All comparisons, and what could not be compared, one sentence each."""
 
-    rows: tuple[Comparison, ...]
+    rows: tuple[Prediction, ...]
     skipped: tuple[str, ...]
 
 
@@ -93,20 +93,20 @@ def compare(folder: Path, only: str | None = None) -> Compared:
 
     Raises QuantlabError where there are no records.
     """
-    found = [place for place in _with_records(folder) if only in (None, place.name)]
-    for report in _without_records(folder, found):
+    folders = [place for place in _with_records(folder) if only in (None, place.name)]
+    for report in _without_records(folder, folders):
         if only in (None, report.name):
             raise QuantlabError(
                 f"{report} is a report without a record to compare with: run its stages again, or remove it"
             )
-    if not found:
+    if not folders:
         raise QuantlabError(
             f"{folder} holds no records{f' of {only}' if only else ''}: name reports/ of a workspace, or one"
             " model's folder in it"
         )
-    rows: list[Comparison] = []
+    rows: list[Prediction] = []
     skipped: list[str] = []
-    for path in found:
+    for path in folders:
         try:
             model = _model(path)
         except QuantlabError as error:
@@ -129,9 +129,9 @@ def compare(folder: Path, only: str | None = None) -> Compared:
     return Compared(tuple(rows), tuple(dict.fromkeys(skipped)))
 
 
-def largest_errors(rows: Iterable[Comparison]) -> list[Comparison]:
+def largest_errors(rows: Iterable[Prediction]) -> list[Prediction]:
     """The row with the largest error of each quantity, the largest first."""
-    worst: dict[str, Comparison] = {}
+    worst: dict[str, Prediction] = {}
     for row in rows:
         if row.quantity not in worst or abs(row.error) > abs(worst[row.quantity].error):
             worst[row.quantity] = row
@@ -147,14 +147,14 @@ def _with_records(folder: Path) -> list[Path]:
     return sorted(places)
 
 
-def _without_records(folder: Path, found: list[Path]) -> list[Path]:
+def _without_records(folder: Path, with_records: list[Path]) -> list[Path]:
     """Folders that are reports, by their data/ or report.md, and have no record that a plan can be compared
     with."""
     root = folder.resolve()
     reports = {
         path.parent for name in ("data", "report.md") for path in (*root.glob(name), *root.glob(f"*/{name}"))
     }
-    return sorted(reports - set(found))
+    return sorted(reports - set(with_records))
 
 
 def _model(folder: Path) -> _Model:
@@ -191,8 +191,8 @@ def _prepared(root: Path, name: str) -> Path | None:
 def _config(prepared: Path | None, name: str) -> Mapping[str, Any]:
     """Of the prepared model, else the catalogue's. Raises QuantlabError where there is neither."""
     if prepared:
-        found: Mapping[str, Any] = read_object(prepared / "config.json")
-        return found
+        config: Mapping[str, Any] = read_object(prepared / "config.json")
+        return config
     known = ingredients(name).config
     if known is None:
         raise QuantlabError(
@@ -202,7 +202,7 @@ def _config(prepared: Path | None, name: str) -> Mapping[str, Any]:
     return known
 
 
-def _of_variant(model: _Model, data: Path, skipped: list[str]) -> Iterator[Comparison]:
+def _of_variant(model: _Model, data: Path, skipped: list[str]) -> Iterator[Prediction]:
     variant = parse_variant(data.name)
     given = (model.recipe.variants.get(variant.slug) if model.recipe else None) or {}
     if variant.external:
@@ -222,9 +222,9 @@ def _of_variant(model: _Model, data: Path, skipped: list[str]) -> Iterator[Compa
 
     def row(
         quantity: str, unit: str, prediction: float | None, measurement: float | None
-    ) -> Iterator[Comparison]:
+    ) -> Iterator[Prediction]:
         if prediction is not None and measurement:
-            yield Comparison(
+            yield Prediction(
                 model=model.name,
                 variant=variant.slug,
                 quantity=quantity,
@@ -263,7 +263,7 @@ def _of_variant(model: _Model, data: Path, skipped: list[str]) -> Iterator[Compa
             f"the bandwidth of {measured.device} is not in the catalogue: no ceiling to compare decoding with"
         )
     elif point:
-        subject = Subject(variant.method, variant.bits, predicted, model.counted, model.architecture)
+        subject = PlannedVariant(variant.method, variant.bits, predicted, model.counted, model.architecture)
         yield from row(
             "decode",
             "tokens/s",
@@ -273,8 +273,8 @@ def _of_variant(model: _Model, data: Path, skipped: list[str]) -> Iterator[Compa
 
 
 def _typical(rates: tuple[float, ...]) -> float | None:
-    found = median(rates)
-    return found.value if found else None
+    middle = median(rates)
+    return middle.value if middle else None
 
 
 def _cache(model: _Model, engine: str | None, cache_type: str, point: SpeedPoint) -> int:
@@ -294,7 +294,7 @@ def _cpu_overhead(engine: str | None) -> float | None:
     return sum(ends) / 2 if ends else None
 
 
-def _ceiling(subject: Subject, gpu: GpuSpec, point: SpeedPoint, cache_type: str) -> float | None:
+def _ceiling(subject: PlannedVariant, gpu: GpuSpec, point: SpeedPoint, cache_type: str) -> float | None:
     tokens = point.context_tokens + point.prompt_tokens
-    workload = Workload(context_tokens=tokens, batch=point.batch, cache_dtype=cache_type)
+    workload = PlannedWorkload(context_tokens=tokens, batch=point.batch, cache_dtype=cache_type)
     return place(subject, GpuSet(gpu=gpu, count=1), workload).decode_ceiling_tokens_per_second

@@ -26,7 +26,7 @@ class Activation(Frozen):
     source: str
 
 
-class LlamaCpp(Frozen):
+class LlamaCppOverhead(Frozen):
     """What llama.cpp holds on a GPU beside weights and cache."""
 
     prefill_tokens: int
@@ -73,7 +73,7 @@ class Calibration(Frozen):
     """All of calibration.yaml."""
 
     activation: Activation
-    llama_cpp: LlamaCpp
+    llama_cpp: LlamaCppOverhead
     gpu: GpuOverhead
     tokenizer: Tokenizer
     cpu: CpuOverhead

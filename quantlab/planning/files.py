@@ -58,10 +58,10 @@ def tokenizer_bytes(vocabulary: int, folder: Path | None = None) -> TokenizerByt
 def checkpoint_bytes(weights: int, method: str | None, tokenizer: TokenizerBytes) -> int:
     """Bytes of a checkpoint's files, whose tensors take `weights`; None for a release as stored, which has a
     tokenizer beside."""
-    found = methods.load(method) if method else None
-    if found and found.format == GGUF:
+    maker = methods.load(method) if method else None
+    if maker and maker.format == GGUF:
         return weights + tokenizer.in_gguf
-    return weights + (tokenizer.beside if found is None or found.stores_tokenizer else 0)
+    return weights + (tokenizer.beside if maker is None or maker.stores_tokenizer else 0)
 
 
 def _counted(path: Path, vocabulary: int) -> TokenizerBytes:

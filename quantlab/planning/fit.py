@@ -15,18 +15,18 @@ from quantlab.architecture.cache_types import cache_type_name
 from quantlab.architecture.counts import count
 from quantlab.architecture.kvcache import POLICIES, cache_bytes
 from quantlab.architecture.parameters import ParameterCount
-from quantlab.architecture.release import Stored
+from quantlab.architecture.release import StoredFormat
 from quantlab.architecture.shape import Architecture, read_architecture
 from quantlab.catalogue.gpu import GpuSet, gpus
 from quantlab.errors import QuantlabError
 from quantlab.names import Variant, parse_variant
 from quantlab.planning.files import TokenizerBytes, checkpoint_bytes, tokenizer_bytes
-from quantlab.planning.plan import ModelPlan, RigPlan, VariantPlan, Workload
-from quantlab.planning.rig import SIZES, Subject, place, smallest, tensor_parallel_sizes
+from quantlab.planning.plan import ModelPlan, PlannedWorkload, RigPlan, VariantPlan
+from quantlab.planning.rig import SIZES, PlannedVariant, place, smallest, tensor_parallel_sizes
 from quantlab.planning.stored import stored_bytes
 from quantlab.planning.weights import weight_bytes, why_unknown
 
-__all__ = ["ModelPlan", "RigPlan", "VariantPlan", "Workload", "plan_model", "wanted_variants"]
+__all__ = ["ModelPlan", "PlannedWorkload", "RigPlan", "VariantPlan", "plan_model", "wanted_variants"]
 
 
 def plan_model(
@@ -34,7 +34,7 @@ def plan_model(
     *,
     name: str,
     rigs: Sequence[GpuSet] = (),
-    workload: Workload | None = None,
+    workload: PlannedWorkload | None = None,
     methods: Sequence[str] = (),
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     counted: ParameterCount | None = None,
@@ -50,7 +50,7 @@ def plan_model(
     empty means all. `settings` are a recipe's, by variant. `folder` has the tokenizer, where there is one.
     Raises QuantlabError for a config that cannot be planned, a workload that is none, and unknown methods.
     """
-    workload = _checked(workload or Workload())
+    workload = _checked(workload or PlannedWorkload())
     architecture = read_architecture(config) if config is not None else None
     if counted is None:
         if config is None:
@@ -108,10 +108,10 @@ def _with_files(variant: VariantPlan, tokenizer: TokenizerBytes) -> VariantPlan:
 def wanted_variants(methods: Sequence[str]) -> tuple[Variant, ...]:
     """The variants meant by names of methods and by slugs; all that there are for none. Raises
     QuantlabError."""
-    found: list[Variant] = []
+    variants: list[Variant] = []
     for name in methods or packages.names():
         if name in packages.names():
-            found += [Variant(name, bits) for bits in packages.load(name).bits]
+            variants += [Variant(name, bits) for bits in packages.load(name).bits]
         elif "-" in name:
             variant = parse_variant(name)
             offered = packages.load(variant.method).bits
@@ -122,20 +122,20 @@ def wanted_variants(methods: Sequence[str]) -> tuple[Variant, ...]:
                     f"{variant.method} does not offer {variant.bits} bits: use"
                     f" {' or '.join(map(str, offered))}"
                 )
-            found.append(variant)
+            variants.append(variant)
         else:
             packages.load(name)  # raises, with the known names
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(variants))
 
 
-def _by_policy(architecture: Architecture, workload: Workload) -> dict[str, int]:
+def _by_policy(architecture: Architecture, workload: PlannedWorkload) -> dict[str, int]:
     return {
         policy: cache_bytes(architecture, workload.context_tokens, workload.cache_dtype, policy).total
         for policy in POLICIES
     }
 
 
-def _checked(workload: Workload) -> Workload:
+def _checked(workload: PlannedWorkload) -> PlannedWorkload:
     if workload.context_tokens < 1 or workload.batch < 1:
         raise QuantlabError(
             f"context {workload.context_tokens} and batch {workload.batch} are no workload: give 1 or more of"
@@ -150,31 +150,33 @@ def _variant(
     counted: ParameterCount,
     architecture: Architecture | None,
     rigs: Sequence[GpuSet] | None,
-    workload: Workload,
+    workload: PlannedWorkload,
 ) -> VariantPlan:
     settings = packages.settings_of(variant, given)
     weights = weight_bytes(counted, variant.method, variant.bits, settings)
     if weights is None:
         reason = why_unknown(variant.method, variant.bits)
         return VariantPlan(method=variant.method, bits=variant.bits, weight_bytes=None, reason=reason)
-    return _placed(Subject(variant.method, variant.bits, weights, counted, architecture), rigs, workload)
+    return _placed(
+        PlannedVariant(variant.method, variant.bits, weights, counted, architecture), rigs, workload
+    )
 
 
 def _as_stored(
-    stored: Stored,
+    stored: StoredFormat,
     counted: ParameterCount,
     architecture: Architecture,
     rigs: Sequence[GpuSet] | None,
-    workload: Workload,
+    workload: PlannedWorkload,
 ) -> list[VariantPlan]:
     weights = stored_bytes(counted, stored)
     if weights is None:
         return []
-    subject = Subject(stored.method, math.ceil(stored.bits), weights, counted, architecture)
+    subject = PlannedVariant(stored.method, math.ceil(stored.bits), weights, counted, architecture)
     return [_placed(subject, rigs, workload).model_copy(update={"stored": True})]
 
 
-def _placed(subject: Subject, rigs: Sequence[GpuSet] | None, workload: Workload) -> VariantPlan:
+def _placed(subject: PlannedVariant, rigs: Sequence[GpuSet] | None, workload: PlannedWorkload) -> VariantPlan:
     return VariantPlan(
         method=subject.method,
         bits=subject.bits,
@@ -190,26 +192,26 @@ def _placed(subject: Subject, rigs: Sequence[GpuSet] | None, workload: Workload)
     )
 
 
-def _smallest(subject: Subject, workload: Workload) -> tuple[RigPlan, ...]:
+def _smallest(subject: PlannedVariant, workload: PlannedWorkload) -> tuple[RigPlan, ...]:
     sizes = SIZES if subject.by_layers else tensor_parallel_sizes(subject.architecture)
     return tuple(plan for gpu in gpus().values() if (plan := smallest(subject, gpu, workload, sizes)))
 
 
-def _warnings(architecture: Architecture | None, workload: Workload) -> tuple[str, ...]:
-    found = []
+def _warnings(architecture: Architecture | None, workload: PlannedWorkload) -> tuple[str, ...]:
+    warnings = []
     if architecture is None:
-        found.append(
+        warnings.append(
             "only its number of parameters is stated: cache and activations are left out, so it needs more"
             " than is shown"
         )
     elif architecture.max_context and workload.context_tokens > architecture.max_context:
-        found.append(
+        warnings.append(
             f"the model was made for {architecture.max_context:,} tokens; {workload.context_tokens:,} are"
             " beyond that"
         )
     if architecture and architecture.stored:
-        found.append(
+        warnings.append(
             f"the release is stored quantized, as {architecture.stored.label}: other variants start from its"
             " dequantized weights"
         )
-    return tuple(found)
+    return tuple(warnings)

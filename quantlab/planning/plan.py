@@ -11,7 +11,7 @@ Verdict = Literal["fits", "tight", "no", "unknown"]
 is not known."""
 
 
-class Workload(Frozen):
+class PlannedWorkload(Frozen):
     """What the model is asked to hold at once."""
 
     context_tokens: int = 8192
@@ -132,8 +132,8 @@ class ModelPlan(Frozen):
     @property
     def weight_bytes(self) -> dict[str, dict[str, int]]:
         """Bytes by method and width; the release's own format is not among them."""
-        found: dict[str, dict[str, int]] = {}
+        sizes: dict[str, dict[str, int]] = {}
         for variant in self.variants:
             if variant.weight_bytes is not None and not variant.stored:
-                found.setdefault(variant.method, {})[str(variant.bits)] = variant.weight_bytes
-        return found
+                sizes.setdefault(variant.method, {})[str(variant.bits)] = variant.weight_bytes
+        return sizes

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from rich.table import Table
 
 from quantlab.numbers import listing
-from quantlab.planning.against import Comparison
+from quantlab.planning.against import Prediction
 from quantlab.planning.calibration import calibration
 from quantlab.planning.plan import ModelPlan, RigPlan, VariantPlan
 from quantlab.planning.rig import SIZES, engine_of, splits_by_layers
@@ -154,10 +154,10 @@ def notes(plan: ModelPlan) -> list[str]:
             by_note.setdefault(_OWN_BITS.sub("the bits", note), []).append(variant.slug)
     rigs = [rig for variant in plan.variants for rig in variant.rigs]
     guessed = ", ".join(dict.fromkeys(rig.gpu for rig in rigs if rig.usable_estimated))
-    found = [*plan.doubts, *plan.warnings, *dict.fromkeys(note for rig in rigs for note in rig.notes)]
-    found += _vllm(plan) if plan.gpus_asked else []
-    found += [f"the memory that a process sees is estimated for {guessed}"] if guessed else []
-    return found + [f"{_named(slugs, plan)}: {note}" for note, slugs in by_note.items()]
+    sentences = [*plan.doubts, *plan.warnings, *dict.fromkeys(note for rig in rigs for note in rig.notes)]
+    sentences += _vllm(plan) if plan.gpus_asked else []
+    sentences += [f"the memory that a process sees is estimated for {guessed}"] if guessed else []
+    return sentences + [f"{_named(slugs, plan)}: {note}" for note, slugs in by_note.items()]
 
 
 def _vllm(plan: ModelPlan) -> list[str]:
@@ -182,7 +182,7 @@ def _named(slugs: Sequence[str], plan: ModelPlan) -> str:
     return "all variants" if len(slugs) == len(plan.variants) else ", ".join(slugs)
 
 
-def against_table(rows: Iterable[Comparison]) -> Table:
+def against_table(rows: Iterable[Prediction]) -> Table:
     """Prediction, measurement and error."""
     table = Table(header_style="bold")
     for name in ("model", "variant", "quantity", "predicted", "measured", "error"):

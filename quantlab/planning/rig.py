@@ -19,7 +19,7 @@ from quantlab.architecture.weight_bytes import WeightBytes
 from quantlab.catalogue.gpu import GpuSet, GpuSpec
 from quantlab.planning.activations import activation_bytes, llama_activation_bytes
 from quantlab.planning.calibration import calibration
-from quantlab.planning.plan import RigPlan, Verdict, Workload
+from quantlab.planning.plan import PlannedWorkload, RigPlan, Verdict
 from quantlab.planning.roofline import decode_ceiling, peak_operations_per_second, weight_reads
 
 SIZES = (1, 2, 4, 8, 16, 32)
@@ -28,7 +28,7 @@ _ONE_MACHINE = 8
 _LONGEST, _MOST = 2**40, 2**24
 
 
-class Subject(NamedTuple):
+class PlannedVariant(NamedTuple):
     """What is to be placed."""
 
     method: str
@@ -86,7 +86,7 @@ def why_not_parallel(architecture: Architecture, size: int) -> str | None:
     return None
 
 
-def place(subject: Subject, rig: GpuSet, workload: Workload) -> RigPlan:
+def place(subject: PlannedVariant, rig: GpuSet, workload: PlannedWorkload) -> RigPlan:
     """The variant on these GPUs."""
     tokens, batch = workload.context_tokens, workload.batch
     low, high = overhead_bytes(subject.method)
@@ -127,7 +127,9 @@ def place(subject: Subject, rig: GpuSet, workload: Workload) -> RigPlan:
     )
 
 
-def smallest(subject: Subject, gpu: GpuSpec, workload: Workload, sizes: Sequence[int]) -> RigPlan | None:
+def smallest(
+    subject: PlannedVariant, gpu: GpuSpec, workload: PlannedWorkload, sizes: Sequence[int]
+) -> RigPlan | None:
     """The smallest set of one kind of GPU that holds the variant; None where none of `sizes` does."""
     alone = gpu.name.startswith("apple")  # a chip with its own memory, which nothing joins to another
     tried = [
@@ -151,11 +153,11 @@ def vllm_bytes(usable: int) -> int:
     return int(calibration().gpu.vllm_share * usable)
 
 
-def _could_hold(subject: Subject, gpu: GpuSpec, size: int) -> bool:
+def _could_hold(subject: PlannedVariant, gpu: GpuSpec, size: int) -> bool:
     return subject.weights.bytes_total / size < gpu.usable_bytes
 
 
-def _verdict(subject: Subject, low: int, high: int, usable: int) -> Verdict:
+def _verdict(subject: PlannedVariant, low: int, high: int, usable: int) -> Verdict:
     if low > usable:
         return "no"
     if subject.architecture is None:
@@ -163,17 +165,17 @@ def _verdict(subject: Subject, low: int, high: int, usable: int) -> Verdict:
     return "fits" if high <= usable else "tight"
 
 
-def _cache(subject: Subject, rig: GpuSet, workload: Workload, tokens: int) -> int:
+def _cache(subject: PlannedVariant, rig: GpuSet, workload: PlannedWorkload, tokens: int) -> int:
     if subject.architecture is None:
         return 0
     shared = 1 if subject.in_turn(rig) else rig.count
-    found = cache_bytes_per_gpu(
+    cache = cache_bytes_per_gpu(
         subject.architecture, tokens, shared, workload.cache_dtype, workload.policy
     ).total
-    return math.ceil(found / rig.count) if subject.in_turn(rig) else found
+    return math.ceil(cache / rig.count) if subject.in_turn(rig) else cache
 
 
-def _activation(subject: Subject, rig: GpuSet, tokens: int, batch: int) -> int:
+def _activation(subject: PlannedVariant, rig: GpuSet, tokens: int, batch: int) -> int:
     if subject.architecture is None:
         return 0
     if subject.by_layers:
@@ -181,7 +183,7 @@ def _activation(subject: Subject, rig: GpuSet, tokens: int, batch: int) -> int:
     return activation_bytes(subject.architecture, tokens, batch, 1 if subject.in_turn(rig) else rig.count)
 
 
-def _largest_context(subject: Subject, rig: GpuSet, workload: Workload, room: int) -> int:
+def _largest_context(subject: PlannedVariant, rig: GpuSet, workload: PlannedWorkload, room: int) -> int:
     if subject.architecture is None:
         return 0
     batch, limit = workload.batch, subject.architecture.max_context or _LONGEST
@@ -191,7 +193,7 @@ def _largest_context(subject: Subject, rig: GpuSet, workload: Workload, room: in
     )
 
 
-def _largest_batch(subject: Subject, rig: GpuSet, workload: Workload, room: int) -> int:
+def _largest_batch(subject: PlannedVariant, rig: GpuSet, workload: PlannedWorkload, room: int) -> int:
     if subject.architecture is None:
         return 0
     tokens = workload.context_tokens
@@ -212,7 +214,7 @@ def _largest(fits: Callable[[int], bool], limit: int) -> int:
     return low
 
 
-def _ceiling(subject: Subject, rig: GpuSet, workload: Workload) -> float | None:
+def _ceiling(subject: PlannedVariant, rig: GpuSet, workload: PlannedWorkload) -> float | None:
     if subject.architecture is None:
         return None
     count = 1 if subject.in_turn(rig) else rig.count  # GPUs that read at the same time
@@ -226,22 +228,22 @@ def _ceiling(subject: Subject, rig: GpuSet, workload: Workload) -> float | None:
     )
 
 
-def _notes(subject: Subject, rig: GpuSet) -> tuple[str, ...]:
+def _notes(subject: PlannedVariant, rig: GpuSet) -> tuple[str, ...]:
     why = subject.not_parallel(rig)
-    found = (
+    notes = (
         [f"{why}: {engine_of(subject.method).by_layers_note}, and the ceiling is that of one GPU"]
         if why
         else []
     )
     if subject.by_layers and rig.count > 1:
-        found.append(
+        notes.append(
             "llama.cpp splits by layers unless told otherwise: its GPUs then work in turn, and the ceiling is"
             " that of one GPU"
         )
     if rig.count > _ONE_MACHINE and not subject.in_turn(rig):
-        found.append(
+        notes.append(
             f"more than {_ONE_MACHINE} GPUs span machines, which tensor parallelism needs a fast network for"
         )
     if subject.architecture and subject.architecture.model_type in calibration().gpu.known_misses:
-        found.append(calibration().gpu.known_misses[subject.architecture.model_type])
-    return tuple(found)
+        notes.append(calibration().gpu.known_misses[subject.architecture.model_type])
+    return tuple(notes)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from quantlab import methods
 from quantlab.architecture.parameters import Matrix, ParameterCount
-from quantlab.architecture.release import Stored
+from quantlab.architecture.release import StoredFormat
 from quantlab.architecture.weight_bytes import WeightBytes
 
 _PLAIN_BITS = 16
@@ -31,7 +31,7 @@ class _Settings(NamedTuple):
     double_quantization: bool
 
 
-def stored_bytes(counted: ParameterCount, stored: Stored) -> WeightBytes | None:
+def stored_bytes(counted: ParameterCount, stored: StoredFormat) -> WeightBytes | None:
     """Bytes of the release's tensors; None where the model's matrices are not known."""
     if not counted.tensors:
         return None
@@ -54,12 +54,12 @@ def stored_bytes(counted: ParameterCount, stored: Stored) -> WeightBytes | None:
     )
 
 
-def _all_bytes(matrix: Matrix, packed: int, stored: Stored) -> int:
+def _all_bytes(matrix: Matrix, packed: int, stored: StoredFormat) -> int:
     plain = (matrix.how_many - packed) * matrix.out_features * matrix.in_features * _PLAIN_BITS // 8
     return plain + (packed * _matrix_bytes(matrix, stored) if packed else 0)
 
 
-def _matrix_bytes(matrix: Matrix, stored: Stored) -> int:
+def _matrix_bytes(matrix: Matrix, stored: StoredFormat) -> int:
     """One quantized matrix with its scales."""
     out, into = matrix.out_features, matrix.in_features
     if matrix.role == "expert" and stored.expert_bits:

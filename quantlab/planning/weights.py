@@ -19,20 +19,20 @@ def weight_bytes(count: ParameterCount, method: str, bits: int, settings: Any = 
 
     None where the method does not offer the width, or where its bytes are known only once they are made.
     Raises QuantlabError for an unknown method."""
-    found = methods.load(method)
-    if bits not in found.bits:
+    maker = methods.load(method)
+    if bits not in maker.bits:
         return None
     if not count.tensors:
         return _by_analogy(count, method, bits, settings)
-    return found.weight_bytes(count, bits, found.Settings() if settings is None else settings)
+    return maker.weight_bytes(count, bits, maker.Settings() if settings is None else settings)
 
 
 def why_unknown(method: str, bits: int) -> str:
     """Why a method has no planned bytes at a width."""
-    found = methods.load(method)
-    if bits in found.bits:
+    maker = methods.load(method)
+    if bits in maker.bits:
         return f"the bytes of {method} are known only once a checkpoint is made"
-    return f"{method} does not offer {bits} bits (it offers {', '.join(map(str, found.bits))})"
+    return f"{method} does not offer {bits} bits (it offers {', '.join(map(str, maker.bits))})"
 
 
 def _by_analogy(count: ParameterCount, method: str, bits: int, settings: Any) -> WeightBytes | None:

@@ -16,9 +16,18 @@ from quantlab.catalogue.price import ApiPrice, Figure, GpuPrice, Hosting
 from quantlab.errors import QuantlabError, unknown
 from quantlab.names import Variant
 from quantlab.numbers import significant
-from quantlab.planning.plan import RigPlan, Workload
+from quantlab.planning.plan import PlannedWorkload, RigPlan
 from quantlab.planning.roofline import peak_operations_per_second
-from quantlab.recommend.cost import Comparison, Hire, Hosted, Purchase, Rate, TokenPrices, Traffic, compare
+from quantlab.recommend.cost import (
+    CostComparison,
+    Hire,
+    Hosted,
+    Purchase,
+    Rate,
+    TokenPrices,
+    Traffic,
+    compare,
+)
 from quantlab.recommend.measurements import Measured
 
 GIVEN = "as given"
@@ -42,7 +51,7 @@ class Paid(NamedTuple):
     assumptions: tuple[Assumption, ...]
 
 
-class Speed(NamedTuple):
+class RigSpeed(NamedTuple):
     """What the rig makes, and how that is known."""
 
     rate: Rate
@@ -56,7 +65,7 @@ class Placed(NamedTuple):
     """The variant on the rig, and for which workload."""
 
     plan: RigPlan
-    workload: Workload
+    workload: PlannedWorkload
 
 
 class Options(NamedTuple):
@@ -126,7 +135,7 @@ def speed(
     count: ParameterCount,
     measured: Sequence[Measured],
     options: Options,
-) -> Speed:
+) -> RigSpeed:
     """What the rig makes: as given, else the best measurement on this hardware, else the roofline × an
     efficiency.
 
@@ -134,19 +143,20 @@ def speed(
     """
     if options.throughput is not None:
         rate = Rate(options.throughput, options.prefill_throughput)
-        return Speed(rate, "given", (Assumption("throughput", options.throughput, "tokens/s", GIVEN),))
+        return RigSpeed(rate, "given", (Assumption("throughput", options.throughput, "tokens/s", GIVEN),))
     best = max((m for m in measured if m.throughput), key=_decoded, default=None)
     if best and best.throughput:
-        found = best.throughput
-        where = f"measured at batch {found.batch} ({best.source})"
+        measured_rate = best.throughput
+        where = f"measured at batch {measured_rate.batch} ({best.source})"
         note = "measured with one engine process and no server: a server with batching makes more"
         rate = Rate(
-            found.decode_tokens_per_second, options.prefill_throughput or found.prefill_tokens_per_second
+            measured_rate.decode_tokens_per_second,
+            options.prefill_throughput or measured_rate.prefill_tokens_per_second,
         )
-        return Speed(
+        return RigSpeed(
             rate,
             "measured",
-            (Assumption("throughput", found.decode_tokens_per_second, "tokens/s", where),),
+            (Assumption("throughput", measured_rate.decode_tokens_per_second, "tokens/s", where),),
             (note,),
         )
     ceiling = placed.plan.decode_ceiling_tokens_per_second
@@ -163,10 +173,10 @@ def _roofline(
     ceiling: float,
     peak: float | None,
     rig: GpuSet,
-    workload: Workload,
+    workload: PlannedWorkload,
     count: ParameterCount,
     options: Options,
-) -> Speed:
+) -> RigSpeed:
     known = expectations().efficiency
     share = options.efficiency if options.efficiency is not None else known.value
     why = GIVEN if options.efficiency is not None else known.source
@@ -187,7 +197,7 @@ def _roofline(
             else "estimated: peak arithmetic / (2 × active parameters) × efficiency"
         )
         used.append(Assumption("prefill throughput", rate.prefill_tokens_per_second, "tokens/s", source))
-    return Speed(
+    return RigSpeed(
         rate,
         "estimated",
         tuple(used),
@@ -202,15 +212,15 @@ def api_price(model: str, name: str | None, known: dict[str, ApiPrice]) -> ApiPr
         if name.lower() not in known:
             raise unknown("API price", name, known, "or write it into prices.yaml")
         return known[name.lower()]
-    found = next((price for price in known.values() if price.alias == model), None)
-    if found is None:
+    serving = next((price for price in known.values() if price.alias == model), None)
+    if serving is None:
         raise QuantlabError(
             f"no API price of {model} is known: name one with --against-api ({', '.join(sorted(known))})"
         )
-    return found
+    return serving
 
 
-def bill(traffic: Traffic, what: Paid, made: Speed, api: ApiPrice) -> Comparison:
+def bill(traffic: Traffic, what: Paid, made: RigSpeed, api: ApiPrice) -> CostComparison:
     """The comparison. Raises QuantlabError for sizes and shares that make no sense."""
     return compare(
         traffic,

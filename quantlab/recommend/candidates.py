@@ -20,11 +20,11 @@ from quantlab.catalogue.gpu import GpuSet, GpuSpec, gpu_called
 from quantlab.errors import QuantlabError
 from quantlab.formats.json_file import read_object
 from quantlab.names import parse_variant
-from quantlab.planning.fit import ModelPlan, RigPlan, VariantPlan, Workload, plan_model
-from quantlab.recommend.choice import Candidate
+from quantlab.planning.fit import ModelPlan, PlannedWorkload, RigPlan, VariantPlan, plan_model
 from quantlab.recommend.losses import QuantizedModel, divergence_nats, drop_points
 from quantlab.recommend.measurements import Measured, local_evidence, measured_at
 from quantlab.recommend.quantity import Quantity, exact, unknown
+from quantlab.recommend.request import Candidate
 
 RELEASED = "as-released"
 """Stands in a variant's place for a release that is stored quantized: quantlab makes no such checkpoint."""
@@ -65,11 +65,11 @@ def memory_alone(size_bytes: int, name: str) -> Hardware:
     )
 
 
-def gather(root: Path, hardware: Hardware, workload: Workload) -> Pool:
+def gather(root: Path, hardware: Hardware, workload: PlannedWorkload) -> Pool:
     """All candidates for this hardware and context. Raises QuantlabError for a broken catalogue."""
     evidence, known = local_evidence(root), entries()
     own = on_hardware(evidence, hardware)
-    found: list[Candidate] = []
+    candidates: list[Candidate] = []
     left_out: dict[str, str] = {}
     notes: dict[str, tuple[str, ...]] = {}
     for name, entry in known.items():
@@ -88,11 +88,11 @@ def gather(root: Path, hardware: Hardware, workload: Workload) -> Pool:
             continue
         notes[name] = tuple(dict.fromkeys((*plan.warnings, *plan.doubts)))
         planned = {v.slug: v for v in plan.variants if v.weight_bytes is not None and not v.stored}
-        found += [
+        candidates += [
             _candidate(plan, variant, slug, entry, hardware, evidence, own)
             for slug, variant in planned.items()
         ]
-        found += [
+        candidates += [
             _released(plan, v, entry, hardware)
             for v in plan.variants
             if v.stored and v.weight_bytes is not None
@@ -107,14 +107,14 @@ def gather(root: Path, hardware: Hardware, workload: Workload) -> Pool:
         ):
             method, bits, _ = parse_variant(slug)
             if (plain := planned.get(f"{method}-{bits}")) is not None:
-                found.append(_candidate(plan, plain, slug, entry, hardware, evidence, own))
+                candidates.append(_candidate(plan, plain, slug, entry, hardware, evidence, own))
     for each in evidence:
         if each.model not in known:
             left_out[each.model] = (
                 f"measured in {each.source}, but not in the catalogue: add it to models.yaml to have it"
                 " planned"
             )
-    return Pool(tuple(found), left_out, notes)
+    return Pool(tuple(candidates), left_out, notes)
 
 
 def config_of(name: str, entry: Entry) -> Mapping[str, Any] | None:
@@ -164,7 +164,7 @@ def decode_speed(
     )
 
 
-def _plan(name: str, config: Mapping[str, Any], hardware: Hardware, workload: Workload) -> ModelPlan:
+def _plan(name: str, config: Mapping[str, Any], hardware: Hardware, workload: PlannedWorkload) -> ModelPlan:
     rig = hardware.rig
     gpu = (rig.gpu.model_dump_json(), rig.count) if rig else None
     return _planned(name, json.dumps(config, sort_keys=True), gpu, workload.model_dump_json())
@@ -174,7 +174,7 @@ def _plan(name: str, config: Mapping[str, Any], hardware: Hardware, workload: Wo
 def _planned(name: str, config: str, gpu: tuple[str, int] | None, workload: str) -> ModelPlan:
     """A plan by the text of what it is made from: a router that gathers again does not plan again."""
     rigs = (GpuSet(GpuSpec.model_validate_json(gpu[0]), gpu[1]),) if gpu else ()
-    asked = Workload.model_validate_json(workload)
+    asked = PlannedWorkload.model_validate_json(workload)
     return plan_model(json.loads(config), name=name, rigs=rigs, workload=asked, place_gpus=gpu is not None)
 
 
@@ -248,5 +248,5 @@ def _memory(plan: ModelPlan, variant: VariantPlan, measured: Sequence[Measured])
 
 
 def _score(model: str, use: str) -> Quantity:
-    found = published_score(model, use)
-    return unknown(found.source) if found.percent is None else exact(found.percent, "estimated", found.source)
+    score = published_score(model, use)
+    return unknown(score.source) if score.percent is None else exact(score.percent, "estimated", score.source)

@@ -99,7 +99,7 @@ class Monthly(NamedTuple):
         return self.hardware + self.power + self.hosting
 
 
-class Comparison(NamedTuple):
+class CostComparison(NamedTuple):
     """One's own GPUs against an API, for the same tokens."""
 
     rig: Monthly
@@ -147,7 +147,7 @@ def capacity(hosted: Hosted, rate: Rate, shares: Shares) -> float:
     return seconds / per_token if per_token else math.inf
 
 
-def compare(traffic: Traffic, hosted: Hosted, rate: Rate, prices: TokenPrices) -> Comparison:
+def compare(traffic: Traffic, hosted: Hosted, rate: Rate, prices: TokenPrices) -> CostComparison:
     """Both ways of having the tokens made. Raises QuantlabError for sizes and shares that make no sense."""
     _check(traffic, hosted, rate, prices)
     shares, rig = traffic.shares, monthly(hosted)
@@ -156,7 +156,7 @@ def compare(traffic: Traffic, hosted: Hosted, rate: Rate, prices: TokenPrices) -
     blended = prices.blended(shares)
     own, api = rigs * rig.total, traffic.tokens_per_month * blended / MILLION
     even = rig.total / blended * MILLION if blended else math.inf
-    return Comparison(
+    return CostComparison(
         rig=rig,
         rigs=rigs,
         self_hosting_dollars_per_month=own,

@@ -59,7 +59,9 @@ def _known(
     subject: QuantizedModel, evidence: Sequence[Measured], of: Callable[[Measured], Quantity | None]
 ) -> Quantity | None:
     own = [
-        found for each in measured_at(evidence, subject.model, subject.variant.slug) if (found := of(each))
+        quantity
+        for each in measured_at(evidence, subject.model, subject.variant.slug)
+        if (quantity := of(each))
     ]
     if own:
         # of several reports the one with the narrowest interval
@@ -81,12 +83,12 @@ def _between_widths(
     if label:
         return None
     there = {
-        variant.bits: found
+        variant.bits: quantity
         for each in evidence
         if each.model == subject.model
         and (variant := parse_variant(each.variant)).method == method
         and not variant.label
-        and (found := of(each))
+        and (quantity := of(each))
     }
     below, above = (
         max((b for b in there if b < bits), default=None),
@@ -108,13 +110,13 @@ def _between_sisters(
     if not subject.parameters:
         return None
     sisters = sorted(
-        (each.parameters, each.model, found)
+        (each.parameters, each.model, quantity)
         for each in evidence
         if each.variant == subject.variant.slug
         and each.model != subject.model
         and each.parameters
         and family(each.model) == family(subject.model)
-        and (found := of(each))
+        and (quantity := of(each))
     )
     smaller = [each for each in sisters if each[0] <= subject.parameters]
     larger = [each for each in sisters if each[0] > subject.parameters]
@@ -132,33 +134,33 @@ def _between_sisters(
             f"between its sisters {left} and {right} ({losing.source}, {keeping.source})",
         )
     if smaller:
-        _, name, found = smaller[-1]
+        _, name, quantity = smaller[-1]
         return Quantity(
-            found.value,
+            quantity.value,
             "estimated",
             None,
-            found.high,
-            f"measured on its smaller sister {name} ({found.source})",
+            quantity.high,
+            f"measured on its smaller sister {name} ({quantity.source})",
         )
     if larger:
-        _, name, found = larger[0]
+        _, name, quantity = larger[0]
         return Quantity(
-            found.value,
+            quantity.value,
             "estimated",
-            found.low,
+            quantity.low,
             None,
-            f"measured on its larger sister {name} ({found.source})",
+            f"measured on its larger sister {name} ({quantity.source})",
         )
     return None
 
 
 def _published_drop(subject: QuantizedModel) -> Quantity:
-    found = published_loss(subject.variant.method, subject.variant.bits, subject.parameters)
-    if found is None:
+    loss = published_loss(subject.variant.method, subject.variant.bits, subject.parameters)
+    if loss is None:
         return unknown(f"no loss of {subject.variant.slug} is published that the catalogue knows")
-    low, high = found.loss_low_percent, found.loss_high_percent
+    low, high = loss.loss_low_percent, loss.loss_high_percent
     middle = (low + high) / 2 if high is not None else low
-    return Quantity(middle, "estimated", low, high, found.source)
+    return Quantity(middle, "estimated", low, high, loss.source)
 
 
 def _published_divergence(subject: QuantizedModel) -> Quantity:

@@ -56,7 +56,7 @@ class Measured(NamedTuple):
 def local_evidence(root: Path) -> tuple[Measured, ...]:
     """Every measured variant of the reports of a folder and of the runs in it."""
     folders = sorted({path for pattern in PATTERNS for path in root.glob(pattern)})
-    return tuple(found for data in folders for found in _of_report(data, root))
+    return tuple(measured for data in folders for measured in _of_report(data, root))
 
 
 def measured_at(evidence: Iterable[Measured], model: str, variant: str) -> list[Measured]:
@@ -82,11 +82,11 @@ def _of_report(data: Path, root: Path) -> Iterator[Measured]:
     drops = _mean_drops(report / "tables" / "summary.json")
     for slug in _variants(data):
         try:
-            found = load_variant(data / slug, slug, with_samples=False)
+            records = load_variant(data / slug, slug, with_samples=False)
         except QuantlabError:  # of another version
             continue
-        if not status_of(found).failed:
-            yield _measured(found, drops.get(slug), report.name, report.relative_to(root).as_posix())
+        if not status_of(records).failed:
+            yield _measured(records, drops.get(slug), report.name, report.relative_to(root).as_posix())
 
 
 def _variants(data: Path) -> list[str]:
@@ -104,34 +104,34 @@ def _mean_drops(path: Path) -> dict[str, _MeanDrop]:
         return {}
 
 
-def _measured(found: VariantRecords, drop: _MeanDrop | None, model: str, source: str) -> Measured:
-    measure, made = found.measure, found.quantize
+def _measured(records: VariantRecords, drop: _MeanDrop | None, model: str, source: str) -> Measured:
+    measure, made = records.measure, records.quantize
     point = first_point(measure)
     speed = rate(point, "decode") if point else None
     return Measured(
         model=model,
-        variant=found.slug,
+        variant=records.slug,
         device=measure.device if measure else None,
         source=source,
         drop_points=_drop(drop, source),
-        divergence_nats=_divergence(found, source),
+        divergence_nats=_divergence(records, source),
         decode_tokens_per_second=exact(speed.value, "measured", source) if speed else None,
         parameters=made.parameters if made else None,
-        disk_bytes=disk_bytes(found),
+        disk_bytes=disk_bytes(records),
         throughput=_throughput(measure),
     )
 
 
-def _drop(found: _MeanDrop | None, source: str) -> Quantity | None:
-    if found is None or found.mean_drop_points is None:
+def _drop(mean: _MeanDrop | None, source: str) -> Quantity | None:
+    if mean is None or mean.mean_drop_points is None:
         return None
     return Quantity(
-        found.mean_drop_points, "measured", found.mean_drop_lower_points, found.mean_drop_upper_points, source
+        mean.mean_drop_points, "measured", mean.mean_drop_lower_points, mean.mean_drop_upper_points, source
     )
 
 
-def _divergence(found: VariantRecords, source: str) -> Quantity | None:
-    nats = found.divergence.kl_divergence_nats if found.divergence else None
+def _divergence(records: VariantRecords, source: str) -> Quantity | None:
+    nats = records.divergence.kl_divergence_nats if records.divergence else None
     if nats is None:
         return None
     ends = interval(nats)

@@ -34,11 +34,11 @@ def unknown(why: str) -> Quantity:
     return Quantity(None, "unknown", source=why)
 
 
-def judge(found: Quantity, bound: float, at_most: bool) -> Outcome:
+def judge(quantity: Quantity, bound: float, at_most: bool) -> Outcome:
     """Whether a quantity keeps a bound, by its whole interval."""
-    if found.value is None:
+    if quantity.value is None:
         return "open"
-    low, high = (found.low, found.high) if at_most else (_minus(found.high), _minus(found.low))
+    low, high = (quantity.low, quantity.high) if at_most else (_minus(quantity.high), _minus(quantity.low))
     bound = bound if at_most else -bound
     if low is not None and low > bound:
         return "failed"
@@ -49,20 +49,20 @@ def _minus(value: float | None) -> float | None:
     return None if value is None else -value
 
 
-def quantity_text(found: Quantity, text: Callable[[float], str]) -> str:
+def quantity_text(quantity: Quantity, text: Callable[[float], str]) -> str:
     """A figure with its interval."""
-    if found.value is None:
+    if quantity.value is None:
         return "not known"
-    if found.low == found.high == found.value:
-        return text(found.value)
-    if found.low is None and found.high is None:
-        return f"about {text(found.value)}"
-    if found.high is None:
-        return f"{text(found.low or 0.0)} or more"
-    if found.low is None:
+    if quantity.low == quantity.high == quantity.value:
+        return text(quantity.value)
+    if quantity.low is None and quantity.high is None:
+        return f"about {text(quantity.value)}"
+    if quantity.high is None:
+        return f"{text(quantity.low or 0.0)} or more"
+    if quantity.low is None:
         return (
-            f"about {text(found.value)}, at most {text(found.high)}"
-            if found.value != found.high
-            else f"at most {text(found.high)}"
+            f"about {text(quantity.value)}, at most {text(quantity.high)}"
+            if quantity.value != quantity.high
+            else f"at most {text(quantity.high)}"
         )
-    return f"{text(found.low)} to {text(found.high)}"
+    return f"{text(quantity.low)} to {text(quantity.high)}"

@@ -14,8 +14,9 @@ from quantlab.names import BASELINE, parse_variant
 from quantlab.numbers import significant
 from quantlab.planning.serving import measure, serve, serve_release
 from quantlab.recommend.candidates import RELEASED
-from quantlab.recommend.choice import ASPECTS, Candidate, Change, Choice, Ranked, Request
+from quantlab.recommend.choice import Change, ModelChoice, RankedCandidate
 from quantlab.recommend.quantity import UNKNOWN, Quantity, quantity_text
+from quantlab.recommend.request import ASPECTS, Candidate, ModelRequest
 
 MARKS = {"measured": "m", "interpolated": "i", "estimated": "e", "unknown": "?"}
 LEGEND = (
@@ -37,23 +38,23 @@ HEADERS = (
 )
 
 
-def rows(choice: Choice, top: int, every_variant: bool, use: str | None) -> list[tuple[str, ...]]:
+def rows(choice: ModelChoice, top: int, every_variant: bool, use: str | None) -> list[tuple[str, ...]]:
     """The first `top` rows, one per model unless `every_variant`."""
     return [_row(place, ranked, use) for place, ranked in enumerate(shown(choice, top, every_variant), 1)]
 
 
-def shown(choice: Choice, top: int, every_variant: bool) -> list[Ranked]:
+def shown(choice: ModelChoice, top: int, every_variant: bool) -> list[RankedCandidate]:
     """The candidates of the rows."""
     seen: set[str] = set()
-    found = []
+    chosen = []
     for ranked in choice.ranked:
         if every_variant or ranked.candidate.model not in seen:
-            found.append(ranked)
+            chosen.append(ranked)
             seen.add(ranked.candidate.model)
-    return found[:top]
+    return chosen[:top]
 
 
-def _row(place: int, ranked: Ranked, use: str | None) -> tuple[str, ...]:
+def _row(place: int, ranked: RankedCandidate, use: str | None) -> tuple[str, ...]:
     c = ranked.candidate
     score = c.scores.get(use or "", UNKNOWN)
     size = f"{c.parameters / 1e9:.3g}B" if c.parameters else "?"
@@ -72,11 +73,12 @@ def _row(place: int, ranked: Ranked, use: str | None) -> tuple[str, ...]:
     )
 
 
-def _cell(found: Quantity, text: Callable[[float], str]) -> str:
-    return f"{quantity_text(found, text) if found.value is not None else ''} {MARKS[found.kind]}".strip()
+def _cell(quantity: Quantity, text: Callable[[float], str]) -> str:
+    shown = quantity_text(quantity, text) if quantity.value is not None else ""
+    return f"{shown} {MARKS[quantity.kind]}".strip()
 
 
-def changes(choice: Choice) -> list[str]:
+def changes(choice: ModelChoice) -> list[str]:
     """What would change the answer, one sentence each."""
     return [_change(each) for each in choice.changes]
 
@@ -87,7 +89,7 @@ def _change(change: Change) -> str:
     return f"if {change.if_}: {change.then.model} {change.then.variant} would be first"
 
 
-def rejections(choice: Choice) -> str:
+def rejections(choice: ModelChoice) -> str:
     """How many were rejected, and by which limit."""
     counts = Counter(each.limit.name for rejected in choice.rejected for each in rejected.failed)
     counts["licence"] += sum(bool(rejected.licence) for rejected in choice.rejected)
@@ -143,7 +145,7 @@ def measuring(candidate: Candidate) -> str:
     return measure(candidate.model, parse_variant(candidate.variant))
 
 
-def as_json(request: Request, choice: Choice) -> dict[str, Any]:
+def as_json(request: ModelRequest, choice: ModelChoice) -> dict[str, Any]:
     """The choice for a script."""
     return {
         "request": request._asdict(),
@@ -167,15 +169,15 @@ def as_json(request: Request, choice: Choice) -> dict[str, Any]:
 
 
 def _candidate(candidate: Candidate) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for key, value in candidate._asdict().items():
         if isinstance(value, Quantity):
-            found[key] = value._asdict()
+            values[key] = value._asdict()
         elif key == "scores":
-            found[key] = {use: score._asdict() for use, score in candidate.scores.items()}
+            values[key] = {use: score._asdict() for use, score in candidate.scores.items()}
         else:
-            found[key] = value
-    return found
+            values[key] = value
+    return values
 
 
 def licences(candidates: Sequence[Candidate]) -> set[str]:

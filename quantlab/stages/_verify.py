@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from quantlab import engines
 from quantlab.errors import CellFailure
 from quantlab.formats import GGUF, SAFETENSORS, stored, unquantized
-from quantlab.hardware.device import Device, process_memory
+from quantlab.hardware.device import Device
+from quantlab.hardware.memory import process_memory
 from quantlab.methods import InMemory
 from quantlab.methods._loss import mean_loss
 from quantlab.progress import Progress

@@ -12,7 +12,8 @@ from quantlab.environments.install import bring_extra
 from quantlab.environments.versions import installed
 from quantlab.errors import CellFailure, QuantlabError
 from quantlab.files import new_folder
-from quantlab.hardware.device import Device, process_memory
+from quantlab.hardware.device import Device
+from quantlab.hardware.memory import process_memory
 from quantlab.hardware.target import require_memory
 from quantlab.methods import InMemory, Job, Method
 from quantlab.methods import _foreign as foreign

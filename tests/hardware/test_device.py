@@ -7,10 +7,11 @@ import os
 import pytest
 
 from quantlab.errors import CellFailure, QuantlabError
-from quantlab.hardware import device
+from quantlab.hardware import device, memory
 from quantlab.hardware.condition import conditions
-from quantlab.hardware.device import Gpu, find, process_memory
+from quantlab.hardware.device import Gpu, find
 from quantlab.hardware.energy import meter
+from quantlab.hardware.memory import process_memory
 from quantlab.hardware.target import require_memory
 
 TWO = tuple(
@@ -111,7 +112,7 @@ def test_amd_gpus_are_there_where_no_nvidia_driver_is(monkeypatch: pytest.Monkey
     found = device._amd_gpus()
     assert [(gpu.index, gpu.uuid[0], gpu.name) for gpu in found] == [(0, "b", "AMD Instinct MI300X")]
     monkeypatch.setattr(device, "gpus", lambda: found)
-    assert device.free_vram_bytes((0,)) == {0: 190 * 2**30} and find("cuda:0").memory_bytes == 192 * 2**30
+    assert memory.free_vram_bytes((0,)) == {0: 190 * 2**30} and find("cuda:0").memory_bytes == 192 * 2**30
     assert meter(find("cuda:0")).reason and conditions(find("cuda:0")).gpus[0].sm_clock_mhz is None
 
 

@@ -13,7 +13,7 @@ from quantlab.catalogue.gpu import GpuSet, GpuSpec, find_gpu, parse_gpus
 from quantlab.errors import QuantlabError
 from quantlab.planning.activations import activation_bytes, llama_activation_bytes
 from quantlab.planning.calibration import calibration
-from quantlab.planning.fit import ModelPlan, RigPlan, Workload, plan_model, wanted_variants
+from quantlab.planning.fit import ModelPlan, PlannedWorkload, RigPlan, plan_model, wanted_variants
 from quantlab.planning.plan_tables import notes, rig_tables
 from quantlab.planning.rig import tensor_parallel_sizes
 from quantlab.planning.roofline import decode_ceiling, weight_reads
@@ -28,7 +28,11 @@ def config(alias: str) -> dict[str, Any]:
 
 def plan(alias: str, rig: str, *methods: str, **workload: Any) -> ModelPlan:
     return plan_model(
-        config(alias), name=alias, rigs=[parse_gpus(rig)], methods=methods, workload=Workload(**workload)
+        config(alias),
+        name=alias,
+        rigs=[parse_gpus(rig)],
+        methods=methods,
+        workload=PlannedWorkload(**workload),
     )
 
 

@@ -11,10 +11,11 @@ from quantlab.catalogue import entries
 from quantlab.catalogue.gpu import parse_gpus
 from quantlab.errors import QuantlabError
 from quantlab.parsing.amounts import parse_bytes, parse_tokens
-from quantlab.planning.fit import Workload
+from quantlab.planning.fit import PlannedWorkload
 from quantlab.recommend.candidates import RELEASED, Hardware, Pool, decode_speed, gather, memory_alone
-from quantlab.recommend.choice import Candidate, Request, choose
+from quantlab.recommend.choice import choose
 from quantlab.recommend.recommendation import serving
+from quantlab.recommend.request import Candidate, ModelRequest
 from quantlab.records import MeasureRecord, QuantizeRecord, SpeedPoint, SpeedRecord
 from quantlab.workspace.results import write_record
 
@@ -62,7 +63,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def pool(root: Path) -> Pool:
-    return gather(root, Hardware(parse_gpus("rtx-4090"), "rtx-4090"), Workload(context_tokens=8192))
+    return gather(root, Hardware(parse_gpus("rtx-4090"), "rtx-4090"), PlannedWorkload(context_tokens=8192))
 
 
 def find(pool: Pool, model: str, variant: str) -> Candidate:
@@ -96,7 +97,9 @@ def test_each_figure_says_how_it_is_known(pool: Pool) -> None:
 
 
 def test_measured_bytes_take_the_place_of_computed_ones(pool: Pool, tmp_path: Path) -> None:
-    planned = gather(tmp_path, Hardware(parse_gpus("rtx-4090"), "rtx-4090"), Workload(context_tokens=8192))
+    planned = gather(
+        tmp_path, Hardware(parse_gpus("rtx-4090"), "rtx-4090"), PlannedWorkload(context_tokens=8192)
+    )
     ours, computed = (find(each, "qwen3.5-9b", "gguf-4").memory_bytes for each in (pool, planned))
     assert "measured in reports/qwen3.5-9b" in ours.source and computed.source == "planned"
     assert ours.value != computed.value
@@ -132,7 +135,7 @@ def test_a_release_that_is_stored_quantized_is_a_candidate_of_its_own(pool: Pool
 
 
 def test_a_speed_measured_on_another_device_is_no_speed_of_this_one(root: Path) -> None:
-    other = gather(root, Hardware(parse_gpus("h100"), "h100"), Workload(context_tokens=8192))
+    other = gather(root, Hardware(parse_gpus("h100"), "h100"), PlannedWorkload(context_tokens=8192))
     assert find(other, "qwen3.5-9b", "gguf-4").decode_tokens_per_second.kind == "estimated"
     assert find(other, "qwen3.5-9b", "gguf-4").drop_points.kind == "measured"
 
@@ -145,7 +148,7 @@ def test_without_a_gpu_no_speed_is_known() -> None:
 
 def test_of_the_fitting_ones_none_is_larger_than_the_gpu(pool: Pool) -> None:
     usable = parse_gpus("rtx-4090").gpu.usable_bytes
-    found = choose(Request(max_memory_bytes=usable, max_drop_points=4.0, certain=True), pool.candidates)
+    found = choose(ModelRequest(max_memory_bytes=usable, max_drop_points=4.0, certain=True), pool.candidates)
     assert found.ranked
     for each in found.ranked:
         assert each.candidate.memory_bytes.high is not None and each.candidate.memory_bytes.high <= usable
@@ -179,7 +182,7 @@ def test_no_number_of_tokens_is_refused(text: str) -> None:
 
 
 def test_a_release_in_its_own_format_is_offered_and_heads_that_do_not_divide_are_said(root: Path) -> None:
-    found = gather(root, Hardware(parse_gpus("h100:3"), "3 × h100"), Workload(context_tokens=8192))
+    found = gather(root, Hardware(parse_gpus("h100:3"), "3 × h100"), PlannedWorkload(context_tokens=8192))
     assert find(found, "gpt-oss-20b", RELEASED).memory_bytes.value
     assert "cannot be split over 3 GPUs" in find(found, "llama-3.1-8b", "gptq-4").not_parallel
     assert find(found, "llama-3.1-8b", "gguf-4").not_parallel == ""

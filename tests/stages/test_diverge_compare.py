@@ -119,7 +119,7 @@ import numpy as np
 from quantlab.analysis import clustered
 from quantlab.analysis.divergence import WindowValues, summarize_columns
 from quantlab.workspace.columns import Columns, Shape
-from quantlab.hardware.device import process_memory
+from quantlab.hardware.memory import process_memory
 from quantlab.progress import Progress
 from quantlab.stages.diverge import compare
 

@@ -19,7 +19,7 @@ LENGTH, HIDDEN, VOCABULARY = 256, 512, 64
 SCRIPT = """
 import sys
 from pathlib import Path
-from quantlab.hardware.device import process_memory
+from quantlab.hardware.memory import process_memory
 from quantlab.reference.store import Reference
 
 reference = Reference(Path(sys.argv[1]))

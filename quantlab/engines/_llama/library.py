@@ -17,7 +17,8 @@ from quantlab.architecture.cache_types import is_quantized
 from quantlab.errors import CellFailure
 from quantlab.formats.gguf import block_count
 from quantlab.formats.llama_log import Messages, llama, messages
-from quantlab.hardware.device import Places, free_vram_bytes, parse_places
+from quantlab.hardware.device import Places, parse_places
+from quantlab.hardware.memory import free_vram_bytes
 from quantlab.processors import cores
 
 if TYPE_CHECKING:
