@@ -28,26 +28,19 @@ def count_model(model: Any, config: Mapping[str, Any]) -> ParameterCount:
     """What a built model consists of."""
     parts = list(pieces(model))
     text = model.config.get_text_config()
-    by_role: collections.Counter[Role] = collections.Counter()
-    for piece in parts:
-        by_role[piece.role] += piece.parameters
+    by_role = _by_role(parts)
     matrices = _gather(parts)
     experts = max((m.how_many // max(1, len(m.layers)) for m in matrices if m.role == "expert"), default=0)
     chosen = experts_of(text).per_token if experts else 0
     total = sum(by_role.values())
-    active = (
-        total
-        - by_role["vision"]
-        - by_role["expert"]
-        + (by_role["expert"] * chosen // experts if experts else 0)
-    )
-    unseen = _unseen(config, by_role["expert"], experts)
+    routed = by_role["expert"] * chosen // experts if experts else 0
+    active = total - by_role["vision"] - by_role["expert"] + routed
     mtp, remark = _mtp(parts, text, config)
     if mtp:
         by_role["mtp"] = mtp
-    doubts = [*known_by(config)[1], *_defaults(config, text), *remark, *unseen]
+    unsaid = _unseen(config, by_role["expert"], experts)
     if experts and not chosen:
-        doubts.append("The config does not say how many experts a token uses: active counts none of them.")
+        unsaid.append("The config does not say how many experts a token uses: active counts none of them.")
     tied = by_role["head"] == 0
     return ParameterCount(
         architecture=type(model).__name__,
@@ -66,11 +59,19 @@ def count_model(model: Any, config: Mapping[str, Any]) -> ParameterCount:
         by_role=dict(by_role),
         tensors=tuple(matrices),
         vectors=total - by_role["vision"] - sum(m.parameters for m in matrices),
-        certain=not (_missing(config, text) or (experts and not chosen) or unseen or _without_tower(config)),
+        certain=not (_missing(config, text) or unsaid or _without_tower(config)),
         buffers=buffers(model)[0],
         buffer_bytes=buffers(model)[1],
-        doubts=tuple(doubts),
+        doubts=(*known_by(config)[1], *_defaults(config, text), *remark, *unsaid),
     )
+
+
+def _by_role(parts: list[Piece]) -> collections.Counter[Role]:
+    """Add up the parameters of each role."""
+    sums: collections.Counter[Role] = collections.Counter()
+    for piece in parts:
+        sums[piece.role] += piece.parameters
+    return sums
 
 
 def _gather(parts: list[Piece]) -> list[Matrix]:

@@ -74,9 +74,23 @@ def estimate(config: Mapping[str, Any], why: str) -> ParameterCount:
     these sizes."""
     text = text_of(config)
     hidden, layers, vocabulary = (_need(text, name) for name in ("hidden", "layers", "vocabulary"))
-    heads = _size(text, "heads") or max(1, hidden // 128)
-    kv, dim = _size(text, "kv") or heads, _size(text, "head_dim") or hidden // heads
-    experts, chosen = _size(text, "experts") or 0, _size(text, "chosen") or 0
+    tied = bool(text.get("tie_word_embeddings", False))
+    outside: list[Role] = ["embedding"] if tied else ["embedding", "head"]
+    names = {"embedding": "model.embed_tokens", "head": "lm_head"}
+    matrices = [
+        *(m for m in _in_layers(text, hidden, layers) if m.parameters),
+        *(
+            Matrix(role=role, name=names[role], out_features=vocabulary, in_features=hidden, how_many=1)
+            for role in outside
+        ),
+    ]
+    return _counted(config, text, matrices, why)
+
+
+def _in_layers(text: Mapping[str, Any], hidden: int, layers: int) -> list[Matrix]:
+    """The matrices of all layers."""
+    heads, kv = _heads(text, hidden)
+    dim, experts = _size(text, "head_dim") or hidden // heads, _size(text, "experts") or 0
     inner = _size(text, "inner") or 4 * hidden
     routed = (
         max(0, layers - (_size(text, "dense_layers") or 0)) // (_size(text, "every") or 1) if experts else 0
@@ -84,8 +98,7 @@ def estimate(config: Mapping[str, Any], why: str) -> ParameterCount:
     expert_inner = _size(text, "expert_inner") or inner
     dense_inner = _size(text, "dense_inner") or inner
     shared = _size(text, "shared_inner") or expert_inner * (_size(text, "shared") or 0)
-    tied = bool(text.get("tie_word_embeddings", False))
-    rows = [
+    return [
         _matrix("linear", "self_attn.q_proj", heads * dim, hidden, layers),
         _matrix("linear", "self_attn.k_proj", kv * dim, hidden, layers),
         _matrix("linear", "self_attn.v_proj", kv * dim, hidden, layers),
@@ -95,56 +108,41 @@ def estimate(config: Mapping[str, Any], why: str) -> ParameterCount:
         *_network("expert", "mlp.experts.*", expert_inner, hidden, routed, experts),
         _matrix("router", "mlp.gate", experts, hidden, routed),
     ]
-    matrices = [
-        *(m for m in rows if m.parameters),
-        Matrix(
-            role="embedding",
-            name="model.embed_tokens",
-            out_features=vocabulary,
-            in_features=hidden,
-            how_many=1,
-        ),
-    ]
-    if not tied:
-        matrices.append(
-            Matrix(role="head", name="lm_head", out_features=vocabulary, in_features=hidden, how_many=1)
-        )
-    return _counted(
-        config, matrices, (2 * layers + 1) * hidden, layers, hidden, heads // kv, (experts, chosen), tied, why
-    )
+
+
+def _heads(text: Mapping[str, Any], hidden: int) -> tuple[int, int]:
+    """Attention heads, and those of keys and values."""
+    heads = _size(text, "heads") or max(1, hidden // 128)
+    return heads, _size(text, "kv") or heads
 
 
 def _counted(
-    config: Mapping[str, Any],
-    matrices: list[Matrix],
-    vectors: int,
-    layers: int,
-    hidden: int,
-    query_per_kv: int,
-    experts: tuple[int, int],
-    tied: bool,
-    why: str,
+    config: Mapping[str, Any], text: Mapping[str, Any], matrices: list[Matrix], why: str
 ) -> ParameterCount:
+    hidden, layers = _need(text, "hidden"), _need(text, "layers")
+    heads, kv = _heads(text, hidden)
+    experts, chosen = _size(text, "experts") or 0, _size(text, "chosen") or 0
+    vectors = (2 * layers + 1) * hidden
     by_role: dict[Role, int] = {"norm": vectors}
     for m in matrices:
         by_role[m.role] = by_role.get(m.role, 0) + m.parameters
     total, routed = sum(by_role.values()), by_role.get("expert", 0)
-    active = total - routed + (routed * experts[1] // experts[0] if experts[0] else 0)
-    embedding = by_role["embedding"]
+    active = total - routed + (routed * chosen // experts if experts else 0)
+    embedding, head = by_role["embedding"], by_role.get("head", 0)
     return ParameterCount(
         architecture="estimate",
         total=total,
         active=active,
-        active_without_embedding=active - (0 if tied else embedding),
+        active_without_embedding=active - (embedding if head else 0),
         embedding=embedding,
-        head=by_role.get("head", 0),
-        tied=tied,
+        head=head,
+        tied=not head,
         layers=layers,
         hidden=hidden,
-        query_per_kv=query_per_kv,
+        query_per_kv=heads // kv,
         model_type=str(config.get("model_type", "")),
-        experts=experts[0],
-        experts_per_token=experts[1],
+        experts=experts,
+        experts_per_token=chosen,
         by_role=by_role,
         tensors=tuple(matrices),
         vectors=vectors,

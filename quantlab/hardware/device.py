@@ -101,7 +101,6 @@ def gpus() -> tuple[Gpu, ...]:
 
     CUDA puts the fastest first unless it is told otherwise. This sets CUDA_DEVICE_ORDER=PCI_BUS_ID for this
     process and those that it starts, whatever it was: CUDA must not have been opened before."""
-    import psutil
     import pynvml
 
     os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
@@ -111,25 +110,7 @@ def gpus() -> tuple[Gpu, ...]:
         return _amd_gpus()
     try:
         driver = str(told(pynvml.nvmlSystemGetDriverVersion) or "unknown")
-        handles = [
-            told(pynvml.nvmlDeviceGetHandleByIndex, i) for i in range(told(pynvml.nvmlDeviceGetCount) or 0)
-        ]
-        there = [
-            h for h in handles if h is not None and told(pynvml.nvmlDeviceGetUUID, h)
-        ]  # one that fell off the bus is none
-        there.sort(key=lambda h: str(getattr(told(pynvml.nvmlDeviceGetPciInfo, h), "busId", "")))
-        driven = [
-            (
-                str(pynvml.nvmlDeviceGetUUID(h)),
-                str(told(pynvml.nvmlDeviceGetName, h) or "NVIDIA GPU"),
-                # of a chip that shares the machine's memory (GB10) the driver tells no size
-                int(
-                    getattr(told(pynvml.nvmlDeviceGetMemoryInfo, h), "total", None)
-                    or psutil.virtual_memory().total
-                ),
-            )
-            for h in there
-        ]
+        driven = _on_the_bus()
     finally:
         pynvml.nvmlShutdown()
     order = _visible([uuid for uuid, _, _ in driven], os.environ.get("CUDA_VISIBLE_DEVICES"))
@@ -137,6 +118,31 @@ def gpus() -> tuple[Gpu, ...]:
         Gpu(index=i, uuid=driven[n][0], name=driven[n][1], memory_bytes=driven[n][2], driver=driver)
         for i, n in enumerate(order)
     )
+
+
+def _on_the_bus() -> list[tuple[str, str, int]]:
+    """List UUID, name and memory of each NVIDIA GPU in the order of the PCI bus; NVML must be started."""
+    import psutil
+    import pynvml
+
+    handles = [
+        told(pynvml.nvmlDeviceGetHandleByIndex, i) for i in range(told(pynvml.nvmlDeviceGetCount) or 0)
+    ]
+    # a GPU that fell off the bus has no UUID
+    there = [h for h in handles if h is not None and told(pynvml.nvmlDeviceGetUUID, h)]
+    there.sort(key=lambda h: str(getattr(told(pynvml.nvmlDeviceGetPciInfo, h), "busId", "")))
+    return [
+        (
+            str(pynvml.nvmlDeviceGetUUID(h)),
+            str(told(pynvml.nvmlDeviceGetName, h) or "NVIDIA GPU"),
+            # of a chip that shares the machine's memory (GB10) the driver tells no size
+            int(
+                getattr(told(pynvml.nvmlDeviceGetMemoryInfo, h), "total", None)
+                or psutil.virtual_memory().total
+            ),
+        )
+        for h in there
+    ]
 
 
 def _amd_gpus() -> tuple[Gpu, ...]:

@@ -12,31 +12,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pydantic import computed_field
 
 from quantlab import engines
 from quantlab.analysis.medians import median
 from quantlab.architecture.cache_types import bytes_per_value
-from quantlab.architecture.counts import count
 from quantlab.architecture.kvcache import cache_bytes
-from quantlab.architecture.parameters import ParameterCount
-from quantlab.architecture.shape import Architecture, read_architecture
 from quantlab.catalogue.gpu import GpuSet, GpuSpec, gpu_called
 from quantlab.errors import QuantlabError
-from quantlab.formats.json_file import read_object
 from quantlab.frozen import Frozen
-from quantlab.models.ingredients import ingredients
 from quantlab.names import parse_variant
 from quantlab.planning.calibration import calibration
-from quantlab.planning.files import TokenizerBytes, checkpoint_bytes, tokenizer_bytes
+from quantlab.planning.files import checkpoint_bytes
 from quantlab.planning.plan import PlannedWorkload
+from quantlab.planning.recorded import RecordedModel, recorded_model, reports_without_records, with_records
 from quantlab.planning.rig import PlannedVariant, place
 from quantlab.planning.weights import weight_bytes
-from quantlab.recipe import Recipe, read_recipe
 from quantlab.records import MeasureRecord, MemoryRecord, QuantizeRecord, SpeedPoint
 from quantlab.workspace.results import read_record
 
@@ -69,18 +64,6 @@ class Prediction(Frozen):
         return self.predicted / self.measured - 1
 
 
-class _Model(NamedTuple):
-    """A model that has records."""
-
-    name: str
-    folder: Path
-    recipe: Recipe | None
-    architecture: Architecture
-    counted: ParameterCount
-    tokenizer: TokenizerBytes
-    """Counted where the prepared model is still there."""
-
-
 class Compared(NamedTuple):
     """All comparisons, and what could not be compared, one sentence each."""
 
@@ -93,8 +76,8 @@ def compare(folder: Path, only: str | None = None) -> Compared:
 
     Raises QuantlabError where there are no records.
     """
-    folders = [place for place in _with_records(folder) if only in (None, place.name)]
-    for report in _without_records(folder, folders):
+    folders = [place for place in with_records(folder) if only in (None, place.name)]
+    for report in reports_without_records(folder, folders):
         if only in (None, report.name):
             raise QuantlabError(
                 f"{report} is a report without a record to compare with: run its stages again, or remove it"
@@ -108,7 +91,7 @@ def compare(folder: Path, only: str | None = None) -> Compared:
     skipped: list[str] = []
     for path in folders:
         try:
-            model = _model(path)
+            model = recorded_model(path)
         except QuantlabError as error:
             skipped.append(f"{path.name}: {error}")
             continue
@@ -138,71 +121,7 @@ def largest_errors(rows: Iterable[Prediction]) -> list[Prediction]:
     return sorted(worst.values(), key=lambda row: -abs(row.error))
 
 
-def _with_records(folder: Path) -> list[Path]:
-    places = {
-        path.parents[2]
-        for path in folder.resolve().rglob("data/*/*.json")
-        if path.stem in ("measure", "quantize")
-    }
-    return sorted(places)
-
-
-def _without_records(folder: Path, with_records: list[Path]) -> list[Path]:
-    """Folders that are reports, by their data/ or report.md, and have no record that a plan can be compared
-    with."""
-    root = folder.resolve()
-    reports = {
-        path.parent for name in ("data", "report.md") for path in (*root.glob(name), *root.glob(f"*/{name}"))
-    }
-    return sorted(reports - set(with_records))
-
-
-def _model(folder: Path) -> _Model:
-    root = next((parent.parent for parent in folder.parents if parent.name == "reports"), folder)
-    recipe = _recipe(root, folder.name)
-    source = _prepared(root, folder.name)
-    config = _config(source, folder.name)
-    architecture = read_architecture(config)
-    return _Model(
-        folder.name,
-        folder,
-        recipe,
-        architecture,
-        count(config),
-        tokenizer_bytes(architecture.vocab_size, source),
-    )
-
-
-def _recipe(root: Path, name: str) -> Recipe | None:
-    from quantlab.recipe import shipped_recipes
-
-    paths = (root / "recipes" / f"{name}.yaml", shipped_recipes() / f"{name}.yaml")
-    return next((read_recipe(path) for path in paths if path.is_file()), None)
-
-
-def _prepared(root: Path, name: str) -> Path | None:
-    """The folder of the model as it was prepared."""
-    prepared = root / "models" / name / "source"
-    about = prepared / "source.json"
-    weights = prepared / read_object(about).get("weights", ".") if about.is_file() else prepared
-    return weights if (weights / "config.json").is_file() else None
-
-
-def _config(prepared: Path | None, name: str) -> Mapping[str, Any]:
-    """Of the prepared model, else the catalogue's. Raises QuantlabError where there is neither."""
-    if prepared:
-        config: Mapping[str, Any] = read_object(prepared / "config.json")
-        return config
-    known = ingredients(name).config
-    if known is None:
-        raise QuantlabError(
-            "its architecture is not known: the prepared model is not there, and the catalogue has none of"
-            " that name"
-        )
-    return known
-
-
-def _of_variant(model: _Model, data: Path, skipped: list[str]) -> Iterator[Prediction]:
+def _of_variant(model: RecordedModel, data: Path, skipped: list[str]) -> Iterator[Prediction]:
     variant = parse_variant(data.name)
     given = (model.recipe.variants.get(variant.slug) if model.recipe else None) or {}
     if variant.external:
@@ -212,64 +131,69 @@ def _of_variant(model: _Model, data: Path, skipped: list[str]) -> Iterator[Predi
         return
     from quantlab.methods import settings_of
 
-    predicted = weight_bytes(model.counted, variant.method, variant.bits, settings_of(variant, given))
-    quantized, measured = (
-        read_record(data / "quantize.json", QuantizeRecord),
-        read_record(data / "measure.json", MeasureRecord),
-    )
-    if predicted is None:
+    weights = weight_bytes(model.counted, variant.method, variant.bits, settings_of(variant, given))
+    if weights is None:
         return
-
-    def row(
-        quantity: str, unit: str, prediction: float | None, measurement: float | None
-    ) -> Iterator[Prediction]:
-        if prediction is not None and measurement:
+    quantized = read_record(data / "quantize.json", QuantizeRecord)
+    measured = read_record(data / "measure.json", MeasureRecord)
+    pairs = [_Pair("tensors", "bytes", weights.bytes_total, quantized.stored_bytes)] if quantized else []
+    if quantized and quantized.failure:
+        pairs = []
+    if measured and measured.memory and measured.speed:
+        subject = PlannedVariant(variant.method, variant.bits, weights, model.counted, model.architecture)
+        pairs += _of_measurement(model, subject, variant.slug, measured, skipped)
+    for quantity, unit, predicted, measurement in pairs:
+        if predicted is not None and measurement:
             yield Prediction(
                 model=model.name,
                 variant=variant.slug,
                 quantity=quantity,
                 unit=unit,
-                predicted=prediction,
+                predicted=predicted,
                 measured=measurement,
             )
 
-    if quantized and quantized.failure is None:
-        yield from row("tensors", "bytes", predicted.bytes_total, quantized.stored_bytes)
-    if measured is None or measured.memory is None or measured.speed is None:
-        return
-    memory, point = (
-        measured.memory,
-        next((p for p in reversed(measured.speed.points) if p.failure is None), None),
-    )
-    files = checkpoint_bytes(predicted.bytes_total, variant.method, model.tokenizer)
-    yield from row("all files", "bytes", files, memory.disk_bytes)
-    yield from row("resident weights", "bytes", predicted.bytes_total, memory.weights_bytes)
+
+class _Pair(NamedTuple):
+    """One predicted quantity and its measurement; None where there is none."""
+
+    quantity: str
+    unit: str
+    predicted: float | None
+    measured: float | None
+
+
+def _of_measurement(
+    model: RecordedModel, subject: PlannedVariant, slug: str, measured: MeasureRecord, skipped: list[str]
+) -> Iterator[_Pair]:
+    """Pairs of memory and speed."""
+    memory, speed, weights = measured.memory, measured.speed, subject.weights.bytes_total
+    assert memory is not None and speed is not None
+    point = next((p for p in reversed(speed.points) if p.failure is None), None)
+    files = checkpoint_bytes(weights, subject.method, model.tokenizer)
+    yield _Pair("all files", "bytes", files, memory.disk_bytes)
+    yield _Pair("resident weights", "bytes", weights, memory.weights_bytes)
     cache_type = _cache_type(memory)
     if cache_type is None:
         skipped.append(
-            f"{model.name} {variant.slug}: no formula for its {memory.cache_dtype} cache, so none for its"
-            " peak and ceiling"
+            f"{model.name} {slug}: no formula for its {memory.cache_dtype} cache, so none for its peak and"
+            " ceiling"
         )
         return
     cache = _cache(model, measured.engine, cache_type, point) if point else None
-    yield from row("cache", "bytes", cache, memory.kv_cache_bytes)
-    if measured.speed.threads is not None:  # on a CPU
+    yield _Pair("cache", "bytes", cache, memory.kv_cache_bytes)
+    if speed.threads is not None:  # on a CPU
         overhead = _cpu_overhead(measured.engine)
-        peak = predicted.bytes_total + (cache or 0) + overhead if overhead else None
-        yield from row("peak", "bytes", peak, memory.peak_process_rss_bytes - memory.empty_process_rss_bytes)
+        peak = weights + (cache or 0) + overhead if overhead else None
+        yield _Pair("peak", "bytes", peak, memory.peak_process_rss_bytes - memory.empty_process_rss_bytes)
     gpu = gpu_called(measured.device or "")
     if gpu is None:
         skipped.append(
             f"the bandwidth of {measured.device} is not in the catalogue: no ceiling to compare decoding with"
         )
     elif point:
-        subject = PlannedVariant(variant.method, variant.bits, predicted, model.counted, model.architecture)
-        yield from row(
-            "decode",
-            "tokens/s",
-            _ceiling(subject, gpu, point, cache_type),
-            _typical(point.decode_tokens_per_second),
-        )
+        ceiling = _ceiling(subject, gpu, point, cache_type)
+        yield _Pair("decode", "tokens/s", ceiling, _typical(point.decode_tokens_per_second))
 
 
 def _typical(rates: tuple[float, ...]) -> float | None:
@@ -277,7 +201,7 @@ def _typical(rates: tuple[float, ...]) -> float | None:
     return middle.value if middle else None
 
 
-def _cache(model: _Model, engine: str | None, cache_type: str, point: SpeedPoint) -> int:
+def _cache(model: RecordedModel, engine: str | None, cache_type: str, point: SpeedPoint) -> int:
     tokens = point.context_tokens + point.prompt_tokens + point.decode_tokens
     policy = engines.load(engine).cache_policy if engine in engines.names() else "exact"
     return cache_bytes(model.architecture, tokens, cache_type, policy).total * point.batch

@@ -42,58 +42,80 @@ def plan_model(
     place_gpus: bool = True,
     folder: Path | None = None,
 ) -> ModelPlan:
-    """The plan of a model from its config.json's content, or, where that is None, from its `counted`
-    parameters alone.
+    """Plan a model from its config.json's content, or, where that is None, from its `counted` parameters
+    alone.
 
     Without `rigs` every variant gets the smallest set of each kind of GPU of the catalogue that holds it;
     with `place_gpus=False` none at all. `methods` are names (all their widths) or variants such as `gptq-4`;
     empty means all. `settings` are a recipe's, by variant. `folder` has the tokenizer, where there is one.
-    Raises QuantlabError for a config that cannot be planned, a workload that is none, and unknown methods.
-    """
+    Raises QuantlabError for a config or a workload that cannot be planned, and for unknown methods."""
     workload = _checked(workload or PlannedWorkload())
     architecture = read_architecture(config) if config is not None else None
-    if counted is None:
-        if config is None:
-            raise QuantlabError(
-                f"nothing is known of {name} to plan from: name a config.json, or a model of the catalogue"
-            )
-        counted = count(config)
-    given = settings or {}
+    counted = counted or _count(config, name)
     places = (tuple(rigs) or None) if place_gpus else ()
-    chosen = [
-        _variant(v, given.get(v.slug, {}), counted, architecture, places, workload)
-        for v in wanted_variants(methods)
-    ]
-    if architecture and architecture.stored and not methods:
-        chosen = [*_as_stored(architecture.stored, counted, architecture, places, workload), *chosen]
-    cache = (
-        cache_bytes(architecture, workload.context_tokens, workload.cache_dtype, workload.policy)
-        if architecture
-        else None
-    )
+    chosen = _variants(methods, settings or {}, counted, architecture, places, workload)
     tokenizer = tokenizer_bytes(architecture.vocab_size if architecture else 0, folder)
     return ModelPlan(
         model=name,
-        model_type=architecture.model_type if architecture else None,
         total_parameters=counted.total,
         active_parameters=counted.active,
-        cache_bytes_per_sequence=cache.total if cache else None,
-        cache_bytes_by_kind=cache.by_kind if cache else {},
-        cache_bytes_by_policy=_by_policy(architecture, workload) if architecture else {},
-        state_bytes=cache.state if cache else 0,
-        context_tokens=workload.context_tokens,
-        batch=workload.batch,
-        cache_dtype=workload.cache_dtype,
-        policy=workload.policy,
-        max_context_tokens=architecture.max_context if architecture else None,
-        stored_as=architecture.stored.label if architecture and architecture.stored else None,
         certain=counted.certain and (architecture.certain if architecture else False),
         doubts=tuple(dict.fromkeys((*(architecture.doubts if architecture else ()), *counted.doubts))),
         warnings=(*warnings, *_warnings(architecture, workload)),
         gpus_asked=bool(rigs),
         tokenizer_counted=tokenizer.counted,
         variants=tuple(_with_files(variant, tokenizer) for variant in chosen),
+        **workload.model_dump(),
+        **_of_architecture(architecture, workload),
     )
+
+
+def _variants(
+    wanted: Sequence[str],
+    settings: Mapping[str, Mapping[str, Any]],
+    counted: ParameterCount,
+    architecture: Architecture | None,
+    rigs: Sequence[GpuSet] | None,
+    workload: PlannedWorkload,
+) -> list[VariantPlan]:
+    """The release as it is stored, where that is quantized and nothing was named, then the variants."""
+    chosen = [
+        _variant(v, settings.get(v.slug, {}), counted, architecture, rigs, workload)
+        for v in wanted_variants(wanted)
+    ]
+    if architecture and architecture.stored and not wanted:
+        chosen = [*_as_stored(architecture.stored, counted, architecture, rigs, workload), *chosen]
+    return chosen
+
+
+def _count(config: Mapping[str, Any] | None, name: str) -> ParameterCount:
+    if config is None:
+        raise QuantlabError(
+            f"nothing is known of {name} to plan from: name a config.json, or a model of the catalogue"
+        )
+    return count(config)
+
+
+def _of_architecture(architecture: Architecture | None, workload: PlannedWorkload) -> dict[str, Any]:
+    """The plan's fields that only an architecture gives."""
+    if architecture is None:
+        return {
+            "model_type": None,
+            "max_context_tokens": None,
+            "cache_bytes_per_sequence": None,
+            "cache_bytes_by_kind": {},
+            "state_bytes": 0,
+        }
+    cache = cache_bytes(architecture, workload.context_tokens, workload.cache_dtype, workload.policy)
+    return {
+        "model_type": architecture.model_type,
+        "max_context_tokens": architecture.max_context,
+        "cache_bytes_per_sequence": cache.total,
+        "cache_bytes_by_kind": cache.by_kind,
+        "cache_bytes_by_policy": _by_policy(architecture, workload),
+        "state_bytes": cache.state,
+        "stored_as": architecture.stored.label if architecture.stored else None,
+    }
 
 
 def _with_files(variant: VariantPlan, tokenizer: TokenizerBytes) -> VariantPlan:

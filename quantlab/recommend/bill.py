@@ -94,25 +94,10 @@ def paid(rig: GpuSet, prices: GpuPrice | None, constants: Hosting, options: Opti
     bought = options.purchase_price is not None or (
         options.price_per_hour is None and known.purchase_dollars is not None
     )
-    used: tuple[Assumption, ...]
     if bought:
-        price = _figure("price per GPU", options.purchase_price, known.purchase_dollars, "dollars")
-        months = _figure("depreciation", options.depreciation_months, constants.depreciation_months, "months")
-        kilowatts = _power(rig, constants, options)
-        power = _figure("power", options.power_price, constants.power_dollars_per_kwh, "dollars per kWh")
-        host = _figure("hosting", options.hosting, constants.hosting_dollars_per_month, "dollars per month")
-        way: Hire | Purchase = Purchase(price.value, months.value, kilowatts.value, power.value)
-        used = (price, months, kilowatts, power, hours, host)
+        way, used, host = _purchase(rig, known, constants, options, hours)
     elif options.price_per_hour is not None or known.hourly_dollars is not None:
-        price = _figure("price per GPU and hour", options.price_per_hour, known.hourly_dollars, "dollars")
-        host = Assumption(
-            "hosting",
-            options.hosting or 0.0,
-            "dollars per month",
-            GIVEN if options.hosting else "in the hire",
-        )
-        way = Hire(price.value)
-        used = (price, hours, host)
+        way, used, host = _hire(known, options, hours)
     else:
         raise QuantlabError(
             f"no price of {rig.gpu.name} is known: give --price-per-hour or --purchase-price (per GPU), or"
@@ -126,6 +111,33 @@ def paid(rig: GpuSet, prices: GpuPrice | None, constants: Hosting, options: Opti
         GIVEN if options.utilisation != 1 else "busy all the time",
     )
     return Paid(hosted, (*used, share))
+
+
+class _Payment(NamedTuple):
+    """How the GPUs are paid, the figures that it rests on, and the hosting among them."""
+
+    way: Hire | Purchase
+    used: tuple[Assumption, ...]
+    host: Assumption
+
+
+def _purchase(
+    rig: GpuSet, known: GpuPrice, constants: Hosting, options: Options, hours: Assumption
+) -> _Payment:
+    price = _figure("price per GPU", options.purchase_price, known.purchase_dollars, "dollars")
+    months = _figure("depreciation", options.depreciation_months, constants.depreciation_months, "months")
+    kilowatts = _power(rig, constants, options)
+    power = _figure("power", options.power_price, constants.power_dollars_per_kwh, "dollars per kWh")
+    host = _figure("hosting", options.hosting, constants.hosting_dollars_per_month, "dollars per month")
+    way = Purchase(price.value, months.value, kilowatts.value, power.value)
+    return _Payment(way, (price, months, kilowatts, power, hours, host), host)
+
+
+def _hire(known: GpuPrice, options: Options, hours: Assumption) -> _Payment:
+    price = _figure("price per GPU and hour", options.price_per_hour, known.hourly_dollars, "dollars")
+    source = GIVEN if options.hosting else "in the hire"
+    host = Assumption("hosting", options.hosting or 0.0, "dollars per month", source)
+    return _Payment(Hire(price.value), (price, hours, host), host)
 
 
 def speed(

@@ -7,7 +7,7 @@ computed ones."""
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -87,27 +87,7 @@ def gather(root: Path, hardware: Hardware, workload: PlannedWorkload) -> Pool:
             left_out[name] = str(error)
             continue
         notes[name] = tuple(dict.fromkeys((*plan.warnings, *plan.doubts)))
-        planned = {v.slug: v for v in plan.variants if v.weight_bytes is not None and not v.stored}
-        candidates += [
-            _candidate(plan, variant, slug, entry, hardware, evidence, own)
-            for slug, variant in planned.items()
-        ]
-        candidates += [
-            _released(plan, v, entry, hardware)
-            for v in plan.variants
-            if v.stored and v.weight_bytes is not None
-        ]
-        # other settings at a width are known by their measured bytes alone
-        for slug in sorted(
-            {
-                m.variant
-                for m in evidence
-                if m.model == name and m.disk_bytes and parse_variant(m.variant).label
-            }
-        ):
-            method, bits, _ = parse_variant(slug)
-            if (plain := planned.get(f"{method}-{bits}")) is not None:
-                candidates.append(_candidate(plan, plain, slug, entry, hardware, evidence, own))
+        candidates += _of_plan(plan, entry, hardware, evidence, own)
     for each in evidence:
         if each.model not in known:
             left_out[each.model] = (
@@ -115,6 +95,31 @@ def gather(root: Path, hardware: Hardware, workload: PlannedWorkload) -> Pool:
                 " planned"
             )
     return Pool(tuple(candidates), left_out, notes)
+
+
+def _of_plan(
+    plan: ModelPlan,
+    entry: Entry,
+    hardware: Hardware,
+    evidence: Sequence[Measured],
+    own: Sequence[Measured],
+) -> Iterator[Candidate]:
+    """Every variant of one model; other settings at a width are known by their measured bytes alone."""
+    planned = {v.slug: v for v in plan.variants if v.weight_bytes is not None and not v.stored}
+    for slug, variant in planned.items():
+        yield _candidate(plan, variant, slug, entry, hardware, evidence, own)
+    for variant in plan.variants:
+        if variant.stored and variant.weight_bytes is not None:
+            yield _released(plan, variant, entry, hardware)
+    labelled = {
+        m.variant
+        for m in evidence
+        if m.model == plan.model and m.disk_bytes and parse_variant(m.variant).label
+    }
+    for slug in sorted(labelled):
+        method, bits, _ = parse_variant(slug)
+        if (plain := planned.get(f"{method}-{bits}")) is not None:
+            yield _candidate(plan, plain, slug, entry, hardware, evidence, own)
 
 
 def config_of(name: str, entry: Entry) -> Mapping[str, Any] | None:

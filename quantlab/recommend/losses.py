@@ -121,18 +121,7 @@ def _between_sisters(
     smaller = [each for each in sisters if each[0] <= subject.parameters]
     larger = [each for each in sisters if each[0] > subject.parameters]
     if smaller and larger:
-        (_, left, losing), (_, right, keeping) = smaller[-1], larger[0]
-        lows, highs = [losing.low, keeping.low], [losing.high, keeping.high]
-        low = None if None in lows else min(end for end in lows if end is not None)
-        high = None if None in highs else max(end for end in highs if end is not None)
-        middle = ((losing.value or 0.0) + (keeping.value or 0.0)) / 2
-        return Quantity(
-            middle,
-            "interpolated",
-            low,
-            high,
-            f"between its sisters {left} and {right} ({losing.source}, {keeping.source})",
-        )
+        return _between(*smaller[-1][1:], *larger[0][1:])
     if smaller:
         _, name, quantity = smaller[-1]
         return Quantity(
@@ -152,6 +141,16 @@ def _between_sisters(
             f"measured on its larger sister {name} ({quantity.source})",
         )
     return None
+
+
+def _between(left: str, losing: Quantity, right: str, keeping: Quantity) -> Quantity:
+    """Half way between a smaller and a larger sister, over the intervals of both."""
+    lows, highs = [losing.low, keeping.low], [losing.high, keeping.high]
+    low = None if None in lows else min(end for end in lows if end is not None)
+    high = None if None in highs else max(end for end in highs if end is not None)
+    middle = ((losing.value or 0.0) + (keeping.value or 0.0)) / 2
+    source = f"between its sisters {left} and {right} ({losing.source}, {keeping.source})"
+    return Quantity(middle, "interpolated", low, high, source)
 
 
 def _published_drop(subject: QuantizedModel) -> Quantity:
