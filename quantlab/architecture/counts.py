@@ -64,7 +64,7 @@ def stated(total: int, active: int | None = None, why: str = "") -> ParameterCou
     used = total if active is None else active
     if not 0 < used <= total:
         raise QuantlabError(
-            f"{total} parameters with {used} active are no model: both are 1 or more, and active is at most"
+            f"{total} parameters with {used} active cannot be: both are 1 or more, and active is at most"
             " the total"
         )
     return ParameterCount(

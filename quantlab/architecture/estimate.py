@@ -49,7 +49,7 @@ def text_of(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def check_sizes(config: Mapping[str, Any]) -> None:
-    """Raise QuantlabError where a size is no positive whole number, or is beyond every model's."""
+    """Refuse a size that is not a positive whole number, or is beyond every model's. Raises QuantlabError."""
     text = text_of(config)
     for keys in _NAMES.values():
         for key in keys:
@@ -60,7 +60,8 @@ def check_sizes(config: Mapping[str, Any]) -> None:
                 continue  # a size per layer
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise QuantlabError(
-                    f"{key} is {value!r} in this config: it must be a whole number above 0; mend config.json"
+                    f"{key} is {value!r} in this config, where a whole number above 0 belongs; mend"
+                    " config.json"
                 )
     layers = _size(text, "layers") or 0
     if layers > LAYERS_LIMIT:

@@ -111,9 +111,9 @@ class Fields:
     """The language model's fields of a config.json."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        """Raises QuantlabError where it is no config of a language model."""
+        """Read the fields. Raises QuantlabError where they describe no language model."""
         if not isinstance(config, Mapping) or not config:
-            raise QuantlabError("the config is no JSON object with fields: name a model's config.json")
+            raise QuantlabError("the config holds no JSON object with fields: name a model's config.json")
         self.raw = dict(config)
         self.nested = False
         for key in NESTED * 2:
@@ -169,8 +169,7 @@ class Fields:
             raise QuantlabError(f"config.json: {key} is {value}, where a whole number belongs")
         if not least <= value <= LARGEST:
             raise QuantlabError(
-                f"config.json: {key} is {int(value)}, which no model has: it must be between {least} and"
-                f" {LARGEST}"
+                f"config.json: {key} is {int(value)}, which no model has: give {least} to {LARGEST}"
             )
         return int(value)
 

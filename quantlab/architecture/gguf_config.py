@@ -101,7 +101,7 @@ def read_gguf(path: Path) -> GgufModel:
     metadata, shapes = read_header(path)
     kind = metadata.get("general.architecture")
     if not isinstance(kind, str):
-        raise QuantlabError(f"{path} names no architecture: it is no GGUF file of a model")
+        raise QuantlabError(f"{path} names no architecture, so it holds no model")
     config = {key: metadata[f"{kind}.{name}"] for key, name in _KEYS.items() if f"{kind}.{name}" in metadata}
     if "kv_lora_rank" not in config:
         config.pop("qk_rope_head_dim", None)

@@ -94,7 +94,7 @@ def _sum(
 ) -> CacheSize:
     if tokens < 1 or tensor_parallel < 1:
         raise QuantlabError(
-            f"a cache of {tokens} tokens on {tensor_parallel} GPUs is none: give 1 or more of both"
+            f"a cache needs 1 token and 1 GPU or more; {tokens} and {tensor_parallel} were given"
         )
     if policy not in POLICIES:
         raise unknown("cache policy", policy, POLICIES)

@@ -162,7 +162,7 @@ def head_dim(fields: Fields, kind: LayerKind = "full") -> int:
     hidden, heads = fields.needed("hidden_size"), fields.needed("num_attention_heads")
     if hidden % heads:
         raise QuantlabError(
-            f"config.json contradicts itself: hidden_size {hidden} is no multiple of num_attention_heads"
+            f"config.json contradicts itself: hidden_size {hidden} cannot be divided by num_attention_heads"
             f" {heads}, and it has no head_dim"
         )
     return hidden // heads

@@ -128,7 +128,7 @@ def _how_many_layers(fields: Fields) -> int:
 def _check_heads(heads: int, kv: int) -> None:
     if kv > heads or heads % kv:
         raise QuantlabError(
-            f"config.json contradicts itself: num_attention_heads {heads} is no multiple of"
+            f"config.json contradicts itself: num_attention_heads {heads} cannot be divided by"
             f" num_key_value_heads {kv}; check both"
         )
 

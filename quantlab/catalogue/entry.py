@@ -94,7 +94,7 @@ def read(path: Path) -> dict[str, Entry]:
         return {}
     if not isinstance(data, dict):
         raise QuantlabError(
-            f"{path} is no catalogue: write `name: {{path: /folder/of/the/model}}` or `name: {{hub:"
+            f"{path} holds no catalogue: write `name: {{path: /folder/of/the/model}}` or `name: {{hub:"
             " org/name}`"
         )
     by_alias = {}

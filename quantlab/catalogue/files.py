@@ -45,7 +45,7 @@ def mapping(path: Path, what: str) -> dict[str, Any]:
     """A YAML file that is a mapping or empty. Raises QuantlabError with `what`, an example of its form."""
     data = read_yaml(path)
     if data is not None and not isinstance(data, dict):
-        raise QuantlabError(f"{path} is no such list: write {what}")
+        raise QuantlabError(f"{path} holds something else: write {what}")
     return {str(key): value for key, value in (data or {}).items()}
 
 

@@ -101,6 +101,6 @@ def _section(name: str) -> dict[str, Any]:
                 raise unknown(f"section of {path}", section, SECTIONS)
         entries = data.get(name) or {}
         if not isinstance(entries, dict):
-            raise QuantlabError(f"{path}: {name} is no list of prices: write {FORM}")
+            raise QuantlabError(f"{path}: {name} holds no list of prices: write {FORM}")
         rows.update({str(key).lower(): value for key, value in entries.items()})
     return rows

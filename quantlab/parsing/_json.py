@@ -34,7 +34,7 @@ def parse_object(text: str | bytes, origin: str) -> dict[str, Any]:
     value = parse_json(text, origin)
     if not isinstance(value, dict):
         raise QuantlabError(
-            f"{origin} is no JSON object, it begins with {_start(value)}: write {{...}}, or make it again"
+            f"{origin} holds no JSON object, it begins with {_start(value)}: write {{...}}, or make it again"
         )
     return value
 
@@ -76,7 +76,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _constant(name: str) -> Any:
-    raise _RefusedJson(f"{name} is no number of JSON")
+    raise _RefusedJson(f"JSON has no {name}")
 
 
 def _float(text: str) -> float:

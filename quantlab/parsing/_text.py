@@ -63,7 +63,7 @@ def trouble_with_text(text: str) -> str | None:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        return "half of a surrogate pair (\\ud800 to \\udfff), which is no character"
+        return "half of a surrogate pair (\\ud800 to \\udfff)"
     return None
 
 

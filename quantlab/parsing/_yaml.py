@@ -93,11 +93,11 @@ class _Loader(yaml.SafeLoader):
         except (ValueError, OverflowError, AttributeError, LookupError):
             raise _RefusedYaml(
                 node,
-                f"{_shown(node)} is no {'date' if node.tag == _DATE else 'number'}",
+                f"{_shown(node)} cannot be read as a {'date' if node.tag == _DATE else 'number'}",
                 "mend it, or put it in quotes",
             ) from None
         if isinstance(value, float) and not math.isfinite(value):
-            raise _RefusedYaml(node, f"{_shown(node)} is no number to reckon with", "write a finite one")
+            raise _RefusedYaml(node, f"{_shown(node)} is not finite", "write a finite number")
 
 
 _READ = {

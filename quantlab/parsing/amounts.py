@@ -18,11 +18,12 @@ def parse_tokens(text: str) -> float:
     factor = _TOKENS.get(match[2].lower()) if match else None
     if not match or factor is None or not float(match[1]):
         raise QuantlabError(
-            f"{text[:40]!r} is no number of tokens: write one above 0, such as 5000M or 5B (powers of 1000)"
+            f"{text[:40]!r} cannot be a number of tokens: write one above 0, such as 5000M or"
+            " 5B (powers of 1000)"
         )
     if float(match[1]) * factor > MOST_TOKENS:
         raise QuantlabError(
-            f"{text!r} is no number of tokens that anybody makes in a month: write at most"
+            f"{text!r} cannot be a number of tokens that anybody makes in a month: write at most"
             f" {MOST_TOKENS // 10**12}T"
         )
     return float(match[1]) * factor
@@ -35,11 +36,12 @@ def parse_bytes(text: str) -> int:
     factor = _BYTES.get(match[2].lower()) if match else None
     if not match or factor is None or not float(match[1]):
         raise QuantlabError(
-            f"{text[:40]!r} is no amount of memory: write one above 0 with its unit, such as 24GB (10^9) or"
-            " 24GiB (2^30)"
+            f"{text[:40]!r} cannot be an amount of memory: write one above 0 with its unit, such as 24GB"
+            " (10^9) or 24GiB (2^30)"
         )
     if float(match[1]) * factor > MOST_BYTES:
         raise QuantlabError(
-            f"{text!r} is no amount of memory that a device has: write at most {MOST_BYTES // 2**40}TiB"
+            f"{text!r} cannot be an amount of memory that a device has: write at most"
+            f" {MOST_BYTES // 2**40}TiB"
         )
     return int(float(match[1]) * factor)

@@ -25,14 +25,14 @@ def parse_context(text: str) -> int:
         tokens = Fraction(f"{whole}.{part or 0}") * _FACTORS[unit.lower()]
         if tokens > MOST_TOKENS:
             raise QuantlabError(
-                f"{text[:40]!r} is no context: no model has so many tokens, write at most"
+                f"{text[:40]!r} cannot be a context: no model has so many tokens, write at most"
                 f" {MOST_TOKENS // 2**20}M"
             )
         if tokens >= 1 and tokens.denominator == 1:
             return int(tokens)
     raise QuantlabError(
-        f"{text[:40]!r} is no context: write a whole number of tokens, 1 or more, such as 8192, 32k (32 ×"
-        " 1024) or 1M (1024 × 1024)"
+        f"{text[:40]!r} cannot be a context: write a whole number of tokens, 1 or more, such as 8192, 32k"
+        " (32 × 1024) or 1M (1024 × 1024)"
     )
 
 

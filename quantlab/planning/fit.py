@@ -160,8 +160,8 @@ def _by_policy(architecture: Architecture, workload: PlannedWorkload) -> dict[st
 def _checked(workload: PlannedWorkload) -> PlannedWorkload:
     if workload.context_tokens < 1 or workload.batch < 1:
         raise QuantlabError(
-            f"context {workload.context_tokens} and batch {workload.batch} are no workload: give 1 or more of"
-            " both"
+            f"context {workload.context_tokens} and batch {workload.batch} cannot be planned: give 1 or"
+            " more of both"
         )
     return workload.model_copy(update={"cache_dtype": cache_type_name(workload.cache_dtype)})
 

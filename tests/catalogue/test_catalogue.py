@@ -132,7 +132,7 @@ def test_a_repository_that_no_release_bears_is_taken_with_a_warning() -> None:
 @pytest.mark.parametrize(
     ("text", "part"),
     [
-        ("- a\n- b\n", "is no catalogue"),
+        ("- a\n- b\n", "holds no catalogue"),
         ("mine: {hub: org/a, path: /b}\n", "mine: .*exactly one"),
         ("mine: {hub: org/a, parametres: 3}\n", "mine: parametres"),
         ("mine: 7\n", "mine: "),

@@ -122,7 +122,7 @@ def test_misuse_is_one_line(
     [
         ("deep.jsonl", b"[" * 100_000 + b"]" * 100_000, "more than 64 deep"),
         ("deep.jsonl", b'{"prompt": ' + b'{"a":' * 100_000 + b"1" + b"}" * 100_001, "more than 64 deep"),
-        ("list.jsonl", b'["why?"]', "is no JSON object"),
+        ("list.jsonl", b'["why?"]', "holds no JSON object"),
         ("number.jsonl", b'{"prompt": "why?"}\n{"prompt": 5}', "line 2 has no prompt, but 5"),
         ("null.jsonl", b'{"prompt": null}', "has no prompt, but None"),
         ("none.jsonl", b'{"text": "why?"}', "has no prompt"),

@@ -19,7 +19,7 @@ BROKEN: dict[str, tuple[Content, str]] = {
     "a list": ("[1]", "no JSON object"),
     "null": ("null", "no JSON object"),
     "deep lists": ('{"a": ' + "[" * 100_000, "more than 64 deep|nested too deeply"),
-    "a NaN": ('{"hidden_size": NaN}', "NaN is no number of JSON|hidden_size is nan|lacks|no model_type"),
+    "a NaN": ('{"hidden_size": NaN}', "JSON has no NaN|hidden_size is nan|lacks|no model_type"),
     "a power": ('{"hidden_size": 1e999}', "too large a number|hidden_size is inf|lacks|no model_type"),
     "words": ("hidden_size: 16", "is not JSON"),
     "a number": ("3", "no JSON object"),

@@ -19,15 +19,15 @@ BROKEN: dict[str, tuple[Content, str]] = {
     "deep mappings": ("{a: " * 3000 + "}" * 3000, "line 1: lists and mappings stand more than 64 deep"),
     "a repeated key": ("a: {b: 1}\na: {b: 2}\n", "line 2: the key 'a' stands twice"),
     "a number as a key": ("a: {}\n4: {}\n", "line 2: the key '4' is not a text"),
-    "infinity": ("a:\n  b: .inf\n", "line 2: '.inf' is no number"),
-    "not a number": ("a:\n  b: .NaN\n", "line 2: '.NaN' is no number"),
+    "infinity": ("a:\n  b: .inf\n", "line 2: '.inf' is not finite"),
+    "not a number": ("a:\n  b: .NaN\n", "line 2: '.NaN' is not finite"),
     "an open bracket": ("a: [\n", "is not YAML"),
     "two documents": ("a: 1\n---\na: 2\n", "is not YAML"),
     "a tag": ("a: !!python/object/apply:os.system [ls]\n", "is not YAML"),
     "a bomb": ("a: &a [x, x, x, x, x, x, x, x]\n" + "".join(f"{chr(98 + n)}: &{chr(98 + n)} [{', '.join(['*' + chr(97 + n)] * 8)}]\n" for n in range(9)), "more than 200,000 values"),
     "itself": ("a: &a [*a]\n", "an alias stands for what it is itself a part of"),
-    "a list": ("- a\n- b\n", "mapping|no such list|catalogue"),
-    "a word": ("word\n", "mapping|no such list|catalogue"),
+    "a list": ("- a\n- b\n", "mapping|holds something else|catalogue"),
+    "a word": ("word\n", "mapping|holds something else|catalogue"),
     "a NUL": ('a: "x\\0"\n', "NUL character"),
 }  # fmt: skip
 PLACES: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -142,9 +142,9 @@ LISTS: dict[str, tuple[str, Content, tuple[str, ...], str]] = {
     "a GPU of all memory": ("own/gpus.yaml", {"g": {"memory_gb": 1e300, "bandwidth_gb_per_second": 1}}, PLACES["gpus"][1], "memory_gb"),
     "a GPU as a number": ("own/gpus.yaml", {"g": 3}, PLACES["gpus"][1], "gpus.yaml: g"),
     "an unknown section": ("own/prices.yaml", {"nosuch": {}}, PLACES["prices"][1], "unknown section"),
-    "prices as a list": ("own/prices.yaml", {"api": [1]}, PLACES["prices"][1], "api is no list of prices"),
+    "prices as a list": ("own/prices.yaml", {"api": [1]}, PLACES["prices"][1], "api holds no list of prices"),
     "a price below 0": ("own/prices.yaml", {"api": {"m": {"input_dollars": -1, "output_dollars": 1, "date": "2026-01", "source": "s"}}}, PLACES["prices"][1], "input_dollars"),
-    "an infinite price": ("own/prices.yaml", "api: {m: {input_dollars: .inf, output_dollars: 1, date: 2026-01, source: s}}", PLACES["prices"][1], "'.inf' is no number"),
+    "an infinite price": ("own/prices.yaml", "api: {m: {input_dollars: .inf, output_dollars: 1, date: 2026-01, source: s}}", PLACES["prices"][1], "'.inf' is not finite"),
     "a dear price": ("own/prices.yaml", {"api": {"m": {"input_dollars": 1e300, "output_dollars": 1, "date": "2026-01", "source": "s"}}}, PLACES["prices"][1], "input_dollars"),
 }  # fmt: skip
 

@@ -24,8 +24,8 @@ REFUSED = {
         '{"a": "b",\n "b": ["a", "a"],\n "b": 3}',
         "f.json, line 3: the key 'b' stands twice",
     ),
-    "NaN": ('{"a": "NaN",\n "b": NaN}', "f.json, line 2: NaN is no number of JSON"),
-    "infinity": ("[1,\n\n-Infinity]", "f.json, line 3: -Infinity is no number of JSON"),
+    "NaN": ('{"a": "NaN",\n "b": NaN}', "f.json, line 2: JSON has no NaN"),
+    "infinity": ("[1,\n\n-Infinity]", "f.json, line 3: JSON has no -Infinity"),
     "a power": ('{"a": [1e308,\n 1e309]}', "f.json, line 2: 1e309 is too large a number"),
     "a long number": ("[0,\n1" + "0" * 400 + "]", "f.json, line 2: a number of 401 digits is too large"),
     "5,000 digits": ("1" * 5000, "f.json, line 1: a number of 5000 digits is too large"),
@@ -85,7 +85,7 @@ def test_what_is_no_object_is_refused_where_one_belongs(text, said):
         (lambda p: p.write_bytes(b'{"a":\n"\xe9"}'), "f.json, line 2: byte 0xe9 is not UTF-8"),
         (lambda p: p.write_text(" " * 200), "is too large: more than 100 bytes"),
         (lambda p: None, "there is no file"),
-        (lambda p: p.write_text("[]"), "is no JSON object"),
+        (lambda p: p.write_text("[]"), "holds no JSON object"),
     ],
 )
 def test_what_is_no_such_file_is_refused(tmp_path, make, said):

@@ -10,6 +10,7 @@ import pytest
 
 from quantlab.catalogue.gpu import parse_gpus
 from quantlab.names import parse_variant
+from quantlab.recommend import measurements
 from quantlab.recommend.candidates import Hardware, on_hardware
 from quantlab.recommend.losses import QuantizedModel, divergence_nats, drop_points, family
 from quantlab.recommend.measurements import Measured, local_evidence
@@ -198,3 +199,9 @@ def test_fewer_bits_are_never_published_as_losing_less() -> None:
             ends = [(q.low, float("inf") if q.high is None else q.high) for q in found]
             assert ends == sorted(ends, key=lambda end: end[0] or 0), (name, size)
             assert [high for _, high in ends] == sorted(high for _, high in ends), (name, size)
+
+
+def test_the_mean_drop_is_read_from_the_summary_that_the_report_writes() -> None:
+    example = Path(__file__).resolve().parents[2] / "reports" / "examples" / "smollm2"
+    drops = measurements._mean_drops(example / "tables" / "summary.json")
+    assert drops["gptq-2"].mean_drop_points == 11.5 and drops["baseline-16"].mean_drop_points is None
