@@ -29,7 +29,7 @@ REFUSED = {
     "a tagged number": ("b: !!int four\n", "f.yaml, line 1: 'four' cannot be read as a number"),
     "a date that is none": (
         "a: 1\nb: 2026-13-45\n",
-        "f.yaml, line 2: '2026-13-45' is no date: mend it, or put it in quotes",
+        "f.yaml, line 2: '2026-13-45' cannot be read as a date: mend it, or put it in quotes",
     ),
     "deep lists": (
         "[" * 5000 + "]" * 5000,
