@@ -50,7 +50,7 @@ def ask(lm: Any, task: str, items: int, fewshot: int = 0) -> Answers:
         (loaded,) = TaskManager(include_defaults=False).load(specs)["tasks"].values()
         chosen = choose_items(len(loaded.eval_docs), items, 1234)
         began = time.perf_counter()
-        found = simple_evaluate(
+        results = simple_evaluate(
             lm,
             tasks=[loaded],
             samples={task: chosen},
@@ -60,7 +60,7 @@ def ask(lm: Any, task: str, items: int, fewshot: int = 0) -> Answers:
             task_manager=TaskManager(include_defaults=False),
         )
         seconds = time.perf_counter() - began
-    samples = found["samples"][task]
+    samples = results["samples"][task]
     return Answers(
         {int(s["doc_id"]): answer([r[0][0] for r in s["resps"]], float(s["acc"])) for s in samples}, seconds
     )

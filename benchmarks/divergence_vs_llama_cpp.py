@@ -57,7 +57,7 @@ PATTERNS = {
 """Where llama-perplexity prints what we name so."""
 
 
-class Found(NamedTuple):
+class Side(NamedTuple):
     """What one side says, and how long it took."""
 
     statistics: dict[str, float]
@@ -70,7 +70,7 @@ class Found(NamedTuple):
 
 def theirs(
     binary: Path, reference: Path, variant: Path, text: Path, base: Path, arguments: argparse.Namespace
-) -> Found:
+) -> Side:
     """llama-perplexity's statistics, and the seconds of both of its passes."""
     length = str(arguments.length)
     common = [
@@ -91,11 +91,11 @@ def theirs(
     _run([*common, "-m", str(reference)])
     output = _run([*common, "-m", str(variant), "--kl-divergence"])
     seconds, used = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
-    found = {
+    figures = {
         name: float(match[1]) for name, pattern in PATTERNS.items() if (match := re.search(pattern, output))
     }
-    return Found(
-        found, _stored_tokens(base), seconds, used.ru_utime + used.ru_stime - cpu.ru_utime - cpu.ru_stime
+    return Side(
+        figures, _stored_tokens(base), seconds, used.ru_utime + used.ru_stime - cpu.ru_utime - cpu.ru_stime
     )
 
 
@@ -130,7 +130,7 @@ def enough_text(tokenizer: Any, tokens: int) -> str:
 
 def ours(
     reference: Path, variant: Path, tokenizer: Path, bos: int | None, text: str, arguments: argparse.Namespace
-) -> Found:
+) -> Side:
     """The same statistics as quantlab computes them."""
     began, cpu = time.perf_counter(), time.process_time()
     ids = Tokenizer.from_file(str(tokenizer / "tokenizer.json")).encode(text, add_special_tokens=False).ids
@@ -142,25 +142,25 @@ def ours(
         windows[:, 0] = bos
     engines = [LlamaCppEngine(path, tokenizer, "cpu") for path in (reference, variant)]
     first = scored(arguments.length).start  # llama-perplexity too asks for the logits of the second half only
-    found = summarize(
+    summary = summarize(
         [window_values(engines[0].logits(w, first), engines[1].logits(w, first), w) for w in windows]
     )
     seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu
     for engine in engines:
         engine.close()
     statistics = {
-        "perplexity": found.perplexity.value,
-        "reference perplexity": found.reference_perplexity.value,
-        "ln PPL ratio": found.log_perplexity_ratio.value,
-        "KL divergence": found.kl.value,
-        "token standard error": found.kl_token_standard_error,
-        "maximum": found.kl_max,
-        **{name: found.kl_percentiles[name].value for name in ("p99.9", "p99", "p95", "p90", "median")},
-        "top-1 agreement %": 100 * found.top1_agreement.value,
-        "delta p mean %": 100 * found.delta_p.value,
-        "delta p RMS %": 100 * found.delta_p_rms.value,
+        "perplexity": summary.perplexity.value,
+        "reference perplexity": summary.reference_perplexity.value,
+        "ln PPL ratio": summary.log_perplexity_ratio.value,
+        "KL divergence": summary.kl.value,
+        "token standard error": summary.kl_token_standard_error,
+        "maximum": summary.kl_max,
+        **{name: summary.kl_percentiles[name].value for name in ("p99.9", "p99", "p95", "p90", "median")},
+        "top-1 agreement %": 100 * summary.top1_agreement.value,
+        "delta p mean %": 100 * summary.delta_p.value,
+        "delta p RMS %": 100 * summary.delta_p_rms.value,
     }
-    return Found(statistics, flat, seconds, cpu_seconds)
+    return Side(statistics, flat, seconds, cpu_seconds)
 
 
 def main() -> None:
@@ -186,7 +186,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "text.txt"
         path.write_text(text, encoding="utf-8")
-        rounds: list[tuple[Found, Found]] = []
+        rounds: list[tuple[Side, Side]] = []
         for _ in range(arguments.rounds):
             with noise_to(Path(folder) / "log.txt"):
                 own = ours(arguments.reference, arguments.variant, arguments.tokenizer, bos, text, arguments)

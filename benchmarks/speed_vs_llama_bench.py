@@ -61,11 +61,11 @@ def theirs(binary: Path, file: Path, arguments: argparse.Namespace) -> Rates:
         ["-p", str(arguments.prompt), "-n", "0"],
         ["-p", "0", "-n", str(arguments.decode), "-d", str(arguments.prompt)],
     )
-    found = [
+    entries = [
         json.loads(subprocess.run(command + test, check=True, capture_output=True, text=True).stdout)[0]
         for test in tests
     ]
-    return Rates(*(float(entry["avg_ts"]) for entry in found))
+    return Rates(*(float(entry["avg_ts"]) for entry in entries))
 
 
 def ours(engine: LlamaCppEngine, prompt: np.ndarray, decode: int) -> Rates:

@@ -34,26 +34,26 @@ def hflm(weights: Path, dtype: str) -> Any:
     return HFLM(pretrained=model, tokenizer=AutoTokenizer.from_pretrained(weights), batch_size=BATCH)
 
 
-def compare(task: str, dtype: str, ours: Answers, theirs: Answers) -> None:
+def compare(task: str, dtype: str, llama: Answers, transformers: Answers) -> None:
     """Print how many answers are the same, and each that is not."""
-    assert ours.items.keys() == theirs.items.keys()
-    other = [item for item, found in ours.items.items() if found.choice != theirs.items[item].choice]
-    right = sum(found.right == theirs.items[item].right for item, found in ours.items.items())
+    assert llama.items.keys() == transformers.items.keys()
+    other = [item for item, answer in llama.items.items() if answer.choice != transformers.items[item].choice]
+    right = sum(answer.right == transformers.items[item].right for item, answer in llama.items.items())
     apart = max(
         (
-            abs(found.margin_nats - theirs.items[item].margin_nats)
-            for item, found in ours.items.items()
+            abs(answer.margin_nats - transformers.items[item].margin_nats)
+            for item, answer in llama.items.items()
             if item not in other
         ),
         default=0.0,
     )
     print(
-        f"{task}, transformers in {dtype}: the same answer on {len(ours.items) - len(other)} of"
-        f" {len(ours.items)} items, the same right or wrong on {right}; accuracy {ours.accuracy:.4f} and"
-        f" {theirs.accuracy:.4f}; margins of the same answers differ by {apart:.4f} nats at the most"
+        f"{task}, transformers in {dtype}: the same answer on {len(llama.items) - len(other)} of"
+        f" {len(llama.items)} items, the same right or wrong on {right}; accuracy {llama.accuracy:.4f} and"
+        f" {transformers.accuracy:.4f}; margins of the same answers differ by {apart:.4f} nats at the most"
     )
     for item in other:
-        mine, its = ours.items[item], theirs.items[item]
+        mine, its = llama.items[item], transformers.items[item]
         said = (
             f"llama.cpp {mine.choice} by {mine.margin_nats:.4f} nats, transformers {its.choice} by"
             f" {its.margin_nats:.4f} nats"
@@ -73,14 +73,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, noise_to(Path(folder) / "log.txt"):
         engine = LlamaCppEngine(arguments.file, arguments.weights, "cpu")
         lm = engine.language_model(BATCH)
-        ours = {task: ask(lm, task, arguments.items) for task in arguments.tasks}
+        llama = {task: ask(lm, task, arguments.items) for task in arguments.tasks}
         engine.close()
     for dtype in ("float32", "float16"):
         with tempfile.TemporaryDirectory() as folder, noise_to(Path(folder) / "log.txt"):
             peer = hflm(arguments.weights, dtype)
-            theirs = {task: ask(peer, task, arguments.items) for task in arguments.tasks}
+            transformers = {task: ask(peer, task, arguments.items) for task in arguments.tasks}
         for task in arguments.tasks:
-            compare(task, dtype, ours[task], theirs[task])
+            compare(task, dtype, llama[task], transformers[task])
 
 
 if __name__ == "__main__":

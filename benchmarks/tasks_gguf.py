@@ -76,22 +76,25 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, noise_to(Path(folder) / "log.txt"):
         engine = LlamaCppEngine(arguments.file, arguments.tokenizer, "cpu")
-        ours = ask(engine.language_model(8), arguments.task, arguments.items, arguments.fewshot)
+        in_process = ask(engine.language_model(8), arguments.task, arguments.items, arguments.fewshot)
         engine.close()
     print(
-        f"quantlab, in process      {len(ours.items) / ours.seconds:8.2f} items/s, accuracy"
-        f" {ours.accuracy:.3f}"
+        f"quantlab, in process      {len(in_process.items) / in_process.seconds:8.2f} items/s, accuracy"
+        f" {in_process.accuracy:.3f}"
     )
-    theirs = _peer(arguments)
-    if isinstance(theirs, str):
-        print(f"lm-eval gguf over server  failed: {theirs}")
+    over_server = _peer(arguments)
+    if isinstance(over_server, str):
+        print(f"lm-eval gguf over server  failed: {over_server}")
         return
     print(
-        f"lm-eval gguf over server  {len(theirs.items) / theirs.seconds:8.2f} items/s, accuracy"
-        f" {theirs.accuracy:.3f}"
+        f"lm-eval gguf over server  {len(over_server.items) / over_server.seconds:8.2f} items/s, accuracy"
+        f" {over_server.accuracy:.3f}"
     )
-    same = sum(found.choice == theirs.items[item].choice for item, found in ours.items.items())
-    print(f"ratio {theirs.seconds / ours.seconds:.2f}; the same answer on {same} of {len(ours.items)} items")
+    same = sum(answer.choice == over_server.items[item].choice for item, answer in in_process.items.items())
+    print(
+        f"ratio {over_server.seconds / in_process.seconds:.2f}; the same answer on {same} of"
+        f" {len(in_process.items)} items"
+    )
 
 
 def _peer(arguments: argparse.Namespace) -> Answers | str:

@@ -48,5 +48,5 @@ def percentile(values: Floats, q: float) -> Estimate:
     if n < (MIN_CLUSTERS if q <= 90 else MIN_CLUSTERS_TAIL):
         return Estimate(value=value, standard_error=None, n=n)
     random = np.random.default_rng(_SEED)
-    found = [np.percentile(values[random.integers(0, n, n)], q) for _ in range(RESAMPLES)]
-    return Estimate(value=value, standard_error=float(np.std(found, ddof=1)), n=n)
+    resampled = [np.percentile(values[random.integers(0, n, n)], q) for _ in range(RESAMPLES)]
+    return Estimate(value=value, standard_error=float(np.std(resampled, ddof=1)), n=n)

@@ -100,11 +100,11 @@ def _compare(
 def _best(log_p: NDArray[np.float32]) -> NDArray[np.int64]:
     """The most likely tokens of each row, in no order, shape (tokens, 5 or the vocabulary's size)."""
     few = min(_TOP, log_p.shape[1])
-    found: NDArray[np.int64] = np.argpartition(log_p, log_p.shape[1] - few, axis=1)[:, -few:]
-    return found
+    tokens: NDArray[np.int64] = np.argpartition(log_p, log_p.shape[1] - few, axis=1)[:, -few:]
+    return tokens
 
 
-class Divergence(NamedTuple):
+class DivergenceSummary(NamedTuple):
     """The statistics of all windows; every standard error clustered by window."""
 
     tokens: int
@@ -125,12 +125,12 @@ class Divergence(NamedTuple):
     """Quarters of the tokens by the reference's entropy, the surest first."""
 
 
-def summarize(windows: Sequence[WindowValues]) -> Divergence:
+def summarize(windows: Sequence[WindowValues]) -> DivergenceSummary:
     """Means over all scored tokens. All windows score the same number of tokens."""
     return summarize_columns(WindowValues(*(np.stack(column) for column in zip(*windows, strict=True))))
 
 
-def summarize_columns(columns: WindowValues) -> Divergence:
+def summarize_columns(columns: WindowValues) -> DivergenceSummary:
     """The same of arrays (windows, tokens), which may be mapped from a file: what is computed of them is kept
     per window.
 
@@ -142,7 +142,7 @@ def summarize_columns(columns: WindowValues) -> Divergence:
     ratio, delta_p, square = (clustered.mean(paired[:, [i]]) for i in range(3))
     rms = math.sqrt(square.value)
     spread = sum(float(((row.astype(np.float64) - whole.value) ** 2).sum()) for row in kl)
-    return Divergence(
+    return DivergenceSummary(
         tokens=kl.size,
         perplexity=_exp(clustered.mean(nll)),
         reference_perplexity=_exp(clustered.mean(reference_nll)),
@@ -176,7 +176,7 @@ def _by_entropy(kl: Floats, entropy: Floats, top1: Floats) -> tuple[SureTokens, 
     """Mean divergence and agreement in each quarter of the tokens by entropy; a window without such tokens
     counts nothing."""
     edges = np.quantile(entropy, np.linspace(0, 1, QUARTERS + 1))
-    found = []
+    quarters = []
     for i, (low, high) in enumerate(itertools.pairwise(edges)):
         rows = [_inside(row, low, high if i < QUARTERS - 1 else math.inf) for row in entropy]
         counts = np.array([inside.sum() for inside in rows])
@@ -187,7 +187,7 @@ def _by_entropy(kl: Floats, entropy: Floats, top1: Floats) -> tuple[SureTokens, 
             for v in (kl, top1)
         )
         divergence, agreement = (clustered.ratio(values, counts) for values in sums)
-        found.append(
+        quarters.append(
             SureTokens(
                 entropy_from_nats=float(low),
                 entropy_to_nats=float(high),
@@ -196,12 +196,12 @@ def _by_entropy(kl: Floats, entropy: Floats, top1: Floats) -> tuple[SureTokens, 
                 top1_agreement=agreement,
             )
         )
-    return tuple(found)
+    return tuple(quarters)
 
 
 def _inside(entropy: Floats, low: float, high: float) -> NDArray[np.bool_]:
-    found: NDArray[np.bool_] = (entropy >= low) & (entropy < high)
-    return found
+    inside: NDArray[np.bool_] = (entropy >= low) & (entropy < high)
+    return inside
 
 
 def _exp(loss: Estimate) -> Estimate:

@@ -113,28 +113,20 @@ def weigh(
     effect = _design_effect(a - b, groups, counts is not None)
     if k < MIN_CLUSTERS and not (counts and k == n):
         reach = 1.0 if bounded else math.inf
-        return Evidence(
-            n,
-            difference,
-            None,
-            Interval(-reach, reach),
-            Interval(-reach, reach),
-            1.0,
-            counts,
-            k,
-            effect,
-            bounded,
-        )
+        anything = Interval(-reach, reach)
+        return Evidence(n, difference, None, anything, anything, 1.0, counts, k, effect, bounded)
     error = _error(difference, groups.sums, groups.sizes) if k > 1 else None
     narrow, wide = _intervals(difference, groups, counts, bounded, z)
-    p = (
-        _student_p(difference, groups)
-        if not counts
-        else mcnemar_p(*counts[1:])
-        if k == n
-        else _sign_flip_p(groups.sums)
-    )
+    p = _p_of_no_difference(difference, groups, counts)
     return Evidence(n, difference, error, narrow, wide, p, counts, k, effect, bounded)
+
+
+def _p_of_no_difference(drop: float, groups: Groups, counts: Counts | None) -> float:
+    if counts is None:
+        return _student_p(drop, groups)
+    if len(groups.sizes) == counts.n:
+        return mcnemar_p(counts.right_to_wrong, counts.wrong_to_right)
+    return _sign_flip_p(groups.sums)
 
 
 def _intervals(

@@ -41,8 +41,8 @@ class Groups(NamedTuple):
     @property
     def drop(self) -> Floats:
         """Mean difference over all items, shape (...)."""
-        found: Floats = self.sums.sum(axis=-1) / self.sizes.sum()
-        return found
+        mean: Floats = self.sums.sum(axis=-1) / self.sizes.sum()
+        return mean
 
 
 class Ends(NamedTuple):
@@ -87,8 +87,8 @@ def change_size(groups: Groups) -> Floats:
     drop, n = groups.drop, groups.sizes.sum()
     spread = ((groups.sums - drop[..., None] * groups.sizes) ** 2).sum(axis=-1)
     changes = (groups.lost + groups.won).sum(axis=-1) - n * drop**2
-    found: Floats = (spread + whole**2) / (changes + whole)
-    return found
+    size: Floats = (spread + whole**2) / (changes + whole)
+    return size
 
 
 def tango_ends(groups: Groups, size: Floats, z: float, extra: float) -> Ends:

@@ -34,9 +34,9 @@ def _coverage(n: int, k: int) -> float:
     return float(1 - 2 * sum(math.comb(n, j) for j in range(k)) / 2**n)
 
 
-def paired_ratio(ours: Sequence[float], theirs: Sequence[float]) -> Median | None:
+def paired_ratio(samples: Sequence[float], other_samples: Sequence[float]) -> Median | None:
     """Median of ours / theirs over pairs that were measured one after the other; None where they are no
     pairs."""
-    if len(ours) != len(theirs):
+    if len(samples) != len(other_samples):
         return None
-    return median([a / b for a, b in zip(ours, theirs, strict=True)])
+    return median([a / b for a, b in zip(samples, other_samples, strict=True)])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ def spent(fraction: float, alpha: float = ALPHA) -> float:
     from scipy.stats import norm
 
     if not 0 < fraction <= 1:
-        raise ValueError(f"{fraction} is no fraction of the items")
+        raise ValueError(f"{fraction} is outside 0 to 1: it cannot be a share of the items")
     return float(2 * norm.sf(norm.isf(alpha / 2) / np.sqrt(fraction)))
 
 
@@ -35,45 +36,57 @@ def boundaries(fractions: tuple[float, ...], alpha: float = ALPHA) -> tuple[floa
 
     Raises ValueError for more than five looks or fractions that do not rise.
     """
-    from scipy.optimize import brentq
-    from scipy.stats import norm
-
     if not 1 <= len(fractions) <= MAX_LOOKS or list(fractions) != sorted(set(fractions)):
         raise ValueError(f"looks are 1 to {MAX_LOOKS} rising fractions, not {fractions}")
-    found: list[float] = []
-    # Density of the sum S(t) = Z sqrt(t) of those that went on, on a grid of S; increments are normal with
-    # variance t - t'.
-    grid = density = np.empty(0)
-    before, used = 0.0, 0.0
+    quantiles: list[float] = []
+    path, used = _Path(0.0, np.empty(0), np.empty(0)), 0.0
     for fraction in fractions:
-        root, step = np.sqrt(fraction), np.sqrt(fraction - before)
-        budget = spent(fraction, alpha) - used
+        z = path.quantile(fraction, spent(fraction, alpha) - used)
+        quantiles.append(z)
+        used += path.beyond(z, fraction)
+        path = path.went_on(z, fraction)
+    return tuple(quantiles)
 
-        def beyond(
-            z: float,
-            root: float = root,
-            step: float = step,
-            grid: NDArray[np.float64] = grid,
-            density: NDArray[np.float64] = density,
-        ) -> float:
-            if not len(grid):
-                return float(norm.sf(z))
-            return float(np.trapezoid(density * norm.sf((z * root - grid) / step), grid))
 
-        z = (
-            _FAR
-            if budget <= beyond(_FAR)
-            else float(brentq(lambda z, b=budget, f=beyond: f(z) - b, -_FAR, _FAR))
-        )
-        found.append(z)
-        used += beyond(z)
-        to = np.linspace(-_FAR * root, z * root, _GRID)
-        if len(grid):
-            density = np.array([np.trapezoid(density * norm.pdf((s - grid) / step) / step, grid) for s in to])
-        else:
-            density = norm.pdf(to / step) / step
-        grid, before = to, fraction
-    return tuple(found)
+class _Path(NamedTuple):
+    """The evaluations that no look has ended yet: the density of their sum S(t) = Z sqrt(t) on a grid of S.
+
+    Increments are normal with variance t - t'."""
+
+    fraction: float
+    grid: NDArray[np.float64]
+    """Empty before the first look."""
+    density: NDArray[np.float64]
+
+    def beyond(self, z: float, fraction: float) -> float:
+        """How many of all of them lie above the quantile z at the next look."""
+        from scipy.stats import norm
+
+        if not len(self.grid):
+            return float(norm.sf(z))
+        root, step = np.sqrt(fraction), np.sqrt(fraction - self.fraction)
+        return float(np.trapezoid(self.density * norm.sf((z * root - self.grid) / step), self.grid))
+
+    def quantile(self, fraction: float, budget: float) -> float:
+        """The quantile that the budget of the next look lies above."""
+        from scipy.optimize import brentq
+
+        if budget <= self.beyond(_FAR, fraction):
+            return _FAR
+        return float(brentq(lambda z: self.beyond(z, fraction) - budget, -_FAR, _FAR))
+
+    def went_on(self, z: float, fraction: float) -> _Path:
+        """Those that go on after the next look ended what lies above z."""
+        from scipy.stats import norm
+
+        root, step = np.sqrt(fraction), np.sqrt(fraction - self.fraction)
+        sums = np.linspace(-_FAR * root, z * root, _GRID)
+        if not len(self.grid):
+            return _Path(fraction, sums, norm.pdf(sums / step) / step)
+        reached = [
+            np.trapezoid(self.density * norm.pdf((s - self.grid) / step) / step, self.grid) for s in sums
+        ]
+        return _Path(fraction, sums, np.array(reached))
 
 
 def looks(items: int, count: int = MAX_LOOKS) -> list[int]:

@@ -33,8 +33,8 @@ def score(difference: ArrayLike, b: ArrayLike, c: ArrayLike, n: ArrayLike) -> Ar
     q = (np.sqrt(np.maximum(linear**2 - 8 * n * constant, 0)) - linear) / (4 * n)
     variance = n * (2 * np.maximum(q, 0) + d * (1 - d))
     with np.errstate(divide="ignore", invalid="ignore"):
-        found: Array = (b - c - n * d) / np.sqrt(np.maximum(variance, 0))
-    return np.where(np.isnan(found), 0.0, found)
+        statistic: Array = (b - c - n * d) / np.sqrt(np.maximum(variance, 0))
+    return np.where(np.isnan(statistic), 0.0, statistic)
 
 
 def limits(b: ArrayLike, c: ArrayLike, n: ArrayLike, z: ArrayLike) -> tuple[Array, Array]:
@@ -50,15 +50,15 @@ def limits(b: ArrayLike, c: ArrayLike, n: ArrayLike, z: ArrayLike) -> tuple[Arra
         # scale the
         # interval ends with it
         def beyond(d: Array, *args: Any) -> Array:
-            found: Array = score(d, *args[:3]) + sign * args[3]
-            return found
+            distance: Array = score(d, *args[:3]) + sign * args[3]
+            return distance
 
         edge = np.full_like(estimate, sign * (1 - 1e-12))
         start = np.clip(estimate, -(1 - 1e-9), 1 - 1e-9)
-        found = elementwise.find_root(
+        root = elementwise.find_root(
             beyond, (np.minimum(start, edge), np.maximum(start, edge)), args=(b, c, n, z)
         )
-        return np.where(found.success, found.x, sign)
+        return np.where(root.success, root.x, sign)
 
     return end(-1.0), end(1.0)
 

@@ -38,20 +38,18 @@ def word_diff(first: str, second: str) -> list[Span]:
     """
     a, b = (re.findall(r"(\S*)(\s*)", text) for text in (first, second))
     matcher = difflib.SequenceMatcher(None, [word for word, _ in a], [word for word, _ in b], autojunk=False)
-    found: list[Span] = []
+    spans: list[Span] = []
     for tag, i1, i2, j1, j2 in matcher.get_opcodes():
         if tag == "equal":
-            found += [
-                span
-                for ours, theirs in zip(a[i1:i2], b[j1:j2], strict=True)
-                for span in _same_word(ours, theirs)
+            spans += [
+                span for old, new in zip(a[i1:i2], b[j1:j2], strict=True) for span in _same_word(old, new)
             ]
         else:
-            found += [
+            spans += [
                 Span("first", "".join(map("".join, a[i1:i2]))),
                 Span("second", "".join(map("".join, b[j1:j2]))),
             ]
-    return _joined(found)
+    return _joined(spans)
 
 
 def _same_word(first: tuple[str, str], second: tuple[str, str]) -> list[Span]:
@@ -65,15 +63,15 @@ def _same_word(first: tuple[str, str], second: tuple[str, str]) -> list[Span]:
 
 def _joined(spans: list[Span]) -> list[Span]:
     """One span for what is the same, and at most two where something differs."""
-    found: list[Span] = []
+    joined: list[Span] = []
     for same, group in itertools.groupby(
         (span for span in spans if span.text), lambda span: span.kind == "same"
     ):
         parts = list(group)
         kinds: tuple[Kind, ...] = ("same",) if same else ("first", "second")
         texts = [Span(kind, "".join(span.text for span in parts if span.kind == kind)) for kind in kinds]
-        found += [span for span in texts if span.text]
-    return found
+        joined += [span for span in texts if span.text]
+    return joined
 
 
 def sign_test(first: int, second: int) -> float:

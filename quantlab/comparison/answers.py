@@ -1,4 +1,4 @@
-"""Compare the answers of two variants to the same prompts: where they part, and who talks longer."""
+"""Compare the answers of two variants to the same prompts: where they part, and which are longer."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class SideBySide(NamedTuple):
 
     @property
     def longer_p(self) -> float:
-        """Two-sided p of the sign test that both talk longer equally often."""
+        """Two-sided p of the sign test that both give longer answers equally often."""
         return sign_test(self.longer["first"], self.longer["second"])
 
 

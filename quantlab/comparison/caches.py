@@ -14,7 +14,7 @@ from quantlab.records import MeasureRecord, SpeedPoint
 NO_USUAL = "no variant of the same method, width and settings has the usual cache"
 
 
-class CacheBytes(NamedTuple):
+class MeasuredCache(NamedTuple):
     """Bytes of the cache for each token, at the workload whose cache is largest."""
 
     measured: float | None
@@ -29,8 +29,8 @@ class CacheComparison(NamedTuple):
     variant: VariantRecords
     usual: VariantRecords | None
     """None where there is no such variant."""
-    bytes: CacheBytes
-    usual_bytes: CacheBytes
+    bytes: MeasuredCache
+    usual_bytes: MeasuredCache
     decode_ratio: float | None
     """Of separate runs, at the deepest context that both ran: there the cache weighs most."""
     point: SpeedPoint | None
@@ -78,16 +78,16 @@ def _compare(records: ModelRecords, variant: VariantRecords) -> CacheComparison:
     return CacheComparison(variant, usual, own_bytes, usual_bytes, ratio, point, no_ratio)
 
 
-def _bytes(variant: VariantRecords | None, why: str) -> CacheBytes:
+def _bytes(variant: VariantRecords | None, why: str) -> MeasuredCache:
     point = largest_cache(variant.measure) if variant and variant.measure else None
     if point is None:
-        return CacheBytes(None, None, why)
+        return MeasuredCache(None, None, why)
     tokens = point.batch * (point.context_tokens + point.prompt_tokens + point.decode_tokens)
     measured, formula = point.kv_cache_bytes, point.kv_cache_formula_bytes
-    return CacheBytes(
+    return MeasuredCache(
         measured / tokens if measured is not None else None,
         formula / tokens if formula is not None else None,
-        "the record says at no workload how large its cache was",
+        "the record does not say how large its cache was",
     )
 
 

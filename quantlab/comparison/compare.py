@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from quantlab.comparison.caches import CacheComparison, compare_caches
-from quantlab.comparison.divergences import Divergence, compare_divergence
+from quantlab.comparison.divergences import DivergenceComparison, compare_divergence
 from quantlab.comparison.drops import failed_everywhere, task_names, tasks_in_points
 from quantlab.comparison.footprint import KINDS, Saving, disk, peak_kind, runtime
 from quantlab.comparison.frontier import Point, pareto_frontier, pareto_point
 from quantlab.comparison.load import BASELINE, ModelRecords, VariantRecords
 from quantlab.comparison.quoted import Quoted, compare_quoted
-from quantlab.comparison.ranking import Place, Ranked, ranking
+from quantlab.comparison.ranking import Place, Rankable, ranking
 from quantlab.comparison.references import against_another
 from quantlab.comparison.speeds import PointSpeed, compare_speeds, first_speed
 from quantlab.comparison.status import Status, status_of
@@ -34,7 +34,7 @@ class VariantComparison:
     """Of `Comparison.peak_kind`."""
     memory: Mapping[str, Saving]
     """By kind of bytes at run time."""
-    divergence: Divergence
+    divergence: DivergenceComparison
     tasks: Mapping[str, TaskComparison]
     """Of every task that any variant has a result of, and of those that failed everywhere."""
     mean: MeanComparison
@@ -162,10 +162,10 @@ def _variant(
     )
 
 
-def _ranked(variants: Mapping[str, VariantComparison]) -> dict[str, Ranked]:
+def _ranked(variants: Mapping[str, VariantComparison]) -> dict[str, Rankable]:
     """Quantized variants that were measured against the same reference."""
     return {
-        slug: Ranked(each.divergence, each.mean.drop.points if each.mean.drop else None)
+        slug: Rankable(each.divergence, each.mean.drop.points if each.mean.drop else None)
         for slug, each in variants.items()
         if each.quantized
         and each.divergence.estimate

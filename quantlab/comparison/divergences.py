@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from quantlab.comparison.load import ModelRecords, VariantRecords
-from quantlab.comparison.noise import Floor, Interval, distinguishable, interval, noise_floor
+from quantlab.comparison.noise import Floor, MeanInterval, distinguishable, interval, noise_floor
 from quantlab.records import Estimate
 
 
-class Divergence(NamedTuple):
+class DivergenceComparison(NamedTuple):
     """The mean KL divergence of a variant from the reference, in nats per token."""
 
     estimate: Estimate | None
     reason: str | None
     """Why there is no estimate."""
-    interval: Interval | None
+    interval: MeanInterval | None
     """Its 95 % interval; None where the windows are too few for one."""
     floor: Floor
     distinguishable: bool | None
@@ -26,27 +26,27 @@ class Divergence(NamedTuple):
     """Why it is not compared with the other variants' divergences; None where it is."""
 
     @property
-    def bounds(self) -> Interval | None:
+    def bounds(self) -> MeanInterval | None:
         """The interval, or the estimate at both ends where there is none."""
         if self.estimate is None:
             return None
-        return self.interval or Interval(self.estimate.value, self.estimate.value)
+        return self.interval or MeanInterval(self.estimate.value, self.estimate.value)
 
 
 def compare_divergence(
     records: ModelRecords, variant: VariantRecords, other_reference: str | None
-) -> Divergence:
+) -> DivergenceComparison:
     """Set a variant's divergence beside its noise floor."""
     record = variant.divergence
     estimate, floor = record.kl_divergence_nats if record else None, noise_floor(records, variant)
     is_floor = records.sixteen_bit(record.engine if record else None) is variant
     known = estimate is not None and floor.nats is not None and not is_floor
-    return Divergence(
+    return DivergenceComparison(
         estimate=estimate,
         reason=None if estimate else variant.why_not("diverge"),
         interval=interval(estimate) if estimate else None,
         floor=floor,
         distinguishable=distinguishable(estimate, floor) if estimate and known else None,
-        not_told=None if known else "it is itself the noise floor" if is_floor else floor.reason,
+        not_told=None if known else "this variant is the noise floor" if is_floor else floor.reason,
         other_reference=other_reference,
     )

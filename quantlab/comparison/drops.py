@@ -176,50 +176,43 @@ def _compare(baseline: pd.DataFrame, variant: pd.DataFrame, metric: str, z: floa
     both = baseline.merge(
         variant, on=same, suffixes=("_baseline", "_variant"), validate="one_to_one"
     ).sort_values(same)
-    if both.empty:
-        return Outcome(None, f"not comparable with {BASELINE}: no item in common")
-    if {f"{_PROMPT}_baseline", f"{_PROMPT}_variant"} <= set(both.columns):
-        other = int((both[f"{_PROMPT}_baseline"] != both[f"{_PROMPT}_variant"]).sum())
-        if other:
-            return Outcome(
-                None,
-                f"not comparable with {BASELINE}: {other:,} of {len(both):,} items were asked with another"
-                " prompt",
-            )
-    a, b = both["value_baseline"].to_numpy(float), both["value_variant"].to_numpy(float)
-    no_number = int((~(np.isfinite(a) & np.isfinite(b))).sum())
-    if no_number:
-        return Outcome(
-            None,
-            f"not comparable with {BASELINE}: {no_number:,} of {len(both):,} items have a result that is no"
-            " number",
-        )
-    known = {"answer_baseline", "answer_variant"} <= set(both.columns)
-    changed = int((both["answer_baseline"] != both["answer_variant"]).sum()) if known else None
+    if unpaired := _why_unpaired(both):
+        return Outcome(None, f"not comparable with {BASELINE}: {unpaired}")
     clusters = tuple(both["cluster_variant"]) if "cluster_variant" in both.columns else None
     try:
-        evidence = weigh(a, b, clusters, z)
+        evidence = weigh(both["value_baseline"], both["value_variant"], clusters, z)
     except ValueError as fault:
         return Outcome(None, f"not comparable with {BASELINE}: {fault}")
     if not evidence.bounded:
         return Outcome(
             None,
-            f"{metric} is no share of right answers: its paired difference stands in the accuracy table",
+            f"{metric} does not lie between 0 and 1: see its paired difference in the accuracy table",
             evidence,
         )
+    return Outcome(_drop(both, evidence), None)
+
+
+def _why_unpaired(both: pd.DataFrame) -> str | None:
+    """Why the items that both answered cannot be compared; None where they can."""
+    if both.empty:
+        return "no item in common"
+    if {f"{_PROMPT}_baseline", f"{_PROMPT}_variant"} <= set(both.columns):
+        other = int((both[f"{_PROMPT}_baseline"] != both[f"{_PROMPT}_variant"]).sum())
+        if other:
+            return f"{other:,} of {len(both):,} items were asked with another prompt"
+    values = both[["value_baseline", "value_variant"]].to_numpy(float)
+    not_finite = int((~np.isfinite(values).all(axis=1)).sum())
+    if not_finite:
+        return f"the results of {not_finite:,} of {len(both):,} items are infinite or not a number"
+    return None
+
+
+def _drop(both: pd.DataFrame, evidence: Evidence) -> Drop:
+    answers_kept = {"answer_baseline", "answer_variant"} <= set(both.columns)
+    changed = int((both["answer_baseline"] != both["answer_variant"]).sum()) if answers_kept else None
     lost, won = evidence.counts[1:] if evidence.counts else (None, None)
     error = 100 * evidence.standard_error if evidence.standard_error is not None else None
-    return Outcome(
-        Drop(
-            evidence.n,
-            100 * evidence.drop,
-            error,
-            lost,
-            won,
-            evidence,
-            float(a.mean()),
-            float(b.mean()),
-            changed,
-        ),
-        None,
+    reference_mean, mean = (
+        float(both[f"value_{side}"].to_numpy(float).mean()) for side in ("baseline", "variant")
     )
+    return Drop(evidence.n, 100 * evidence.drop, error, lost, won, evidence, reference_mean, mean, changed)

@@ -59,16 +59,16 @@ _ABSENT = {
 
 def disk(records: ModelRecords, variant: VariantRecords) -> Saving:
     """Bytes of all files of the checkpoint."""
-    ours = disk_bytes(variant)
-    if ours is None:
+    size = disk_bytes(variant)
+    if size is None:
         return Saving(None, None, variant.why_not("quantize"))
     baseline = records.variants.get(BASELINE)
-    theirs = disk_bytes(baseline) if baseline else None
-    if not theirs:
+    baseline_size = disk_bytes(baseline) if baseline else None
+    if not baseline_size:
         return Saving(
-            ours, None, f"the saving is not measured: there is no size of {BASELINE} to compare with"
+            size, None, f"the saving is not measured: there is no size of {BASELINE} to compare with"
         )
-    return Saving(ours, 1 - ours / theirs, None)
+    return Saving(size, 1 - size / baseline_size, None)
 
 
 def runtime(records: ModelRecords, variant: VariantRecords, kind: str) -> Saving:
@@ -76,31 +76,31 @@ def runtime(records: ModelRecords, variant: VariantRecords, kind: str) -> Saving
     measured = variant.measure
     if measured is None or measured.failure or measured.memory is None:
         return Saving(None, None, variant.why_not("measure"))
-    ours = of_kind(measured, kind)
-    if ours is None:
+    used = of_kind(measured, kind)
+    if used is None:
         return Saving(None, None, _ABSENT.get(kind, _NOT_SHOWN))
     base = comparable(records, variant)
     if base.record is None or base.record.memory is None:
-        return Saving(ours, None, base.reason or "not compared: the 16-bit variant has no memory measurement")
+        return Saving(used, None, base.reason or "not compared: the 16-bit variant has no memory measurement")
     if kind not in _WHATEVER_RUNS and not same_workload(measured, base.record):
-        return Saving(ours, None, "not compared: the 16-bit variant ran another workload")
-    theirs = _their_bytes(measured, base.record, kind)
-    if theirs == 0 == ours:
-        return Saving(ours, None, None)  # nothing there, nothing to save
+        return Saving(used, None, "not compared: the 16-bit variant ran another workload")
+    baseline_used = _their_bytes(measured, base.record, kind)
+    if baseline_used == 0 == used:
+        return Saving(used, None, None)  # nothing there, nothing to save
     return (
-        Saving(ours, 1 - ours / theirs, None)
-        if theirs
-        else Saving(ours, None, "not compared: the 16-bit variant has none of this kind")
+        Saving(used, 1 - used / baseline_used, None)
+        if baseline_used
+        else Saving(used, None, "not compared: the 16-bit variant has none of this kind")
     )
 
 
-def _their_bytes(ours: MeasureRecord, theirs: MeasureRecord, kind: str) -> int | None:
+def _their_bytes(measured: MeasureRecord, baseline: MeasureRecord, kind: str) -> int | None:
     """The 16-bit variant's, of the cache and state at the same workload."""
-    point = largest_cache(ours)
+    point = largest_cache(measured)
     if kind not in ("kv_cache_bytes", "state_bytes") or point is None:
-        return of_kind(theirs, kind)
-    found = same_point(theirs, point)
-    value: int | None = getattr(found, kind) if found else None
+        return of_kind(baseline, kind)
+    baseline_point = same_point(baseline, point)
+    value: int | None = getattr(baseline_point, kind) if baseline_point else None
     return value
 
 

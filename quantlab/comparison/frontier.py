@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from quantlab.comparison.divergences import Divergence
+from quantlab.comparison.divergences import DivergenceComparison
 from quantlab.comparison.footprint import Saving
 
 
@@ -22,7 +22,7 @@ class Point(NamedTuple):
     """The divergence, or its noise floor where the two cannot be told apart."""
 
 
-def pareto_point(slug: str, disk: Saving, divergence: Divergence) -> Point | None:
+def pareto_point(slug: str, disk: Saving, divergence: DivergenceComparison) -> Point | None:
     """A variant's place; None where its size or its divergence is not measured."""
     if disk.bytes is None or divergence.estimate is None:
         return None

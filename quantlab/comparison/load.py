@@ -167,23 +167,23 @@ def load_report(folder: Path) -> ModelRecords:
             " report` again"
         )
     recipe = methods.checked_recipe(path)
-    found = _variants(folder / "data", recipe.model, recipe)
-    for record in (record for variant in found.values() for record in variant.records.values()):
+    variants = _variants(folder / "data", recipe.model, recipe)
+    for record in (record for variant in variants.values() for record in variant.records.values()):
         if record.model != recipe.model:
             raise QuantlabError(
                 f"{folder} holds a record of {record.model[:80]!r} of {record.variant}, though its recipe is"
                 f" {recipe.model}'s"
             )
-    return ModelRecords(recipe.model, recipe, {}, None, None, {}, found)
+    return ModelRecords(recipe.model, recipe, {}, None, None, {}, variants)
 
 
 def _variants(data: Path, model: str, recipe: Recipe) -> dict[str, VariantRecords]:
-    found = {slug: without_stale(load_variant(data / slug, slug), recipe) for slug in variants_in(data)}
-    if not found:
+    variants = {slug: without_stale(load_variant(data / slug, slug), recipe) for slug in variants_in(data)}
+    if not variants:
         raise QuantlabError(
             f"there are no records of {model} under {data}: run a stage such as measure first"
         )
-    return found
+    return variants
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -24,7 +24,7 @@ class Floor(NamedTuple):
     reason: str | None
 
 
-class Interval(NamedTuple):
+class MeanInterval(NamedTuple):
     """A two-sided interval of a mean."""
 
     low: float
@@ -33,22 +33,22 @@ class Interval(NamedTuple):
 
 def noise_floor(records: ModelRecords, variant: VariantRecords) -> Floor:
     """The floor under a variant's divergence."""
-    ours = variant.divergence
-    if ours is None or ours.kl_divergence_nats is None:
+    own = variant.divergence
+    if own is None or own.kl_divergence_nats is None:
         return Floor(None, None, variant.why_not("diverge"))
-    base = records.sixteen_bit(ours.engine)
-    slug = engines.sixteen_bit(ours.engine) or "a 16-bit variant"
-    theirs = base.divergence if base else None
-    if theirs is None or theirs.kl_divergence_nats is None or theirs.engine != ours.engine:
+    base = records.sixteen_bit(own.engine)
+    slug = engines.sixteen_bit(own.engine) or "a 16-bit variant"
+    unquantized = base.divergence if base else None
+    if unquantized is None or unquantized.kl_divergence_nats is None or unquantized.engine != own.engine:
         return Floor(
             None,
             None,
-            f"the noise floor of engine {ours.engine} is not measured: it needs the divergence of {slug}",
+            f"the noise floor of engine {own.engine} is not measured: it needs the divergence of {slug}",
         )
-    if _base(theirs.dtype) != _base(ours.dtype):
-        return Floor(None, None, f"no noise floor in {ours.dtype}: {slug} ran in {theirs.dtype}")
-    found = theirs.kl_divergence_nats
-    return Floor(max(0.0, found.value), max(0.0, upper(found)), None)
+    if _base(unquantized.dtype) != _base(own.dtype):
+        return Floor(None, None, f"no noise floor in {own.dtype}: {slug} ran in {unquantized.dtype}")
+    divergence = unquantized.kl_divergence_nats
+    return Floor(max(0.0, divergence.value), max(0.0, upper(divergence)), None)
 
 
 def _base(dtype: str | None) -> str:
@@ -56,13 +56,13 @@ def _base(dtype: str | None) -> str:
     return (dtype or "").replace(",", " ").split(" ")[0]
 
 
-def interval(estimate: Estimate, confidence: float = 0.95) -> Interval | None:
+def interval(estimate: Estimate, confidence: float = 0.95) -> MeanInterval | None:
     """Student's t interval of a mean over n independent units; None below MINIMUM_WINDOWS or without a
     standard error."""
     if estimate.standard_error is None or estimate.n < MINIMUM_WINDOWS:
         return None
     reach = float(student.ppf((1 + confidence) / 2, estimate.n - 1)) * estimate.standard_error
-    return Interval(estimate.value - reach, estimate.value + reach)
+    return MeanInterval(estimate.value - reach, estimate.value + reach)
 
 
 def upper(estimate: Estimate) -> float:

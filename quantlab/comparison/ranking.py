@@ -6,13 +6,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from quantlab.comparison.divergences import Divergence
+from quantlab.comparison.divergences import DivergenceComparison
 
 
-class Ranked(NamedTuple):
+class Rankable(NamedTuple):
     """What a variant is ranked by."""
 
-    divergence: Divergence
+    divergence: DivergenceComparison
     mean_drop_points: float | None
 
     @property
@@ -31,7 +31,7 @@ class Place(NamedTuple):
     """By the mean divergence."""
 
 
-def ranking(known: Mapping[str, Ranked]) -> tuple[Place, ...]:
+def ranking(known: Mapping[str, Rankable]) -> tuple[Place, ...]:
     """The closest first. A place begins with its closest variant and holds those whose 95 % intervals of the
     divergence overlap that one's; they need not overlap each other's.
 
@@ -46,12 +46,12 @@ def ranking(known: Mapping[str, Ranked]) -> tuple[Place, ...]:
     return tuple(_place(group, known) for group in groups)
 
 
-def _meet(farther: Ranked, closest: Ranked) -> bool:
+def _meet(farther: Rankable, closest: Rankable) -> bool:
     low, high = farther.divergence.bounds, closest.divergence.bounds
     return low is not None and high is not None and low.low <= high.high
 
 
-def _place(group: list[str], known: Mapping[str, Ranked]) -> Place:
+def _place(group: list[str], known: Mapping[str, Rankable]) -> Place:
     drops = {slug: known[slug].mean_drop_points for slug in group}
     order = sorted(group, key=lambda slug: (drops[slug] is None, drops[slug] or 0.0, known[slug].nats))
     return Place(tuple(order), tuple(drops[slug] for slug in order), group[0])

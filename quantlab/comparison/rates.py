@@ -70,8 +70,8 @@ def same_point(record: MeasureRecord, point: SpeedPoint) -> SpeedPoint | None:
 def speed_ratio(records: ModelRecords, variant: VariantRecords, point: SpeedPoint, phase: Phase) -> Ratio:
     """The ratio that drifts least: paired repeats, else the same stage's, else the 16-bit variant's own
     measurement."""
-    ours = rate(point, phase)
-    if ours is None:
+    own_rate = rate(point, phase)
+    if own_rate is None:
         return Ratio(
             None, reason=failure_text(point.failure) if point.failure else variant.why_not("measure")
         )
@@ -79,9 +79,9 @@ def speed_ratio(records: ModelRecords, variant: VariantRecords, point: SpeedPoin
     if paired:
         return Ratio(paired.value, paired.low, paired.high, "paired")
     beside: tuple[float, ...] = getattr(point, f"baseline_{phase}_seconds")
-    theirs, own = median(beside), median(getattr(point, f"{phase}_seconds"))
-    if theirs and own:
-        return Ratio(theirs.value / own.value, kind="sequential")
+    baseline_seconds, own_seconds = median(beside), median(getattr(point, f"{phase}_seconds"))
+    if baseline_seconds and own_seconds:
+        return Ratio(baseline_seconds.value / own_seconds.value, kind="sequential")
     if point.baseline_failure:
         return Ratio(
             None,
@@ -90,48 +90,49 @@ def speed_ratio(records: ModelRecords, variant: VariantRecords, point: SpeedPoin
                 f" ({failure_text(point.baseline_failure)})"
             ),
         )
-    return _separate(records, variant, point, phase, ours)
+    return _separate(records, variant, point, phase, own_rate)
 
 
 def _separate(
-    records: ModelRecords, variant: VariantRecords, point: SpeedPoint, phase: Phase, ours: Median
+    records: ModelRecords, variant: VariantRecords, point: SpeedPoint, phase: Phase, own_rate: Median
 ) -> Ratio:
     base = comparable(records, variant)
     if base.record is None:
         return Ratio(None, reason=base.reason)
-    found = same_point(base.record, point)
-    theirs = rate(found, phase) if found else None
+    baseline_point = same_point(base.record, point)
+    baseline_rate = rate(baseline_point, phase) if baseline_point else None
     itself = base.record is variant.measure
     return (
-        Ratio(ours.value / theirs.value, kind=None if itself else "separate")
-        if theirs
+        Ratio(own_rate.value / baseline_rate.value, kind=None if itself else "separate")
+        if baseline_rate
         else Ratio(None, reason=NOT_THIS_POINT)
     )
 
 
 def comparable(records: ModelRecords, variant: VariantRecords) -> Comparable:
     """The 16-bit variant of the same engine, where it ran on the same device with as many threads."""
-    ours = variant.measure
-    if ours is None or ours.failure or (ours.speed is None and ours.memory is None):
+    measured = variant.measure
+    if measured is None or measured.failure or (measured.speed is None and measured.memory is None):
         return Comparable(None, variant.why_not("measure"))
-    slug = engines.sixteen_bit(ours.engine)
+    slug = engines.sixteen_bit(measured.engine)
     if slug is None:
-        return Comparable(None, f"no 16-bit variant is known for engine {ours.engine}")
+        return Comparable(None, f"no 16-bit variant is known for engine {measured.engine}")
     base = records.variants.get(slug)
-    theirs = base.measure if base else None
-    if base is None or theirs is None or theirs.failure or theirs.engine != ours.engine:
+    baseline = base.measure if base else None
+    if base is None or baseline is None or baseline.failure or baseline.engine != measured.engine:
         reason = base.why_not("measure") if base else "it has no records"
         return Comparable(
-            None, f"not compared: {slug}, the 16-bit variant of {ours.engine}, is not measured ({reason})"
+            None, f"not compared: {slug}, the 16-bit variant of {measured.engine}, is not measured ({reason})"
         )
-    if theirs.device != ours.device:
-        return Comparable(None, f"not compared: {slug} ran on another device ({theirs.device})")
-    if ours.speed and theirs.speed and ours.speed.threads != theirs.speed.threads:
+    if baseline.device != measured.device:
+        return Comparable(None, f"not compared: {slug} ran on another device ({baseline.device})")
+    if measured.speed and baseline.speed and measured.speed.threads != baseline.speed.threads:
         return Comparable(
             None,
-            f"not compared: {slug} ran with {theirs.speed.threads} threads, this with {ours.speed.threads}",
+            f"not compared: {slug} ran with {baseline.speed.threads} threads, this with"
+            f" {measured.speed.threads}",
         )
-    return Comparable(theirs, None)
+    return Comparable(baseline, None)
 
 
 def same_workload(a: MeasureRecord, b: MeasureRecord) -> bool:

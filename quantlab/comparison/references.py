@@ -18,11 +18,11 @@ def against_another(records: ModelRecords) -> dict[str, str]:
     }
     if len({sha256 for sha256, _ in named.values()}) < 2:
         return {}
-    ours = named.get(BASELINE) or Counter(named.values()).most_common(1)[0][0]
+    usual = named.get(BASELINE) or Counter(named.values()).most_common(1)[0][0]
     return {
-        slug: f"its reference is {_text(*theirs)}, not {_text(*ours)}"
-        for slug, theirs in named.items()
-        if theirs[0] != ours[0]
+        slug: f"its reference is {_text(*reference)}, not {_text(*usual)}"
+        for slug, reference in named.items()
+        if reference[0] != usual[0]
     }
 
 

@@ -10,7 +10,7 @@ from quantlab.records import SpeedPoint
 from quantlab.records.measured import Median
 
 
-class Speed(NamedTuple):
+class PhaseSpeed(NamedTuple):
     """Tokens per second of one phase and what they are of the 16-bit variant's."""
 
     rate: Median | None
@@ -21,10 +21,10 @@ class PointSpeed(NamedTuple):
     """Both phases at one point."""
 
     point: SpeedPoint
-    decode: Speed
-    prefill: Speed
+    decode: PhaseSpeed
+    prefill: PhaseSpeed
 
-    def of(self, phase: Phase) -> Speed:
+    def of(self, phase: Phase) -> PhaseSpeed:
         """The speed of a phase."""
         return self.decode if phase == "decode" else self.prefill
 
@@ -42,7 +42,7 @@ def first_speed(variant: VariantRecords, speeds: tuple[PointSpeed, ...]) -> Poin
 
 
 def _point(records: ModelRecords, variant: VariantRecords, point: SpeedPoint) -> PointSpeed:
-    def speed(phase: Phase) -> Speed:
-        return Speed(rate(point, phase), speed_ratio(records, variant, point, phase))
+    def speed(phase: Phase) -> PhaseSpeed:
+        return PhaseSpeed(rate(point, phase), speed_ratio(records, variant, point, phase))
 
     return PointSpeed(point, speed("decode"), speed("prefill"))

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from quantlab.analysis.paired import MeanDrop
 from quantlab.comparison.drops import Drop, Outcome, mean_of_drops, task_drop
 from quantlab.comparison.load import BASELINE, ModelRecords, VariantRecords
-from quantlab.comparison.verdicts import DETECTABLE, Judged, judge_all, judge_tasks
+from quantlab.comparison.verdicts import DETECTABLE, JudgedDrop, judge_all, judge_tasks
 from quantlab.records import TaskResult
 
 
@@ -38,7 +38,7 @@ class TaskComparison(NamedTuple):
 
     result: TaskResult | None
     outcome: Outcome
-    judged: Judged | None
+    judged: JudgedDrop | None
     changes: Changes
     detectable_loss: bool | None
     """Whether there is a loss beyond chance; None without a drop."""
@@ -73,7 +73,7 @@ class MeanComparison(NamedTuple):
     drop: MeanDrop | None
     reason: str | None
     """Why there is no drop."""
-    judged: Judged | None
+    judged: JudgedDrop | None
     changes: Changes
     relative: RelativeLoss | None
     no_relative: str | None
@@ -94,7 +94,7 @@ def compare_tasks(
 
 
 def _task(
-    variant: VariantRecords, task: str, outcome: Outcome, judged: Judged | None, margin_points: float
+    variant: VariantRecords, task: str, outcome: Outcome, judged: JudgedDrop | None, margin_points: float
 ) -> TaskComparison:
     record, drop = variant.tasks, outcome.drop
     result = record.tasks.get(task) if record and not record.failure else None
@@ -173,7 +173,7 @@ def _mean_score(variant: VariantRecords | None, tasks: Sequence[str]) -> float |
 
 
 def _relative(
-    records: ModelRecords, judged: Judged | None, in_points: Sequence[str], items: int
+    records: ModelRecords, judged: JudgedDrop | None, in_points: Sequence[str], items: int
 ) -> tuple[RelativeLoss | None, str | None]:
     score = _mean_score(records.variants.get(BASELINE), in_points)
     if judged is None or score is None:

@@ -16,7 +16,7 @@ DETECTABLE = 0.05
 """A p below this, Holm-adjusted, is a loss beyond chance."""
 
 
-class Judged(NamedTuple):
+class JudgedDrop(NamedTuple):
     """A drop with its interval and verdict."""
 
     points: float
@@ -29,25 +29,25 @@ class Judged(NamedTuple):
     drop."""
 
 
-def judge_tasks(evidence: Mapping[str, Evidence], margin_points: float) -> dict[str, Judged]:
+def judge_tasks(evidence: Mapping[str, Evidence], margin_points: float) -> dict[str, JudgedDrop]:
     """By task, of a variant's drops on all tasks of the report."""
     adjusted = holm({task: each.p for task, each in evidence.items()})
     return {
-        task: Judged(
+        task: JudgedDrop(
             100 * each.drop, _points(each.ninety_five), verdict_of(each.ninety, margin_points), adjusted[task]
         )
         for task, each in evidence.items()
     }
 
 
-def judge_all(evidence: Sequence[Evidence], margin_points: float) -> Judged | None:
+def judge_all(evidence: Sequence[Evidence], margin_points: float) -> JudgedDrop | None:
     """The mean drop over all tasks in points, each counting alike; None without a task."""
     if not evidence:
         return None
     drops = [each.drop for each in evidence]
     verdict = verdict_of(mean_interval(drops, [each.ninety for each in evidence]), margin_points)
     ninety_five = _points(mean_interval(drops, [each.ninety_five for each in evidence]))
-    return Judged(100 * sum(drops) / len(drops), ninety_five, verdict, None)
+    return JudgedDrop(100 * sum(drops) / len(drops), ninety_five, verdict, None)
 
 
 def _points(share: Interval) -> Interval:

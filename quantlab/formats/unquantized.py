@@ -42,7 +42,7 @@ _BESIDE_CODES = re.compile(
 """In the last part of a plain tensor's name: it belongs to the codes of its module."""
 
 
-class Stored(NamedTuple):
+class StoredWeight(NamedTuple):
     """A tensor as its kind is told: by name, type and dimensions above 1."""
 
     name: str
@@ -51,7 +51,7 @@ class Stored(NamedTuple):
     elements: int
 
 
-def tensors_of(folder: Path) -> list[Stored]:
+def tensors_of(folder: Path) -> list[StoredWeight]:
     """Every tensor of a folder's safetensors. Raises QuantlabError where a file is damaged."""
     return [
         _stored(name, entry["dtype"], entry["shape"])
@@ -60,24 +60,24 @@ def tensors_of(folder: Path) -> list[Stored]:
     ]
 
 
-def tensors_of_gguf(path: Path) -> list[Stored]:
+def tensors_of_gguf(path: Path) -> list[StoredWeight]:
     """Every tensor of a GGUF file. Raises CellFailure where the file is damaged."""
     from quantlab.formats.gguf import stored_tensors
 
     return [_stored(tensor.name, tensor.type, tensor.shape) for tensor in stored_tensors(path)]
 
 
-def _stored(name: str, kind: str, shape: Iterable[int]) -> Stored:
+def _stored(name: str, kind: str, shape: Iterable[int]) -> StoredWeight:
     sizes = tuple(shape)
     elements = 1
     for size in sizes:
         elements *= size
-    return Stored(name, kind, tuple(size for size in sizes if size != 1), elements)
+    return StoredWeight(name, kind, tuple(size for size in sizes if size != 1), elements)
 
 
-def weights_left(tensors: Iterable[Stored]) -> Mapping[WeightKind, int]:
+def weights_left(tensors: Iterable[StoredWeight]) -> Mapping[WeightKind, int]:
     """Elements of the tensors that no quantization has packed, by kind; kinds without any are not listed."""
-    modules: dict[str, list[Stored]] = collections.defaultdict(list)
+    modules: dict[str, list[StoredWeight]] = collections.defaultdict(list)
     for tensor in tensors:
         modules[_module(tensor.name)].append(tensor)
     left: collections.Counter[WeightKind] = collections.Counter()
@@ -95,11 +95,11 @@ def _module(name: str) -> str:
     return owner if weight else name.rpartition(".")[0]
 
 
-def _belongs_to_codes(tensor: Stored) -> bool:
+def _belongs_to_codes(tensor: StoredWeight) -> bool:
     return len(tensor.shape) < 2 or _BESIDE_CODES.search(tensor.name.rpartition(".")[2]) is not None
 
 
-def kind_of(tensor: Stored) -> WeightKind:
+def kind_of(tensor: StoredWeight) -> WeightKind:
     """The kind of a plain tensor. A matrix under no known name is a linear layer."""
     kind = next((kind for kind, names in _NAMES if names.search(tensor.name)), None)
     if kind in ("towers", "router"):

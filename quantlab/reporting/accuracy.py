@@ -9,7 +9,7 @@ from quantlab.analysis.evidence import Evidence
 from quantlab.comparison.compare import Comparison, VariantComparison
 from quantlab.comparison.load import why_no_task
 from quantlab.comparison.tasks import Changes
-from quantlab.comparison.verdicts import Judged
+from quantlab.comparison.verdicts import JudgedDrop
 from quantlab.numbers import fixed, interval_text, percent, points, significant
 from quantlab.reporting.table import Column, Row, Table
 
@@ -75,7 +75,7 @@ def _task_row(comparison: Comparison, variant: VariantComparison, task: str) -> 
     return row
 
 
-def _put_judged(row: Row, judged: Judged | None, reason: str | None) -> None:
+def _put_judged(row: Row, judged: JudgedDrop | None, reason: str | None) -> None:
     """The 95 % interval of the drop and the verdict at the recipe's margin."""
     row.put("drop_lower_points", judged.ninety_five.lower if judged else None)
     row.put("drop_upper_points", judged.ninety_five.upper if judged else None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quantlab.comparison.caches import NO_USUAL, CacheBytes, CacheComparison
+from quantlab.comparison.caches import NO_USUAL, CacheComparison, MeasuredCache
 from quantlab.comparison.compare import Comparison
 from quantlab.comparison.load import VariantRecords
 from quantlab.numbers import divergence, fixed, ratio, significant
@@ -34,9 +34,9 @@ def _row(comparison: Comparison, compared: CacheComparison) -> Row:
     return row
 
 
-def _put_bytes(row: Row, key: str, found: CacheBytes) -> None:
-    row.put(f"{key}cache_bytes_per_token", found.measured, found.reason)
-    row.put(f"{key}cache_formula_bytes_per_token", found.formula)
+def _put_bytes(row: Row, key: str, cache: MeasuredCache) -> None:
+    row.put(f"{key}cache_bytes_per_token", cache.measured, cache.reason)
+    row.put(f"{key}cache_formula_bytes_per_token", cache.formula)
 
 
 def _put_divergence(row: Row, key: str, variant: VariantRecords | None) -> None:

@@ -30,11 +30,11 @@ _SCORE_TOLERANCE = 1e-6
 
 def cautions(comparison: Comparison) -> list[str]:
     """One sentence each; none where nothing was found."""
-    found = [*_stale(comparison), *_devices(comparison), *_references(comparison)]
+    warnings = [*_stale(comparison), *_devices(comparison), *_references(comparison)]
     for variant in comparison.variants.values():
-        found += [*_far(variant), *_eight_bit(variant), *_better(variant), *_hidden(variant)]
-        found += [*_checkpoints(variant.records), *_scores(variant.records)]
-    return [*found, *_failed_tasks(comparison), *_order(comparison), *_undecided(comparison)]
+        warnings += [*_far(variant), *_eight_bit(variant), *_better(variant), *_hidden(variant)]
+        warnings += [*_checkpoints(variant.records), *_scores(variant.records)]
+    return [*warnings, *_failed_tasks(comparison), *_order(comparison), *_undecided(comparison)]
 
 
 def _failed_tasks(comparison: Comparison) -> Iterable[str]:
@@ -54,7 +54,7 @@ def _stale(comparison: Comparison) -> Iterable[str]:
         ]
         for slug, variant in comparison.variants.items()
     }
-    old = [f"{slug} ({', '.join(found)})" for slug, found in stages.items() if found]
+    old = [f"{slug} ({', '.join(variants)})" for slug, variants in stages.items() if variants]
     if old:
         yield (
             f"Left out, because they were made with other settings than the recipe has now: {listing(old)}."
@@ -148,8 +148,8 @@ def _hidden(variant: VariantComparison) -> Iterable[str]:
     if nats and floor.nats is not None and variant.divergence.distinguishable is False:
         yield (
             f"{variant.slug}'s KL divergence ({significant(nats.value)} nats) is not above the noise floor of"
-            f" its engine ({significant(floor.nats)} nats): it cannot be distinguished from the unquantized"
-            " model, and is no better than other variants below the floor."
+            f" its engine ({significant(floor.nats)} nats): it cannot be told from the unquantized"
+            " model, and variants below the floor cannot be ranked."
         )
 
 

@@ -42,7 +42,7 @@ def put_ceiling(row: Row, speed: SpeedRecord | None, point: SpeedPoint | None, l
 
 def bandwidths(records: ModelRecords) -> list[str]:
     """One sentence per device: the measured bandwidth, the data sheet's beside it."""
-    found: dict[str, None] = {}
+    texts: dict[str, None] = {}
     for variant in records.variants.values():
         speed = variant.measure.speed if variant.measure else None
         if speed and speed.bandwidth:
@@ -59,8 +59,8 @@ def bandwidths(records: ModelRecords) -> list[str]:
                 f" {significant(band.measured_bytes_per_second / 1e9)} GB/s, measured by copying"
                 f" {significant(band.copied_bytes / 1e6)} MB{threads}{quoted}."
             )
-            found[text] = None
-    return list(found)
+            texts[text] = None
+    return list(texts)
 
 
 def above_one(records: ModelRecords) -> str | None:

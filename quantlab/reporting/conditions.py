@@ -22,13 +22,13 @@ class _Finding(NamedTuple):
 
 def condition_warnings(records: ModelRecords) -> list[str]:
     """One sentence per kind, with the variants that were timed then."""
-    found: dict[str, list[str]] = {}
+    variants_by_warning: dict[str, list[str]] = {}
     for variant in records.variants.values():
         speed = variant.measure.speed if variant.measure and not variant.measure.failure else None
         if speed and speed.before and speed.after:
             for what in _moved(speed.before, speed.after):
-                found.setdefault(what.what, []).append(f"{variant.slug} ({what.who})")
-    return [*(f"{what}: {listing(who)}." for what, who in found.items()), *_busy(records)]
+                variants_by_warning.setdefault(what.what, []).append(f"{variant.slug} ({what.who})")
+    return [*(f"{what}: {listing(who)}." for what, who in variants_by_warning.items()), *_busy(records)]
 
 
 def _moved(before: Conditions, after: Conditions) -> Iterable[_Finding]:

@@ -50,11 +50,9 @@ def _row(variant: VariantComparison, task: str) -> Row:
 def _notes(evidence: Evidence | None, result: TaskResult | None) -> tuple[str, ...]:
     notes = []
     if result and result.look and result.look.items < result.look.available:
-        read_at = (
-            f"its intervals are read at {fixed(result.look.quantile, 2)} instead of 1.64 standard errors"
-        )
+        read_at = f"its intervals reach {fixed(result.look.quantile, 2)} instead of 1.64 standard errors"
         wider = f"{read_at} and so are wider"
-        notes.append(f"ended early: {result.look.reason}; {wider}; p takes no account of the looks")
+        notes.append(f"ended early: {result.look.reason}; {wider}; p does not account for the looks")
     if evidence and evidence.clusters < evidence.n:
         by = (
             f"{evidence.n:,} items in {evidence.clusters:,} clusters (design effect"
@@ -65,7 +63,7 @@ def _notes(evidence: Evidence | None, result: TaskResult | None) -> tuple[str, .
         notes.append(f"{by}: " + (few if evidence.clusters < MIN_CLUSTERS else enough))
     elif evidence and not evidence.counts:
         how = "interval and p are Student's t of the paired differences"
-        notes.append(f"the metric is a share per item and not right or wrong: {how}")
+        notes.append(f"the metric gives a share for each item, not right or wrong: {how}")
     return tuple(notes)
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from quantlab.comparison.compare import Comparison, VariantComparison
 from quantlab.comparison.load import ModelRecords, failure_text
 from quantlab.comparison.rates import Phase, first_token
-from quantlab.comparison.speeds import PointSpeed, Speed
+from quantlab.comparison.speeds import PhaseSpeed, PointSpeed
 from quantlab.numbers import ByteUnit, beside, divergence, percent, significant, unit_for
 from quantlab.records import Failure, Record
 from quantlab.reporting.places import device_of
@@ -30,21 +30,21 @@ def other_devices(
     What was made here once for all devices (the checkpoint and its size) stands in for what was not brought
     along. A record of a checkpoint that is no longer this workspace's stays out: a failure that says so
     stands in its place."""
-    return tuple(_records_of(root, found, records) for found in imports(root, records.model, left_out))
+    return tuple(_records_of(root, device, records) for device in imports(root, records.model, left_out))
 
 
-def _records_of(root: Path, found: Import, records: ModelRecords) -> ModelRecords:
+def _records_of(root: Path, device: Import, records: ModelRecords) -> ModelRecords:
     variants = {}
     for slug, home in records.variants.items():
-        theirs = found.variants.get(slug)
-        if theirs is None:
+        merged = device.variants.get(slug)
+        if merged is None:
             continue
-        measure, divergences, tasks = (_current(root, record) for record in theirs)
-        measure = measure.model_copy(update={"device": found.name}) if measure else None
+        measure, divergences, tasks = (_current(root, record) for record in merged)
+        measure = measure.model_copy(update={"device": device.name}) if measure else None
         variants[slug] = home._replace(
             measure=measure, divergence=divergences, tasks=tasks, sensitivity=None, samples=None
         )
-    return records._replace(device={"name": found.name}, variants=variants)
+    return records._replace(device={"name": device.name}, variants=variants)
 
 
 def _current(root: Path, record: Record | None) -> Any:
@@ -83,15 +83,17 @@ def across_devices(*devices: Comparison) -> list[OnDevice]:
     """One per variant and device, a variant's together. Empty where there is one device."""
     slugs = dict.fromkeys(slug for comparison in devices for slug in comparison.variants)
     pairs = [(each, each.variants[slug]) for slug in slugs for each in devices if slug in each.variants]
-    found = [OnDevice(device_of(each.records, variant.records), each, variant) for each, variant in pairs]
-    return found if len({each.device for each in found}) > 1 else []
+    measurements = [
+        OnDevice(device_of(each.records, variant.records), each, variant) for each, variant in pairs
+    ]
+    return measurements if len({each.device for each in measurements}) > 1 else []
 
 
 def across_table(*devices: Comparison) -> Table:
     """One row per variant and device. Empty where there is one device."""
-    found = across_devices(*devices)
-    sizes = [each.variant.peak.bytes for each in found]
-    rows = tuple(map(_row, found))
+    measurements = across_devices(*devices)
+    sizes = [each.variant.peak.bytes for each in measurements]
+    rows = tuple(map(_row, measurements))
     return Table("devices", rows, _columns(unit_for(size for size in sizes if size is not None), rows))
 
 
@@ -122,7 +124,7 @@ def _row(at: OnDevice) -> Row:
     return row
 
 
-def _put_phase(row: Row, phase: Phase, speed: Speed | None, lacking: str) -> None:
+def _put_phase(row: Row, phase: Phase, speed: PhaseSpeed | None, lacking: str) -> None:
     rate, ratio = (speed.rate, speed.ratio) if speed and speed.rate else (None, None)
     row.put(f"{phase}_tokens_per_second", rate.value if rate else None, lacking)
     row.put(f"{phase}_ratio", ratio.value if ratio else None, ratio.reason if ratio else lacking)

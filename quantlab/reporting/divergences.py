@@ -67,24 +67,26 @@ def _edges(quarter: SureTokens) -> tuple[float, float]:
 
 
 def _row(variant: VariantComparison) -> Row:
-    found, why, other = variant.records.divergence, _why(variant.records), variant.divergence.other_reference
+    record, why, other = variant.records.divergence, _why(variant.records), variant.divergence.other_reference
     apart = [f"not compared with the others: {other}"] if other else []
     row = Row({"variant": variant.slug}, notes=(*apart, *variant.records.notes("diverge")))
     for name in _ESTIMATES:
-        _put(row, name, getattr(found, name) if found else None, why)
-    row.put("kl_divergence_token_standard_error", found.kl_divergence_token_standard_error if found else None)
+        _put(row, name, getattr(record, name) if record else None, why)
+    row.put(
+        "kl_divergence_token_standard_error", record.kl_divergence_token_standard_error if record else None
+    )
     for name in PERCENTILES:
-        _put(row, f"kl_divergence_{name}_nats", _percentile(found, name), why)
-    row.put("kl_divergence_max_nats", found.kl_divergence_max_nats if found else None, why)
-    row.put("bits_per_byte", found.bits_per_byte if found else None, why)
-    row.put("scored_tokens", found.scored_tokens if found else None, why)
-    row.put("windows", found.windows if found else None, why)
+        _put(row, f"kl_divergence_{name}_nats", _percentile(record, name), why)
+    row.put("kl_divergence_max_nats", record.kl_divergence_max_nats if record else None, why)
+    row.put("bits_per_byte", record.bits_per_byte if record else None, why)
+    row.put("scored_tokens", record.scored_tokens if record else None, why)
+    row.put("windows", record.windows if record else None, why)
     row.fail(variant.status.failed)
     return row
 
 
-def _percentile(found: DivergenceRecord | None, name: str) -> Estimate | None:
-    return found.kl_divergence_percentiles_nats.get(name) if found else None
+def _percentile(record: DivergenceRecord | None, name: str) -> Estimate | None:
+    return record.kl_divergence_percentiles_nats.get(name) if record else None
 
 
 def _put(row: Row, name: str, estimate: Estimate | None, why: str) -> None:

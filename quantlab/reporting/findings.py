@@ -109,10 +109,10 @@ def _collapsed(comparison: Comparison) -> str:
 
 def _with_perplexity(variant: VariantComparison) -> str:
     record = variant.records.divergence
-    found = record.perplexity if record else None
+    perplexity = record.perplexity if record else None
     return (
-        f"{variant.slug} (perplexity {numbers.perplexity(found.value)})"
-        if found and found.value
+        f"{variant.slug} (perplexity {numbers.perplexity(perplexity.value)})"
+        if perplexity and perplexity.value
         else variant.slug
     )
 

@@ -10,7 +10,7 @@ from quantlab.inert import Markdown, markdown
 from quantlab.reporting.ceilings import above_one, bandwidths
 from quantlab.reporting.conditions import condition_warnings
 from quantlab.reporting.memory import memory_columns
-from quantlab.reporting.places import Part, per_device
+from quantlab.reporting.places import DevicePart, per_device
 from quantlab.reporting.speed import absences, speed_columns
 from quantlab.reporting.table import Table
 
@@ -38,7 +38,7 @@ def hardware(devices: Sequence[ModelRecords], tables: Mapping[str, Table]) -> di
     }
 
 
-def _speed_parts(speed: Table) -> list[Part]:
+def _speed_parts(speed: Table) -> list[DevicePart]:
     """Each table with what it leaves out and why."""
     rows = {
         device: [r for r in speed.rows if r.values["device"] == device]

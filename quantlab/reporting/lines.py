@@ -98,7 +98,7 @@ def _panel(points: Sequence[TimedPoint], axis: Axis, title: str) -> _Panel | Non
     own = {
         slug: sorted((p for p in held if p.slug == slug), key=lambda point: point.at(axis)) for slug in slugs
     }
-    lines = tuple(_Line(slug, tuple(found)) for slug, found in own.items())
+    lines = tuple(_Line(slug, tuple(own_points)) for slug, own_points in own.items())
     return _Panel(title, tuple(ticks), lines, least) if len(ticks) > 1 else None
 
 

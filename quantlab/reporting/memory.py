@@ -128,10 +128,10 @@ def _died(variant: VariantRecords) -> tuple[str, ...]:
 
 def _weights_by_place(variant: VariantRecords) -> dict[str, int]:
     """By place, where the model lies on more than one."""
-    found = (
+    bytes_by_place = (
         variant.measure.memory.weights_by_device_bytes if variant.measure and variant.measure.memory else {}
     )
-    return found if len(found) > 1 else {}
+    return bytes_by_place if len(bytes_by_place) > 1 else {}
 
 
 def memory_columns(rows: Sequence[Row]) -> tuple[Column, ...]:

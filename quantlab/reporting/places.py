@@ -13,7 +13,7 @@ from quantlab.reporting.table import Column, Row, Table
 UNKNOWN = "device not recorded"
 
 
-class Part(NamedTuple):
+class DevicePart(NamedTuple):
     """One device's rows of a table, as a reader sees them."""
 
     device: str
@@ -33,12 +33,12 @@ def home(records: ModelRecords) -> str:
     return Counter(measured).most_common(1)[0][0] if measured else str(records.device.get("name") or UNKNOWN)
 
 
-def per_device(table: Table, columns: Callable[[Sequence[Row]], tuple[Column, ...]]) -> list[Part]:
+def per_device(table: Table, columns: Callable[[Sequence[Row]], tuple[Column, ...]]) -> list[DevicePart]:
     """The table's rows by their value of `device`, in order of appearance, each part with the columns that
     its rows need."""
     devices = dict.fromkeys(str(row.values["device"]) for row in table.rows)
     parts = {device: tuple(row for row in table.rows if row.values["device"] == device) for device in devices}
     return [
-        Part(device, table._replace(rows=rows, columns=columns(rows)).markdown())
+        DevicePart(device, table._replace(rows=rows, columns=columns(rows)).markdown())
         for device, rows in parts.items()
     ]

@@ -127,13 +127,13 @@ def _ends(low: float | None, high: float | None) -> tuple[float, float] | None:
     return (low, high) if low is not None and high is not None else None
 
 
-def _devices(found: Sequence[OnDevice]) -> str | None:
+def _devices(measurements: Sequence[OnDevice]) -> str | None:
     """A row of panels per engine, a panel per device, at the smallest workload."""
-    devices = list(dict.fromkeys(each.device for each in found))
-    places = {(each.variant.slug, each.device): each for each in found}
+    devices = list(dict.fromkeys(each.device for each in measurements))
+    places = {(each.variant.slug, each.device): each for each in measurements}
     lines = []
-    for engine in sorted({each.engine for each in found if each.engine}):
-        slugs = dict.fromkeys(each.variant.slug for each in found if each.engine == engine)
+    for engine in sorted({each.engine for each in measurements if each.engine}):
+        slugs = dict.fromkeys(each.variant.slug for each in measurements if each.engine == engine)
         for some in (devices[n : n + _MOST_DEVICES] for n in range(0, len(devices), _MOST_DEVICES)):
             lines.append(
                 [

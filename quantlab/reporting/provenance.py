@@ -68,9 +68,9 @@ def _settings(records: ModelRecords, variant: VariantRecords) -> str:
 
 def _source(records: ModelRecords) -> str:
     if records.source:
-        found = records.source
-        revision = f", revision `{found.revision}`" if found.revision else ""
-        return f"{found.kind} `{found.name}`{revision}, {found.parameters:,} parameters, {found.dtype}"
+        source = records.source
+        revision = f", revision `{source.revision}`" if source.revision else ""
+        return f"{source.kind} `{source.name}`{revision}, {source.parameters:,} parameters, {source.dtype}"
     spec = records.recipe.source
     named = {"hub": spec.hub, "folder": spec.path, "pypi": spec.pypi}
     kind, name = next((kind, name) for kind, name in named.items() if name)
@@ -78,12 +78,12 @@ def _source(records: ModelRecords) -> str:
     return f"{kind} `{name}`" + (f", revision `{pin}`" if pin else ", no revision named")
 
 
-def _reference(found: dict[str, Any]) -> str:
-    kept, theirs = float(found["bytes_per_scored_token"]), 2 * int(found["vocabulary"])
+def _reference(description: dict[str, Any]) -> str:
+    kept, probabilities = float(description["bytes_per_scored_token"]), 2 * int(description["vocabulary"])
     return (
-        f"the unquantized model in {found['dtype']} on {found['device']}: its final hidden states,"
-        f" {kept:,.0f} bytes per scored token ({theirs / kept:.1f} times less than the {theirs:,} of 16-bit"
-        " log-probabilities of the whole vocabulary)"
+        f"the unquantized model in {description['dtype']} on {description['device']}: its final hidden"
+        f" states, {kept:,.0f} bytes per scored token ({probabilities / kept:.1f} times less than the"
+        f" {probabilities:,} of 16-bit log-probabilities of the whole vocabulary)"
     )
 
 
@@ -113,12 +113,12 @@ def _threads(records: ModelRecords) -> str:
 
 
 def _versions(records: ModelRecords) -> str:
-    found: dict[str, set[str]] = {}
+    versions: dict[str, set[str]] = {}
     for _, record in _records(records):
         for library, version in record.versions.items():
-            found.setdefault(library, set()).add(version)
+            versions.setdefault(library, set()).add(version)
     return (
-        ", ".join(f"{library} {' and '.join(sorted(found[library]))}" for library in sorted(found))
+        ", ".join(f"{library} {' and '.join(sorted(versions[library]))}" for library in sorted(versions))
         or "not recorded"
     )
 
@@ -215,7 +215,7 @@ def _records(records: ModelRecords) -> Iterable[tuple[VariantRecords, Record]]:
 
 def _by_value(pairs: Iterable[tuple[str, str]]) -> Mapping[str, list[str]]:
     """Who has which value, in order of appearance, each once."""
-    found: dict[str, dict[str, None]] = {}
+    variants: dict[str, dict[str, None]] = {}
     for value, who in pairs:
-        found.setdefault(value, {})[who] = None
-    return {value: list(who) for value, who in found.items()}
+        variants.setdefault(value, {})[who] = None
+    return {value: list(who) for value, who in variants.items()}

@@ -34,29 +34,33 @@ def _costliest_first(record: SensitivityRecord) -> list[PartLoss]:
     return sorted(record.parts, key=lambda part: -part.kl_divergence_nats.value)
 
 
-def _rows(slug: str, found: SensitivityRecord) -> list[Row]:
-    whole = found.whole.value if found.whole else 0.0
-    total = sum(part.kl_divergence_nats.value for part in found.parts)
+def _rows(slug: str, record: SensitivityRecord) -> list[Row]:
+    whole = record.whole.value if record.whole else 0.0
+    total = sum(part.kl_divergence_nats.value for part in record.parts)
     rows = []
-    for part in _costliest_first(found):
+    for part in _costliest_first(record):
         estimate = part.kl_divergence_nats
-        rows.append(_line(slug, part.part, estimate.value, estimate.standard_error, found))
+        rows.append(_line(slug, part.part, estimate.value, estimate.standard_error, record))
         rows[-1].put("share", estimate.value / total if total else None, "nothing diverges")
-    last = _line(slug, f"sum of {len(found.parts)} parts", total, None, found)
+    last = _line(slug, f"sum of {len(record.parts)} parts", total, None, record)
     last.put("share", 1.0 if total else None, "nothing diverges")
     last.put("of_whole", total / whole if whole else None, "the whole does not diverge")
     rows.append(last)
-    if found.whole:
-        rows.append(_line(slug, "everything quantized", whole, found.whole.standard_error, found))
-    if found.nothing_swapped_nats is not None:
-        rows.append(_line(slug, "nothing quantized (first window)", found.nothing_swapped_nats, None, found))
-    for row in rows[len(found.parts) + 1 :]:
+    if record.whole:
+        rows.append(_line(slug, "everything quantized", whole, record.whole.standard_error, record))
+    if record.nothing_swapped_nats is not None:
+        rows.append(
+            _line(slug, "nothing quantized (first window)", record.nothing_swapped_nats, None, record)
+        )
+    for row in rows[len(record.parts) + 1 :]:
         row.put("share", None)
     return rows
 
 
-def _line(slug: str, part: str, nats: float, error: float | None, found: SensitivityRecord) -> Row:
-    row = Row({"variant": slug, "part": part, "windows": found.windows, "window_tokens": found.window_tokens})
+def _line(slug: str, part: str, nats: float, error: float | None, record: SensitivityRecord) -> Row:
+    row = Row(
+        {"variant": slug, "part": part, "windows": record.windows, "window_tokens": record.window_tokens}
+    )
     row.put("kl_divergence_nats", nats)
     row.put("kl_divergence_nats_standard_error", error)
     row.put("of_whole", None)

@@ -11,7 +11,7 @@ from quantlab.comparison.answers import Pair, SideBySide
 from quantlab.inert import console, literal
 
 
-def as_json(found: SideBySide) -> dict[str, Any]:
+def as_json(comparison: SideBySide) -> dict[str, Any]:
     """As `quantlab diff --json` documents it."""
     answers = [
         {
@@ -22,65 +22,69 @@ def as_json(found: SideBySide) -> dict[str, Any]:
             "ended": [pair.first.ended, pair.second.ended],
             "first_divergent_token": pair.divergent,
         }
-        for pair in found.pairs
+        for pair in comparison.pairs
     ]
-    first, second = found.variants
+    first, second = comparison.variants
     about = {
-        "model": found.model,
+        "model": comparison.model,
         "first": first,
         "second": second,
-        "limit_tokens": found.limit,
-        "identical": found.identical,
+        "limit_tokens": comparison.limit,
+        "identical": comparison.identical,
     }
     return {
         **about,
-        "mean_tokens": list(found.mean_tokens),
-        "cut_off": list(found.cut),
-        "longer": found.longer,
+        "mean_tokens": list(comparison.mean_tokens),
+        "cut_off": list(comparison.cut),
+        "longer": comparison.longer,
         "answers": answers,
     }
 
 
-def summary(found: SideBySide) -> list[str]:
+def summary(comparison: SideBySide) -> list[str]:
     """What the answers show, a sentence or two each: how many are the same, from where on they differ, who
-    talks longer."""
-    count = len(found.pairs)
-    parted = [pair.divergent + 1 for pair in found.pairs if pair.divergent is not None]
+    gives longer answers."""
+    count = len(comparison.pairs)
+    parted = [pair.divergent + 1 for pair in comparison.pairs if pair.divergent is not None]
     lines = [f"{count - len(parted)} of {count} answers are identical, token by token (greedy decoding)."]
     if parted:
         where = f"{statistics.median_low(parted)} (median; {min(parted)} to {max(parted)})"
         lines.append(f"Where they differ, the first other token is number {where}.")
     means = ", ".join(
-        f"{name} {mean:.1f}" for name, mean in zip(found.variants, found.mean_tokens, strict=True)
+        f"{name} {mean:.1f}" for name, mean in zip(comparison.variants, comparison.mean_tokens, strict=True)
     )
-    lines.append(f"Tokens per answer: {means}.{_limited(found)}")
-    return [*lines, _who_talks_longer(found)]
+    lines.append(f"Tokens per answer: {means}.{_limited(comparison)}")
+    return [*lines, _which_is_longer(comparison)]
 
 
-def _limited(found: SideBySide) -> str:
-    if not any(found.cut):
-        return f" The limit of {found.limit} cut none off."
-    cut = " and ".join(f"{n} of {name}" for n, name in zip(found.cut, found.variants, strict=True))
+def _limited(comparison: SideBySide) -> str:
+    if not any(comparison.cut):
+        return f" The limit of {comparison.limit} cut off no answer."
+    cut = " and ".join(f"{n} of {name}" for n, name in zip(comparison.cut, comparison.variants, strict=True))
     return (
-        f" The limit of {found.limit} cut off {cut}, so that what they would have said is longer: raise it"
-        " with --tokens."
+        f" The limit of {comparison.limit} cut off {cut}, so their full length is unknown: raise it with"
+        " --tokens."
     )
 
 
-def _who_talks_longer(found: SideBySide) -> str:
-    a, b, told = found.longer["first"], found.longer["second"], len(found.pairs) - found.longer["unknown"]
-    untold = f" On {found.longer['unknown']} both were cut off." if found.longer["unknown"] else ""
+def _which_is_longer(comparison: SideBySide) -> str:
+    a, b, unknown = (comparison.longer[which] for which in ("first", "second", "unknown"))
+    told = len(comparison.pairs) - unknown
+    untold = f" On {unknown} both were cut off." if unknown else ""
     if not told:
-        return "Who talks longer cannot be told: every answer was cut off."
-    first, second = found.variants
+        return "Unknown which gives longer answers: every answer was cut off."
+    first, second = comparison.variants
     if a == b:
-        return f"Neither talks longer: each does on {a} of the {told} prompts where it can be told.{untold}"
+        return (
+            f"Neither gives longer answers: each does on {a} of the {told} prompts where it can be"
+            f" told.{untold}"
+        )
     name, most = (first, a) if a > b else (second, b)
-    chance = found.longer_p
+    chance = comparison.longer_p
     clear = "" if chance < 0.05 else ", which chance alone would often give"
     return (
-        f"{name} talks longer on {most} of the {told} prompts where it can be told, the other on {min(a, b)} "
-        f"(sign test, p = {chance:.2g}{clear}).{untold}"
+        f"{name} gives the longer answer on {most} of the {told} prompts where it can be told, the other on"
+        f" {min(a, b)} (sign test, p = {chance:.2g}{clear}).{untold}"
     )
 
 
@@ -97,12 +101,17 @@ def _about(pair: Pair) -> str:
     )
 
 
-def markdown(found: SideBySide) -> str:
+def markdown(comparison: SideBySide) -> str:
     """Struck out is what only the first says, bold what only the second says."""
-    first, second = found.variants
-    lines = [f"# {found.model}: {first} against {second}", "", *(f"- {line}" for line in summary(found)), ""]
+    first, second = comparison.variants
+    lines = [
+        f"# {comparison.model}: {first} against {second}",
+        "",
+        *(f"- {line}" for line in summary(comparison)),
+        "",
+    ]
     lines += [f"~~struck out~~: only {first}. **Bold**: only {second}.", ""]
-    for pair in found.pairs:
+    for pair in comparison.pairs:
         text = "".join(_marked(span) for span in word_diff(pair.first.text, pair.second.text))
         lines += [f"## {literal(' '.join(pair.prompt.split()))}", "", f"*{_about(pair)}*", ""]
         lines += [f"> {line}".rstrip() for line in text.strip().splitlines() or ["*nothing*"]] + [""]
@@ -118,13 +127,13 @@ def _marked(span: Span) -> str:
     return lead + "\n".join(f"{sign}{literal(line)}{sign}" if line else "" for line in lines) + tail
 
 
-def terminal(found: SideBySide) -> None:
+def terminal(comparison: SideBySide) -> None:
     """Print it with colours: red is what only the first says, green what only the second says."""
     from rich.text import Text
 
     screen = console()
     styles = {"same": "", "first": "red strike", "second": "green"}
-    for pair in found.pairs:
+    for pair in comparison.pairs:
         screen.print(Text(pair.prompt, style="bold"))
         screen.print(Text(_about(pair), style="dim"))
         screen.print(
@@ -133,8 +142,8 @@ def terminal(found: SideBySide) -> None:
             )
         )
         screen.print()
-    first, second = found.variants
+    first, second = comparison.variants
     legend = (("red, struck out", "red strike"), f": only {first}; ", ("green", "green"), f": only {second}")
     screen.print(Text.assemble(*legend))
-    for line in summary(found):
+    for line in summary(comparison):
         screen.print(line)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from quantlab.comparison.compare import Comparison, VariantComparison
 from quantlab.comparison.load import failure_text
 from quantlab.comparison.rates import Phase, first_token, per_token
-from quantlab.comparison.speeds import PointSpeed, Speed
+from quantlab.comparison.speeds import PhaseSpeed, PointSpeed
 from quantlab.inert import drawn
 from quantlab.numbers import percent, significant
 from quantlab.records import SpeedPoint, SpeedRecord
@@ -94,7 +94,7 @@ def _row(comparison: Comparison, variant: VariantComparison, at: PointSpeed | No
     return row
 
 
-def _put_phase(row: Row, phase: Phase, speed: Speed | None, lacking: str) -> None:
+def _put_phase(row: Row, phase: Phase, speed: PhaseSpeed | None, lacking: str) -> None:
     rate, ratio = (speed.rate, speed.ratio) if speed else (None, None)
     _put_median(row, f"{phase}_tokens_per_second", rate, lacking)
     row.put(
@@ -108,11 +108,11 @@ def _put_phase(row: Row, phase: Phase, speed: Speed | None, lacking: str) -> Non
     row.put(f"{phase}_repeats", rate.n if rate else None)
 
 
-def _put_median(row: Row, key: str, found: Median | None, lacking: str) -> None:
-    row.put(key, found.value if found else None, lacking)
-    row.put(f"{key}_low", found.low if found else None)
-    row.put(f"{key}_high", found.high if found else None)
-    row.put(f"{key}_coverage", found.coverage if found else None)
+def _put_median(row: Row, key: str, median: Median | None, lacking: str) -> None:
+    row.put(key, median.value if median else None, lacking)
+    row.put(f"{key}_low", median.low if median else None)
+    row.put(f"{key}_high", median.high if median else None)
+    row.put(f"{key}_coverage", median.coverage if median else None)
 
 
 def _put_costs(row: Row, speed: SpeedRecord | None, point: SpeedPoint | None, lacking: str) -> None:
@@ -162,14 +162,14 @@ def speed_columns(rows: Sequence[Row]) -> tuple[Column, ...]:
 def absences(rows: Sequence[Row]) -> list[str]:
     """Why a whole column is left out, once for the table."""
     names = dict(zip(_OPTIONAL, ("No ceiling", "No energy per token", "No cost per token"), strict=True))
-    found = []
+    sentences = []
     for key, what in names.items():
         if rows and all(row.values[key] is None for row in rows):
             reasons = dict.fromkeys(
                 row.missing[key] for row in rows if key in row.missing and row.failed is None
             )
-            found += [f"{what}: {'; '.join(reasons)}."] if reasons else []
-    return [text.replace("..", ".") for text in found]
+            sentences += [f"{what}: {'; '.join(reasons)}."] if reasons else []
+    return [text.replace("..", ".") for text in sentences]
 
 
 def _keys(phase: str) -> tuple[str, ...]:

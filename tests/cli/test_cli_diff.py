@@ -57,8 +57,8 @@ def test_a_page_is_written_and_the_terminal_says_the_same(
     )
     flat = " ".join(result.output.split())
     assert (
-        "gguf-2 talks longer" in flat
-        and "gguf-2 talks longer" in text
+        "gguf-2 gives the longer answer" in flat
+        and "gguf-2 gives the longer answer" in text
         and result.output.rstrip().endswith(str(page))
     )
 

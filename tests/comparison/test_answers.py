@@ -1,4 +1,4 @@
-"""Two variants' answers: what is the same, from where on they differ, who talks longer."""
+"""Two variants' answers: what is the same, from where on they differ, which is longer."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from quantlab.comparison.compare import Comparison
-from quantlab.comparison.divergences import Divergence
+from quantlab.comparison.divergences import DivergenceComparison
 from quantlab.comparison.footprint import Saving
 from quantlab.comparison.frontier import Point, pareto_frontier, pareto_point
 from quantlab.comparison.noise import Floor
@@ -39,7 +39,9 @@ def test_a_divergence_that_is_noise_counts_as_the_floor(
     nats: float, distinguishable: bool | None, loss: float
 ) -> None:
     estimate = Estimate(value=nats, standard_error=None, n=10)
-    divergence = Divergence(estimate, None, None, Floor(0.01, 0.01, None), distinguishable, None, None)
+    divergence = DivergenceComparison(
+        estimate, None, None, Floor(0.01, 0.01, None), distinguishable, None, None
+    )
     assert pareto_point("a-4", Saving(10, None, None), divergence) == Point("a-4", 10, nats, loss)
 
 

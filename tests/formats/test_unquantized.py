@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from quantlab.formats.unquantized import Stored, kind_of, weights_left
+from quantlab.formats.unquantized import StoredWeight, kind_of, weights_left
 from quantlab.records import Unquantized
 
 
-def _stored(name: str, kind: str, *shape: int) -> Stored:
+def _stored(name: str, kind: str, *shape: int) -> StoredWeight:
     elements = 1
     for size in shape:
         elements *= size
-    return Stored(name, kind, tuple(size for size in shape if size != 1), elements)
+    return StoredWeight(name, kind, tuple(size for size in shape if size != 1), elements)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ def found(root: Path) -> list[str]:
 
 def test_only_the_hidden_variant_is_named(workspace: Path) -> None:
     texts = found(workspace)
-    assert [text.split("'")[0] for text in texts[:-1]] == ["gptq-8"] and "cannot be distinguished" in texts[0]
+    assert [text.split("'")[0] for text in texts[:-1]] == ["gptq-8"] and "cannot be told from" in texts[0]
     assert (
         texts[-1].startswith("Undecided over all tasks at 1 point: ")
         and "gguf-8" in texts[-1]

@@ -161,4 +161,4 @@ def test_an_item_whose_result_is_no_number_is_not_measured(small: Path, value: f
     frame.to_parquet(path)
     code, found = _run(small, "--max-drop", "100", "--allow-undecided", "--variant", "gguf-8")
     assert code == 1 and [row["verdict"] for row in found["judged"]] == ["not measured"]
-    assert "1 of 100 items have a result that is no number" in found["judged"][0]["reason"]
+    assert "the results of 1 of 100 items are infinite or not a number" in found["judged"][0]["reason"]

@@ -68,7 +68,7 @@ def test_recovery_is_of_the_items_that_both_were_asked(tmp_path: Path) -> None:
     # of the first 60 items the baseline has all right and the variant 24 wrong
     assert row.values["n"] == 60 and row.values["recovery"] == pytest.approx(36 / 60)
     assert row.values["recovery_above_chance"] == pytest.approx((0.6 - 0.5) / 0.5)
-    assert "read at 2.30 instead of 1.64" in row.notes[0] and "no account of the looks" in row.notes[0]
+    assert "reach 2.30 instead of 1.64" in row.notes[0] and "does not account for the looks" in row.notes[0]
 
 
 def test_log_likelihoods_have_a_difference_and_no_points(tmp_path: Path) -> None:

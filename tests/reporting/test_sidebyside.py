@@ -36,13 +36,13 @@ def four() -> SideBySide:
     return found(first, second)
 
 
-def test_the_summary_says_who_talks_longer_and_how_many_reached_the_limit(four: SideBySide) -> None:
+def test_the_summary_says_which_is_longer_and_how_many_reached_the_limit(four: SideBySide) -> None:
     same, parted, lengths, longer = summary(four)
     assert same == "1 of 4 answers are identical, token by token (greedy decoding)."
     assert parted == "Where they differ, the first other token is number 2 (median; 2 to 2)."
     assert "gguf-16 2.2, gguf-2 3.2" in lengths and "cut off 1 of gguf-16 and 2 of gguf-2" in lengths
     assert longer.startswith(
-        "gguf-2 talks longer on 2 of the 3 prompts where it can be told, the other on 0 (sign test, p = 0.5, "
+        "gguf-2 gives the longer answer on 2 of the 3 prompts where it can be told, the other on 0 (sign test, p = 0.5, "
     )
     assert longer.endswith("On 1 both were cut off.")
 
@@ -50,10 +50,12 @@ def test_the_summary_says_who_talks_longer_and_how_many_reached_the_limit(four: 
 def test_the_summary_of_equal_answers_names_no_talker() -> None:
     same, lengths, longer = summary(found([said("a", 1)], [said("a", 1)]))
     assert (
-        same.startswith("1 of 1") and "cut none off" in lengths and longer.startswith("Neither talks longer")
+        same.startswith("1 of 1")
+        and "cut off no answer" in lengths
+        and longer.startswith("Neither gives longer answers")
     )
     cut = [said("a", 1, ended=False)]
-    assert summary(found(cut, cut))[-1].startswith("Who talks longer cannot be told")
+    assert summary(found(cut, cut))[-1].startswith("Unknown which gives longer answers")
 
 
 def test_the_page_marks_words_and_takes_their_signs_literally(four: SideBySide) -> None:
