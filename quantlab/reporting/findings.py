@@ -15,6 +15,7 @@ from quantlab.names import parse_variant
 from quantlab.numbers import listing
 from quantlab.reporting.drop_findings import drop_findings
 from quantlab.reporting.ranking_findings import ranking_findings
+from quantlab.reporting.unquantized import left_findings
 
 KL_THRESHOLDS_NATS = (0.01, 0.1)
 
@@ -23,6 +24,7 @@ def findings(comparison: Comparison) -> list[str]:
     """The sentences, in the order in which a reader chooses."""
     sentences = [
         _counts(comparison),
+        *left_findings(comparison),
         *_smallest(comparison),
         *ranking_findings(comparison),
         *_noise(comparison),

@@ -68,7 +68,8 @@ def _limited(comparison: SideBySide) -> str:
 
 
 def _which_is_longer(comparison: SideBySide) -> str:
-    a, b, unknown = (comparison.longer[which] for which in ("first", "second", "unknown"))
+    longer = comparison.longer
+    a, b, unknown = longer["first"], longer["second"], longer["unknown"]
     told = len(comparison.pairs) - unknown
     untold = f" On {unknown} both were cut off." if unknown else ""
     if not told:

@@ -22,6 +22,7 @@ from quantlab.numbers import (
 )
 from quantlab.reporting.speed import PHASES
 from quantlab.reporting.table import Column, Row, Table
+from quantlab.reporting.unquantized import left_cell, put_left
 
 
 def summary_table(comparison: Comparison) -> Table:
@@ -55,6 +56,7 @@ def _put_size(row: Row, comparison: Comparison, variant: VariantComparison) -> N
     row.put("bits_per_weight", made.bits_per_weight if made else None, why_not_made)
     why = why_not_made if variant.quantized else "no layer is quantized"
     row.put("quantized_bits_per_weight", made.quantized_bits_per_weight if made else None, why)
+    put_left(row, variant)
     row.put("disk_bytes", variant.disk.bytes, variant.disk.reason)
     row.put("disk_saving", variant.disk.share, variant.disk.reason)
     row.put("peak_memory_kind", comparison.peak_kind)
@@ -143,6 +145,7 @@ def _columns(tasks: tuple[str, ...], unit: ByteUnit) -> tuple[Column, ...]:
         *(drops if len(drops) > 1 else []),
         Column("bits per weight", ("bits_per_weight",), significant),
         Column("bits per weight, quantized layers", ("quantized_bits_per_weight",), significant),
+        Column("left in 16 bits, of all weights", ("unquantized_share", "unquantized_kinds"), left_cell),
         Column("prefill (tokens/s, ratio)", ("prefill_tokens_per_second", "prefill_ratio"), rates),
     )
 
