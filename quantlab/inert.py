@@ -38,12 +38,12 @@ class Markdown(str):
 def plain(text: str) -> str:
     """For a terminal: control characters and those that turn text around are shown as their escapes
     (`\\x1b`)."""
-    return _ACTING.sub(lambda found: ascii(found[0])[1:-1], text.replace("\r\n", "\n"))
+    return _ACTING.sub(lambda match: ascii(match[0])[1:-1], text.replace("\r\n", "\n"))
 
 
 def plain_json(text: str) -> str:
     """JSON text that means the same and holds no such character itself."""
-    return _ACTING.sub(lambda found: json.dumps(found[0])[1:-1], text)
+    return _ACTING.sub(lambda match: json.dumps(match[0])[1:-1], text)
 
 
 def one_line(text: str) -> str:
@@ -65,7 +65,7 @@ def markdown(text: str) -> Markdown:
 
 
 def _escaped(text: str) -> str:
-    return _SIGN.sub(lambda found: _ENTITIES.get(found[0]) or f"\\{found[0]}", text)
+    return _SIGN.sub(lambda match: _ENTITIES.get(match[0]) or f"\\{match[0]}", text)
 
 
 def literal(text: str) -> str:
@@ -74,7 +74,7 @@ def literal(text: str) -> str:
 
 
 def _unblocked(text: str) -> str:
-    return _BLOCK.sub(lambda found: f"{found[0]}\\", text)
+    return _BLOCK.sub(lambda match: f"{match[0]}\\", text)
 
 
 def drawn(text: str) -> str:

@@ -35,17 +35,18 @@ class Variant(NamedTuple):
 
 def parse_variant(slug: str) -> Variant:
     """Split `method-bits[-label]`. Raises QuantlabError where it is not of that form."""
-    found = _VARIANT.fullmatch(slug)
-    if not found:
+    match = _VARIANT.fullmatch(slug)
+    if not match:
         raise QuantlabError(
-            f"{slug!r} is no variant: write method-bits or method-bits-label, such as gptq-4 or gguf-4-iq4_xs"
+            f"{slug!r} is not a variant: write method-bits or method-bits-label, such as gptq-4 or"
+            " gguf-4-iq4_xs"
         )
     if len(slug) > LONGEST_LABEL + 20:
         raise QuantlabError(
             f"{slug[:40]!r}... is too long for a variant: its label may have at most {LONGEST_LABEL}"
             " characters"
         )
-    return Variant(found[1], int(found[2]), found[3])
+    return Variant(match[1], int(match[2]), match[3])
 
 
 def check_model_name(name: str) -> str:

@@ -36,12 +36,12 @@ def ended_by_signals() -> Iterator[None]:
     A signal that is ignored (`nohup`) stays ignored. Outside the main thread signals are left as they are.
     """
     usual = (signal.SIG_DFL, signal.default_int_handler)
-    ours = [signal.Signals[name] for name in SIGNALS if hasattr(signal, name)]
+    signals = [signal.Signals[name] for name in SIGNALS if hasattr(signal, name)]
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in ours}
-    taken = [number for number in ours if before[number] in usual]
+    before = {number: signal.getsignal(number) for number in signals}
+    taken = [number for number in signals if before[number] in usual]
 
     def end(number: int, frame: FrameType | None) -> None:
         for one in taken:

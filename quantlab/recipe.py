@@ -16,7 +16,7 @@ MOST_TOKENS, MOST_ITEMS = 2**24, 10_000_000
 
 
 class Strict(Frozen):
-    """What a person writes: `true` is no number, `"4"` neither, and no number is infinite."""
+    """Check types as a person writes them: `true` and `"4"` are not numbers, and numbers are finite."""
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
@@ -179,7 +179,7 @@ def parse_recipe(data: Any, origin: str) -> Recipe:
     """Check a recipe read from YAML, its variants' settings included. Raises QuantlabError."""
     if not isinstance(data, dict):
         raise QuantlabError(
-            f"{origin} is no recipe: it must be a YAML mapping with model, source and variants"
+            f"{origin} is not a recipe: it must be a YAML mapping with model, source and variants"
         )
     try:
         recipe = Recipe.model_validate(data)

@@ -53,28 +53,30 @@ class Registry(Generic[T]):
         loaded."""
         outside = self._from_outside()
         if name in outside:
-            found = self._loaded(outside[name])
+            entry = self._loaded(outside[name])
         elif name in names(self._paths):
-            found = getattr(importlib.import_module(f"{self._package}.{name}"), self._attribute)
+            entry = getattr(importlib.import_module(f"{self._package}.{name}"), self._attribute)
         else:
             raise unknown(self._what, name, self.names())
-        if not isinstance(found, self._kind) or found.name != name:  # type: ignore[attr-defined]
-            raise QuantlabError(f"{self._origin(name)} is no {self._what} named {name}: see CONTRIBUTING.md")
-        return found
+        if not isinstance(entry, self._kind) or entry.name != name:  # type: ignore[attr-defined]
+            raise QuantlabError(
+                f"{self._origin(name)} is not a {self._what} named {name}: see CONTRIBUTING.md"
+            )
+        return entry
 
     def _from_outside(self) -> dict[str, importlib.metadata.EntryPoint]:
-        found: dict[str, importlib.metadata.EntryPoint] = {}
+        entries: dict[str, importlib.metadata.EntryPoint] = {}
         for entry in _entry_points(self._package):
             if not _NAME.fullmatch(entry.name):
                 raise QuantlabError(
                     f"{self._what} {entry.name!r} of {entry.value}: use lower-case letters, digits and _"
                 )
-            if entry.name in found or entry.name in names(self._paths):
+            if entry.name in entries or entry.name in names(self._paths):
                 raise QuantlabError(
                     f"two packages bring the {self._what} {entry.name}: uninstall one ({entry.value})"
                 )
-            found[entry.name] = entry
-        return found
+            entries[entry.name] = entry
+        return entries
 
     def _loaded(self, entry: importlib.metadata.EntryPoint) -> object:
         try:

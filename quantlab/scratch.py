@@ -58,15 +58,15 @@ def scratch(root: Path) -> Iterator[Path]:
 
 def sweep(root: Path) -> list[Path]:
     """Remove temporary folders and unfinished files of processes that are gone; returns what was removed."""
-    found = [path for path in _unfinished(root) if _is_abandoned(path)]
+    abandoned = [path for path in _unfinished(root) if _is_abandoned(path)]
     base = root / ".quantlab" / "tmp"
     if base.is_dir():
         with _alone(base):
-            found += [path for path in base.iterdir() if path.is_dir() and _is_abandoned(path / _OWNER)]
-            _remove(found)
-        return found
-    _remove(found)
-    return found
+            abandoned += [path for path in base.iterdir() if path.is_dir() and _is_abandoned(path / _OWNER)]
+            _remove(abandoned)
+        return abandoned
+    _remove(abandoned)
+    return abandoned
 
 
 def _unfinished(root: Path) -> Iterator[Path]:

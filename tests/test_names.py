@@ -17,7 +17,7 @@ def test_a_variant_is_read_as_it_is_written(slug: str) -> None:
     "slug", ["gptq", "gptq-", "gptq-4-", "GPTQ-4", "gptq-4-a.b", "../gptq-4", "gptq-4-a-b", "gptq-100", ""]
 )
 def test_what_is_no_variant_is_refused(slug: str) -> None:
-    with pytest.raises(QuantlabError, match="no variant"):
+    with pytest.raises(QuantlabError, match="not a variant"):
         parse_variant(slug)
 
 

@@ -8,7 +8,7 @@ A command is written as `f(ctx: Context, **options)` under `@common`. It prints 
 | done | | the command's object | 0 |
 | QuantlabError, CellFailure, wrong usage | `quantlab: ...`, one line | `{"error": {"kind": ..., "message": ...}}` | 2 |
 | SIGINT, SIGTERM, SIGHUP | `quantlab: interrupted by SIGTERM` | the same, kind `interrupted` | 130, 143, 129 |
-| a bug of ours | the traceback | the same, kind `bug` | 1 |
+| a bug in quantlab | the traceback | the same, kind `bug` | 1 |
 
 `kind` is `usage`, `interrupted`, `bug` or one of `quantlab.errors.FailureKind`.
 """
@@ -77,14 +77,13 @@ def common(function: Callable[..., Any]) -> Callable[..., None]:
 
 
 def say(text: str = "", *, mark: str = "", err: bool = False, nl: bool = True, **style: Any) -> None:
-    """Print text for a person: what a terminal would act on is shown instead, but in `mark`, which stands
-    before it."""
+    """Print text for a person, control characters as their escapes; `mark` comes before it and is printed as it
+    is."""
     click.echo(mark + (click.style(plain(text), **style) if style else plain(text)), err=err, nl=nl)
 
 
 def to_json(value: Any) -> str:
-    """JSON of a mapping, a list or a pydantic model. Raises ValueError for a number that JSON has no word for
-    (NaN)."""
+    """Format a mapping, a list or a pydantic model as JSON. Raises ValueError for NaN and infinity."""
     return plain_json(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=_plain))
 
 
@@ -128,7 +127,7 @@ def ending(as_json: bool) -> Iterator[None]:
 
 
 def _of_the_disk(error: OSError) -> tuple[str, str]:
-    """What an error of the file system is for a person, and what to say of it."""
+    """Classify an error of the file system, and word it for a person."""
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         return (
             "usage",
@@ -156,8 +155,8 @@ def _print_error(kind: str, message: str, stdout: TextIO) -> None:
 
 @contextlib.contextmanager
 def _clean_stdout(as_json: bool) -> Iterator[TextIO]:
-    """The real stdout; under `--json` everything else that prints, C code and child processes included, goes
-    to stderr."""
+    """Yield the real stdout; under `--json` send everything else that prints, C code and child processes
+    included, to stderr."""
     if not as_json:
         yield sys.stdout
         return
@@ -175,7 +174,7 @@ def _clean_stdout(as_json: bool) -> Iterator[TextIO]:
 
 
 def _stream_of(stdout: TextIO, descriptor: int) -> TextIO:
-    """A stream onto a copy of stdout's descriptor, or stdout itself where it is no file (a test's buffer)."""
+    """A stream onto a copy of stdout's descriptor, or stdout itself where it is not a file (a test's buffer)."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         if stdout.fileno() == 1:
             return os.fdopen(descriptor, "w", encoding="utf-8", closefd=False)

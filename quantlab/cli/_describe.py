@@ -9,8 +9,8 @@ DECIMALS = 4
 
 
 def lines(value: Mapping[str, Any], indent: str = "  ", none: str | None = None) -> Iterator[str]:
-    """The lines of a JSON mapping, units from the ends of the names; what is empty is left out, None unless
-    `none` says it."""
+    """Format a JSON mapping as lines, with units from the ends of the names. Empty values are left out; so is
+    None, unless `none` is the text for it."""
     for name, inner in value.items():
         text = none if inner is None else _text(name, inner)
         if text is not None:
@@ -25,7 +25,7 @@ def lines(value: Mapping[str, Any], indent: str = "  ", none: str | None = None)
 
 
 def _text(name: str, value: Any) -> str | None:
-    """The value on one line, None where it needs lines of its own or is left out."""
+    """Format a value on one line; None where it needs several lines or is left out."""
     if isinstance(value, Mapping):
         return _estimate(value) if {"value", "standard_error", "n"} == set(value) else None
     if isinstance(value, list):
@@ -47,7 +47,7 @@ def _estimate(value: Mapping[str, Any]) -> str:
 
 
 def number(value: Any) -> str:
-    """A number with its significant digits; anything else as it is."""
+    """Format a number with its significant digits, anything else as it is."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):

@@ -19,21 +19,21 @@ Function = Callable[..., Any]
 
 
 def model_option(function: Function) -> Function:
-    """`--model`"""
+    """Add `--model`."""
     return click.option("--model", required=True, help="The model's name, as in recipes/MODEL.yaml.")(
         function
     )
 
 
 def variant_option(function: Function) -> Function:
-    """`--variant`"""
+    """Add `--variant`."""
     return click.option(
         "--variant", required=True, help="The variant, METHOD-BITS or METHOD-BITS-LABEL, such as gptq-4."
     )(function)
 
 
 def device_option(function: Function) -> Function:
-    """`--device`"""
+    """Add `--device`."""
     help_ = (
         "auto, cpu, cuda:N, or several places for one model, such as cuda:0,1 or cuda:0,cpu,disk. Default:"
         " the device that `probe` found."
@@ -42,7 +42,7 @@ def device_option(function: Function) -> Function:
 
 
 def run_stage(ctx: Context, stage: str, model: str, variant: str, device: str | None, **options: Any) -> Any:
-    """Run a cell's stage in its own process; what the cell cannot do is recorded and shown, exit code 0."""
+    """Run a cell's stage in its own process. A failure of the cell is recorded and shown; exit code 0."""
     from quantlab.hardware.target import target_device
     from quantlab.stages.isolation import run_isolated
     from quantlab.workspace.cell import Cell
@@ -92,7 +92,7 @@ def stage_of(root: Path, model: str, stage: str, quiet: bool) -> Iterator[Progre
 
 
 def workspace_of(model: str) -> Path:
-    """The current folder where it has the model's recipe, else the run of that name. Raises QuantlabError."""
+    """Find the workspace of a model: the current folder, else the run of that name. Raises QuantlabError."""
     from quantlab.errors import QuantlabError
     from quantlab.names import check_model_name
 

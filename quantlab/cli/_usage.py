@@ -1,8 +1,8 @@
 """Measure the disk space that a workspace and quantlab's cache take, and free it.
 
 Only these folders are ever removed. Recipes, reports, pipeline files and records, here or merged from another
-machine (imported/), are never touched, nothing behind a symbolic link is, and hardlinked files (DVC's cache
-and the workspace share theirs) are counted once."""
+machine (imported/), are never touched, nothing behind a symbolic link is, and files that DVC's cache and
+the workspace share by hard links are counted once."""
 
 from __future__ import annotations
 
@@ -47,25 +47,26 @@ class _File(NamedTuple):
 
 
 def is_workspace(root: Path) -> bool:
-    """Whether a folder has quantlab's pipeline: in any other, folders of these names are not ours."""
+    """Tell whether a folder has quantlab's pipeline. In any other, folders of these names belong to somebody
+    else."""
     pipeline = root / "dvc.yaml"
     return pipeline.is_file() and "quantlab" in pipeline.read_text(encoding="utf-8", errors="replace")
 
 
 def workspaces(root: Path) -> list[Path]:
-    """The folder itself if it is a workspace, and those that runs made in it."""
+    """List the folder itself if it is a workspace, and the workspaces that runs made in it."""
     return [folder for folder in (root, *sorted((root / "runs").glob("*"))) if is_workspace(folder)]
 
 
 def folders(root: Path, cache: Path) -> dict[str, tuple[Path, str]]:
-    """Every folder that takes room, by the name that it is listed under."""
-    found = {}
+    """Find every folder that takes space, by the name that it is listed under."""
+    listed = {}
     for workspace in workspaces(root):
         before = "" if workspace == root else f"{workspace.relative_to(root).as_posix()}/"
-        found.update({before + name: (workspace / name, what) for name, what in FOLDERS.items()})
-    found.update({f"cache/{name}": (cache / name, what) for name, what in CACHE_FOLDERS.items()})
+        listed.update({before + name: (workspace / name, what) for name, what in FOLDERS.items()})
+    listed.update({f"cache/{name}": (cache / name, what) for name, what in CACHE_FOLDERS.items()})
     return {
-        name: (path, what) for name, (path, what) in found.items() if path.is_dir() and not path.is_symlink()
+        name: (path, what) for name, (path, what) in listed.items() if path.is_dir() and not path.is_symlink()
     }
 
 
@@ -75,7 +76,7 @@ def usage(root: Path, cache: Path) -> list[Usage]:
 
 
 def total_bytes(paths: Iterable[Path]) -> int:
-    """All files below the folders, each once however many names it has."""
+    """Add up all files below the folders; a file with several names counts once."""
     return sum({file.key: file.bytes for path in paths for file in _files(path)}.values())
 
 
@@ -87,11 +88,11 @@ def _bytes(path: Path) -> tuple[int, int]:
 
 
 def _files(path: Path) -> Iterator[_File]:
-    for found in path.rglob("*"):
-        if found.is_symlink() or not found.is_file():
+    for file in path.rglob("*"):
+        if file.is_symlink() or not file.is_file():
             continue
-        stat = found.stat()
-        yield _File(found, (stat.st_dev, stat.st_ino), stat.st_size, stat.st_nlink)
+        stat = file.stat()
+        yield _File(file, (stat.st_dev, stat.st_ino), stat.st_size, stat.st_nlink)
 
 
 def remove(chosen: Iterable[Usage], root: Path, cache: Path) -> int:
@@ -122,8 +123,8 @@ def _freed(selected: list[Usage], twins: list[Path]) -> int:
 
 
 def _cached_twins(selected: list[Usage]) -> Iterator[Path]:
-    """The other names, in DVC's cache, of the files of removed checkpoints: without removing them no room is
-    won."""
+    """Find the names that DVC's cache has for the files of removed checkpoints. Unless these are removed too,
+    no space is freed."""
     chosen = {one.path for one in selected}
     for one in selected:
         cache = one.path.parent / DVC_CACHE

@@ -4,11 +4,15 @@ for wrong usage."""
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from quantlab.cli._common import Context, Ending, common, say
 from quantlab.cli._numbers import Finite
+
+if TYPE_CHECKING:
+    from quantlab.comparison.gate import Judgement
 
 
 @click.command()
@@ -60,18 +64,19 @@ def command(
     judged = judge(comparison, max_drop, tasks, variants, allow_undecided)
     passed = all(row.passed for row in judged)
     if not ctx.json:
-        for row in judged:
-            colour = "green" if row.passed else "red"
-            say(
-                f"  {row.variant}  {row.task}: {row.reason}",
-                mark=click.style("pass" if row.passed else "FAIL", fg=colour),
-            )
-        failed = sum(not row.passed for row in judged)
-        say(
-            f"{len(judged) - failed} of {len(judged)} pass at {max_drop:g}"
-            f" point{'' if max_drop == 1 else 's'}"
-        )
+        _print(judged, max_drop)
     return Ending(
         {"passed": passed, "max_drop_points": max_drop, "judged": [row._asdict() for row in judged]},
         0 if passed else 1,
     )
+
+
+def _print(judged: list[Judgement], max_drop: float) -> None:
+    for row in judged:
+        colour = "green" if row.passed else "red"
+        say(
+            f"  {row.variant}  {row.task}: {row.reason}",
+            mark=click.style("pass" if row.passed else "FAIL", fg=colour),
+        )
+    passed = sum(row.passed for row in judged)
+    say(f"{passed} of {len(judged)} pass at {max_drop:g} point{'' if max_drop == 1 else 's'}")

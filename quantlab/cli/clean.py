@@ -40,13 +40,13 @@ def command(ctx: Context, checkpoints: bool, cache: bool, everything: bool, yes:
     from quantlab.files import cache_folder
 
     root, downloads = Path.cwd(), cache_folder()
-    found = usage(root, downloads)
+    folders = usage(root, downloads)
     if not ctx.json:
-        _print(found, total_bytes(one.path for one in found))
-    chosen = [one for one in found if _is_chosen(one.name, checkpoints, cache, everything)]
+        _print(folders, total_bytes(one.path for one in folders))
+    chosen = [one for one in folders if _is_chosen(one.name, checkpoints, cache, everything)]
     result = {
-        "folders": [{**one._asdict(), "path": str(one.path)} for one in found],
-        "total_bytes": total_bytes(one.path for one in found),
+        "folders": [{**one._asdict(), "path": str(one.path)} for one in folders],
+        "total_bytes": total_bytes(one.path for one in folders),
         "removed": [],
         "freed_bytes": 0,
     }
@@ -76,12 +76,12 @@ def _agreed(ctx: Context, chosen: list[Usage], yes: bool) -> bool:
     return click.confirm(plain(f"Remove {', '.join(str(one.path) for one in chosen)}?"))
 
 
-def _print(found: list[Usage], total: int) -> None:
-    if not found:
-        say("nothing to show: this folder is no quantlab workspace, and quantlab's cache is empty")
+def _print(folders: list[Usage], total: int) -> None:
+    if not folders:
+        say("nothing to show: this folder is not a quantlab workspace, and quantlab's cache is empty")
         return
-    width = max(len(one.name) for one in found)
+    width = max(len(one.name) for one in folders)
     say(f"{'':{width}}        size   freed if removed alone")
-    for one in found:
+    for one in folders:
         say(f"{one.name:{width}}  {one.bytes / 1e6:>9,.1f} MB  {one.freed_bytes / 1e6:>9,.1f} MB  {one.what}")
     say(f"{'total':{width}}  {total / 1e6:>9,.1f} MB, files with several names counted once")

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from quantlab.cli._common import Context, common, say
 from quantlab.cli._stage import device_option, workspace_of
+
+if TYPE_CHECKING:
+    from quantlab.evaluation.generation import GeneratedAnswer
+    from quantlab.hardware.device import Device
+    from quantlab.workspace.cell import Cell
 
 
 @click.command()
@@ -50,31 +55,39 @@ def command(
     [a, b], "longer": {"first", "second", "same", "unknown"}, "answers": [{"prompt", "first", "second",
     "tokens": [a, b], "ended": [a, b], "first_divergent_token"}], "report"}."""
     from quantlab.comparison.answers import compare_answers
-    from quantlab.evaluation.generation import generate, read_prompts
+    from quantlab.evaluation.generation import read_prompts
     from quantlab.files import write_text
     from quantlab.hardware.target import target_device
-    from quantlab.progress import noise_to
     from quantlab.reporting.sidebyside import as_json, markdown, terminal
-    from quantlab.scratch import scratch
-    from quantlab.stages.isolation import environment_of
     from quantlab.workspace.cell import Cell
-    from quantlab.workspace.logs import log_path
 
     root, asked = workspace_of(model), read_prompts(prompts)
-    target = target_device(root, device)
-    answers = []
-    for slug in (first, second):
-        cell = Cell(root, model, slug)
+    cells = [Cell(root, model, slug) for slug in (first, second)]
+    answers = _answers(ctx, cells, target_device(root, device), asked, tokens)
+    comparison = compare_answers(model, (first, second), tokens, asked, answers[0], answers[1])
+    path = root / "reports" / model / "diff" / f"{first}--{second}.md"
+    write_text(path, markdown(comparison))
+    if not ctx.json:
+        terminal(comparison)
+        say(str(path))
+    return {**as_json(comparison), "report": str(path)}
+
+
+def _answers(
+    ctx: Context, cells: list[Cell], target: Device, prompts: list[str], tokens: int
+) -> list[list[GeneratedAnswer]]:
+    """Let each cell's checkpoint answer the prompts, after all were found to be there."""
+    from quantlab.evaluation.generation import generate
+    from quantlab.progress import noise_to
+    from quantlab.scratch import scratch
+    from quantlab.stages.isolation import environment_of
+    from quantlab.workspace.logs import log_path
+
+    for cell in cells:
         cell.checkpoint()
         os.environ.update(environment_of(cell, "evaluate", target.device))
-    for slug in (first, second):
-        cell = Cell(root, model, slug)
-        with scratch(root), noise_to(log_path(cell, "diff"), ctx.quiet) as progress:
-            answers.append(generate(cell, target, asked, tokens, progress))
-    found = compare_answers(model, (first, second), tokens, asked, answers[0], answers[1])
-    path = root / "reports" / model / "diff" / f"{first}--{second}.md"
-    write_text(path, markdown(found))
-    if not ctx.json:
-        terminal(found)
-        say(str(path))
-    return {**as_json(found), "report": str(path)}
+    answers = []
+    for cell in cells:
+        with scratch(cell.root), noise_to(log_path(cell, "diff"), ctx.quiet) as progress:
+            answers.append(generate(cell, target, prompts, tokens, progress))
+    return answers

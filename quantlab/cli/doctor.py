@@ -42,7 +42,7 @@ def command(ctx: Context, quick: bool, online: bool) -> dict[str, Any]:
     if not (ctx.quiet or quick):
         say("importing every library once, each in its own process; this takes up to a minute", err=True)
     libraries = _libraries(quick)
-    found: dict[str, Any] = {
+    checked: dict[str, Any] = {
         **_machine(),
         "tools": [
             {
@@ -57,10 +57,10 @@ def command(ctx: Context, quick: bool, online: bool) -> dict[str, Any]:
         "disk": _disk(),
         "hub": _hub() if online else None,
     }
-    found["fixes"] = _fixes(found)
+    checked["fixes"] = _fixes(checked)
     if not ctx.json:
-        _print(found)
-    return found
+        _print(checked)
+    return checked
 
 
 def _machine() -> dict[str, Any]:
@@ -88,8 +88,8 @@ def _libraries(quick: bool) -> list[Health]:
     names = sorted(deciding | {name for name, wanted in asked().items() if wanted.extras})
     light = sorted(set(asked()) - set(names))
     with ThreadPoolExecutor(max_workers=min(4, cores())) as pool:
-        found = list(pool.map(lambda name: check(name, not quick), names))
-    return found + [
+        health_of_deciding = list(pool.map(lambda name: check(name, not quick), names))
+    return health_of_deciding + [
         health for health in (check(name, False) for name in light) if health.state != "installed"
     ]
 
@@ -108,13 +108,13 @@ class _Part(NamedTuple):
 def _parts() -> list[_Part]:
     from quantlab import engines, methods
 
-    found = [
+    parts = [
         _Part("methods", m.name, m.summary, m.requires, False) for m in map(methods.load, methods.names())
     ]
     for name in engines.names():
         engine = engines.load(name)
-        found.append(_Part("engines", name, engine.summary, engine.requires, engine.install is not None))
-    return found
+        parts.append(_Part("engines", name, engine.summary, engine.requires, engine.install is not None))
+    return parts
 
 
 def _ready(libraries: list[Health]) -> dict[str, list[dict[str, Any]]]:
@@ -164,46 +164,46 @@ def _hub() -> dict[str, Any]:
         return {"endpoint": endpoint, "reachable": False, "error": str(error)}
 
 
-def _fixes(found: dict[str, Any]) -> list[str]:
-    commands = [row["fix"] for row in (*found["tools"], *found["libraries"]) if row["fix"]]
+def _fixes(checked: dict[str, Any]) -> list[str]:
+    commands = [row["fix"] for row in (*checked["tools"], *checked["libraries"]) if row["fix"]]
     llama = next(
-        (row for row in found["libraries"] if row["distribution"] == "llama-cpp-python" and row["version"]),
+        (row for row in checked["libraries"] if row["distribution"] == "llama-cpp-python" and row["version"]),
         None,
     )
-    if found["gpus"] and llama and "without GPU offload" in llama["detail"]:
+    if checked["gpus"] and llama and "without GPU offload" in llama["detail"]:
         commands.append(f"{CUDA_BUILD} llama-cpp-python=={llama['version']}")
     return list(dict.fromkeys(commands))
 
 
-def _print(found: dict[str, Any]) -> None:
-    machine = found["machine"]
+def _print(checked: dict[str, Any]) -> None:
+    machine = checked["machine"]
     say(f"{machine['system']}, Python {machine['python']}; {machine['cpu']}, {machine['memory_gib']} GiB")
-    for gpu in found["gpus"]:
+    for gpu in checked["gpus"]:
         say(
             f"cuda:{gpu['index']}  {gpu['name']}, {gpu['memory_bytes'] / 2**30:.0f} GiB, driver"
             f" {gpu['driver']}, {gpu['uuid']}"
         )
-    if not found["gpus"]:
+    if not checked["gpus"]:
         say("no NVIDIA GPU found by the driver")
     say("\nLibraries")
-    for row in found["libraries"]:
+    for row in checked["libraries"]:
         state = row["state"] + (f": {row['detail']}" if row["detail"] else "")
         say(f"  {MARKS[row['state']]}  {row['distribution']:<18}{row['version'] or '':<12}{state}")
-    for row in found["tools"]:
+    for row in checked["tools"]:
         say(f"  {'ok' if row['path'] else '--'}  {row['name']:<30}{row['path'] or 'missing'}")
     for kind in ("methods", "engines"):
         say(f"\n{kind.capitalize()}")
-        for row in found[kind]:
+        for row in checked[kind]:
             state = row["summary"] if row["ready"] else "lacks " + ", ".join(row["lacks"])
             say(f"  {'ok' if row['ready'] else '--'}  {row['name']:<18}{state}")
     say("\nDisk")
-    for row in found["disk"]:
+    for row in checked["disk"]:
         say(f"  {row['free_bytes'] / 1e9:8.1f} GB free  {row['place']}: {row['path']}")
-    if found["hub"]:
+    if checked["hub"]:
         say(
-            f"\nHub {found['hub']['endpoint']}:"
-            f" {'reachable' if found['hub']['reachable'] else 'not reachable: ' + found['hub']['error']}"
+            f"\nHub {checked['hub']['endpoint']}:"
+            f" {'reachable' if checked['hub']['reachable'] else 'not reachable: ' + checked['hub']['error']}"
         )
-    say("\nTo fix it, run:" if found["fixes"] else "\nNothing is missing.")
-    for line in found["fixes"]:
+    say("\nTo fix it, run:" if checked["fixes"] else "\nNothing is missing.")
+    for line in checked["fixes"]:
         say(f"  {line}")

@@ -1,30 +1,45 @@
-"""Measure a model server: time to first token, time per token, throughput at several concurrencies, tasks."""
+"""Measure a model server: time to first token, time per token, throughput at several concurrencies, tasks.
+
+URL is the root of an OpenAI-compatible server (vLLM, SGLang, llama-server, llama-cpp-python, TGI) or of
+Ollama, or one of its endpoints, such as http://127.0.0.1:8000/v1/completions; a base with a version of
+its own, such as https://host/v1beta/openai, and Azure's ?api-version=2024-10-21 are kept on every
+request. Requests are streamed and decoded greedily; every sample is kept. The key is read from an
+environment variable, written nowhere, and sent only over https or to this machine.
+
+\b
+quantlab endpoint http://127.0.0.1:8000 --concurrency 1,8 --requests 100
+quantlab endpoint http://127.0.0.1:11434 --model llama3.2 --decode-tokens 64
+quantlab endpoint https://host/v1 --key-env MY_KEY --tasks gsm8k --items 50
+
+With --json: the record, as in OUT/endpoint.json. Exit code 2 if no request was answered well; the record
+is written all the same."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from quantlab.cli._common import Context, common, say
-from quantlab.cli._numbers import SEED, Finite
+from quantlab.cli._endpoint_options import (
+    ConnectionOptions,
+    RequestOptions,
+    TaskOptions,
+    connection_options,
+    request_options,
+    task_options,
+)
+from quantlab.cli._numbers import SEED
 
-
-def _numbers(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[int, ...]:
-    parts = [part.strip() for part in value.split(",")]
-    if not all(re.fullmatch(r"[1-9][0-9]{0,3}", part) for part in parts):
-        raise click.BadParameter("write numbers from 1 to 9999, such as 1,4,16")
-    return tuple(dict.fromkeys(int(part) for part in parts))
-
-
-def _names(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(part.strip() for part in (value or "").split(",") if part.strip()))
+if TYPE_CHECKING:
+    from quantlab.endpoint.address import Address
+    from quantlab.endpoint.measuring import LoadWanted
+    from quantlab.records.endpoint import EndpointRecord
 
 
 class _Private(click.Command):
-    """A command whose usage errors never repeat its arguments: what was meant for the address may be a
+    """Keep the arguments out of the command's usage errors: what was meant for the address may be a
     secret."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -38,86 +53,9 @@ class _Private(click.Command):
 
 @click.command(cls=_Private)
 @click.argument("url")
-@click.option(
-    "--api",
-    type=click.Choice(["auto", "openai", "ollama"]),
-    default="auto",
-    show_default=True,
-    help="The server's protocol.",
-)
-@click.option(
-    "--model",
-    default=None,
-    help="The model's name at the server. Default: the one that it lists, if it lists only one.",
-)
-@click.option(
-    "--key-env",
-    default=None,
-    metavar="NAME",
-    help="The environment variable that holds the key. Default: OPENAI_API_KEY if it is set.",
-)
-@click.option(
-    "--insecure-key", is_flag=True, help="Allow sending the key over plain http to another machine."
-)
-@click.option(
-    "--concurrency",
-    default="1,4,16",
-    show_default=True,
-    callback=_numbers,
-    help="Concurrent requests; several levels separated by commas.",
-)
-@click.option(
-    "--requests",
-    type=click.IntRange(1, 10**6),
-    default=32,
-    show_default=True,
-    help="Requests at each level of concurrency; at least twice the concurrency.",
-)
-@click.option(
-    "--prompt-tokens",
-    type=click.IntRange(1, 10**7),
-    default=512,
-    show_default=True,
-    help="Approximate tokens of a prompt.",
-)
-@click.option(
-    "--decode-tokens",
-    type=click.IntRange(2, 10**6),
-    default=128,
-    show_default=True,
-    help="Largest number of tokens of an answer.",
-)
-@click.option(
-    "--timeout",
-    type=Finite(0, 86400, min_open=True),
-    default=60,
-    show_default=True,
-    help="Longest time for one request, in seconds.",
-)
-@click.option(
-    "--tasks",
-    default=None,
-    callback=_names,
-    help="lm-eval tasks to run through the server, or paths of task files, separated by commas.",
-)
-@click.option(
-    "--task-set",
-    default="hub",
-    show_default=True,
-    help="The source of the tasks' data; see `quantlab list tasks`.",
-)
-@click.option(
-    "--items",
-    type=click.IntRange(1, 10**6),
-    default=100,
-    show_default=True,
-    help="Number of items of each task.",
-)
-@click.option(
-    "--tokenizer",
-    default=None,
-    help="The model's tokenizer (folder or hub name), for tasks that need log-probabilities.",
-)
+@connection_options
+@request_options
+@task_options
 @click.option(
     "--seed",
     type=SEED,
@@ -128,103 +66,90 @@ class _Private(click.Command):
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
-    default=None,
     help="Folder to write to. Default: reports/endpoints/HOST-PORT--MODEL.",
 )
 @common
 def command(
     ctx: Context,
     url: str,
-    api: str,
-    model: str | None,
-    key_env: str | None,
-    insecure_key: bool,
-    concurrency: tuple[int, ...],
-    requests: int,
-    prompt_tokens: int,
-    decode_tokens: int,
-    timeout: float,
-    tasks: tuple[str, ...],
-    task_set: str,
-    items: int,
-    tokenizer: str | None,
+    connection: ConnectionOptions,
+    requests: RequestOptions,
+    task_options: TaskOptions,
     seed: int,
     out: Path | None,
 ) -> Any:
-    """Measure a model server as its clients see it.
-
-    URL is the root of an OpenAI-compatible server (vLLM, SGLang, llama-server, llama-cpp-python, TGI) or of
-    Ollama, or one of its endpoints, such as http://127.0.0.1:8000/v1/completions; a base with a version of
-    its own, such as https://host/v1beta/openai, and Azure's ?api-version=2024-10-21 are kept on every
-    request. Requests are streamed and decoded greedily; every sample is kept. The key is read from an
-    environment variable, written nowhere, and sent only over https or to this machine.
-
-    \b
-    quantlab endpoint http://127.0.0.1:8000 --concurrency 1,8 --requests 100
-    quantlab endpoint http://127.0.0.1:11434 --model llama3.2 --decode-tokens 64
-    quantlab endpoint https://host/v1 --key-env MY_KEY --tasks gsm8k --items 50
-
-    With --json: the record, as in OUT/endpoint.json. Exit code 2 if no request was answered well; the record
-    is written all the same."""
     from quantlab.endpoint.address import parse
-    from quantlab.endpoint.measuring import LoadWanted, measure
+    from quantlab.endpoint.measuring import LoadWanted
     from quantlab.endpoint.report import markdown
     from quantlab.endpoint.secrets import read_key
-    from quantlab.endpoint.writing import folder_for, masked_log, write
-    from quantlab.errors import CellFailure, QuantlabError
-    from quantlab.progress import Progress
-    from quantlab.records.endpoint import EndpointRecord, EndpointWorkload
+    from quantlab.endpoint.writing import folder_for
+    from quantlab.records.endpoint import EndpointWorkload
 
     address = parse(url)
-    if api != "auto" and address.api not in (None, api):
-        raise QuantlabError(
-            f"the address belongs to the {address.api} API, but --api is {api}: change one of them"
-        )
-    sent = read_key(address, key_env, insecure_key)
-    workload = EndpointWorkload(
-        requests=requests,
-        prompt_tokens=prompt_tokens,
-        decode_tokens=decode_tokens,
-        timeout_seconds=timeout,
-        concurrency=concurrency,
+    protocol = _protocol(address, connection.api)
+    sent = read_key(address, connection.key_env, connection.insecure_key)
+    wanted = LoadWanted(
+        address, protocol, connection.model, sent.key, EndpointWorkload(**requests._asdict()), seed
     )
-    protocol: Any = address.api or (None if api == "auto" else api)
-    progress = Progress(ctx.quiet)
-    if tasks:
+    if task_options.tasks:
         from quantlab.endpoint.tasks import check
 
-        check(tasks, task_set)
-
-    def keep(record: EndpointRecord, samples: list[dict[str, Any]] | None = None) -> None:
-        write(out or folder_for(address, record.model), record, samples or [], sent.key)
-
-    record = measure(LoadWanted(address, protocol, model, sent.key, workload, seed), progress, keep)
-    samples: list[dict[str, Any]] = []
-    folder = out or folder_for(address, record.model)
-    if tasks and record.fault is None:
-        from quantlab.endpoint.tasks import TasksWanted, evaluate
-        from quantlab.progress import noise_to
-
-        with masked_log(folder, sent.key) as log, noise_to(log, ctx.quiet) as progress:
-            record, samples = evaluate(
-                record,
-                address,
-                sent.key,
-                TasksWanted(tasks, task_set, items, tokenizer, seed),
-                progress,
-                keep,
-            )
-    if sent.note:
-        record = record.model_copy(update={"notes": (*record.notes, sent.note)})
-    record = write(folder, record, samples, sent.key)
-    path = folder / "endpoint.json"
-    if not any(level.summary.good for level in record.levels):
-        why = record.fault or next(
-            (r.fault for level in record.levels for r in level.requests if r.fault), None
-        )
-        said = f"{why.kind.replace('_', ' ')}: {why.message}" if why else "no request was sent"
-        raise CellFailure("not_measured", f"no request was answered well ({said}); the record is {path}")
+        check(task_options.tasks, task_options.task_set)
+    record = _measure(ctx, wanted, task_options, out, sent.note)
+    path = (out or folder_for(address, record.model)) / "endpoint.json"
+    _require_answers(record, path)
     if not ctx.json:
         say(markdown(record))
         say(str(path))
     return record
+
+
+def _protocol(address: Address, api: str) -> Any:
+    """The protocol that the address or --api names; None to find it out. Raises QuantlabError where they
+    contradict each other."""
+    from quantlab.errors import QuantlabError
+
+    if api != "auto" and address.api not in (None, api):
+        raise QuantlabError(
+            f"the address belongs to the {address.api} API, but --api is {api}: change one of them"
+        )
+    return address.api or (None if api == "auto" else api)
+
+
+def _measure(
+    ctx: Context, wanted: LoadWanted, task_options: TaskOptions, out: Path | None, note: str | None
+) -> EndpointRecord:
+    """Measure the levels, then the tasks, and write the record after each of them."""
+    from quantlab.endpoint.measuring import measure
+    from quantlab.endpoint.writing import folder_for, masked_log, write
+    from quantlab.progress import Progress, noise_to
+
+    address, key = wanted.address, wanted.key
+
+    def keep(record: EndpointRecord, samples: list[dict[str, Any]] | None = None) -> None:
+        write(out or folder_for(address, record.model), record, samples or [], key)
+
+    record = measure(wanted, Progress(ctx.quiet), keep)
+    samples: list[dict[str, Any]] = []
+    folder = out or folder_for(address, record.model)
+    if task_options.tasks and record.fault is None:
+        from quantlab.endpoint.tasks import TasksWanted, evaluate
+
+        names, task_set, items, tokenizer = task_options
+        tasks = TasksWanted(names, task_set, items, tokenizer, wanted.seed)
+        with masked_log(folder, key) as log, noise_to(log, ctx.quiet) as progress:
+            record, samples = evaluate(record, address, key, tasks, progress, keep)
+    if note:
+        record = record.model_copy(update={"notes": (*record.notes, note)})
+    return write(folder, record, samples, key)
+
+
+def _require_answers(record: EndpointRecord, path: Path) -> None:
+    """Raise CellFailure where no request was answered well."""
+    from quantlab.errors import CellFailure
+
+    if any(level.summary.good for level in record.levels):
+        return
+    why = record.fault or next((r.fault for level in record.levels for r in level.requests if r.fault), None)
+    said = f"{why.kind.replace('_', ' ')}: {why.message}" if why else "no request was sent"
+    raise CellFailure("not_measured", f"no request was answered well ({said}); the record is {path}")

@@ -38,7 +38,8 @@ def command(ctx: Context, source: Path, device_name: str | None, model: str | No
     With --json: {"model", "device", "folder", "records": {VARIANT: [STAGE, ...]}}.
     """
     from quantlab.names import check_model_name
-    from quantlab.workspace.merge import data_folder, merge, model_of
+    from quantlab.workspace.merge import merge
+    from quantlab.workspace.merge_source import data_folder, model_of
 
     name = check_model_name(model) if model else model_of(data_folder(source))
     root = _workspace(name)

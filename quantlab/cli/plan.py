@@ -1,5 +1,23 @@
 """Predict the memory that a model needs at every method and width, and on which GPUs it fits, before any
-download."""
+download.
+
+MODEL is an alias, a hub repository, a local folder, a config.json or a GGUF file. Without --gpu the plan
+shows, for each kind of GPU, the smallest set that holds each variant, in sizes that divide the attention
+heads. A variant "fits" if it fits with the highest published overhead per GPU, and is "tight" if it fits
+only with the lowest (sources: quantlab/planning/calibration.yaml). The ceiling is the decode speed that
+bandwidth and arithmetic allow: real engines are slower.
+
+\b
+quantlab plan llama-3.1-8b --gpu rtx-4090 --context 32k
+quantlab plan deepseek-v4-flash --methods gguf,awq
+quantlab plan ./config.json --gpu h100:2 --batch 8 --json
+quantlab plan --against reports/examples/smollm2
+
+With --json: total_parameters, active_parameters, cache_bytes_per_sequence (at context_tokens, in
+cache_dtype), weight_bytes {method: {bits: bytes}}, certain, doubts, warnings, and variants, one object
+per method and width with weight_bytes (its tensors), checkpoint_bytes (all its files: the tokenizer as
+well) and rigs. All bytes are whole numbers of bytes. With --against: {"rows", "largest_error",
+"skipped"}."""
 
 from __future__ import annotations
 
@@ -9,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from quantlab.cli._common import Context, common
+from quantlab.cli._groups import batch_option, context_option
 
 if TYPE_CHECKING:
     from quantlab.planning.plan import ModelPlan, PlannedWorkload
@@ -22,19 +41,8 @@ if TYPE_CHECKING:
     multiple=True,
     help="GPUs to fit the model into, such as h100 or h100:2; may be repeated.",
 )
-@click.option(
-    "--context",
-    default="8k",
-    show_default=True,
-    help="Tokens in the cache of each sequence: 8192, 32k (32 × 1024) or 1M.",
-)
-@click.option(
-    "--batch",
-    type=click.IntRange(min=1, max=2**24),
-    default=1,
-    show_default=True,
-    help="Sequences at the same time.",
-)
+@context_option()
+@batch_option(1)
 @click.option("--methods", help="Methods or variants, separated by commas, such as gptq,awq-4. Default: all.")
 @click.option(
     "--cache-dtype",
@@ -68,26 +76,6 @@ def command(
     policy: str,
     against: Path | None,
 ) -> dict[str, Any]:
-    """Predict the memory that a model needs at every method and width, and on which GPUs it fits, before any
-    download.
-
-    MODEL is an alias, a hub repository, a local folder, a config.json or a GGUF file. Without --gpu the plan
-    shows, for each kind of GPU, the smallest set that holds each variant, in sizes that divide the attention
-    heads. A variant "fits" if it fits with the highest published overhead per GPU, and is "tight" if it fits
-    only with the lowest (sources: quantlab/planning/calibration.yaml). The ceiling is the decode speed that
-    bandwidth and arithmetic allow: real engines are slower.
-
-    \b
-    quantlab plan llama-3.1-8b --gpu rtx-4090 --context 32k
-    quantlab plan deepseek-v4-flash --methods gguf,awq
-    quantlab plan ./config.json --gpu h100:2 --batch 8 --json
-    quantlab plan --against reports/examples/smollm2
-
-    With --json: total_parameters, active_parameters, cache_bytes_per_sequence (at context_tokens, in
-    cache_dtype), weight_bytes {method: {bits: bytes}}, certain, doubts, warnings, and variants, one object
-    per method and width with weight_bytes (its tensors), checkpoint_bytes (all its files: the tokenizer as
-    well) and rigs. All bytes are whole numbers of bytes. With --against: {"rows", "largest_error",
-    "skipped"}."""
     from quantlab.errors import QuantlabError
     from quantlab.parsing.sizes import parse_context
     from quantlab.planning.fit import PlannedWorkload
@@ -131,16 +119,15 @@ def _plan(
 
 
 def _methods(text: str | None) -> list[str]:
-    """The methods and variants that --methods names, none where it is not given. Raises QuantlabError where
-    it names none."""
+    """Split --methods into its names, none if it is not given. Raises QuantlabError if it is empty."""
     from quantlab.errors import QuantlabError
 
-    found = [name.strip() for name in (text or "").split(",") if name.strip()]
-    if text is not None and not found:
+    names = [name.strip() for name in (text or "").split(",") if name.strip()]
+    if text is not None and not names:
         raise QuantlabError(
             f"--methods {text!r} names no method: write some, separated by commas, or leave it out for all"
         )
-    return found
+    return names
 
 
 def _print(plan: ModelPlan, source: str) -> None:

@@ -30,11 +30,11 @@ def command(ctx: Context, device: str) -> Any:
 
     root = Path.cwd()
     check_recipes(root)
-    found = probe.run(root, device, models(root))
+    device_record = probe.run(root, device, models(root))
     for retry in retry_transient(root):
         say(f"quantlab: {retry}", err=True)
     for cell in set_aside_stale(root):
         say(f"quantlab: {cell} was made with other settings than DVC noted and runs again", err=True)
     if not ctx.quiet and not ctx.json:
-        say(f"{found.device}: {found.name}", err=True)
-    return found
+        say(f"{device_record.device}: {device_record.name}", err=True)
+    return device_record

@@ -1,4 +1,18 @@
-"""Rank models and variants for a GPU, a context, a use and the quality loss that you accept."""
+"""Rank models and variants for a GPU, a context, a use and the quality loss that you accept.
+
+The candidates are the catalogue's models at every method and width, with the measurements of the reports
+here (reports/, runs/). Each limit is checked against the whole interval of a figure: a variant that
+certainly breaks a limit is rejected; one that may break it stays in the ranking with the limit listed as
+open. Models with published scores for the use come first, the others follow by size. Of one model, the
+first variant has the fewest open limits, then the smallest certain drop, then the smallest divergence.
+
+\b
+quantlab recommend --gpu rtx-4090 --context 32k --use code
+quantlab recommend --vram 24GB --max-drop 1.0 --license apache-2.0 --certain
+quantlab recommend --gpu h200:8 --use long-context --json
+
+With --json: {"request", "hardware", "ranked", "rejected", "changes", "left_out", "measure", "serve"};
+every figure is {"value", "kind", "low", "high", "source"}."""
 
 from __future__ import annotations
 
@@ -8,9 +22,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from quantlab.cli._common import Context, common
+from quantlab.cli._groups import grouped
 from quantlab.cli._numbers import Finite
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from quantlab.recommend.candidates import Hardware, Pool
     from quantlab.recommend.choice import ModelChoice
     from quantlab.recommend.request import ModelRequest
@@ -19,11 +36,74 @@ USES = ("code", "chat", "rag", "long-context", "edge")
 EDGE_MEMORY, LONG_CONTEXT, CONTEXT = "8GB", "128k", "8k"
 
 
+class Limits(NamedTuple):
+    """The limits that every variant is checked against, besides memory."""
+
+    max_drop_points: float
+    min_tokens_per_second: float | None
+    use: str | None
+    licences: tuple[str, ...]
+    certain: bool
+
+
 class Shown(NamedTuple):
     """The part of the ranking that the table shows."""
 
     rows: int
     every_variant: bool
+
+
+limit_options = grouped(
+    "limits",
+    Limits,
+    click.option(
+        "--max-drop",
+        "max_drop_points",
+        type=Finite(min=0),
+        default=4.0,
+        show_default=True,
+        help="Largest accepted drop of accuracy through quantization, in points.",
+    ),
+    click.option(
+        "--min-speed",
+        "min_tokens_per_second",
+        type=Finite(min=0, min_open=True),
+        help="Smallest accepted decode speed of one sequence, in tokens per second.",
+    ),
+    click.option(
+        "--use",
+        type=click.Choice(USES),
+        help=(
+            "Rank by the published scores of this use's benchmarks first. edge also sets the memory to 8GB by"
+            " default."
+        ),
+    ),
+    click.option(
+        "--license",
+        "licences",
+        multiple=True,
+        help="An accepted licence, such as apache-2.0; may be repeated.",
+    ),
+    click.option(
+        "--certain",
+        is_flag=True,
+        help="Show only variants that certainly keep every limit, not those that may.",
+    ),
+)
+
+shown_options = grouped(
+    "shown",
+    Shown,
+    click.option(
+        "--top", "rows", type=click.IntRange(min=1), default=10, show_default=True, help="Number of rows."
+    ),
+    click.option(
+        "--all-variants",
+        "every_variant",
+        is_flag=True,
+        help="Show every variant of a model, not only its best.",
+    ),
+)
 
 
 @click.command()
@@ -40,63 +120,17 @@ class Shown(NamedTuple):
         " long-context."
     ),
 )
-@click.option(
-    "--max-drop",
-    type=Finite(min=0),
-    default=4.0,
-    show_default=True,
-    help="Largest accepted drop of accuracy through quantization, in points.",
-)
-@click.option(
-    "--min-speed",
-    type=Finite(min=0, min_open=True),
-    help="Smallest accepted decode speed of one sequence, in tokens per second.",
-)
-@click.option(
-    "--use",
-    type=click.Choice(USES),
-    help=(
-        "Rank by the published scores of this use's benchmarks first. edge also sets the memory to 8GB by"
-        " default."
-    ),
-)
-@click.option(
-    "--license", "licences", multiple=True, help="An accepted licence, such as apache-2.0; may be repeated."
-)
-@click.option(
-    "--certain", is_flag=True, help="Show only variants that certainly keep every limit, not those that may."
-)
-@click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="Number of rows.")
-@click.option("--all-variants", is_flag=True, help="Show every variant of a model, not only its best.")
+@limit_options
+@shown_options
 @common
 def command(
     ctx: Context,
     vram: str | None,
     gpu_name: str | None,
     context: str | None,
-    max_drop: float,
-    min_speed: float | None,
-    use: str | None,
-    licences: tuple[str, ...],
-    certain: bool,
-    top: int,
-    all_variants: bool,
+    limits: Limits,
+    shown: Shown,
 ) -> dict[str, Any]:
-    """Rank models and variants for a GPU, a context, a use and the quality loss that you accept.
-
-    The candidates are the catalogue's models at every method and width, with the measurements of the reports
-    here (reports/, runs/). Each limit is checked against the whole interval of a figure: a variant that
-    certainly breaks a limit is rejected; one that may break it stays in the ranking with the limit listed as
-    open. Models with published scores for the use come first, the others follow by size. Of one model, the
-    first variant has the fewest open limits, then the smallest certain drop, then the smallest divergence.
-
-    \b
-    quantlab recommend --gpu rtx-4090 --context 32k --use code
-    quantlab recommend --vram 24GB --max-drop 1.0 --license apache-2.0 --certain
-    quantlab recommend --gpu h200:8 --use long-context --json
-
-    With --json: {"request", "hardware", "ranked", "rejected", "changes", "left_out", "measure", "serve"};
-    every figure is {"value", "kind", "low", "high", "source"}."""
     from quantlab.parsing.sizes import parse_context
     from quantlab.planning.fit import PlannedWorkload
     from quantlab.recommend.candidates import gather
@@ -104,25 +138,19 @@ def command(
     from quantlab.recommend.recommendation import as_json
     from quantlab.recommend.request import ModelRequest
 
-    hardware = _hardware(vram, gpu_name, use)
+    hardware = _hardware(vram, gpu_name, limits.use)
     context_tokens = parse_context(
-        context if context is not None else (LONG_CONTEXT if use == "long-context" else CONTEXT)
+        context if context is not None else (LONG_CONTEXT if limits.use == "long-context" else CONTEXT)
     )
     pool = gather(Path(), hardware, PlannedWorkload(context_tokens=context_tokens))
-    _check_licences(licences, pool)
+    _check_licences(limits.licences, pool)
     request = ModelRequest(
-        context_tokens=context_tokens,
-        use=use,
-        max_drop_points=max_drop,
-        min_tokens_per_second=min_speed,
-        max_memory_bytes=hardware.usable_bytes,
-        licences=licences,
-        certain=certain,
+        context_tokens=context_tokens, max_memory_bytes=hardware.usable_bytes, **limits._asdict()
     )
     choice = choose(request, pool.candidates)
     following = _following(choice, hardware, pool, context_tokens)
     if not ctx.json:
-        _print(choice, request, hardware, pool, Shown(top, all_variants), following)
+        _print(choice, request, hardware, pool, shown, following)
     return {
         **as_json(request, choice),
         "hardware": hardware.name,
@@ -161,7 +189,7 @@ def _check_licences(wanted: tuple[str, ...], pool: Pool) -> None:
 
 
 def _following(choice: ModelChoice, hardware: Hardware, pool: Pool, context: int) -> dict[str, Any]:
-    """The commands that come next; None where nothing was found."""
+    """Write the commands that come next; None if no variant keeps the limits."""
     from quantlab.catalogue import entries
     from quantlab.recommend.recommendation import measuring, serving, untried
 
@@ -183,37 +211,21 @@ def _print(
     shown: Shown,
     following: dict[str, Any],
 ) -> None:
-    from rich.table import Table
-
     from quantlab.inert import console
-    from quantlab.recommend.recommendation import HEADERS, LEGEND, changes, rejections, rows
+    from quantlab.recommend.recommendation import LEGEND, changes, rejections
 
-    hint = (
-        f"; without --certain, {may} may keep them"
-        if request.certain and (may := len(_may(request, pool)))
-        else ""
-    )
     screen = console(width=None if console().is_terminal else 180)
-    usable = f", {hardware.usable_bytes / 1e9:.2f} GB usable each" if hardware.usable_bytes else ""
 
     def say(text: str) -> None:
         screen.print(text, soft_wrap=True)
 
+    usable = f", {hardware.usable_bytes / 1e9:.2f} GB usable each" if hardware.usable_bytes else ""
     points = f"{request.max_drop_points:g} point{'s' * (request.max_drop_points != 1)}"
     say(f"{hardware.name}{usable}; {request.context_tokens:,} tokens; drop at most {points}")
     if choice.best is None:
-        say(
-            f"no variant certainly keeps these limits{hint}"
-            if request.certain
-            else "no variant keeps these limits"
-        )
+        say(_no_variant(request, pool))
     else:
-        table = Table(header_style="bold")
-        for name in HEADERS:
-            table.add_column(name, no_wrap=name in ("model", "variant"))
-        for row in rows(choice, shown.rows, shown.every_variant, request.use):
-            table.add_row(*row)
-        screen.print(table)
+        screen.print(_table(choice, request, shown))
         say(LEGEND)
         say(f"\nwhy {choice.best.model} {choice.best.variant} is first:")
         for reason in choice.ranked[0].reasons:
@@ -226,8 +238,29 @@ def _print(
     _print_commands(say, following)
 
 
+def _table(choice: ModelChoice, request: ModelRequest, shown: Shown) -> Table:
+    from rich.table import Table
+
+    from quantlab.recommend.recommendation import HEADERS, rows
+
+    table = Table(header_style="bold")
+    for name in HEADERS:
+        table.add_column(name, no_wrap=name in ("model", "variant"))
+    for row in rows(choice, shown.rows, shown.every_variant, request.use):
+        table.add_row(*row)
+    return table
+
+
+def _no_variant(request: ModelRequest, pool: Pool) -> str:
+    if not request.certain:
+        return "no variant keeps these limits"
+    may = len(_may(request, pool))
+    hint = f"; without --certain, {may} may keep them" if may else ""
+    return f"no variant certainly keeps these limits{hint}"
+
+
 def _may(request: ModelRequest, pool: Pool) -> tuple[Any, ...]:
-    """What would be ranked where open limits do not reject."""
+    """Rank as without --certain."""
     from quantlab.recommend.choice import choose
 
     return choose(request._replace(certain=False), pool.candidates).ranked

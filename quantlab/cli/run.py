@@ -17,7 +17,7 @@ from quantlab.cli._common import Context, common, say
 from quantlab.cli._stage import show
 
 if TYPE_CHECKING:
-    from quantlab.run.request import Request
+    from quantlab.run.request import RunRequest
     from quantlab.run.workspace import Workspace
 
 MOST_ITEMS = 10_000_000
@@ -66,7 +66,7 @@ MOST_ITEMS = 10_000_000
 @click.option(
     "--workspace",
     type=click.Path(path_type=Path, file_okay=False),
-    help="The folder to work in. Default: runs/MODEL.",
+    help="Folder to work in. Default: runs/MODEL.",
 )
 @click.option(
     "--trust-remote-code", is_flag=True, help="Allow Python code from the model's repository to run."
@@ -120,7 +120,9 @@ def _task_settings(tasks: str | None, limit: int | None, until_decided: bool) ->
     return settings
 
 
-def _run(ctx: Context, request: Request, workspace: Workspace, device: str, no_run: bool) -> dict[str, Any]:
+def _run(
+    ctx: Context, request: RunRequest, workspace: Workspace, device: str, no_run: bool
+) -> dict[str, Any]:
     from quantlab.errors import QuantlabError
 
     name = request.recipe.model

@@ -49,21 +49,21 @@ def command(ctx: Context, variant: str, model: str | None, workspace: Path, veri
             variant,
             {slug for name, slugs in known.items() if model in (None, name) for slug in slugs},
         )
-    found = [_known_of(workspace, name, variant) for name in having]
+    models = [_known_of(workspace, name, variant) for name in having]
     if verify:
         from quantlab.workspace.checkpoint import read_checkpoint
 
         for name in having:
             read_checkpoint(workspace / "checkpoints" / name / variant).verify_files()
     if not ctx.json:
-        _print(variant, found)
+        _print(variant, models)
         if verify:
             say("verified: every weight file has the hash in the manifest")
-    return {"variant": variant, "models": found}
+    return {"variant": variant, "models": models}
 
 
 def _variants_of_models(root: Path) -> dict[str, set[str]]:
-    """Every model of a workspace, and the variants that its recipe, a checkpoint or a record names."""
+    """Find every model of a workspace, and the variants that its recipe, a checkpoint or a record names."""
     from quantlab.methods import checked_recipe
 
     known: dict[str, set[str]] = {}
@@ -118,10 +118,10 @@ def _settings(root: Path, model: str, variant: str) -> dict[str, Any] | None:
     return None
 
 
-def _print(variant: str, found: list[dict[str, Any]]) -> None:
+def _print(variant: str, models: list[dict[str, Any]]) -> None:
     from quantlab.cli._describe import lines
 
-    for row in found:
+    for row in models:
         say(f"{row['model']}--{variant}", bold=True)
         say("settings (recipe and defaults of the method)" if row["settings"] else "no settings")
         say("\n".join(lines(row["settings"] or {}, none="default")), nl=bool(row["settings"]))

@@ -16,7 +16,8 @@ from quantlab.records import Failure, Record
 from quantlab.reporting.places import device_of
 from quantlab.reporting.speed import PHASES, measured_speeds, ratio_text
 from quantlab.reporting.table import Column, Row, Table
-from quantlab.workspace.merge import Import, imports, of_another_checkpoint
+from quantlab.workspace.imported import Import, imports
+from quantlab.workspace.same_checkpoint import of_another_checkpoint
 
 
 def other_devices(

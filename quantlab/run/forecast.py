@@ -46,7 +46,7 @@ class Forecast(NamedTuple):
 
     def lines(self) -> list[str]:
         """For a person."""
-        found = [f"{failure.reason}: this will be its recorded result" for failure in self.too_large.values()]
+        lines = [f"{failure.reason}: this will be its recorded result" for failure in self.too_large.values()]
         time = (
             "how long it takes is not known yet: this folder has no records of the same variants on this"
             " device"
@@ -56,7 +56,7 @@ class Forecast(NamedTuple):
                 f"about {_minutes(self.seconds)} for quantizing and tasks, from records here, scaled by the"
                 " number of parameters"
             )
-        return [*found, f"about {self.disk_bytes / 1e9:.1f} GB of checkpoints; {time}"]
+        return [*lines, f"about {self.disk_bytes / 1e9:.1f} GB of checkpoints; {time}"]
 
 
 def forecast(
@@ -131,7 +131,7 @@ def _seconds(variants: Iterable[Variant], parameters: int, device: Device, here:
 
 def _measured_seconds(slug: str, parameters: int, device: Device, here: Path) -> float | None:
     """Of the record nearest in size."""
-    found = [
+    measured = [
         (
             abs(made.parameters - parameters),
             (made.seconds + (tasks.seconds or 0)) * parameters / made.parameters,
@@ -142,7 +142,7 @@ def _measured_seconds(slug: str, parameters: int, device: Device, here: Path) ->
         and tasks.seconds is not None
         and made.device == device.name
     ]
-    return min(found)[1] if found else None
+    return min(measured)[1] if measured else None
 
 
 def _records(slug: str, here: Path) -> Iterator[tuple[QuantizeRecord, TaskRecord]]:

@@ -35,7 +35,7 @@ def set_aside_stale(root: Path) -> list[str]:
     What DVC remembers of earlier runs is forgotten then: it would bring the same records back.
     """
     params = read_yaml(root / "params.yaml") if (root / "params.yaml").is_file() else None
-    found = []
+    set_aside = []
     for model in (params or {}).get("models") or []:
         raw = read_yaml(root / "recipes" / f"{model}.yaml")
         recipe = parse_recipe(raw, f"recipes/{model}.yaml")
@@ -49,10 +49,10 @@ def set_aside_stale(root: Path) -> list[str]:
             entry = (noted.get(f"{name}@{cell_name(model, variant)}") or {}).get("params") or {}
             if entry.get(f"recipes/{model}.yaml") == _part(raw, name, variant):
                 _move(record_path(root, model, variant, name), root / ASIDE / model / variant)
-                found.append(f"{name} of {cell_name(model, variant)}")
-    if found:
+                set_aside.append(f"{name} of {cell_name(model, variant)}")
+    if set_aside:
         shutil.rmtree(root / CACHE / "runs", ignore_errors=True)
-    return found
+    return set_aside
 
 
 def _noted(root: Path) -> dict[str, Any]:

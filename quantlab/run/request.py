@@ -20,28 +20,29 @@ from quantlab.recipe import Recipe, parse_recipe, shipped_recipes
 from quantlab.run.forecast import Forecast, forecast
 
 
-class Request(NamedTuple):
-    """A run that can begin."""
+class RunRequest(NamedTuple):
+    """A checked run: a recipe and the variants to make of it."""
 
     recipe: Recipe
     variants: tuple[str, ...]
     warnings: tuple[str, ...]
     expected: Forecast | None = None
-    """What it takes; None where nothing is known of the model's shape, or no device was named."""
+    """The memory, disk space and time that it takes; None if the model's shape is not known, or no device was
+    named."""
 
 
 def variants_of(method_names: Sequence[str], bits: Sequence[int]) -> list[Variant]:
-    """The cross product; a method without --bits at every width that it offers."""
-    found = []
+    """Combine every method with every width; without widths, take all that a method offers."""
+    variants = []
     for name in method_names:
-        found += [Variant(name, width) for width in bits or methods.load(name).bits]
-    return found
+        variants += [Variant(name, width) for width in bits or methods.load(name).bits]
+    return variants
 
 
 def check_possible(wanted: Sequence[Variant]) -> None:
-    """Raise QuantlabError for unknown methods, and CellFailure where nothing that was asked for can be done.
+    """Raise QuantlabError for unknown methods, and CellFailure if none of the variants can be made.
 
-    A grid goes on with what can be done; the rest is recorded.
+    If some can be made, the others fail later and are recorded.
     """
     failures = [failure for variant in wanted if (failure := _failure(variant))]
     if failures and len(failures) == len(wanted):
@@ -76,13 +77,27 @@ def build(
     checkpoints: Sequence[Path] = (),
     device: Device | None = None,
     engine: str | None = None,
-) -> Request:
-    """The recipe of a run. `overrides` are keys of the tasks section, `engine` runs what it can read.
+) -> RunRequest:
+    """Make the recipe of a run. `overrides` are keys of its section `tasks`; `engine` is the engine of the
+    checkpoints that it can read.
 
-    Raises QuantlabError, and CellFailure where nothing that was asked for can be done or fits into the
-    device."""
+    Raises QuantlabError for a request that is wrong, and CellFailure if nothing of it can be done or fits
+    into the device."""
     resolved = resolve(model, trust_remote_code=trust_remote_code)
     base = _base(recipe_file, resolved)
+    _fill_source(base, resolved, recipe_file, trust_remote_code)
+    chosen = _fill_variants(base, wanted, checkpoints, trust_remote_code)
+    _override(base, overrides, engine, recipe_file)
+    recipe = _checked(base, recipe_file)
+    expected = forecast(model, recipe, chosen, device, Path.cwd()) if device else None
+    _check_source(recipe, resolved)
+    return RunRequest(recipe, tuple(chosen), tuple(resolved.warnings), expected)
+
+
+def _fill_source(
+    base: dict[str, Any], resolved: ResolvedModel, recipe_file: Path | None, trust_remote_code: bool
+) -> None:
+    """Set the recipe's model and source. A recipe file that the user named keeps its own source."""
     if "source" not in base or recipe_file is None:
         base["source"] = resolved.spec.model_dump(exclude_defaults=True)
     if trust_remote_code:
@@ -90,36 +105,55 @@ def build(
     base["model"] = resolved.slug
     if resolved.entry and resolved.entry.caveat:
         base.setdefault("caveat", resolved.entry.caveat)
+
+
+def _fill_variants(
+    base: dict[str, Any], wanted: Sequence[str], checkpoints: Sequence[Path], trust_remote_code: bool
+) -> list[str]:
+    """Set the recipe's variants: those asked for, others' checkpoints, and the 16-bit ones. Raises
+    QuantlabError if there are none, and CellFailure if none can be made."""
     settings = {slug: {} if value is None else value for slug, value in (base.get("variants") or {}).items()}
-    places = [path.resolve() for path in checkpoints]
-    theirs = {foreign.identify(path, trust_remote_code).slug: {"checkpoint": str(path)} for path in places}
-    settings |= theirs
-    chosen = [*(wanted or ([] if theirs else settings)), *theirs]
+    external = {
+        foreign.identify(path, trust_remote_code).slug: {"checkpoint": str(path)}
+        for path in (checkpoint.resolve() for checkpoint in checkpoints)
+    }
+    settings |= external
+    chosen = [*(wanted or ([] if external else settings)), *external]
     if not chosen:
         raise QuantlabError("nothing to do: name --method and --bits, or a recipe with variants")
     check_possible([parse_variant(slug) for slug in chosen])
     chosen = _with_sixteen_bit(chosen)
     base["variants"] = {slug: settings.get(slug, {}) for slug in chosen}
+    return chosen
+
+
+def _override(
+    base: dict[str, Any], overrides: dict[str, Any], engine: str | None, recipe_file: Path | None
+) -> None:
+    """Set what the command line says of tasks and engine. Raises QuantlabError."""
     if not isinstance(base.setdefault("tasks", {}), dict):
         raise QuantlabError(
             f"{recipe_file or 'the recipe'}: tasks: must be a mapping such as {{names: [piqa]}}, not"
             f" {base['tasks']!r}"
         )
     base["tasks"] |= overrides
-    base |= {} if engine is None else {"engine": engine}
+    if engine is not None:
+        base["engine"] = engine
+
+
+def _checked(base: dict[str, Any], recipe_file: Path | None) -> Recipe:
+    """Parse the recipe. Raises QuantlabError, for unknown tasks and engines too."""
     origin = str(recipe_file or "the default recipe")
     recipe = methods.check_variants(parse_recipe(base, origin), origin)
     tasksets.check_tasks(recipe.tasks.set, recipe.tasks.names)
     tasksets.check_safe(recipe.tasks.set, recipe.tasks.names, recipe.tasks.unsafe)
     if recipe.engine is not None:
         engines.load(recipe.engine)
-    expected = forecast(model, recipe, chosen, device, Path.cwd()) if device else None
-    _check_source(recipe, resolved)
-    return Request(recipe, tuple(chosen), tuple(resolved.warnings), expected)
+    return recipe
 
 
 def _base(recipe_file: Path | None, resolved: ResolvedModel) -> dict[str, Any]:
-    """The recipe file that was named, else recipes/MODEL.yaml here, else the shipped one, else the
+    """Read the recipe file that was named, else recipes/MODEL.yaml here, else the shipped one, else the
     default."""
     places = [
         Path("recipes") / f"{resolved.slug}.yaml",
@@ -129,7 +163,7 @@ def _base(recipe_file: Path | None, resolved: ResolvedModel) -> dict[str, Any]:
     path = recipe_file or next(p for p in places if p.exists())
     data = read_yaml(path)
     if not isinstance(data, dict):
-        raise QuantlabError(f"{path} is no recipe: it must be a YAML mapping")
+        raise QuantlabError(f"{path} is not a recipe: it must be a YAML mapping")
     for section in ("source", "variants"):
         if not isinstance(data.get(section, {}), dict | None):
             raise QuantlabError(
@@ -140,7 +174,7 @@ def _base(recipe_file: Path | None, resolved: ResolvedModel) -> dict[str, Any]:
 
 
 def _with_sixteen_bit(chosen: list[str]) -> list[str]:
-    """With what the others are compared with: baseline-16, and gguf-16 where there is a GGUF variant."""
+    """Add the 16-bit variants that the others are compared with: baseline-16, and gguf-16 for GGUF."""
     run_by = {engines.engine_for(methods.load(parse_variant(slug).method).format) for slug in chosen}
     needed = list(
         dict.fromkeys(slug for name, slug in engines.with_sixteen_bit() if slug == BASELINE or name in run_by)

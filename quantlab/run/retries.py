@@ -1,9 +1,9 @@
 """Retry stages that failed for a passing reason at the next `quantlab run` or `dvc repro`.
 
-A stage that could not be done leaves a record and ends well, so that the other cells go on; DVC then takes
-the stage for done. `probe`, which always runs and before every stage of a cell, makes such a record other
-than DVC remembers it (a line's end more: nothing of it is lost where its stage is not asked for), and takes
-DVC's copy of it out of its cache, from where the failure would come back."""
+A stage that failed leaves a record and exits with code 0, so that the other cells go on; DVC then takes it
+for done. `probe` always runs, before every stage of a cell. It adds a line break to such a record, so that
+DVC sees a change and runs the stage again, and removes DVC's copy of the record from its cache, so that the
+failure does not come back from there. If the stage is not asked for, its record stays."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ class Retry(NamedTuple):
 
 def retry_transient(root: Path) -> list[Retry]:
     """Make DVC run again what failed for a reason that passes, and note it in .quantlab/retried.jsonl."""
-    found = list(transient(root))
-    if not found:
+    retries = list(transient(root))
+    if not retries:
         return []
     _forget(
-        root, [hashlib.md5(retry.file.read_bytes(), usedforsecurity=False).hexdigest() for retry in found]
+        root, [hashlib.md5(retry.file.read_bytes(), usedforsecurity=False).hexdigest() for retry in retries]
     )
-    for retry in found:
+    for retry in retries:
         text = retry.file.read_text(encoding="utf-8")
         write_text(retry.file, text if text.endswith("\n\n") else text + "\n")
-    _note(root, found)
-    return found
+    _note(root, retries)
+    return retries
 
 
 def transient(root: Path) -> Iterator[Retry]:
@@ -96,9 +96,11 @@ def _forget(root: Path, digests: list[str]) -> None:
             Path(repo.cache.local.oid_to_path(digest)).unlink(missing_ok=True)
 
 
-def _note(root: Path, found: list[Retry]) -> None:
+def _note(root: Path, retries: list[Retry]) -> None:
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    lines = [json.dumps({"at": now, "stage": one.stage, **one.failure}, ensure_ascii=False) for one in found]
+    lines = [
+        json.dumps({"at": now, "stage": one.stage, **one.failure}, ensure_ascii=False) for one in retries
+    ]
     (root / LOG).parent.mkdir(parents=True, exist_ok=True)
     with (root / LOG).open("a", encoding="utf-8") as file:
         file.write("".join(f"{line}\n" for line in lines))

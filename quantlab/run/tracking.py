@@ -28,7 +28,7 @@ def check_recipes(root: Path) -> None:
     pipeline, params = (read_yaml(root / name) for name in ("dvc.yaml", "params.yaml"))
     if not isinstance(params, dict | None) or not isinstance((params or {}).get("models") or [], list):
         raise QuantlabError(
-            "params.yaml is no mapping with a list of models: mend it, or let `quantlab run` write one"
+            "params.yaml must be a mapping with a list of models: mend it, or let `quantlab run` write one"
         )
     params = params or {}
     for model in params.get("models") or []:

@@ -48,10 +48,10 @@ class Workspace:
     def params(self) -> dict[str, Any]:
         """What params.yaml says."""
         path = self.root / "params.yaml"
-        found = read_yaml(path) if path.exists() else {}
-        if trouble := _trouble_with_params(found):
+        params = read_yaml(path) if path.exists() else {}
+        if trouble := _trouble_with_params(params):
             raise QuantlabError(f"{path}: {trouble}; mend it, or name another folder with --workspace")
-        return {"device": "auto", "models": [], "gguf_models": [], "cells": {}} | (found or {})
+        return {"device": "auto", "models": [], "gguf_models": [], "cells": {}} | (params or {})
 
     @contextmanager
     def held(self, say: Callable[[str], None]) -> Iterator[None]:
@@ -106,10 +106,10 @@ class Workspace:
 
     def _incomplete(self, pipeline: Any, params: dict[str, Any]) -> dict[str, Recipe]:
         """The recipes here that lack what a pipeline tracks."""
-        found = {model: self.recipe(model) for model in params["models"]}
+        recipes = {model: self.recipe(model) for model in params["models"]}
         return {
             model: recipe
-            for model, recipe in found.items()
+            for model, recipe in recipes.items()
             if recipe
             and tracking.missing(pipeline, params, model, read_yaml(self.root / "recipes" / f"{model}.yaml"))
         }
@@ -159,11 +159,11 @@ class Workspace:
             leftovers.tidy(self.root)
 
 
-def _trouble_with_params(found: Any) -> str | None:
-    """What keeps a params.yaml from being one; None where nothing does."""
-    if not isinstance(found, dict | None):
-        return "it is no mapping of device, models and cells"
-    models, cells = (found or {}).get("models") or [], (found or {}).get("cells") or {}
+def _trouble_with_params(params: Any) -> str | None:
+    """Say what is wrong with the content of a params.yaml; None if nothing is."""
+    if not isinstance(params, dict | None):
+        return "it must be a mapping of device, models and cells"
+    models, cells = (params or {}).get("models") or [], (params or {}).get("cells") or {}
     if not isinstance(models, list) or not all(isinstance(name, str) for name in models):
         return "models must be a list of names"
     if not isinstance(cells, dict) or not all(isinstance(cell, dict) for cell in cells.values()):

@@ -31,9 +31,9 @@ class Cell:
     def checkpoint(self) -> Checkpoint:
         """The cell's checkpoint. Raises CellFailure where the quantization failed, QuantlabError where it
         never ran."""
-        found = read_checkpoint(self.checkpoint_folder)
-        found.require_weights()
-        return found
+        checkpoint = read_checkpoint(self.checkpoint_folder)
+        checkpoint.require_weights()
+        return checkpoint
 
     @property
     def data_folder(self) -> Path:

@@ -157,10 +157,10 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         return Checkpoint(folder, Manifest.model_validate_json(content), hashlib.sha256(content).hexdigest())
     except FileNotFoundError:
         raise QuantlabError(
-            f"{folder} is no checkpoint: it has no {MANIFEST}; run the quantize stage first"
+            f"{folder} is not a checkpoint: it has no {MANIFEST}; run the quantize stage first"
         ) from None
     except ValidationError as error:
         raise QuantlabError(
-            f"{path} is no manifest of this version of quantlab: {error.error_count()} problems; quantize"
+            f"{path} is not a manifest of this version of quantlab: {error.error_count()} problems; quantize"
             " again"
         ) from None

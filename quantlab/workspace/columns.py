@@ -51,8 +51,8 @@ class Columns:
         # opened anew each time: pages that stay mapped count as the process's memory
         import numpy as np
 
-        found: NDArray[np.float32] = np.load(self.path, mmap_mode=mode, allow_pickle=False)
-        return found
+        array: NDArray[np.float32] = np.load(self.path, mmap_mode=mode, allow_pickle=False)
+        return array
 
     def _is_whole(self) -> bool:
         try:

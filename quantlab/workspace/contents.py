@@ -29,11 +29,11 @@ def content_sha256(path: Path) -> str:
     kept = cache_folder() / "hashes" / f"{before[0]}-{before[1]}.json"
     if (known := _read(kept, before)) is not None:
         return known
-    began, found = time.time_ns(), sha256(path)
+    began, digest = time.time_ns(), sha256(path)
     if _state(path) == before and began - max(before[3:]) > SETTLED_NS:
         with contextlib.suppress(OSError):  # a cache that cannot be written costs time and nothing else
-            write_json(kept, {"state": before, "sha256": found})
-    return found
+            write_json(kept, {"state": before, "sha256": digest})
+    return digest
 
 
 def _state(path: Path) -> list[int]:
@@ -43,7 +43,7 @@ def _state(path: Path) -> list[int]:
 
 def _read(kept: Path, state: list[int]) -> str | None:
     try:
-        found = json.loads(kept.read_text(encoding="utf-8"))
-        return str(found["sha256"]) if found["state"] == state else None
+        cached = json.loads(kept.read_text(encoding="utf-8"))
+        return str(cached["sha256"]) if cached["state"] == state else None
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -97,10 +97,10 @@ def variants_with_records(root: Path, model: str) -> list[str]:
 
 def variants_in(folder: Path) -> list[str]:
     """The same of the folder that holds a model's records."""
-    found = (
+    variants = (
         [p.name for p in folder.iterdir() if p.is_dir() and any(p.glob("*.json"))] if folder.is_dir() else []
     )
     return sorted(
-        found,
+        variants,
         key=lambda slug: (slug != BASELINE, parse_variant(slug).method, -parse_variant(slug).bits, slug),
     )

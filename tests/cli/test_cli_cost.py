@@ -230,7 +230,7 @@ def test_a_person_reads_the_comparison(quantlab: Run) -> None:
             ("--gpu", "h100", "--tokens-per-month", "5M", "--against-api", "gpt-5"),
             "unknown API price 'gpt-5': known are gpt-5.5, ",
         ),
-        (("--gpu", "h100", "--tokens-per-month", "0"), "no number of tokens"),
+        (("--gpu", "h100", "--tokens-per-month", "0"), "cannot be a number of tokens"),
         (("--gpu", "h100:0", "--tokens-per-month", "5M"), "names no GPUs"),
         (("--gpu", "h100", "--tokens-per-month", "5M", "--input-share", "2"), "input-share"),
         (

@@ -21,7 +21,9 @@ from quantlab.records import (
     SpeedRecord,
     TaskRecord,
 )
-from quantlab.workspace.merge import device_slug, imports, merge
+from quantlab.workspace.imported import imports
+from quantlab.workspace.merge import merge
+from quantlab.workspace.merge_device import device_slug
 from quantlab.workspace.results import write_record
 
 HERE, THERE, SHA = "TEST CPU", "TEST GPU 80GB", "ab" * 32
@@ -360,7 +362,7 @@ def test_a_variants_folder_never_becomes_a_path(
     measured: Path, report: Path, refused: Refused, folder: str
 ) -> None:
     (report / "data" / "bitsandbytes-4").rename(report / "data" / folder)
-    assert "is no variant" in untouched(measured, lambda: refused("merge", str(report)))
+    assert "is not a variant" in untouched(measured, lambda: refused("merge", str(report)))
 
 
 def test_slugs() -> None:

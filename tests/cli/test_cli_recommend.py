@@ -109,14 +109,14 @@ def test_nothing_certain_says_how_many_may(quantlab: Run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--vram", "24"), "no amount of memory"),
+        (("--vram", "24"), "cannot be an amount of memory"),
         (("--vram", "24GB", "--gpu", "l4"), "not both"),
         (("--gpu", "rtx-5091"), "unknown GPU 'rtx-5091': known are rtx-5090, "),
         (
             ("--license", "apache", "--vram", "24GB", "--context", "32k"),
             "unknown licence 'apache': known are apache-2.0, ",
         ),
-        (("--context", "0"), "no context"),
+        (("--context", "0"), "cannot be a context"),
         (("--max-drop", "-1"), "max-drop"),
         (("--use", "poetry"), "poetry"),
     ],

@@ -62,12 +62,12 @@ def test_a_workspace_can_be_named(
 def test_what_is_not_there_is_refused(workspace: Path, refused: Callable[..., str]) -> None:
     assert "known are bitsandbytes-4, " in refused("show", "bitsandbytes-8")
     assert "unknown model" in refused("show", "bitsandbytes-4", "--model", "huge")
-    assert "is no variant" in refused("show", "bitsandbytes")
+    assert "is not a variant" in refused("show", "bitsandbytes")
 
 
 def test_a_damaged_manifest_is_refused(measured: Path, refused: Callable[..., str]) -> None:
     (measured / "checkpoints" / "tiny" / "bitsandbytes-4" / "manifest.json").write_text("{}")
-    assert "is no manifest" in refused("show", "bitsandbytes-4")
+    assert "is not a manifest" in refused("show", "bitsandbytes-4")
 
 
 def test_outside_a_workspace_the_workspaces_here_are_named(here: Path, refused: Callable[..., str]) -> None:

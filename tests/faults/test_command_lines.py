@@ -83,7 +83,7 @@ LINES: list[tuple[tuple[str, ...], str]] = [
             "gptq-0": "gptq does not offer 0 bits",
             "nosuch": "unknown method",
             "nosuch-4": "unknown method",
-            "gptq-": "unknown method|is no variant",
+            "gptq-": "unknown method|is not a variant",
             LONG: "unknown method",
         },
     ),
@@ -170,7 +170,7 @@ LINES: list[tuple[tuple[str, ...], str]] = [
     ),
     (
         ("cost", "deepseek-v4-flash", "", "--gpu", "h100", "--tokens-per-month", "5M"),
-        "is no variant|unknown method",
+        "is not a variant|unknown method",
     ),
     (("run", ""), "name a MODEL"),
     (("run", "nosuch"), "unknown model"),
@@ -183,10 +183,10 @@ LINES: list[tuple[tuple[str, ...], str]] = [
     (("run", "./tiny", "--no-run", "--method", "gptq", "--bits", "x"), "not a valid int"),
     (("run", "./tiny", "--no-run", "--method", "nosuch"), "unknown method"),
     (("run", "./tiny", "--no-run", "--method", ""), "unknown method"),
-    (("run", "./tiny", "--no-run", "--variant", ""), "is no variant"),
-    (("run", "./tiny", "--no-run", "--variant", "gptq"), "is no variant"),
-    (("run", "./tiny", "--no-run", "--variant", "GPTQ-4"), "is no variant"),
-    (("run", "./tiny", "--no-run", "--variant", "gptq-4-../x"), "is no variant"),
+    (("run", "./tiny", "--no-run", "--variant", ""), "is not a variant"),
+    (("run", "./tiny", "--no-run", "--variant", "gptq"), "is not a variant"),
+    (("run", "./tiny", "--no-run", "--variant", "GPTQ-4"), "is not a variant"),
+    (("run", "./tiny", "--no-run", "--variant", "gptq-4-../x"), "is not a variant"),
     (("run", "./tiny", "--no-run", "--variant", f"gguf-4-{LONG}"), "too long"),
     *_each(
         RUN,
@@ -247,7 +247,7 @@ LINES: list[tuple[tuple[str, ...], str]] = [
         },
     ),
     (("show", "gptq-4"), "unknown variant in this workspace"),
-    (("show", "nonsense"), "is no variant"),
+    (("show", "nonsense"), "is not a variant"),
     (("show", f"gguf-4-{LONG}"), "too long"),
     (("show", "gguf-4", "--model", "nosuch"), "unknown model in this workspace"),
     (("show", "gguf-4", "--workspace", "recipes/tiny.yaml"), "is a file"),
@@ -280,7 +280,7 @@ LINES: list[tuple[tuple[str, ...], str]] = [
         for stage in ("quantize", "measure", "diverge", "evaluate")
         for model, variant, said in (
             ("nosuch", "gguf-4", "no recipes/nosuch.yaml"),
-            ("tiny", "nonsense", "is no variant"),
+            ("tiny", "nonsense", "is not a variant"),
             ("../x", "gguf-4", "cannot name a model"),
             (LONG, "gguf-4", "too long"),
         )

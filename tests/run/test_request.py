@@ -35,7 +35,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> object:
         (["smollm2", "--method", "qptq", "--bits", "4"], "unknown method 'qptq': known are gptq"),
         (["smollm2", "--method", "awq", "--bits", "8"], "awq does not offer 8 bits: use 4 or 3"),
         (["smollm2", "--bits", "4"], "--bits needs --method"),
-        (["smollm2", "--variant", "gguf"], "no variant"),
+        (["smollm2", "--variant", "gguf"], "not a variant"),
         (
             ["smollm2", "--method", "gguf", "--bits", "4", "--tasks", "pica"],
             "unknown task 'pica': known are piqa",

@@ -115,7 +115,7 @@ def test_a_recipe_that_is_changed_meanwhile_leaves_a_stale_record_and_says_so(
 
 
 def test_a_mistake_of_the_users_is_no_record(cell: Cell) -> None:
-    with pytest.raises(QuantlabError, match="is no checkpoint: it has no"):
+    with pytest.raises(QuantlabError, match="is not a checkpoint: it has no"):
         run_isolated(cell, "measure", "cpu", quiet=True)
     assert not record_path(cell.root, "m", "gptq-4", "measure").exists()
 
