@@ -31,6 +31,11 @@ _BITS = {
 }  # fmt: skip
 
 
+def width_bits(dtype: str) -> int:
+    """Bits of one element of a type by its name in a header, 0 for an unknown one."""
+    return _BITS.get(dtype, 0)
+
+
 def weight_files(folder: Path) -> tuple[Path, ...]:
     """The safetensors files that make up the model. Raises QuantlabError where there are none or one is
     missing."""

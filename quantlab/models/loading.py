@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from quantlab.errors import CellFailure, QuantlabError
+from quantlab.formats.json_file import read_object
 
 NAMED = 3
 """Tensors that a message names."""
@@ -56,10 +57,11 @@ def build_model(
 ) -> Any:
     """A model of a configuration without weights. Raises what `error` makes of a text where transformers
     cannot build it."""
-    from transformers import AutoModelForCausalLM
+    from quantlab.models.wrappers import auto_class
 
     try:
-        return AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code, **options)
+        kind = auto_class(config.to_dict(), trust_remote_code)
+        return kind.from_config(config, trust_remote_code=trust_remote_code, **options)
     except (
         Exception
     ) as raised:  # an activation that does not exist, heads that do not divide a size: each in its own words
@@ -76,15 +78,17 @@ def load_model(
     left_over: bool = False,
     **options: Any,
 ) -> Any:
-    """A causal language model with all its weights; `options` are those of `from_pretrained`.
+    """A causal language model with all its weights, or a multimodal release with its towers; `options` are
+    those of `from_pretrained`.
 
     Raises what `error` makes of a text where tensors are missing, of another shape, or, unless `left_over`,
     belong to nothing."""
-    from transformers import AutoModelForCausalLM
+    from quantlab.models.wrappers import auto_class
 
     options |= {"use_safetensors": True} if safetensors else {}
+    said = read_object(folder / "config.json") if safetensors else {}
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = auto_class(said, trust_remote_code).from_pretrained(
             folder,
             trust_remote_code=trust_remote_code,
             output_loading_info=True,

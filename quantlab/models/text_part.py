@@ -1,0 +1,150 @@
+"""Take the text model out of a multimodal release, as a folder of its own that every library loads.
+
+Only names are changed: tensors are copied byte for byte, and no weights are loaded."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from quantlab.errors import QuantlabError
+from quantlab.formats.copying import copy_tensors, name_shards
+from quantlab.formats.safetensors import INDEX, header, weight_files
+from quantlab.formats.stored import safetensors
+from quantlab.models.disk import require_disk
+from quantlab.models.loading import build_on_meta, load_config, require_whole
+from quantlab.models.wrappers import PLAIN_TEXT, class_name
+from quantlab.workspace.checkpoint import model_files
+from quantlab.workspace.release import Release
+
+_OTHER_PARTS = ("vision", "visual", "audio", "mtp")
+_NOT_OF_TEXT = ("processor", INDEX, "config.json", "quantize_config.json", ".safetensors", ".py")
+"""What is not copied beside the text model, by what a file's name ends with or holds."""
+
+
+class _Names(NamedTuple):
+    """How a release's files name its language model."""
+
+    body: str
+    head: str | None
+
+    def of_text(self, name: str) -> str | None:
+        """The text model's name of a tensor of the release; None for one of another part."""
+        if self.head and name == f"{self.head}.weight":
+            return "lm_head.weight"
+        return f"model.{name.removeprefix(self.body)}" if name.startswith(self.body) else None
+
+
+def take_out(release: Path, folder: Path, final: Path, trust_remote_code: bool = False) -> Release:
+    """Write the text model of the release into `folder`, which will lie at `final`.
+
+    Raises QuantlabError where the release's weights are not whole, its text model cannot be told, or there is
+    no room on the disk."""
+    require_whole(release, trust_remote_code)
+    config = load_config(release, trust_remote_code)
+    model = build_on_meta(config, trust_remote_code)
+    names = _names(release)
+    text = _text_config(config, release, tied=_tied(model))
+    if _tied(model):
+        names = names._replace(head=None)
+    require_disk(folder, sum(t.bytes for t in safetensors(release) if names.of_text(t.name)))
+    _write_weights(release, folder, names)
+    text.save_pretrained(folder)
+    for name in model_files(release):
+        if not any(part in name for part in _NOT_OF_TEXT):
+            shutil.copyfile(release / name, folder / name)
+    require_whole(folder, trust_remote_code)
+    return _describe(release, final, config.model_type, names, model)
+
+
+def _names(release: Path) -> _Names:
+    """The names by the embedding, which every language model has."""
+    stored = [tensor.name for tensor in safetensors(release)]
+    ends = "embed_tokens.weight"
+    bodies = [
+        name.removesuffix(ends)
+        for name in stored
+        if name.endswith(f".{ends}") and not any(part in name for part in _OTHER_PARTS)
+    ]
+    if len(bodies) != 1:
+        raise QuantlabError(
+            f"the language part of {release} cannot be told by its tensors: {len(bodies)} of them end in"
+            f" {ends}; name a text-only copy of it"
+        )
+    heads = (f"{bodies[0].removesuffix('model.')}lm_head", "lm_head")
+    return _Names(bodies[0], next((head for head in heads if f"{head}.weight" in stored), None))
+
+
+def _tied(model: Any) -> bool:
+    return model.get_output_embeddings().weight is model.get_input_embeddings().weight
+
+
+def _text_config(config: Any, release: Path, tied: bool) -> Any:
+    """The configuration of the text model alone. Raises QuantlabError where transformers has no class that
+    runs it."""
+    from transformers import CONFIG_MAPPING
+
+    text = config.get_text_config(decoder=True)
+    kind = PLAIN_TEXT.get(text.model_type, text.model_type)
+    name = class_name(kind)
+    if name is None:
+        raise QuantlabError(
+            f"the language part of {release} is of type {text.model_type!r}, which transformers cannot run"
+            " alone: name a text-only copy of it"
+        )
+    if kind != text.model_type:
+        said = {k: v for k, v in text.to_dict().items() if k != "model_type"}
+        said["rope_parameters"] = {k: v for k, v in said["rope_parameters"].items() if "mrope" not in k}
+        text = CONFIG_MAPPING[kind](**said)
+    text.architectures = [name]
+    text.tie_word_embeddings = tied
+    text.dtype = text.dtype or config.dtype
+    for key in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        if getattr(text, key, None) is None and getattr(config, key, None) is not None:
+            setattr(text, key, getattr(config, key))
+    return text
+
+
+def _write_weights(release: Path, folder: Path, names: _Names) -> None:
+    parts = []
+    for number, path in enumerate(weight_files(release)):
+        wanted = {name: new for name in header(path) if (new := names.of_text(name))}
+        if wanted:
+            parts.append(folder / f"part-{number}")
+            copy_tensors(path, wanted, parts[-1])
+    name_shards(folder, parts)
+
+
+def _describe(release: Path, final: Path, kind: str, names: _Names, model: Any) -> Release:
+    towers = [t for t in safetensors(release) if names.of_text(t.name) is None]
+    inside = release.is_relative_to(final.parent)
+    modules = {id(module): name for name, module in model.named_modules()}
+    body = modules[id(model.get_input_embeddings())].removesuffix(".embed_tokens")
+    head = modules[id(model.get_output_embeddings())]
+    return Release(
+        model_type=kind,
+        weights=os.path.relpath(release, final) if inside else str(release),
+        files=model_files(release),
+        body=names.body,
+        head=names.head,
+        body_module=body,
+        head_module=head,
+        towers=tuple(sorted(_beside(model, body, head))),
+        tower_tensors=len(towers),
+        tower_parameters=sum(t.elements for t in towers),
+        tower_bytes=sum(t.bytes for t in towers),
+    )
+
+
+def _beside(model: Any, body: str, head: str) -> Iterator[str]:
+    """The modules along the way to the language model that are no part of it."""
+    way = body.split(".")
+    for depth in range(len(way)):
+        parent = ".".join(way[:depth])
+        for name, _ in model.get_submodule(parent).named_children():
+            whole = f"{parent}.{name}".lstrip(".")
+            if name != way[depth] and whole != head:
+                yield whole

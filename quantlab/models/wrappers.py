@@ -1,0 +1,64 @@
+"""Recognise a multimodal release, and name the class that loads a model's folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+PLAIN_TEXT = {
+    "qwen2_vl_text": "qwen2",
+    "qwen2_5_vl_text": "qwen2",
+    "qwen3_vl_text": "qwen3",
+}
+"""Text parts without a causal class of their own, and the type that they equal on text: each of the three
+positions of their rotary embedding is then the token's."""
+
+
+def is_release(config: Mapping[str, Any]) -> bool:
+    """Whether a config.json is that of a language model with towers around it."""
+    from transformers import CONFIG_MAPPING
+
+    kind = config.get("model_type")
+    if not isinstance(kind, str) or kind not in CONFIG_MAPPING or _releases(kind) is None:
+        return False
+    return "text_config" in CONFIG_MAPPING[kind].sub_configs
+
+
+def runs(kind: str) -> bool:
+    """Whether transformers has a class of this type that continues a text."""
+    return kind in _causal() or _releases(kind) is not None
+
+
+def auto_class(config: Mapping[str, Any], trust_remote_code: bool = False) -> Any:
+    """The automatic class that loads a folder with this config.json: a release's own where it has towers."""
+    import transformers
+
+    kind = str(config.get("model_type"))
+    own_code = trust_remote_code and "AutoModelForCausalLM" in (config.get("auto_map") or {})
+    if own_code or (kind in _causal() and not is_release(config)):
+        return transformers.AutoModelForCausalLM
+    return getattr(transformers, _releases(kind) or "AutoModelForCausalLM")
+
+
+def class_name(kind: str) -> str | None:
+    """The class that loads a text model of this type; None where there is none."""
+    from transformers.models.auto import modeling_auto
+
+    names: Mapping[str, str] = modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+    return _causal().get(kind) or names.get(kind)
+
+
+def _causal() -> Mapping[str, str]:
+    from transformers.models.auto import modeling_auto
+
+    names: Mapping[str, str] = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    return names
+
+
+def _releases(kind: str) -> str | None:
+    """The automatic class of multimodal models that knows the type."""
+    from transformers.models.auto import modeling_auto
+
+    if kind in modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
+        return "AutoModelForImageTextToText"
+    return "AutoModelForMultimodalLM" if kind in modeling_auto.MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES else None
