@@ -1,4 +1,4 @@
-"""Copy tensors between safetensors files byte for byte, under the same or other names, without loading them."""
+"""Copy tensors between safetensors files byte for byte, under names of one's own, unloaded."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def copy_tensors(source: Path, names: Mapping[str, str], target: Path) -> int:
     Wider types come first, as the safetensors library writes them, so that every tensor is aligned to its
     type. Raises QuantlabError where the file is damaged."""
     entries = header(source)
-    order = sorted(names, key=lambda name: (-width_bits(entries[name]["dtype"]), entries[name]["data_offsets"]))
+    order = sorted(names, key=lambda n: (-width_bits(entries[n]["dtype"]), entries[n]["data_offsets"]))
     made, end = {}, 0
     for name in order:
         begin, after = entries[name]["data_offsets"]

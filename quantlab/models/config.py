@@ -11,6 +11,7 @@ from quantlab.errors import QuantlabError, unknown
 from quantlab.formats.json_file import read_object
 from quantlab.formats.safetensors import header, weight_files
 from quantlab.models.code import check_code
+from quantlab.models.wrappers import runs
 
 FLOATS = ("auto", "float32", "bfloat16", "float16", "float64")
 PLAIN = ("F64", "F32", "F16", "BF16")
@@ -59,7 +60,7 @@ def _check_model_type(config: dict[str, Any], where: str) -> None:
             f"config.json of {where} has a model_type other than text: it is damaged; download or save it"
             " again"
         )
-    if kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+    if kind is not None and runs(kind):
         return
     if config.get("auto_map"):
         raise _needs_code(where, f"transformers has no model of type {kind!r} of its own")
@@ -70,8 +71,8 @@ def _check_model_type(config: dict[str, Any], where: str) -> None:
         )
     if kind in CONFIG_MAPPING:
         raise QuantlabError(
-            f"{where} is of type {kind!r}, which transformers does not run as a causal language model: name a"
-            " text-only copy of it"
+            f"{where} is of type {kind!r}, for which transformers has neither a causal language model nor a"
+            " multimodal one that has a language part: name a model that continues a text"
         )
     raise unknown(
         "model type",

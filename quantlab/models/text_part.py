@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +15,7 @@ from quantlab.formats.safetensors import INDEX, header, weight_files
 from quantlab.formats.stored import safetensors
 from quantlab.models.disk import require_disk
 from quantlab.models.loading import build_on_meta, load_config, require_whole
-from quantlab.models.wrappers import PLAIN_TEXT, class_name
+from quantlab.models.wrappers import PLAIN_TEXT, class_name, parts_of
 from quantlab.workspace.checkpoint import model_files
 from quantlab.workspace.release import Release
 
@@ -121,30 +120,17 @@ def _write_weights(release: Path, folder: Path, names: _Names) -> None:
 def _describe(release: Path, final: Path, kind: str, names: _Names, model: Any) -> Release:
     towers = [t for t in safetensors(release) if names.of_text(t.name) is None]
     inside = release.is_relative_to(final.parent)
-    modules = {id(module): name for name, module in model.named_modules()}
-    body = modules[id(model.get_input_embeddings())].removesuffix(".embed_tokens")
-    head = modules[id(model.get_output_embeddings())]
+    parts = parts_of(model)
     return Release(
         model_type=kind,
         weights=os.path.relpath(release, final) if inside else str(release),
         files=model_files(release),
         body=names.body,
         head=names.head,
-        body_module=body,
-        head_module=head,
-        towers=tuple(sorted(_beside(model, body, head))),
+        body_module=parts.body,
+        head_module=parts.head,
+        towers=parts.towers,
         tower_tensors=len(towers),
         tower_parameters=sum(t.elements for t in towers),
         tower_bytes=sum(t.bytes for t in towers),
     )
-
-
-def _beside(model: Any, body: str, head: str) -> Iterator[str]:
-    """The modules along the way to the language model that are no part of it."""
-    way = body.split(".")
-    for depth in range(len(way)):
-        parent = ".".join(way[:depth])
-        for name, _ in model.get_submodule(parent).named_children():
-            whole = f"{parent}.{name}".lstrip(".")
-            if name != way[depth] and whole != head:
-                yield whole

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 PLAIN_TEXT = {
     "qwen2_vl_text": "qwen2",
@@ -12,6 +12,35 @@ PLAIN_TEXT = {
 }
 """Text parts without a causal class of their own, and the type that they equal on text: each of the three
 positions of their rotary embedding is then the token's."""
+
+
+class Parts(NamedTuple):
+    """Modules of a model by name."""
+
+    body: str
+    """The language model's embedding and layers stand in it."""
+    head: str
+    towers: tuple[str, ...]
+    """Beside the language model; none in a model that is text alone."""
+
+
+def parts_of(model: Any) -> Parts:
+    """Where the language model stands in a transformers model, and what stands beside it."""
+    modules = {id(module): name for name, module in model.named_modules()}
+    body = modules[id(model.get_input_embeddings())].rpartition(".")[0]
+    head = modules[id(model.get_output_embeddings())]
+    towers = _beside(model, body.split("."), head) if is_release(model.config.to_dict()) else ()
+    return Parts(body, head, tuple(sorted(towers)))
+
+
+def _beside(model: Any, way: list[str], head: str) -> Iterator[str]:
+    """The modules along the way to the language model that are no part of it."""
+    for depth in range(len(way)):
+        parent = ".".join(way[:depth])
+        for name, _ in model.get_submodule(parent).named_children():
+            whole = f"{parent}.{name}".lstrip(".")
+            if name != way[depth] and whole != head:
+                yield whole
 
 
 def is_release(config: Mapping[str, Any]) -> bool:

@@ -47,7 +47,8 @@ def _as_prepared(prepared: Prepared) -> dict[str, Any]:
     source = prepared.source()
     if source.kind == GGUF:
         return {"sha256": source.revision}
-    return {"files": {name: entry.model_dump() for name, entry in source.files.items()}}
+    files = (source.release or source).files
+    return {"files": {name: entry.model_dump() for name, entry in files.items()}}
 
 
 def _text(root: Path, spec: TextSpec, purpose: str) -> dict[str, Any]:

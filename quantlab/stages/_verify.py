@@ -131,7 +131,7 @@ def _contents(cell: Cell, checkpoint: Checkpoint) -> stored.Stored:
     if checkpoint.manifest.format == GGUF:
         return stored.of_gguf(checkpoint.gguf())
     return stored.of_safetensors(
-        stored.safetensors(checkpoint.weights), stored.safetensors(cell.prepared.weights)
+        stored.safetensors(checkpoint.weights), stored.safetensors(cell.prepared.origin)
     )
 
 

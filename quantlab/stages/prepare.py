@@ -16,6 +16,7 @@ from quantlab.recipe import Recipe, SourceSpec
 from quantlab.workspace.checkpoint import model_files
 from quantlab.workspace.contents import content_sha256
 from quantlab.workspace.prepared import Prepared, Source, Text
+from quantlab.workspace.release import Release
 from quantlab.workspace.tracked import require_same_settings
 
 
@@ -25,6 +26,7 @@ class _Weights(NamedTuple):
     revision: str | None
     folder: Path
     notes: tuple[str, ...] = ()
+    release: Release | None = None
 
 
 def run(root: Path, model: str, progress: Progress) -> Source:
@@ -34,6 +36,7 @@ def run(root: Path, model: str, progress: Progress) -> Source:
     prepared = Prepared(root, model)
     with new_folder(prepared.source_folder) as folder:
         weights = _weights(recipe.source, folder, root, progress)
+        weights = _text_alone(weights, folder, prepared.source_folder, recipe, progress)
         source = _describe(model, weights, folder, prepared.source_folder, recipe)
         tokenizer = _tokenizer(weights, source, recipe)
         write_text(folder / "source.json", source.model_dump_json(indent=2) + "\n")
@@ -88,6 +91,21 @@ def _dense(kind: str, name: str, gguf: Path, folder: Path, progress: Progress) -
     return _Weights(kind, name, content_sha256(gguf), folder, tuple(notes))
 
 
+def _text_alone(weights: _Weights, folder: Path, final: Path, recipe: Recipe, progress: Progress) -> _Weights:
+    """The text model of a multimodal release, taken out of it; what is text alone stays as it is."""
+    from quantlab.models import read_config
+    from quantlab.models.text_part import take_out
+    from quantlab.models.wrappers import is_release
+
+    trust = recipe.source.trust_remote_code
+    if weights.folder == folder or not is_release(read_config(weights.folder)):
+        return weights
+    with progress.step(f"taking the language part out of {weights.name}"):
+        release = take_out(weights.folder, folder, final, trust)
+    progress.say(release.note)
+    return weights._replace(folder=folder, notes=(*weights.notes, release.note), release=release)
+
+
 def _describe(model: str, weights: _Weights, folder: Path, final: Path, recipe: Recipe) -> Source:
     from quantlab import models as source
     from quantlab.models.loading import load_config, require_whole
@@ -118,6 +136,7 @@ def _describe(model: str, weights: _Weights, folder: Path, final: Path, recipe: 
         vocabulary=int(text.vocab_size),
         trust_remote_code=recipe.source.trust_remote_code,
         notes=weights.notes,
+        release=weights.release,
     )
 
 

@@ -17,13 +17,17 @@ from quantlab.hardware.memory import process_memory
 from quantlab.hardware.target import require_memory
 from quantlab.methods import InMemory, Job, Method
 from quantlab.methods import _foreign as foreign
+from quantlab.models import read_config
+from quantlab.models.put_back import put_back
 from quantlab.models.text import passages_of
+from quantlab.models.wrappers import is_release
 from quantlab.progress import Progress
 from quantlab.records import Failure, QuantizeRecord
 from quantlab.reference.comparable import require_same_vocabulary
 from quantlab.stages._verify import Check, check_tokens, verify
 from quantlab.workspace.cell import Cell
 from quantlab.workspace.checkpoint import MANIFEST, Manifest, list_files, read_checkpoint, write_manifest
+from quantlab.workspace.release import Release
 
 
 def run(cell: Cell, device: Device, progress: Progress) -> QuantizeRecord:
@@ -81,9 +85,19 @@ def _manifest(cell: Cell, method: Method) -> Manifest:
         seed=cell.recipe.seed,
         versions=installed(method.requires),
         tokenizer=_relative(cell.prepared.weights, cell.checkpoint_folder),
-        parameters=source.parameters,
+        parameters=_parameters(cell, method),
         trust_remote_code=source.trust_remote_code,
     )
+
+
+def _parameters(cell: Cell, method: Method) -> int:
+    """Of the unquantized model that the checkpoint holds: with its towers where they are in it."""
+    source = cell.prepared.source()
+    if source.release is None or not method.stores_tower:
+        return source.parameters
+    if cell.variant.external and not is_release(read_config(_external_path(cell))):
+        return source.parameters
+    return source.parameters + source.release.tower_parameters
 
 
 def _relative(target: Path, start: Path) -> str:
@@ -133,6 +147,9 @@ def _make(
         foreign.require_same_layers(_external_path(cell), prepared.weights)
     notes = _require_same_words(cell) if cell.variant.external else ()
     in_memory = InMemory(None, None) if cell.variant.external else method.quantize(job)
+    release = prepared.source().release
+    if release and not cell.variant.external:
+        notes = (*notes, _with_towers(method, folder, prepared.origin, release))
     seconds = time.monotonic() - began
     manifest = manifest.model_copy(update=_weights(cell, folder))
     checkpoint = write_manifest(folder, manifest)
@@ -159,6 +176,18 @@ def _start(cell: Cell, method: Method, device: Device) -> Path:
     return prepared.gguf_folder
 
 
+def _with_towers(method: Method, folder: Path, origin: Path, release: Release) -> str:
+    """Make the text model's checkpoint one of the release; returns what a reader must know."""
+    if not method.stores_tower:
+        return (
+            f"It holds the language part of the {release.model_type} release alone: the towers and their"
+            " projector are left out (llama.cpp reads them from a file of its own, mmproj)."
+        )
+    if method.changes_weights:
+        put_back(folder, origin, release)
+    return release.note
+
+
 def _require_same_words(cell: Cell) -> tuple[str, ...]:
     """Notes on a tokenizer that could not be compared. Raises CellFailure where somebody else's checkpoint
     has another."""
@@ -182,10 +211,11 @@ def _external_path(cell: Cell) -> Path:
 
 def _weights(cell: Cell, folder: Path) -> dict[str, Any]:
     """Where the weights are: here, or where the baseline's or somebody else's lie, with every file's hash."""
+    source = cell.prepared.source()
     if not methods.load(cell.variant.method).changes_weights:
         return {
-            "weights": _relative(cell.prepared.weights, cell.checkpoint_folder),
-            "files": cell.prepared.source().files,
+            "weights": _relative(cell.prepared.origin, cell.checkpoint_folder),
+            "files": (source.release or source).files,
         }
     if cell.variant.external:
         path = _external_path(cell)

@@ -96,7 +96,7 @@ def _load_both(
     size = dtype.itemsize * source.parameters
     require_memory(device, 2 * size, "the unquantized model and the dequantized one")
     with progress.step(f"{cell.variant.slug}: loading both models as dense layers"):
-        plain = _plain(cell.prepared.weights, dtype, device, source.trust_remote_code)
+        plain = _plain(cell.prepared.origin, dtype, device, source.trust_remote_code)
         return Swap(plain, dense_model(checkpoint, dtype, device.places.first), linears)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -21,6 +22,7 @@ from quantlab.frozen import Frozen
 from quantlab.records import Failure
 from quantlab.workspace.checkpoint import FileEntry
 from quantlab.workspace.contents import content_sha256
+from quantlab.workspace.release import Release
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,6 +47,8 @@ class Source(Frozen):
     vocabulary: int
     trust_remote_code: bool = False
     notes: tuple[str, ...] = ()
+    release: Release | None = None
+    """The multimodal release that the text model was taken out of; None for a model that is text alone."""
 
 
 class Text(Frozen):
@@ -105,6 +109,12 @@ class Prepared(NamedTuple):
         return Path(os.path.normpath(self.source_folder / self.source().weights))
 
     @property
+    def origin(self) -> Path:
+        """Folder that the user named: the multimodal release where there is one, else the weights."""
+        release = self.source().release
+        return Path(os.path.normpath(self.source_folder / release.weights)) if release else self.weights
+
+    @property
     def source_sha256(self) -> str:
         """Hash of source.json, which names every weight file with its own."""
         return hashlib.sha256((self.source_folder / "source.json").read_bytes()).hexdigest()
@@ -115,8 +125,13 @@ class Prepared(NamedTuple):
 
         A file is read again only where it was put in place or written since it was last read.
         """
-        folder = self.weights
-        for name, entry in self.source().files.items():
+        source = self.source()
+        self._require_unchanged(self.weights, source.files, weights)
+        if source.release:
+            self._require_unchanged(self.origin, source.release.files, weights)
+
+    def _require_unchanged(self, folder: Path, files: Mapping[str, FileEntry], weights: bool) -> None:
+        for name, entry in files.items():
             path = folder / name
             if not weights and name.endswith(".safetensors"):
                 continue

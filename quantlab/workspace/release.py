@@ -1,4 +1,4 @@
-"""Record the multimodal release that a text model was taken out of, and how the names of the two go together."""
+"""Record the multimodal release that a text model was taken out of, and how their names go together."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Release(Frozen):
     """Folder of the release, from the folder of source.json."""
     files: dict[str, FileEntry]
     body: str
-    """What the release's files write before a tensor of the text model, where the text model writes `model.`."""
+    """What the release's files write where the text model writes `model.`."""
     head: str | None
     """The release's name of the output head, without `.weight`; None where it is tied to the embedding."""
     body_module: str
@@ -29,6 +29,10 @@ class Release(Frozen):
     def stored_name(self, name: str) -> str | None:
         """What the release's files call a tensor of the text model; None for one that it has no place for."""
         return _replaced(name, self.body, self.head)
+
+    def is_of_tower(self, stored: str) -> bool:
+        """Whether a tensor of the release's files is no part of the text model."""
+        return not (stored.startswith(self.body) or stored == f"{self.head}.weight")
 
     def module_name(self, name: str) -> str | None:
         """What the release's class calls a module of the text model."""

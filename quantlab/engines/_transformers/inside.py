@@ -11,6 +11,7 @@ from typing import Any
 from quantlab.architecture.fields import experts_of
 from quantlab.architecture.roofline import WeightReads
 from quantlab.engines._transformers.placement import tensors
+from quantlab.models.wrappers import parts_of
 
 
 def kernel_of(model: Any) -> str:
@@ -62,8 +63,11 @@ def reads_of(model: Any) -> WeightReads:
     skipped = (
         set() if head is None or getattr(head, "weight", None) is embedding.weight else {id(embedding.weight)}
     )
+    towers = tuple(f"{name}." for name in parts_of(model).towers)  # a token of text passes none of them
     always, experts, seen = 0, 0, set[int]()
     for name, tensor in tensors(model):
+        if name.startswith(towers):
+            continue
         storage = tensor.untyped_storage()
         key = storage.data_ptr() or id(tensor)
         if id(tensor) in skipped or key in seen:

@@ -1,0 +1,122 @@
+"""Put a quantized text model back into its multimodal release: the checkpoint that the release's own class
+loads.
+
+Tensors of the text model get the release's names, those of towers and projectors are copied byte for byte.
+The configuration is the release's with the quantization's beside it, its modules named as the release's class
+names them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from quantlab.errors import CellFailure
+from quantlab.files import write_json
+from quantlab.formats.copying import copy_tensors, name_shards
+from quantlab.formats.json_file import read_object
+from quantlab.formats.safetensors import INDEX, header, weight_files
+from quantlab.workspace.checkpoint import model_files
+from quantlab.workspace.release import Release
+
+_LEFT = ("modules_to_not_convert", "llm_int8_skip_modules", "ignore")
+"""Lists of modules that stay in 16 bits: of AWQ and FP8, bitsandbytes, and compressed-tensors."""
+_BLOCKS = ("block_name_to_quantize", "to_quant_block_names")
+"""The list of blocks in which layers are quantized: of GPTQ and auto-round."""
+_PATTERNS = ("dynamic", "extra_config")
+"""Settings by module: of GPTQModel and auto-round."""
+_NOT_ITS_OWN = (".safetensors", INDEX, "config.json")
+
+
+def put_back(folder: Path, origin: Path, release: Release) -> None:
+    """Turn the text model's checkpoint in `folder` into one of the release that lies at `origin`.
+
+    Raises CellFailure where the checkpoint holds a tensor that the release has no place for."""
+    quantized = _quantization(folder, release)
+    _write_weights(folder, origin, release)
+    config = read_object(origin / "config.json")
+    if quantized:
+        config["quantization_config"] = quantized
+    write_json(folder / "config.json", config)
+    for name in model_files(origin):
+        if not name.endswith(_NOT_ITS_OWN) and not (folder / name).exists():
+            shutil.copyfile(origin / name, folder / name)
+
+
+def _write_weights(folder: Path, origin: Path, release: Release) -> None:
+    made = weight_files(folder)
+    parts = []
+    for number, path in enumerate(made):
+        parts.append(folder / f"part-text-{number}")
+        copy_tensors(path, {name: _stored(name, release) for name in header(path)}, parts[-1])
+    for number, path in enumerate(weight_files(origin)):
+        towers = {name: name for name in header(path) if release.is_of_tower(name)}
+        if towers:
+            parts.append(folder / f"part-tower-{number}")
+            copy_tensors(path, towers, parts[-1])
+    for path in (*made, folder / INDEX):
+        path.unlink(missing_ok=True)
+    name_shards(folder, parts)
+
+
+def _stored(name: str, release: Release) -> str:
+    stored = release.stored_name(name)
+    if stored is None:
+        raise CellFailure(
+            "unsupported",
+            f"the quantized text model holds {name}, which a {release.model_type} release lacks",
+        )
+    return stored
+
+
+def _quantization(folder: Path, release: Release) -> dict[str, Any]:
+    """What the checkpoint says of its quantization, with the release's names of modules."""
+    said: dict[str, Any] = read_object(folder / "config.json").get("quantization_config") or {}
+    found = renamed(said, release)
+    path = folder / "quantize_config.json"
+    if path.is_file():
+        write_json(path, renamed(json.loads(path.read_text(encoding="utf-8")), release))
+    return found
+
+
+def renamed(said: dict[str, Any], release: Release) -> dict[str, Any]:
+    """A quantization's description with the modules of the release's class instead of the text model's."""
+    found = dict(said)
+    method = str(found.get("quant_method", ""))
+    for key in _LEFT:
+        if key in found or key == _key_of_left(method):
+            found[key] = [*(_module(name, release) for name in found.get(key) or ()), *release.towers]
+            if method == "bitsandbytes":
+                found[key].append(release.head_module)
+            found[key] = sorted(set(found[key]))
+    for key in ("modules_in_block_to_quantize",):
+        if found.get(key):
+            found[key] = [[_module(name, release) for name in names] for names in found[key]]
+    for key in _BLOCKS:
+        if isinstance(found.get(key), str):
+            found[key] = ",".join(_module(name, release) for name in found[key].split(","))
+        elif isinstance(found.get(key), list):
+            found[key] = [_module(name, release) for name in found[key]]
+    if method == "gptq" and not found.get("block_name_to_quantize"):
+        found["block_name_to_quantize"] = f"{release.body_module}.layers"
+    for key in _PATTERNS:
+        if isinstance(found.get(key), dict):
+            found[key] = {_module(name, release): value for name, value in found[key].items()}
+    return found
+
+
+def _key_of_left(method: str) -> str | None:
+    """Under which key a format lists what stays in 16 bits, and is given the towers."""
+    keys = {
+        "awq": "modules_to_not_convert",
+        "fp8": "modules_to_not_convert",
+        "bitsandbytes": "llm_int8_skip_modules",
+        "compressed-tensors": "ignore",
+    }
+    return keys.get(method)
+
+
+def _module(name: str, release: Release) -> str:
+    """The release's name of a module; what names none of the text model's stays."""
+    return release.module_name(name) or name
