@@ -40,7 +40,7 @@ def put_back(folder: Path, origin: Path, release: Release) -> None:
         config["quantization_config"] = quantized
     write_json(folder / "config.json", config)
     for name in model_files(origin):
-        if not name.endswith(_NOT_ITS_OWN) and not (folder / name).exists():
+        if not name.endswith(_NOT_ITS_OWN):
             shutil.copyfile(origin / name, folder / name)
 
 

@@ -148,6 +148,6 @@ def _scored_bytes(cell: Cell, checkpoint: Checkpoint, token_ids: NDArray[np.int6
     """UTF-8 bytes of the scored tokens."""
     from quantlab.models.loading import load_tokenizer
 
-    tokenizer = load_tokenizer(cell.prepared.weights, checkpoint.manifest.trust_remote_code)
+    tokenizer = load_tokenizer(cell.prepared.origin, checkpoint.manifest.trust_remote_code)
     rows = scored(token_ids.shape[1])
     return sum(len(str(tokenizer.decode(ids[1:][rows])).encode()) for ids in token_ids)

@@ -27,6 +27,8 @@ class _Weights(NamedTuple):
     folder: Path
     notes: tuple[str, ...] = ()
     release: Release | None = None
+    tokenizer: Path | None = None
+    """Folder of the tokenizer where it is another: transformers chooses its class by the model's type too."""
 
 
 def run(root: Path, model: str, progress: Progress) -> Source:
@@ -103,7 +105,8 @@ def _text_alone(weights: _Weights, folder: Path, final: Path, recipe: Recipe, pr
     with progress.step(f"taking the language part out of {weights.name}"):
         release = take_out(weights.folder, folder, final, trust)
     progress.say(release.note)
-    return weights._replace(folder=folder, notes=(*weights.notes, release.note), release=release)
+    notes = (*weights.notes, release.note)
+    return weights._replace(folder=folder, notes=notes, release=release, tokenizer=weights.folder)
 
 
 def _describe(model: str, weights: _Weights, folder: Path, final: Path, recipe: Recipe) -> Source:
@@ -146,7 +149,7 @@ def _tokenizer(weights: _Weights, source: Source, recipe: Recipe) -> Any:
     from quantlab.models.loading import load_tokenizer
     from quantlab.models.tokenizer import check_template, check_vocabulary
 
-    tokenizer = load_tokenizer(weights.folder, source.trust_remote_code)
+    tokenizer = load_tokenizer(weights.tokenizer or weights.folder, source.trust_remote_code)
     check_vocabulary(tokenizer, source.vocabulary, source.model)
     if recipe.tasks.chat_template:
         check_template(tokenizer, source.model)

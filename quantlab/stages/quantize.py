@@ -84,7 +84,7 @@ def _manifest(cell: Cell, method: Method) -> Manifest:
         calibration_sha256=cell.prepared.text().calibration_sha256,
         seed=cell.recipe.seed,
         versions=installed(method.requires),
-        tokenizer=_relative(cell.prepared.weights, cell.checkpoint_folder),
+        tokenizer=_relative(cell.prepared.origin, cell.checkpoint_folder),
         parameters=_parameters(cell, method),
         trust_remote_code=source.trust_remote_code,
     )
@@ -194,7 +194,7 @@ def _require_same_words(cell: Cell) -> tuple[str, ...]:
     from quantlab.models.loading import load_tokenizer
 
     trust = cell.prepared.source().trust_remote_code
-    tokenizer = load_tokenizer(cell.prepared.weights, trust)
+    tokenizer = load_tokenizer(cell.prepared.origin, trust)
     passages = foreign.sample(passages_of(cell.recipe.evaluation, "evaluation", cell.root)[0])
     return foreign.require_same_tokenizer(_external_path(cell), tokenizer, passages, trust)
 
