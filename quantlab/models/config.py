@@ -71,8 +71,8 @@ def _check_model_type(config: dict[str, Any], where: str) -> None:
         )
     if kind in CONFIG_MAPPING:
         raise QuantlabError(
-            f"{where} is of type {kind!r}, for which transformers has neither a causal language model nor a"
-            " multimodal one that has a language part: name a model that continues a text"
+            f"{where} is of type {kind!r}, for which transformers has neither a causal language model nor"
+            " a multimodal one with a language part: name a model that continues a text"
         )
     raise unknown(
         "model type",

@@ -87,10 +87,35 @@ def load_model(
 
     options |= {"use_safetensors": True} if safetensors else {}
     said = read_object(folder / "config.json") if safetensors else {}
+    kind = auto_class(said, trust_remote_code)
+    return _load(kind, folder, error, left_over, options | {"trust_remote_code": trust_remote_code})
+
+
+def load_state(
+    config: Any,
+    state: dict[str, Any],
+    trust_remote_code: bool,
+    error: Callable[[str], Exception],
+    **options: Any,
+) -> Any:
+    """The model of a configuration with tensors named as files name them. Raises what `error` makes of a text
+    where they are not all of the model's."""
+    kind = type(build_on_meta(config, trust_remote_code))
+    return _load(kind, None, error, False, options | {"config": config, "state_dict": state})
+
+
+def _load(
+    kind: Any,
+    folder: Path | None,
+    error: Callable[[str], Exception],
+    left_over: bool,
+    options: dict[str, Any],
+) -> Any:
+    where = folder or "the checkpoint"
     try:
-        loaded: Any = auto_class(said, trust_remote_code).from_pretrained(
+        loaded: Any = kind.from_pretrained(
             folder,
-            trust_remote_code=trust_remote_code,
+            trust_remote_code=options.pop("trust_remote_code", False),
             output_loading_info=True,
             ignore_mismatched_sizes=True,
             **options,
@@ -99,11 +124,11 @@ def load_model(
         if "conversion of the weights" not in str(raised):
             raise
         raise error(
-            f"the tensors of {folder} cannot be put together to the layers of its config.json: see the log"
+            f"the tensors of {where} cannot be put together to the layers of its config.json: see the log"
         ) from raised
     model, info = loaded
     if wrong := wrong_tensors(info | ({"unexpected_keys": set()} if left_over else {})):
-        raise error(f"the weights of {folder} are not those of its config.json: {wrong}")
+        raise error(f"the weights of {where} are not those of its config.json: {wrong}")
     return model
 
 

@@ -35,7 +35,7 @@ def test_a_model_that_is_no_causal_language_model_is_refused(
     model: Path, write_config: Callable[..., None]
 ) -> None:
     write_config(model_type="clip")
-    refused(model, "does not run as a causal language model")
+    refused(model, "for which transformers has neither a causal language model nor a multimodal one")
 
 
 def test_remote_code_is_refused_with_the_option_that_allows_it(

@@ -63,7 +63,7 @@ def load_dense(
     import torch
     from safetensors import safe_open
 
-    from quantlab.models.loading import broken_checkpoint, build_model, load_config, load_model
+    from quantlab.models.loading import broken_checkpoint, load_config, load_model, load_state
 
     if not form_of(weights):
         raise CellFailure(
@@ -96,23 +96,8 @@ def load_dense(
                 parts, int(config["bits"]), 0 if config.get("checkpoint_format") == "gptq_v2" else 1
             )
         state[f"{layer}.weight"] = weight.to(dtype)
-    dense = build_model(plain, trust_remote_code, broken_checkpoint, dtype=dtype)
-    missing, unexpected = dense.load_state_dict(state, strict=False)
-    dense.tie_weights()
-    if unexpected or [name for name in missing if name not in _tied(dense)]:
-        raise CellFailure(
-            "broken_checkpoint",
-            f"the packed tensors do not make the whole model: {(list(missing) + list(unexpected))[:3]}",
-        )
+    dense = load_state(plain, state, trust_remote_code, broken_checkpoint, dtype=dtype)
     return dense.to(device)
-
-
-def _tied(model: Any) -> set[str]:
-    """Names of parameters that share another's storage, such as a head tied to the embedding."""
-    names: dict[int, list[str]] = {}
-    for name, tensor in model.state_dict().items():
-        names.setdefault(tensor.data_ptr(), []).append(name)
-    return {name for group in names.values() if len(group) > 1 for name in group}
 
 
 def dequantize(parts: dict[str, torch.Tensor], bits: int, zero_offset: int) -> torch.Tensor:

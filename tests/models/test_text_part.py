@@ -1,0 +1,170 @@
+"""The text model of a multimodal release is taken out of it and put back, quantized."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from quantlab.errors import CellFailure
+from quantlab.models.loading import load_model, require_whole
+from quantlab.models.put_back import put_back, renamed
+from quantlab.models.text_part import take_out
+from quantlab.models.tiny import write_tiny_model
+from quantlab.workspace.release import Release
+
+FAMILIES = (
+    "gemma3",
+    "gemma4",
+    "llama4",
+    "mistral3",
+    "mistral3_ministral3",
+    "qwen3_5",
+    "qwen3_5_moe",
+    "qwen3_vl",
+)
+IDS = torch.arange(5, 45)[None]
+MODULES = Release(
+    model_type="gemma3",
+    weights=".",
+    files={},
+    body="language_model.model.",
+    head="language_model.lm_head",
+    body_module="model.language_model",
+    head_module="lm_head",
+    towers=("model.multi_modal_projector", "model.vision_tower"),
+    tower_tensors=2,
+    tower_parameters=10,
+    tower_bytes=20,
+)
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A tiny release of a family."""
+    root = tmp_path_factory.mktemp("releases")
+    return cache(lambda family: write_tiny_model(family, root / family))
+
+
+def logits(model: Any) -> torch.Tensor:
+    with torch.inference_mode():
+        found: torch.Tensor = model.eval()(input_ids=IDS, use_cache=False).logits
+    return found
+
+
+def text_of(release: Path, folder: Path) -> Release:
+    folder.mkdir()
+    return take_out(release, folder, folder)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_text_model_says_exactly_what_the_release_says(
+    family: str, release: Callable[[str], Path], tmp_path: Path
+) -> None:
+    found = text_of(release(family), tmp_path / "text")
+    whole = load_model(release(family), False, dtype=torch.float32)
+    text = load_model(tmp_path / "text", False, dtype=torch.float32)
+    assert type(whole).__name__.endswith("ForConditionalGeneration")
+    assert type(text).__name__.endswith("ForCausalLM")
+    assert torch.equal(logits(whole), logits(text))
+    assert found.tower_parameters == sum(
+        parameter.numel() for name, parameter in whole.named_parameters() if name.startswith(found.towers)
+    )
+
+
+def test_a_quantized_text_model_goes_back_into_its_release(
+    release: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """Saved by bitsandbytes, which names the text model's layers; the release's class then loads all of it."""
+    from transformers import BitsAndBytesConfig
+
+    origin = release("mistral3")
+    found = text_of(origin, tmp_path / "text")
+    how: dict[str, Any] = {
+        "quantization_config": BitsAndBytesConfig(load_in_8bit=True),
+        "device_map": {"": "cpu"},
+        "dtype": torch.bfloat16,
+    }
+    load_model(tmp_path / "text", False, **how).save_pretrained(tmp_path / "quantized")
+    text = logits(load_model(tmp_path / "quantized", False, device_map={"": "cpu"}))
+    put_back(tmp_path / "quantized", origin, found)
+    whole = load_model(tmp_path / "quantized", False, device_map={"": "cpu"})
+    assert type(whole).__name__ == "Mistral3ForConditionalGeneration"
+    assert torch.equal(logits(whole), text)
+    before, after = (read(folder) for folder in (origin, tmp_path / "quantized"))
+    towers = [name for name in before if found.is_of_tower(name)]
+    assert len(towers) == found.tower_tensors > 0
+    assert all(torch.equal(before[n], after[n]) and before[n].dtype == after[n].dtype for n in towers)
+    assert after["language_model.model.layers.0.mlp.up_proj.weight"].dtype == torch.int8
+    assert json.loads((tmp_path / "quantized/config.json").read_text())["model_type"] == "mistral3"
+
+
+def read(folder: Path) -> dict[str, torch.Tensor]:
+    return {n: t for path in folder.glob("*.safetensors") for n, t in load_file(path).items()}
+
+
+def test_a_text_model_that_comes_back_unchanged_is_the_release(
+    release: Callable[[str], Path], tmp_path: Path
+) -> None:
+    origin = release("qwen3_5")
+    found = text_of(origin, tmp_path / "text")
+    (tmp_path / "text/tokenizer.json").write_text("{}")  # what a library saved in the tokenizer's place
+    put_back(tmp_path / "text", origin, found)
+    require_whole(tmp_path / "text", False)
+    before, after = read(origin), read(tmp_path / "text")
+    assert before.keys() == after.keys() and all(torch.equal(before[n], after[n]) for n in before)
+    assert {"config.json", "tokenizer.json"} <= set(os.listdir(tmp_path / "text"))
+    for name in ("config.json", "tokenizer.json"):
+        assert json.loads((origin / name).read_text()) == json.loads((tmp_path / "text" / name).read_text())
+
+
+def test_a_tensor_that_the_release_has_no_place_for_is_refused(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file(
+        {"lm_head.weight": torch.zeros(1), "extra.weight": torch.zeros(1)}, tmp_path / "model.safetensors"
+    )
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(CellFailure, match=r"holds extra\.weight, which a gemma3 release lacks"):
+        put_back(tmp_path, tmp_path, MODULES)
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (
+            {"quant_method": "bitsandbytes"},
+            {"llm_int8_skip_modules": ["lm_head", "model.multi_modal_projector", "model.vision_tower"]},
+        ),
+        (
+            {"quant_method": "awq", "modules_to_not_convert": ["model.layers.0.mlp.gate"]},
+            {
+                "modules_to_not_convert": [
+                    "model.language_model.layers.0.mlp.gate",
+                    "model.multi_modal_projector",
+                    "model.vision_tower",
+                ]
+            },
+        ),
+        ({"quant_method": "gptq"}, {"block_name_to_quantize": "model.language_model.layers"}),
+        (
+            {"quant_method": "gptq", "modules_in_block_to_quantize": [["model.layers.0.mlp.up_proj"]]},
+            {"modules_in_block_to_quantize": [["model.language_model.layers.0.mlp.up_proj"]]},
+        ),
+        (
+            {"quant_method": "auto-round", "block_name_to_quantize": "model.layers"},
+            {"block_name_to_quantize": "model.language_model.layers"},
+        ),
+    ],
+    ids=["bitsandbytes", "awq", "gptq", "gptq that leaves some", "auto-round"],
+)
+def test_modules_are_named_as_the_release_names_them(said: dict[str, Any], expected: dict[str, Any]) -> None:
+    found = renamed(said, MODULES)
+    assert found == {**said, **found} and {key: found[key] for key in expected} == expected
