@@ -17,8 +17,8 @@ from quantlab.hardware.memory import process_memory
 from quantlab.hardware.target import require_memory
 from quantlab.methods import InMemory, Job, Method
 from quantlab.methods import _foreign as foreign
+from quantlab.methods._put_back import put_back
 from quantlab.models import read_config
-from quantlab.models.put_back import put_back
 from quantlab.models.text import passages_of
 from quantlab.models.wrappers import is_release
 from quantlab.progress import Progress

@@ -14,8 +14,13 @@ from quantlab.models.loading import broken_checkpoint, load_model, only_trusted_
 
 PACKAGE = Path(quantlab.__file__).parent
 LOADERS = ("from_pretrained", "from_config", "load_dataset", "LLM", "VLLM", "load")
-PLACES = ("models/loading.py", "architecture/_meta_build.py", "evaluation/tasksets/hub.py")
-"""_meta_build.py builds transformers' own classes from a configuration that is no folder's."""
+PLACES = (
+    "models/loading.py",
+    "architecture/_meta_build.py",
+    "evaluation/tasksets/hub.py",
+    "models/tiny/__init__.py",
+)
+"""_meta_build.py and tiny/ build transformers' own classes from a configuration that is no folder's."""
 
 
 def _calls(tree: ast.AST) -> Iterator[ast.Call]:
