@@ -34,6 +34,7 @@ __all__ = [
     "ServeTarget",
     "Served",
     "WorkerPlace",
+    "dense_form",
     "engine_for",
     "engine_or_usual",
     "for_releases",
@@ -89,6 +90,11 @@ def runs_dense(checkpoint: Checkpoint, device: Device) -> bool:
     """Whether quality is measured on layers dequantized once: on a CPU, where that was found to give the
     same."""
     return device.device == "cpu" and checkpoint.manifest.dense_verified
+
+
+def dense_form(checkpoint: Checkpoint) -> str | None:
+    """In words, the quicker form in which a CPU measures a checkpoint's quality; None where there is none."""
+    return load(engine_for(checkpoint.manifest.format)).dense_form(checkpoint)
 
 
 def sixteen_bit(engine: str | None) -> str | None:

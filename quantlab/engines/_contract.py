@@ -204,6 +204,10 @@ class Engine(ABC):
         Raises CellFailure where it cannot run here.
         """
 
+    def dense_form(self, checkpoint: Checkpoint) -> str | None:
+        """In words, the form in which a CPU measures quality more quickly; None where there is none."""
+        return None
+
     def serve(self, target: ServeTarget) -> Served:
         """Give the command of its server."""
         return Served(None, notes=(f"{self.title} has no server that quantlab knows",))

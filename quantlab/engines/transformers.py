@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from quantlab.engines._contract import Engine
 from quantlab.engines._transformers.config import quantization_config
+from quantlab.engines._transformers.dense import form_of
 from quantlab.engines._transformers.load import computes_in_float32
 from quantlab.engines._transformers.open import TransformersEngine
 from quantlab.formats import SAFETENSORS
@@ -48,6 +49,10 @@ class Transformers(Engine):
         return TransformersEngine(
             checkpoint.weights, checkpoint.tokenizer, device, dense, manifest.trust_remote_code, dtype, cache
         )
+
+    def dense_form(self, checkpoint: Checkpoint) -> str | None:
+        """Packed layers dequantized once, and float32 where the CPU has no bfloat16 instructions."""
+        return form_of(checkpoint.weights)
 
     def open_device(self, gpus: Sequence[str]) -> None:
         """Let CUDA make its context on each GPU."""

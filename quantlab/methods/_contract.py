@@ -59,6 +59,8 @@ class InMemory(NamedTuple):
     checkpoint)."""
     notes: tuple[str, ...] = ()
     """What a reader of the numbers must know, one sentence each."""
+    layers: frozenset[str] = frozenset()
+    """Their names, where the library tells them."""
 
 
 class Needs(NamedTuple):

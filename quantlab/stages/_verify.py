@@ -1,4 +1,5 @@
-"""Check a checkpoint before it counts: load it afresh from disk and compare it with the model in memory."""
+"""Check a checkpoint before it counts: load it from disk in a fresh process and compare it with the model in
+memory."""
 
 from __future__ import annotations
 
@@ -6,7 +7,8 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from quantlab import engines
+from quantlab import methods
+from quantlab.engines import dense_form
 from quantlab.errors import CellFailure
 from quantlab.formats import GGUF, SAFETENSORS, stored, unquantized
 from quantlab.hardware.device import Device
@@ -15,6 +17,7 @@ from quantlab.methods import InMemory
 from quantlab.methods._loss import mean_loss
 from quantlab.progress import Progress
 from quantlab.records import Unquantized
+from quantlab.stages._reload import Reloaded, reload, reload_apart
 from quantlab.workspace.cell import Cell
 from quantlab.workspace.checkpoint import Checkpoint, Manifest
 
@@ -28,6 +31,18 @@ TOLERANCE_NATS = 0.05
 nats."""
 DENSE_TOLERANCE_NATS = 0.005
 """Mean divergence of the dense layers from the real kernel: bfloat16 against float32 alone is about 0.001."""
+
+
+class Made(NamedTuple):
+    """What is known of the quantized model once it has left the memory."""
+
+    loss: float | None
+    """On the check text, in memory; None where the library holds no model that runs."""
+    expected_layers: int | None
+    layers: frozenset[str]
+    notes: tuple[str, ...]
+    peak_rss_bytes: int
+    peak_device_bytes: int | None
 
 
 class Check(NamedTuple):
@@ -53,48 +68,67 @@ def check_tokens(cell: Cell) -> NDArray[np.int64]:
     return ids
 
 
+def made_of(cell: Cell, in_memory: InMemory, device: Device) -> Made:
+    """Ask the quantized model in memory for its loss; the caller then lets it go."""
+    loss = in_memory.loss(check_tokens(cell)) if in_memory.loss else None
+    return Made(
+        loss,
+        in_memory.expected_layers,
+        in_memory.layers,
+        in_memory.notes,
+        process_memory().peak_rss_bytes,
+        _peak_device_bytes(device.places.first),
+    )
+
+
 def verify(
-    cell: Cell, folder: Path, manifest: Manifest, in_memory: InMemory, device: Device, progress: Progress
+    cell: Cell, folder: Path, manifest: Manifest, made: Made, device: Device, progress: Progress
 ) -> Check:
     """Raise CellFailure("broken_checkpoint") where what was saved is not what was quantized."""
     token_ids = check_tokens(cell)
-    peak_device = _peak_device_bytes(device.places.first)
-    expected, before = in_memory.expected_layers, in_memory.loss(token_ids) if in_memory.loss else None
-    peak, method_notes = process_memory().peak_rss_bytes, in_memory.notes
-    del in_memory
     # Lies beside its final place, so relative paths hold; a quantized cache is not part of what was saved.
     plain = {key: value for key, value in manifest.settings.items() if key != "cache"}
     checkpoint = Checkpoint(folder, manifest.model_copy(update={"settings": plain}))
     contents = _contents(cell, checkpoint)
-    _require_layers(contents, expected)
+    _require_layers(contents, made)
     with progress.step(f"{cell.variant.slug}: checking the saved checkpoint"):
-        logits = _logits(checkpoint, device.device, token_ids)
-        after = mean_loss(logits, token_ids)
-        dense, nats, notes = _check_dense(checkpoint, device.device, token_ids, logits)
-    tolerance = _require_same_loss(before, after, len(token_ids))
+        reloaded, form = _reload(cell, checkpoint, device.device, token_ids)
+        after = mean_loss(reloaded.real, token_ids)
+        dense, nats, notes = _check_dense(reloaded, form, token_ids)
+    tolerance = _require_same_loss(made.loss, after, len(token_ids))
     vocabulary = cell.prepared.source().vocabulary
     return Check(
         contents,
         _unquantized(checkpoint),
-        expected,
-        before,
+        made.expected_layers,
+        made.loss,
         after,
         tolerance,
         after > math.log(vocabulary),
         dense,
         nats,
-        method_notes + notes,
-        peak,
-        peak_device,
+        made.notes + notes,
+        made.peak_rss_bytes,
+        made.peak_device_bytes,
     )
 
 
-def _require_layers(contents: stored.Stored, expected: int | None) -> None:
-    """Raise CellFailure where another number of layers is quantized than was asked for."""
-    if expected is not None and contents.quantized_layers != expected:
+def _require_layers(contents: stored.Stored, made: Made) -> None:
+    """Raise CellFailure where other layers are quantized than were asked for, or one that chooses experts."""
+    if made.expected_layers is None:
+        return
+    if contents.routers:
         raise CellFailure(
             "broken_checkpoint",
-            f"{contents.quantized_layers} layers are quantized, {expected} were asked for",
+            f"{len(contents.routers)} routers are quantized, such as {contents.routers[0]}: they choose the"
+            " experts and stay in 16 bits in every method",
+        )
+    if contents.quantized_layers != made.expected_layers:
+        lacking = sorted(made.layers - contents.names)
+        raise CellFailure(
+            "broken_checkpoint",
+            f"{contents.quantized_layers} layers are quantized, {made.expected_layers} were asked for"
+            + (f": the files lack {', '.join(lacking[:3])}" if lacking and contents.names else ""),
         )
 
 
@@ -110,21 +144,18 @@ def _require_same_loss(before: float | None, after: float, tokens: int) -> float
     return tolerance
 
 
-def _logits(
-    checkpoint: Checkpoint, device: str, token_ids: NDArray[np.int64], dense: bool = False
-) -> NDArray[np.float32]:
-    import numpy as np
+def _reload(
+    cell: Cell, checkpoint: Checkpoint, device: str, token_ids: NDArray[np.int64]
+) -> tuple[Reloaded, str | None]:
+    """The reloaded checkpoint's logits, and the dense form that was tried beside the kernel, in words.
 
-    engine = engines.load(engines.engine_for(checkpoint.manifest.format)).open_checkpoint(
-        checkpoint, device, dense
-    )
-    try:
-        logits = engine.logits(token_ids)
-    finally:
-        engine.close()
-    if not np.isfinite(logits).all():
-        raise CellFailure("broken_checkpoint", "the reloaded checkpoint gives logits that are not finite")
-    return logits
+    A library that quantizes may replace classes of transformers in its process: the checkpoint is then loaded
+    in a fresh one."""
+    form = dense_form(checkpoint) if device == "cpu" else None
+    quantized_here = methods.load(cell.variant.method).changes_weights and not cell.variant.external
+    if quantized_here and checkpoint.manifest.format == SAFETENSORS:
+        return reload_apart(checkpoint, device, token_ids, form is not None, cell.root), form
+    return reload(checkpoint, device, token_ids, form is not None), form
 
 
 def _contents(cell: Cell, checkpoint: Checkpoint) -> stored.Stored:
@@ -150,18 +181,15 @@ def _unquantized(checkpoint: Checkpoint) -> Unquantized | None:
 
 
 def _check_dense(
-    checkpoint: Checkpoint, device: str, token_ids: NDArray[np.int64], real: NDArray[np.float32]
+    reloaded: Reloaded, form: str | None, token_ids: NDArray[np.int64]
 ) -> tuple[bool, float | None, tuple[str, ...]]:
     """Whether the checkpoint dequantized into dense layers gives what its real kernel gives (used on a CPU
-    only)."""
+    for quality, where some kernels are hundreds of times slower), and a note."""
     from quantlab.analysis.divergence import window_values
-    from quantlab.engines._transformers import dense as _dense
 
-    form = _dense.form_of(checkpoint.weights) if checkpoint.manifest.format == SAFETENSORS else None
-    if device != "cpu" or form is None:
+    if reloaded.dense is None:
         return False, None, ()
-    values = window_values(real, _logits(checkpoint, device, token_ids, dense=True), token_ids)
-    nats = float(values.kl.mean())
+    nats = float(window_values(reloaded.real, reloaded.dense, token_ids).kl.mean())
     if nats > DENSE_TOLERANCE_NATS:
         return (
             False,

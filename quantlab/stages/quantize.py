@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from pathlib import Path
@@ -24,7 +25,7 @@ from quantlab.models.wrappers import is_release
 from quantlab.progress import Progress
 from quantlab.records import Failure, QuantizeRecord
 from quantlab.reference.comparable import require_same_vocabulary
-from quantlab.stages._verify import Check, check_tokens, verify
+from quantlab.stages._verify import Check, check_tokens, made_of, verify
 from quantlab.workspace.cell import Cell
 from quantlab.workspace.checkpoint import MANIFEST, Manifest, list_files, read_checkpoint, write_manifest
 from quantlab.workspace.release import Release
@@ -146,7 +147,9 @@ def _make(
     if cell.variant.external:
         foreign.require_same_layers(_external_path(cell), prepared.weights)
     notes = _require_same_words(cell) if cell.variant.external else ()
-    in_memory = InMemory(None, None) if cell.variant.external else method.quantize(job)
+    # no name is bound to the model in memory: it is gone before the checkpoint is loaded again
+    made = made_of(cell, InMemory(None, None) if cell.variant.external else method.quantize(job), device)
+    gc.collect()
     release = prepared.source().release
     if release and not cell.variant.external:
         notes = (*notes, _with_towers(method, folder, prepared.origin, release))
@@ -155,7 +158,7 @@ def _make(
     checkpoint = write_manifest(folder, manifest)
     if cell.variant.external:
         require_same_vocabulary(checkpoint, prepared.source().vocabulary, prepared.source().vocabulary)
-    check = verify(cell, folder, manifest, in_memory, device, progress)
+    check = verify(cell, folder, manifest, made, device, progress)
     checked = {"collapsed": check.collapsed, "dense_verified": check.dense_verified}
     manifest = manifest.model_copy(update=checked | {"dense_check_nats": check.dense_nats})
     write_manifest(folder, manifest)

@@ -14,6 +14,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from quantlab.engines._transformers.apart import layers_apart, packed_layers
 from quantlab.errors import CellFailure
 from quantlab.formats.safetensors import weight_files
 from quantlab.hardware.device import quick_bfloat16
@@ -61,9 +62,8 @@ def load_dense(
     """A transformers model with dense layers, in float32 where that is wanted. Raises CellFailure for a
     format that this file does not read."""
     import torch
-    from safetensors import safe_open
 
-    from quantlab.models.loading import broken_checkpoint, load_config, load_model, load_state
+    from quantlab.models.loading import broken_checkpoint, load_model
 
     if not form_of(weights):
         raise CellFailure(
@@ -76,28 +76,67 @@ def load_dense(
             weights, trust_remote_code, broken_checkpoint, dtype=dtype or torch.bfloat16, device_map=places
         )
         return model.dequantize().to(dtype or torch.bfloat16) if config.get("load_in_4bit") else model
+    if layers_apart(weights, trust_remote_code):
+        return _dense_apart(weights, config, device, trust_remote_code, dtype)
+    return _dense_of_class(weights, config, trust_remote_code, dtype).to(device)
+
+
+def _dense_apart(
+    weights: Path, config: dict[str, Any], device: str, trust_remote_code: bool, dtype: Any
+) -> Any:
+    """The model as its library opens it, each packed layer replaced by a dense one."""
+    from torch import nn
+
+    from quantlab.engines._transformers.load import Wanted, load_as_stored
+
+    model = load_as_stored(Wanted(weights, device, trust_remote_code=trust_remote_code), config)
+    dtype = dtype or model.dtype
+    state = _tensors(weights)
+    for name in packed_layers(weights):
+        weight = _weight(name, state, config).to(dtype)
+        bias = state.get(f"{name}.bias")
+        rows, columns = weight.shape
+        layer = nn.Linear(columns, rows, bias=bias is not None, dtype=dtype, device=device)
+        layer.weight.data = weight.to(device)
+        if bias is not None:
+            layer.bias.data = bias.to(dtype).to(device)
+        model.set_submodule(name, layer)
+    return model.to(dtype)
+
+
+def _dense_of_class(weights: Path, config: dict[str, Any], trust_remote_code: bool, dtype: Any) -> Any:
+    """The model's own class in transformers with the dequantized weights."""
+    from quantlab.models.loading import broken_checkpoint, load_config, load_state
+
     plain = load_config(weights, trust_remote_code, broken_checkpoint)
     del plain.quantization_config
+    dtype = dtype or plain.dtype
+    state = _tensors(weights)
+    for layer in packed_layers(weights):
+        state[f"{layer}.weight"] = _weight(layer, state, config).to(dtype)
+    return load_state(plain, state, trust_remote_code, broken_checkpoint, dtype=dtype)
+
+
+def _tensors(weights: Path) -> dict[str, torch.Tensor]:
+    from safetensors import safe_open
+
     state: dict[str, torch.Tensor] = {}
     for path in weight_files(weights):
         with safe_open(path, framework="pt") as file:
             state |= {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open has no iterator
-    dtype = dtype or plain.dtype
-    for layer in [name.removesuffix(".qweight") for name in state if name.endswith(".qweight")]:
-        parts = {
-            p: state.pop(f"{layer}.{p}")
-            for p in ("qweight", "qzeros", "scales", "g_idx")
-            if f"{layer}.{p}" in state
-        }
-        if _packing(config) == "awq":
-            weight = dequantize_awq(parts)
-        else:
-            weight = dequantize(
-                parts, int(config["bits"]), 0 if config.get("checkpoint_format") == "gptq_v2" else 1
-            )
-        state[f"{layer}.weight"] = weight.to(dtype)
-    dense = load_state(plain, state, trust_remote_code, broken_checkpoint, dtype=dtype)
-    return dense.to(device)
+    return state
+
+
+def _weight(layer: str, state: dict[str, torch.Tensor], config: dict[str, Any]) -> torch.Tensor:
+    """The weight (out, in) of a packed layer, whose parts are taken out of the state."""
+    parts = {
+        part: state.pop(f"{layer}.{part}")
+        for part in ("qweight", "qzeros", "scales", "g_idx")
+        if f"{layer}.{part}" in state
+    }
+    if _packing(config) == "awq":
+        return dequantize_awq(parts)
+    return dequantize(parts, int(config["bits"]), 0 if config.get("checkpoint_format") == "gptq_v2" else 1)
 
 
 def dequantize(parts: dict[str, torch.Tensor], bits: int, zero_offset: int) -> torch.Tensor:

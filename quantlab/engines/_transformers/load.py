@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from quantlab.engines._transformers.apart import layers_apart, load_with_gptqmodel, opens
 from quantlab.engines._transformers.config import quantization_config
 from quantlab.engines._transformers.placement import check_disk, placement
 from quantlab.errors import CellFailure
@@ -50,14 +51,22 @@ def computes_in_float32(config: dict[str, Any], device: str) -> bool:
     return not config
 
 
+def needs_gptqmodel(weights: Path, config: dict[str, Any], trust_remote_code: bool) -> bool:
+    """Whether transformers cannot load the checkpoint and GPTQModel can: FP8 with a scale per row, or layers
+    that the model's class does not have."""
+    if config.get("quant_method") == "fp8":
+        return "weight_scale_method" in config
+    return opens(config) and bool(layers_apart(weights, trust_remote_code))
+
+
 def load_as_stored(wanted: Wanted, config: dict[str, Any]) -> Any:
     """The model with the layers that its checkpoint stores. Raises CellFailure where it cannot run here."""
     from quantlab.models.loading import broken_checkpoint, load_model
 
     device, trust = wanted.device, wanted.trust_remote_code
     try:
-        if config.get("quant_method") == "fp8" and "weight_scale_method" in config:
-            return _load_gptqmodel(wanted.weights, device, trust)
+        if needs_gptqmodel(wanted.weights, config, trust):
+            return load_with_gptqmodel(wanted.weights, device, trust, wanted.dtype)
         # what packed formats store beside their layers is their libraries' affair; a missing part is refused
         # all the same
         packed = config.get("quant_method") not in (None, "bitsandbytes")
@@ -90,17 +99,3 @@ def _multiply_in_float32(model: Any) -> None:
     for module in model.modules():
         if hasattr(module, "compute_dtype") and hasattr(module, "compute_type_is_set"):
             module.compute_dtype, module.compute_type_is_set = torch.float32, True
-
-
-def _load_gptqmodel(weights: Path, device: str, trust_remote_code: bool) -> Any:
-    """GPTQModel's row-scaled FP8 does not reload through plain transformers."""
-    if parse_places(device).several:
-        raise CellFailure(
-            "unsupported", f"GPTQModel loads its FP8 checkpoints on one device, not over {device}"
-        )
-    from gptqmodel import GPTQModel
-
-    from quantlab.models.loading import only_trusted_code
-
-    with only_trusted_code(trust_remote_code):
-        return GPTQModel.load(str(weights), device=device, trust_remote_code=trust_remote_code).model
