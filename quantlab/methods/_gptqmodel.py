@@ -3,21 +3,24 @@ disk)."""
 
 from __future__ import annotations
 
+import collections
 import csv
 import importlib.metadata
 import io
 import json
 import re
 import sys
+import traceback
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from quantlab.architecture.parameters import Matrix, ParameterCount
 from quantlab.errors import CellFailure
 from quantlab.files import write_json, write_text
 from quantlab.hardware.device import quick_bfloat16
 from quantlab.methods._contract import InMemory, Job
+from quantlab.outside import as_failure
 
 BATCH_WINDOWS = 8
 _LEAVES: tuple[tuple[str, str], ...] = (
@@ -58,57 +61,88 @@ def quantize(job: Job, config: Any, float32: bool = False) -> InMemory:
     """Load, quantize with the calibration windows, save; `float32` where the method's layers can compute in
     it.
 
-    Raises CellFailure for what GPTQModel refuses.
+    Raises CellFailure for what GPTQModel refuses or stops at.
     """
+    import torch
+
+    from quantlab.methods._loss import model_loss
+
+    # on a CPU without bfloat16 instructions the calibration passes take four times as long in bfloat16
+    in_float32 = float32 and job.device == "cpu" and not quick_bfloat16()
+    model = _run(job, config, torch.float32 if in_float32 else torch.bfloat16)
+    if in_float32:
+        restore_dtypes(job.source, job.destination)
+    layers = _layers(model)
+    if experts := [name for name in layers.plain if ".experts." in name]:
+        raise CellFailure(
+            "unsupported", f"GPTQModel left {len(experts)} experts in 16 bits, such as {experts[0]}"
+        )
+    if layers.plain:
+        _name_unquantized(job.destination, layers.packed, layers.plain)
+    _forget_the_run(job.destination)
+    return InMemory(model_loss(model), len(layers.packed), _left(layers), frozenset(layers.packed))
+
+
+def _run(job: Job, config: Any, dtype: Any) -> Any:
+    """The quantized model in memory, after it was saved."""
     import torch
     from gptqmodel import GPTQModel
 
-    from quantlab.methods._loss import model_loss, quantizable_linears
     from quantlab.models.loading import only_trusted_code
 
     torch.manual_seed(job.seed)
-    linears = quantizable_linears(job.source, job.trust_remote_code)
     windows = [{"input_ids": ids.tolist(), "attention_mask": [1] * len(ids)} for ids in job.calibration]
+    config.offload_to_disk = False  # it leaves meta tensors behind, and the model could not be checked
+    trust = job.trust_remote_code
+    step = f"quantizing to {job.bits} bits, {len(windows)} calibration windows"
     try:
-        # on a CPU without bfloat16 instructions the calibration passes take four times as long in bfloat16
-        dtype = torch.float32 if float32 and job.device == "cpu" and not quick_bfloat16() else torch.bfloat16
-        config.offload_to_disk = (
-            False  # it leaves meta tensors behind, and the model in memory could not be checked
-        )
-        trust, step = (
-            job.trust_remote_code,
-            f"quantizing {linears} layers to {job.bits} bits, {len(windows)} calibration windows",
-        )
-        with only_trusted_code(trust):
+        with only_trusted_code(trust), job.progress.step(step):
             model: Any = GPTQModel.load(
                 str(job.source), config, device=job.device, dtype=dtype, trust_remote_code=trust
             )
-            with job.progress.step(step):
-                model.quantize(windows, batch_size=min(BATCH_WINDOWS, len(windows)))
+            model.quantize(windows, batch_size=min(BATCH_WINDOWS, len(windows)))
             model.save(str(job.destination))
         _undo_saving(model.model)
-        if dtype is torch.float32:
-            restore_dtypes(job.source, job.destination)
-    except (ValueError, NotImplementedError) as error:
-        raise CellFailure("unsupported", f"GPTQModel: {' '.join(str(error).split())[:200]}") from error
-    packed = [
-        name
-        for name, layer in model.model.named_modules()
-        if hasattr(layer, "qweight") or hasattr(layer, "weight_scale_inv")
-    ]
+    except Exception as error:  # the library raises whatever a model leads it to
+        known = as_failure(error)
+        if known is None:
+            traceback.print_exc()  # for the log
+        text = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise known or CellFailure("unsupported", f"GPTQModel stops at this model: {text}") from error
+    return model.model
+
+
+class _Layers(NamedTuple):
+    """Names of the linear layers of a quantized model, its output head left out."""
+
+    packed: list[str]
+    plain: list[str]
+
+
+def _layers(model: Any) -> _Layers:
+    from torch import nn
+
+    head = model.get_output_embeddings()
+    packed = {n for n, m in model.named_modules() if hasattr(m, "qweight") or hasattr(m, "weight_scale_inv")}
     plain = [
         name
-        for name, layer in model.model.named_modules()
-        if isinstance(layer, torch.nn.Linear) and name not in packed
+        for name, layer in model.named_modules()
+        if isinstance(layer, nn.Linear) and layer is not head and name not in packed
     ]
-    if len(packed) < linears:
-        _name_unquantized(job.destination, packed, plain)
-    _forget_the_run(job.destination)
-    left = (
-        f"GPTQModel leaves {linears - len(packed)} of {linears} linear layers of this architecture"
-        " unquantized."
+    return _Layers(sorted(packed), sorted(plain))
+
+
+def _left(layers: _Layers) -> tuple[str, ...]:
+    """A sentence on the linear layers that were left in 16 bits, by name and count."""
+    if not layers.plain:
+        return ()
+    names = collections.Counter(re.sub(r"\.\d+\.", ".*.", name).rpartition("*.")[2] for name in layers.plain)
+    listed = ", ".join(f"{name} × {count}" for name, count in sorted(names.items()))
+    total = len(layers.plain) + len(layers.packed)
+    return (
+        f"GPTQModel leaves {len(layers.plain)} of {total} linear layers of this architecture unquantized:"
+        f" {listed}.",
     )
-    return InMemory(model_loss(model.model), len(packed), (left,) if len(packed) < linears else ())
 
 
 def _name_unquantized(folder: Path, packed: list[str], plain: list[str]) -> None:
@@ -169,7 +203,7 @@ def restore_dtypes(source: Path, destination: Path) -> None:
     for path in destination.glob("*.safetensors"):
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata()
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open is no mapping
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open has no iterator
         save_file(
             {
                 n: t.to(_DTYPES[original[n]]()) if original.get(n) in _DTYPES else t

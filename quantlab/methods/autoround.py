@@ -5,14 +5,17 @@ At 2 bits it does not collapse where GPTQ does; it takes the role that QuIP# has
 
 from __future__ import annotations
 
+import traceback
 from typing import Any, Literal
 
 from pydantic import Field
 
 from quantlab.architecture.parameters import Matrix, ParameterCount
+from quantlab.errors import CellFailure
 from quantlab.frozen import Frozen
 from quantlab.methods._contract import InMemory, Job, Method, Serving
 from quantlab.methods._grouped import grouped_bytes
+from quantlab.outside import as_failure
 
 _MULTIPLE = 32
 """Both sides of a quantized layer are a multiple of it (layer_config_resolver.py)."""
@@ -42,41 +45,28 @@ class AutoRound(Method):
     marks = ("auto-round", "autoround", "intel/auto-round")
 
     def quantize(self, job: Job) -> InMemory:
-        """Learn the rounding of each block on the calibration windows."""
-        import torch
-        from auto_round import AutoRound as Rounder
+        """Learn the rounding of each block on the calibration windows.
 
-        from quantlab.methods._loss import model_loss, quantizable_linears
-        from quantlab.models.loading import load_model, load_tokenizer, only_trusted_code
+        Raises CellFailure for what auto-round refuses or stops at."""
+        from quantlab.methods._loss import model_loss
+        from quantlab.models.loading import only_trusted_code
 
-        settings: Settings = job.settings
-        windows = [torch.from_numpy(ids)[None] for ids in job.calibration[: settings.samples]]
-        expected = quantizable_linears(job.source, job.trust_remote_code)
-        model = load_model(job.source, job.trust_remote_code, dtype="auto")
-        tokenizer = load_tokenizer(job.source, job.trust_remote_code)
-        rounding: Any = Rounder(
-            model,
-            tokenizer,
-            scheme=f"W{job.bits}A16G{settings.group_size}",
-            iters=settings.iterations,
-            nsamples=len(windows),
-            seqlen=job.calibration.shape[1],
-            batch_size=min(settings.batch_size, len(windows)),
-            dataset=windows,
-            device_map=job.device,
-            enable_torch_compile=False,
-            low_cpu_mem_usage=False,
-            seed=job.seed,
-        )
-        step = job.progress.step(
-            f"auto-round: {expected} layers to {job.bits} bits, {settings.iterations} steps per block"
-        )
-        with step, only_trusted_code(job.trust_remote_code):
-            quantized, _ = rounding.quantize()
-            # saving packs the layers in place and frees them: the model in memory is asked before
-            loss = None if job.check_tokens is None else model_loss(quantized)(job.check_tokens)
-            rounding.save_quantized(str(job.destination), format="auto_round")
-        return InMemory(None if loss is None else lambda _: loss, expected)
+        rounding = _rounding(job)
+        step = f"auto-round: {job.bits} bits, {job.settings.iterations} steps per block"
+        try:
+            with job.progress.step(step), only_trusted_code(job.trust_remote_code):
+                quantized, _ = rounding.quantize()
+                # saving packs the layers in place and frees them: the model in memory is asked before
+                loss = None if job.check_tokens is None else model_loss(quantized)(job.check_tokens)
+                rounding.save_quantized(str(job.destination), format="auto_round")
+        except Exception as error:  # the library raises whatever a model leads it to
+            known = as_failure(error)
+            if known is None:
+                traceback.print_exc()  # for the log
+            text = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            raise known or CellFailure("unsupported", f"auto-round stops at this model: {text}") from error
+        packed = frozenset(name for name, layer in quantized.named_modules() if hasattr(layer, "qweight"))
+        return InMemory(None if loss is None else lambda _: loss, len(packed), layers=packed)
 
     def why_left(self, count: ParameterCount, matrix: Matrix) -> str | None:
         """Why a matrix stays in 16 bits."""
@@ -105,6 +95,38 @@ class AutoRound(Method):
         return Serving(
             notes=("vLLM finds AutoRound's format in the checkpoint's config.json, without a flag",)
         )
+
+
+def _rounding(job: Job) -> Any:
+    """auto-round's own object, with the model loaded."""
+    import torch
+    from auto_round import AutoRound as Rounder
+
+    from quantlab.models.loading import load_model, load_tokenizer
+
+    settings: Settings = job.settings
+    windows = [torch.from_numpy(ids)[None] for ids in job.calibration[: settings.samples]]
+    return Rounder(
+        load_model(job.source, job.trust_remote_code, dtype="auto"),
+        load_tokenizer(job.source, job.trust_remote_code),
+        scheme=scheme(job.bits, settings.group_size),
+        iters=settings.iterations,
+        nsamples=len(windows),
+        seqlen=job.calibration.shape[1],
+        batch_size=min(settings.batch_size, len(windows)),
+        dataset=windows,
+        device_map=job.device,
+        enable_torch_compile=False,
+        low_cpu_mem_usage=False,
+        seed=job.seed,
+    )
+
+
+def scheme(bits: int, group_size: int) -> Any:
+    """auto-round's scheme of a width and a group: its presets have names for some of them alone."""
+    from auto_round.schemes import QuantizationScheme
+
+    return QuantizationScheme(bits=bits, group_size=group_size, sym=True, data_type="int", act_bits=16)
 
 
 METHOD = AutoRound()
