@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from quantlab.engines._transformers.load import Wanted, load_as_stored
+from quantlab.engines._transformers.as_stored import Wanted, load_as_stored
 from quantlab.errors import CellFailure
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quantlab.engines._transformers.apart import layers_apart, packed_layers
+from quantlab.engines._transformers.as_stored import Wanted, load_as_stored
 from quantlab.errors import CellFailure
 from quantlab.formats.safetensors import weight_files
 from quantlab.hardware.device import quick_bfloat16
@@ -86,8 +87,6 @@ def _dense_apart(
 ) -> Any:
     """The model as its library opens it, each packed layer replaced by a dense one."""
     from torch import nn
-
-    from quantlab.engines._transformers.load import Wanted, load_as_stored
 
     model = load_as_stored(Wanted(weights, device, trust_remote_code=trust_remote_code), config)
     dtype = dtype or model.dtype
