@@ -64,7 +64,7 @@ class _Bar:
 
 
 class _Lines:
-    """For output that is no terminal: a line at intervals, with the time left where it can be told."""
+    """For output that is not a terminal: a line at intervals, with the time left where it can be told."""
 
     INTERVAL_SECONDS = 15.0
 

@@ -35,8 +35,8 @@ def _coverage(n: int, k: int) -> float:
 
 
 def paired_ratio(samples: Sequence[float], other_samples: Sequence[float]) -> Median | None:
-    """Median of ours / theirs over pairs that were measured one after the other; None where they are no
-    pairs."""
+    """Median of the ratios variant / baseline over pairs measured one after the other; None where the counts
+    differ."""
     if len(samples) != len(other_samples):
         return None
     return median([a / b for a, b in zip(samples, other_samples, strict=True)])

@@ -26,7 +26,7 @@ class Matrix(Frozen):
     """Numbers of the layers that have it; () outside the blocks."""
     bias: bool = False
     fused: bool = False
-    """Whether it lies in a three-dimensional tensor, which is no torch Linear: some methods leave it
+    """Whether it lies in a three-dimensional tensor, which is not a torch Linear: some methods leave it
     alone."""
 
     @property

@@ -87,7 +87,7 @@ class GpuSet:
 
 
 def gpus() -> dict[str, GpuSpec]:
-    """Every GPU by its name, the user's own included. Raises QuantlabError for a file that is no list of
+    """Every GPU by its name, the user's own included. Raises QuantlabError for a file that is not a list of
     GPUs."""
     by_name: dict[str, GpuSpec] = {}
     for path in catalogue_files("gpus.yaml", "QUANTLAB_GPUS"):
@@ -144,7 +144,7 @@ def _words(name: str) -> set[str]:
 
 
 def parse_gpus(text: str) -> GpuSet:
-    """`h100:2`, `2xh100` or `h100`. Raises QuantlabError for an unknown GPU or a count that is no whole
+    """`h100:2`, `2xh100` or `h100`. Raises QuantlabError for an unknown GPU or a count that is not a whole
     number above 0."""
     times = re.fullmatch(r"(\d+)\s*[x×*]\s*(.+)", text.strip())
     name, colon, number = (times[2], ":", times[1]) if times else text.strip().partition(":")

@@ -70,7 +70,7 @@ class Hosting(Frozen):
 
 
 def api_prices() -> dict[str, ApiPrice]:
-    """By model, the user's own included. Raises QuantlabError for a file that is no list of prices."""
+    """By model, the user's own included. Raises QuantlabError for a file that is not a list of prices."""
     return {
         name: checked(ApiPrice, _with(fields, model=name), f"prices of {name}")
         for name, fields in _section("api").items()

@@ -16,7 +16,7 @@ LONGEST_NUMBER = 40
 
 
 def read_bytes(path: Path, most_bytes: int = TEXT_BYTES) -> bytes:
-    """A file's bytes. Raises QuantlabError for what is no file of at most so many bytes."""
+    """A file's bytes. Raises QuantlabError for anything but a file of at most so many bytes."""
     try:
         # looked at before it is opened: opening a pipe waits for whoever writes into it
         if not stat.S_ISREG(kind := path.stat().st_mode):

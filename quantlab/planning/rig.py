@@ -63,7 +63,7 @@ def splits_by_layers(method: str) -> bool:
 
 
 def engine_of(method: str) -> engines.Engine:
-    """The engine that serves a method's checkpoints; or a release's own format, which is no method here."""
+    """The engine that serves a method's checkpoints; or the one for releases' own formats."""
     return (
         engines.load(methods.load(method).served_by) if method in methods.names() else engines.for_releases()
     )

@@ -49,5 +49,5 @@ def decode_ceiling(
 
 
 def _stores_tower(method: str) -> bool:
-    """Whether a vision tower is in the checkpoint; a release's own format is no method here, and has it."""
+    """Whether a vision tower is in the checkpoint; releases in their own format have it."""
     return method not in methods.names() or methods.load(method).stores_tower

@@ -30,6 +30,7 @@ from quantlab.workspace.items import Items, key_of
 
 if TYPE_CHECKING:
     import torch
+    from numpy.typing import NDArray
 
 __all__ = ["REST", "WHOLE", "Swap", "dense_model", "run"]
 
@@ -47,23 +48,7 @@ def run(
     token_ids = cell.prepared.token_ids("evaluation")[:windows]
     began = time.monotonic()
     swap = _load_both(cell, checkpoint, getattr(torch, reference.info.dtype), device, progress, linears)
-    done = Items(cell.root, checkpoint.sha256, "sensitivity")
-    versions = installed(("torch", "transformers"))
-    settings = key_of(
-        *(STAGES["sensitivity"].version, METRICS_VERSION, reference.sha256, reference.notes),
-        *(linears, device.name, versions),
-    )
-    what = f"{cell.variant.slug}: {len(swap.parts)} parts of {len(token_ids)} windows"
-    losses: list[dict[str, float]] = []
-    with progress.step(what, len(token_ids) * len(swap.parts)) as step:
-        for i, ids in enumerate(token_ids):
-            values = done.get(key_of(settings, i))
-            if values:
-                step.advance(len(swap.parts))
-            else:
-                values = _losses(swap, reference, i, torch.from_numpy(ids)[None], device, step)
-                done.add({key_of(settings, i): values})
-            losses.append(values)
+    losses = _of_all_windows(cell, checkpoint, swap, reference, token_ids, device, progress, linears)
     estimates = {part: clustered.mean(np.array([[values[part]] for values in losses])) for part in losses[0]}
     nothing = estimates.pop(NOTHING).value
     return SensitivityRecord(
@@ -85,6 +70,38 @@ def run(
         reference_sha256=reference.sha256,
         reference_dtype=reference.info.dtype,
     )
+
+
+def _of_all_windows(
+    cell: Cell,
+    checkpoint: Checkpoint,
+    swap: Swap,
+    reference: Reference,
+    token_ids: NDArray[np.int64],
+    device: Device,
+    progress: Progress,
+    linears: bool,
+) -> list[dict[str, float]]:
+    """Each window's divergences by part, in nats; windows of an interrupted run are read, not repeated."""
+    import torch
+
+    done = Items(cell.root, checkpoint.sha256, "sensitivity")
+    settings = key_of(
+        *(STAGES["sensitivity"].version, METRICS_VERSION, reference.sha256, reference.notes),
+        *(linears, device.name, installed(("torch", "transformers"))),
+    )
+    what = f"{cell.variant.slug}: {len(swap.parts)} parts of {len(token_ids)} windows"
+    losses: list[dict[str, float]] = []
+    with progress.step(what, len(token_ids) * len(swap.parts)) as step:
+        for i, ids in enumerate(token_ids):
+            values = done.get(key_of(settings, i))
+            if values:
+                step.advance(len(swap.parts))
+            else:
+                values = _losses(swap, reference, i, torch.from_numpy(ids)[None], device, step)
+                done.add({key_of(settings, i): values})
+            losses.append(values)
+    return losses
 
 
 def _load_both(

@@ -55,8 +55,8 @@ def _entries() -> dict[str, dict[str, Any]]:
 
 
 def _read(table: str) -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load((_FOLDER / f"{table}.yaml").read_text(encoding="utf-8"))
-    return found
+    rows: dict[str, Any] = yaml.safe_load((_FOLDER / f"{table}.yaml").read_text(encoding="utf-8"))
+    return rows
 
 
 def _family(name: str) -> Family:

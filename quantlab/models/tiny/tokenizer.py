@@ -56,18 +56,18 @@ def _vocabulary(pieces: bool) -> tuple[list[str], list[tuple[str, str]]]:
         first = [f"<0x{byte:02X}>" for byte in range(256)] + [_SPACE, *map(chr, range(33, 127))]
     else:
         first = sorted(pre_tokenizers.ByteLevel.alphabet())
-    found, merges = dict.fromkeys(first), []
+    known, merges = dict.fromkeys(first), []
     for word in WORDS.read_text(encoding="utf-8").split():
         left = space
         for letter in word:
-            if left + letter not in found and len(found) < PIECES:
-                found[left + letter] = None
+            if left + letter not in known and len(known) < PIECES:
+                known[left + letter] = None
                 merges.append((left, letter))
             left += letter
-            if left not in found:
+            if left not in known:
                 break
-    assert len(found) == PIECES, f"words.txt has too few words: {len(found)} pieces"
-    return list(found), merges
+    assert len(known) == PIECES, f"words.txt has too few words: {len(known)} pieces"
+    return list(known), merges
 
 
 def _bytes(vocabulary: list[str], merges: list[tuple[str, str]]) -> Any:
