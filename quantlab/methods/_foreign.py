@@ -88,14 +88,12 @@ def _gguf_method() -> str:
 def _safetensors(path: Path, trust_remote_code: bool) -> tuple[str, int]:
     from quantlab.models import check_folder, read_config
 
-    check_folder(path, trust_remote_code)
+    check_folder(path, trust_remote_code, source=False)
     said = read_config(path).get("quantization_config")
     config: dict[str, Any] = said if isinstance(said, dict) else {}
     name = str(config.get("quant_method", ""))
     if not name:
-        raise QuantlabError(
-            f"{path} is not quantized: its config.json has no quantization_config; give it as MODEL instead"
-        )
+        raise QuantlabError(_why_unnamed(path))
     known = methods.marked()
     if name.lower() not in known:
         raise unknown("quantization format", name, known, f"in {path}/config.json")
@@ -106,6 +104,24 @@ def _safetensors(path: Path, trust_remote_code: bool) -> tuple[str, int]:
             f"{path} says {bits} bits of {method.name}: known are {', '.join(map(str, method.bits))}"
         )
     return method.name, bits
+
+
+def _why_unnamed(path: Path) -> str:
+    """Why a checkpoint whose config.json names no method is refused."""
+    from quantlab.models.quantized import SETTINGS_FILES, quantized_by_files
+
+    quantized = quantized_by_files(path)
+    if quantized is None:
+        return (
+            f"{path} is not quantized: its config.json has no quantization_config; give it as MODEL instead"
+        )
+    beside = next((name for name in SETTINGS_FILES if (path / name).is_file()), None)
+    copied = f"copy {beside} into it" if beside else "write its method and bits into it"
+    return (
+        f"{path} is quantized ({quantized.title}, by {quantized.sign}) and its config.json has no"
+        f" quantization_config, without which every library would load it as plain weights: {copied} as"
+        ' "quantization_config", with "quant_method" such as "gptq"'
+    )
 
 
 def sample(passages: Iterable[str]) -> list[str]:

@@ -13,6 +13,7 @@ from quantlab.models.gguf_file import check_gguf
 from quantlab.models.hub import Download, download
 from quantlab.models.hub import check as check_hub
 from quantlab.models.positions import check_windows, positions_of
+from quantlab.models.quantized import require_unquantized
 from quantlab.models.tokenizer import check_tokenizer
 
 __all__ = [
@@ -34,9 +35,11 @@ __all__ = [
 ]
 
 
-def check_folder(folder: Path, trust_remote_code: bool = False) -> None:
+def check_folder(folder: Path, trust_remote_code: bool = False, source: bool = True) -> None:
     """Raise QuantlabError where a folder's model cannot be loaded safely: its config, its weights, its
-    code."""
+    code.
+
+    A `source` is what everything is compared with, and is refused where it is quantized already."""
     if not folder.is_dir():
         raise QuantlabError(
             f"the folder {folder} does not exist: name a folder with config.json and safetensors, or a"
@@ -46,3 +49,5 @@ def check_folder(folder: Path, trust_remote_code: bool = False) -> None:
     check_weights(folder)
     check_config(folder, trust_remote_code)
     check_stored(config, folder)
+    if source:
+        require_unquantized(config, str(folder), folder)

@@ -23,6 +23,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """config.json of a model's folder. Raises QuantlabError where there is none or it is not one."""
     path = folder / "config.json"
     if not path.is_file():
+        check_adapter(folder)
         raise QuantlabError(
             f"{folder} has no config.json: name the folder that holds a model's config.json and safetensors"
         )
@@ -36,11 +37,7 @@ def check_config(folder: Path, trust_remote_code: bool = False, name: str | None
     `name` is what the model is called in the message.
     """
     config = read_config(folder)
-    if (folder / "adapter_config.json").exists():
-        raise QuantlabError(
-            f"{folder} has an adapter_config.json: its weights are changes to another model; merge them into"
-            " it and save the whole"
-        )
+    check_adapter(folder)
     if trust_remote_code:
         return
     said = config.get("_name_or_path")
@@ -48,6 +45,18 @@ def check_config(folder: Path, trust_remote_code: bool = False, name: str | None
     _check_model_type(config, where)
     _check_tokenizer(folder, where)
     check_code(folder, where)
+
+
+def check_adapter(folder: Path) -> None:
+    """Raise QuantlabError where a folder holds a LoRA adapter: transformers would load it, llama.cpp would
+    not, and the two would be compared."""
+    names = [p.name for p in folder.iterdir() if p.name.startswith("adapter_")] if folder.is_dir() else []
+    if names:
+        raise QuantlabError(
+            f"{folder} has {sorted(names)[0]}: its weights are changes to another model; merge first, with"
+            " peft's `PeftModel.from_pretrained(BASE, ADAPTER).merge_and_unload().save_pretrained(NEW)`, and"
+            " name NEW"
+        )
 
 
 def _check_model_type(config: dict[str, Any], where: str) -> None:

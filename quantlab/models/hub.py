@@ -12,8 +12,9 @@ from typing import NamedTuple, TypeVar
 
 from quantlab.errors import QuantlabError
 from quantlab.formats.safetensors import read_index, weight_names
-from quantlab.models.config import check_config
+from quantlab.models.config import check_config, read_config
 from quantlab.models.disk import require_disk
+from quantlab.models.quantized import require_unquantized
 from quantlab.models.tokenizer import check_tokenizer
 from quantlab.progress import Progress, Step
 from quantlab.recipe import SourceSpec
@@ -53,13 +54,14 @@ def check(spec: SourceSpec, progress: Progress) -> int | None:
     return answer.parameters if isinstance(answer, Found) else None
 
 
-def download(spec: SourceSpec, progress: Progress) -> Download:
+def download(spec: SourceSpec, progress: Progress, source: bool = True) -> Download:
     """The folder of a hub repository at a commit; a branch or tag is resolved to its commit.
 
-    What was downloaded before is used again, without the hub if it cannot be reached. Raises QuantlabError
+    What was downloaded before is used again, without the hub if it cannot be reached. A `source` is refused
+    where it is quantized already, before its weights are downloaded. Raises QuantlabError
     where the repository cannot be had, has no safetensors, needs code that is not trusted, or does not fit on
     the disk."""
-    return _asked(spec, lambda: _download(spec, spec.hub or "", progress), progress)
+    return _asked(spec, lambda: _download(spec, spec.hub or "", progress, source), progress)
 
 
 def _asked(spec: SourceSpec, ask: Callable[[], T], progress: Progress) -> T | Download:
@@ -106,7 +108,7 @@ def _get(repository: str, names: Iterable[str], revision: str | None) -> Path:
     return Path(huggingface_hub.snapshot_download(repository, revision=revision, allow_patterns=exact))
 
 
-def _find(spec: SourceSpec, repository: str) -> Found:
+def _find(spec: SourceSpec, repository: str, source: bool = True) -> Found:
     import huggingface_hub
 
     info = huggingface_hub.HfApi().model_info(repository, revision=spec.revision, files_metadata=True)
@@ -123,6 +125,11 @@ def _find(spec: SourceSpec, repository: str) -> Found:
 
     huggingface_hub.utils.disable_progress_bars()  # type: ignore[attr-defined]  # documented, re-exported implicitly
     if "config.json" not in sizes:
+        if "adapter_config.json" in sizes:
+            raise QuantlabError(
+                f"{repository} on the hub is an adapter, changes to another model: merge first, and name the"
+                " folder of the whole"
+            )
         raise QuantlabError(
             f"{repository} on the hub has no config.json, which transformers needs: name the original"
             " repository"
@@ -130,6 +137,8 @@ def _find(spec: SourceSpec, repository: str) -> Found:
     check_tokenizer(small, f"{repository} on the hub")
     folder = _get(repository, small, spec.revision)
     check_config(folder, spec.trust_remote_code, repository)
+    if source:
+        require_unquantized(read_config(folder), repository)
     weights = weight_names(
         [name for name in sizes if "/" not in name], read_index(folder), f"{repository} on the hub"
     )
@@ -138,8 +147,8 @@ def _find(spec: SourceSpec, repository: str) -> Found:
     return Found(folder, tuple(small), tuple(weights), missing, counted)
 
 
-def _download(spec: SourceSpec, repository: str, progress: Progress) -> Download:
-    repository_files = _find(spec, repository)
+def _download(spec: SourceSpec, repository: str, progress: Progress, source: bool) -> Download:
+    repository_files = _find(spec, repository, source)
     folder, missing = repository_files.folder, repository_files.missing_bytes
     if missing:
         require_disk(folder, missing)

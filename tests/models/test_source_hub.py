@@ -218,3 +218,12 @@ def test_a_look_at_the_hub_refuses_what_a_download_would(hub: Hub) -> None:
     hub.error = (404, "RepoNotFound")
     with pytest.raises(QuantlabError, match="no repository org/model"):
         check_hub(SourceSpec(hub="org/model"), Progress(quiet=True))
+
+
+def test_a_quantized_release_is_refused_before_its_weights_are_fetched(hub: Hub) -> None:
+    section = {"quant_method": "fp8"}
+    hub.files["config.json"] = json.dumps({"model_type": "llama", "quantization_config": section}).encode()
+    refused("org/model is quantized already .fp8, by quantization_config")
+    assert "model.safetensors" not in hub.fetched
+    download(SourceSpec(hub="org/model"), Progress(console=StringIO()), source=False)
+    assert "model.safetensors" in hub.fetched
