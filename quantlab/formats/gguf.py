@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from quantlab.errors import CellFailure
+from quantlab.formats.gguf_parts import parts_of
 from quantlab.formats.gguf_types import FILE_TYPES
 from quantlab.formats.llama_log import llama, messages
 
@@ -61,7 +62,13 @@ def _library() -> Any:
 
 
 def stored_tensors(path: Path) -> list[StoredTensor]:
-    """Every tensor of a GGUF file, in the file's order. Raises CellFailure where the file is damaged."""
+    """Every tensor of a GGUF file and of the parts that follow it, in their order.
+
+    Raises CellFailure where a file is damaged, QuantlabError where a part is missing."""
+    return [tensor for part in parts_of(path) for tensor in _tensors(part)]
+
+
+def _tensors(path: Path) -> list[StoredTensor]:
     with _header(path) as (library, header):
         begin, size = library.gguf_get_data_offset(header), path.stat().st_size
         tensors = []

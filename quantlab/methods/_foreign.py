@@ -16,9 +16,10 @@ from pydantic import Field
 from quantlab import methods
 from quantlab.errors import CellFailure, QuantlabError, unknown
 from quantlab.formats import GGUF
+from quantlab.formats.gguf_parts import parts_of
 from quantlab.frozen import Frozen
 from quantlab.names import Variant
-from quantlab.workspace.checkpoint import FileEntry, list_files
+from quantlab.workspace.checkpoint import FileEntry, entry_of, list_files
 
 _WIDTHS = (2, 3, 4, 5, 6, 8, 16)
 _TOKENIZER_FILES = (
@@ -43,7 +44,7 @@ class Settings(Frozen):
 def weight_files(path: Path) -> dict[str, FileEntry]:
     """The files that make the checkpoint, with sizes and hashes."""
     if path.is_file():
-        return {path.name: list_files(path.parent)[path.name]}
+        return {part.name: entry_of(part) for part in parts_of(path)}
     return {
         n: f
         for n, f in list_files(path).items()

@@ -7,13 +7,20 @@ from typing import Any
 
 from quantlab.environments.install import bring
 from quantlab.errors import QuantlabError
+from quantlab.formats.gguf_parts import parts_of
 
 MAGIC = b"GGUF"
 
 
 def check_gguf(path: Path) -> None:
-    """Raise QuantlabError where a file is not GGUF, is truncated, or cannot be read for want of the gguf
-    package."""
+    """Raise QuantlabError where a file or a part that follows it is missing, not GGUF or truncated, or the
+    gguf package is not installed."""
+    parts = parts_of(path) if path.is_file() else (path,)
+    for part in parts:
+        _check_file(part, len(parts))
+
+
+def _check_file(path: Path, parts: int) -> None:
     if not path.is_file():
         raise QuantlabError(f"the file {path} does not exist: name a GGUF file that exists")
     with path.open("rb") as file:
@@ -31,9 +38,14 @@ def check_gguf(path: Path) -> None:
         raise QuantlabError(f"reading a GGUF file needs the package gguf: {bring('gguf')}") from None
     from quantlab.architecture.gguf_config import read_header
 
-    read_header(
-        path
-    )  # bounded: the package reads as many values as a header announces, and takes minutes for it
+    # bounded: the package reads as many values as a header announces, and takes minutes for it
+    metadata, _ = read_header(path)
+    count = metadata.get("split.count") or 1
+    if count != parts:
+        raise QuantlabError(
+            f"{path} says that it is part {metadata.get('split.no', 0) + 1} of {count}, and its name that it"
+            f" is one of {parts}: name the parts as llama.cpp does, NAME-00001-of-{count:05d}.gguf"
+        )
     size = path.stat().st_size
     try:
         tensors = _bounded(GGUFReader)(path).tensors

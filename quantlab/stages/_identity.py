@@ -13,6 +13,7 @@ from quantlab.errors import QuantlabError
 from quantlab.formats import GGUF
 from quantlab.recipe import Recipe, SourceSpec, TextSpec
 from quantlab.workspace.checkpoint import entry_of, model_files
+from quantlab.workspace.contents import gguf_sha256
 from quantlab.workspace.prepared import Prepared
 
 
@@ -35,7 +36,7 @@ def _source(root: Path, model: str, spec: SourceSpec) -> dict[str, Any]:
     if path.is_dir():
         return {"files": {name: entry.model_dump() for name, entry in model_files(path).items()}}
     if path.is_file():
-        return {"sha256": entry_of(path).sha256}
+        return {"sha256": gguf_sha256(path)}
     return _as_prepared(Prepared(root, model))
 
 

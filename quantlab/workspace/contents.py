@@ -7,11 +7,13 @@ another inode, and whatever is written in place has another change time, which n
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import time
 from pathlib import Path
 
 from quantlab.files import cache_folder, sha256, write_json
+from quantlab.formats.gguf_parts import parts_of
 
 SMALL_BYTES = 2**20
 """Below it reading the file is as quick as looking its hash up."""
@@ -34,6 +36,13 @@ def content_sha256(path: Path) -> str:
         with contextlib.suppress(OSError):  # a cache that cannot be written costs time and nothing else
             write_json(kept, {"state": before, "sha256": digest})
     return digest
+
+
+def gguf_sha256(path: Path) -> str:
+    """Hex digest of a GGUF file, or of the digests of all parts where it is split. Raises QuantlabError where
+    a part is missing."""
+    digests = [content_sha256(part) for part in parts_of(path)]
+    return digests[0] if len(digests) == 1 else hashlib.sha256(" ".join(digests).encode()).hexdigest()
 
 
 def _state(path: Path) -> list[int]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from quantlab.architecture.cache_types import is_quantized
 from quantlab.errors import CellFailure
 from quantlab.formats.gguf import block_count
+from quantlab.formats.gguf_parts import parts_of
 from quantlab.formats.llama_log import Messages, llama, messages
 from quantlab.hardware.device import Places, parse_places
 from quantlab.hardware.memory import free_vram_bytes
@@ -177,7 +178,7 @@ def _place(parameters: Any, places: Places, path: Path) -> Any:
     share = (ctypes.c_float * int(api.llama_max_devices()))(*[0.0] * int(api.llama_max_devices()))
     for gpu, size in free.items():
         share[gpu] = size / sum(free.values())
-    room = 0.9 * sum(free.values()) / path.stat().st_size
+    room = 0.9 * sum(free.values()) / sum(part.stat().st_size for part in parts_of(path))
     layers = int(room * (block_count(path) + 1)) if places.cpu and room < 1 else -1
     assign(parameters, n_gpu_layers=layers, split_mode=api.LLAMA_SPLIT_MODE_LAYER, main_gpu=places.gpus[0])
     assign(parameters, tensor_split=ctypes.cast(share, dict(parameters._fields_)["tensor_split"]))
