@@ -17,21 +17,12 @@ from quantlab.formats.safetensors import header, weight_files
 SETTINGS_FILES = ("quantize_config.json", "quant_config.json", "hf_quant_config.json")
 """Of auto-gptq and GPTQModel, autoawq, and ModelOpt."""
 _SECTIONS = ("quantization_config", "compression_config")
-_PACKED = {
-    "qweight": "gptq or awq",
-    "qzeros": "gptq or awq",
-    "weight_packed": "compressed-tensors",
-    "weight_scale": "fp8 or compressed-tensors",
-    "weight_scale_inv": "fp8",
-    "absmax": "bitsandbytes",
-    "SCB": "bitsandbytes",
-    "gate_up_proj_blocks": "mxfp4",
-    "down_proj_blocks": "mxfp4",
-}
-"""Last words of the names of packed tensors, and who writes them."""
+_PACKED = (
+    *("qweight", "qzeros", "weight_packed", "weight_scale", "weight_scale_inv", "absmax", "SCB"),
+    *("gate_up_proj_blocks", "down_proj_blocks"),
+)
+"""Last words of the names of packed tensors and of their scales."""
 _PACKED_TYPES = ("F8_E4M3", "F8_E5M2", "F4", "F6_E2M3", "F6_E3M2")
-_DEQUANTIZERS = {"fp8": "FineGrainedFP8Config", "mxfp4": "Mxfp4Config"}
-"""transformers' settings that load a format as dense layers; releases of these have no unquantized form."""
 
 
 class Quantized(NamedTuple):
@@ -65,8 +56,8 @@ def quantized_by_files(folder: Path) -> Quantized | None:
         return None
     for name in SETTINGS_FILES:
         if (folder / name).is_file():
-            return _of(read_json(folder / name), f"its tensor {tensor[0]} and {name}")
-    return Quantized(tensor[1], None, f"its tensor {tensor[0]}")
+            return _of(read_json(folder / name), f"its tensor {tensor} and {name}")
+    return Quantized("a method that it does not name", None, f"its tensor {tensor}")
 
 
 def require_unquantized(config: Mapping[str, Any], where: str, folder: Path | None = None) -> None:
@@ -75,18 +66,28 @@ def require_unquantized(config: Mapping[str, Any], where: str, folder: Path | No
     quantized = quantized_by_config(config) or (quantized_by_files(folder) if folder else None)
     if quantized is None:
         return
-    how = _DEQUANTIZERS.get(quantized.method)
-    code = (
-        f"from transformers import AutoModelForCausalLM as M, AutoTokenizer as T, {how} as C;"
-        f" M.from_pretrained('{where}', quantization_config=C(dequantize=True), dtype='bfloat16')"
-        f".save_pretrained('NEW'); T.from_pretrained('{where}').save_pretrained('NEW')"
-    )
-    dequantize = f', or dequantize it with `python -c "{code}"` and name NEW' if how else ""
     raise QuantlabError(
         f"{where} is quantized already ({quantized.title}, by {quantized.sign}): its loss would be taken for"
         f" none. Name the model that it was made from, and measure this one beside it with `--checkpoint"
-        f" {where}`{dequantize}"
+        f" {where}`{_dequantizing(quantized.method, where)}"
     )
+
+
+def _dequantizing(method: str, where: str) -> str:
+    """The command that dequantizes a format, where transformers can: some releases have no other form."""
+    import inspect
+
+    from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
+
+    settings = AUTO_QUANTIZATION_CONFIG_MAPPING.get(method)
+    if settings is None or "dequantize" not in inspect.signature(settings).parameters:
+        return ""
+    code = (
+        f"from transformers import AutoModelForCausalLM as M, AutoTokenizer as T, {settings.__name__} as C;"
+        f" M.from_pretrained('{where}', quantization_config=C(dequantize=True), dtype='bfloat16')"
+        f".save_pretrained('NEW'); T.from_pretrained('{where}').save_pretrained('NEW')"
+    )
+    return f', or dequantize it with `python -c "{code}"` and name NEW'
 
 
 def _of(section: Any, sign: str) -> Quantized:
@@ -105,12 +106,9 @@ def _of(section: Any, sign: str) -> Quantized:
     )
 
 
-def _packed(folder: Path) -> Iterator[tuple[str, str]]:
-    """Every packed tensor of a folder, with the method that writes such."""
+def _packed(folder: Path) -> Iterator[str]:
+    """Every packed tensor of a folder."""
     for path in weight_files(folder):
         for name, entry in header(path).items():
-            last = name.rpartition(".")[2]
-            if last in _PACKED:
-                yield name, _PACKED[last]
-            elif entry["dtype"] in _PACKED_TYPES:
-                yield name, f"a type of {entry['dtype']}"
+            if name.rpartition(".")[2] in _PACKED or entry["dtype"] in _PACKED_TYPES:
+                yield name
