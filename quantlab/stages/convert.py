@@ -11,6 +11,7 @@ from quantlab.environments.install import bring
 from quantlab.environments.versions import installed
 from quantlab.errors import CellFailure
 from quantlab.files import new_folder, write_text
+from quantlab.models.text import embedded_passages
 from quantlab.outside import as_failure
 from quantlab.progress import Progress
 from quantlab.records import Failure
@@ -46,8 +47,27 @@ def _make(prepared: Prepared, folder: Path, log: Path, progress: Progress) -> Gg
 
     with progress.step(f"{prepared.model}: converting to F16 GGUF"):
         trust = prepared.source().trust_remote_code
-        converter.convert(prepared.weights, folder / "f16.gguf", log, trust_remote_code=trust)
+        by_rule = converter.convert(prepared.weights, folder / "f16.gguf", log, trust_remote_code=trust)
+        if by_rule:
+            _require_same_tokens(prepared, folder / "f16.gguf", by_rule)
     compute_apart(
         folder / "f16.gguf", prepared.text_folder / "calibration.npy", folder / "imatrix.gguf", log, progress
     )
     return Gguf(imatrix_tokens=int(prepared.token_ids("calibration").size), files=list_files(folder))
+
+
+def _require_same_tokens(prepared: Prepared, gguf: Path, name: str) -> None:
+    """Raise CellFailure where llama.cpp, with a pre-tokenizer named by its rules, gives other token ids than
+    the tokenizer."""
+    from quantlab.models.dequantize import tokenization_differences
+    from quantlab.models.loading import load_tokenizer
+
+    passages = embedded_passages("evaluation")[:100]
+    tokenizer = load_tokenizer(prepared.weights, prepared.source().trust_remote_code)
+    differing = tokenization_differences(gguf, tokenizer, passages)
+    if differing:
+        raise CellFailure(
+            "unsupported",
+            f"llama.cpp does not know this vocabulary's pre-tokenizer, and {name}, which has its rules,"
+            f" splits {differing} of {len(passages)} passages differently",
+        )

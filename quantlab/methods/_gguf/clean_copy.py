@@ -1,7 +1,8 @@
 """Copy a model's folder without code, for llama.cpp's converter, which trusts every repository.
 
 In several of its model families the converter calls transformers with `trust_remote_code=True`. It is given a
-folder of links to the weights and tokenizer files, and JSON files without the keys that lead to code."""
+folder of links to the weights and tokenizer files, and JSON files without the keys that lead to code;
+config.json has the fields that the release spells in another way than transformers (spelling.py)."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ import json
 from pathlib import Path
 
 from quantlab.errors import QuantlabError
+from quantlab.methods._gguf.spelling import as_released
 from quantlab.models.code import DATA_ONLY, without_code
 
 KEPT = (".json", ".safetensors", ".model", ".txt", ".jinja", ".tiktoken", ".jsonl", ".md")
@@ -45,6 +47,10 @@ def _place(path: Path, target: Path) -> None:
         raise QuantlabError(
             f"{path} is not JSON: {' '.join(str(error).split())[:160]}; download or save it again"
         ) from None
+    if path.name == "config.json":
+        config = json.loads(path.read_bytes()) if cleaned is None else cleaned
+        released = as_released(config) if isinstance(config, dict) else config
+        cleaned = None if cleaned is None and released == config else released
     if cleaned is None:
         target.symlink_to(path.resolve())
     else:

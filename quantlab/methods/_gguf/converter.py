@@ -13,6 +13,7 @@ from pathlib import Path
 from quantlab.errors import CellFailure, QuantlabError
 from quantlab.files import folder_beside
 from quantlab.methods._gguf._child import Ended, run_child
+from quantlab.methods._gguf._convert import BY_RULE
 from quantlab.methods._gguf.clean_copy import clean_copy
 from quantlab.outside import nearly_full
 
@@ -37,13 +38,16 @@ def llama_cpp_source() -> Path:
 
 def convert(
     source: Path, target: Path, log: Path, outtype: str = "f16", trust_remote_code: bool = False
-) -> None:
+) -> str | None:
     """Write the model in the folder `source` (safetensors, config, tokenizer) as one GGUF file at `target`.
 
     `outtype` is f32, f16 or bf16; the converter's output is appended to `log`. Multi-token prediction heads
     are left out, because no engine here uses them. The converter sees a copy of the folder without code,
-    unless that is trusted, and has no network. Raises CellFailure with the converter's last line where it
-    does not know the model, died or did not end, and leaves no partial file."""
+    unless that is trusted, and has no network.
+
+    Returned is the pre-tokenizer's name where llama.cpp does not know the vocabulary and it was taken by its
+    rules: compare the token ids then. Raises CellFailure with the converter's last line where it does not
+    know the model, died or did not end, and leaves no partial file."""
     scripts = llama_cpp_source()
     with folder_beside(target) as folder:
         partial = folder / target.name
@@ -56,6 +60,7 @@ def convert(
         if code or not partial.is_file():
             raise CellFailure("unsupported", f"llama.cpp cannot convert this model: {_reason(said)}")
         partial.replace(target)
+    return next((line.removeprefix(BY_RULE) for line in said.splitlines() if line.startswith(BY_RULE)), None)
 
 
 def _run(scripts: Path, source: Path, target: Path, log: Path, outtype: str, more: list[str]) -> Ended:
@@ -66,7 +71,7 @@ def _run(scripts: Path, source: Path, target: Path, log: Path, outtype: str, mor
         sys.executable,
         "-P",
         "-m",
-        "quantlab.methods._gguf._confined",
+        "quantlab.methods._gguf._convert",
         str(scripts / SCRIPT),
         str(source),
     ]

@@ -7,6 +7,7 @@ nothing that makes sense. The same family gives the same bytes."""
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ def write_tiny_model(name: str, folder: Path) -> Path:
         raise QuantlabError(f"no tiny model of {name}: {chosen.unavailable}")
     with new_folder(folder) as partial:
         _save(build(chosen), partial)
-        write_tokenizer(partial, chosen.pieces)
+        _rename(partial / "model.safetensors", chosen.renamed)
+        write_tokenizer(partial, chosen.pieces, chosen.special)
         _name(partial, chosen)
     return folder
 
@@ -55,9 +57,23 @@ def _save(model: Any, folder: Path) -> None:
     """In bfloat16, but for tables and corrections, which releases keep in float32."""
     import torch
 
+    parts = (getattr(model.config, key) for key in model.config.sub_configs)
+    for config in (model.config, *(part for part in parts if part is not None)):
+        config.dtype = "bfloat16"
     for parameter in model.parameters():
         parameter.data = parameter.data.to(torch.bfloat16)
     model.save_pretrained(folder)
+
+
+def _rename(path: Path, renamed: Mapping[str, str]) -> None:
+    """Give tensors the release's names where transformers saves others."""
+    from safetensors.torch import load_file, save_file
+
+    if renamed:
+        tensors = load_file(path)
+        for part, released in renamed.items():
+            tensors = {name.replace(part, released): tensor for name, tensor in tensors.items()}
+        save_file(tensors, path, {"format": "pt"})
 
 
 def _name(folder: Path, chosen: Family) -> None:

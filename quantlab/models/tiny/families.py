@@ -12,6 +12,8 @@ import yaml
 from quantlab.errors import unknown
 
 _FOLDER = Path(__file__).parent
+_ABOUT = ("release", "kind", "tokenizer", "special", "renamed", "unavailable")
+"""Keys of an entry that are no fields of the configuration."""
 _TABLES = ("dense", "experts", "hybrids", "multimodal")
 
 
@@ -27,6 +29,10 @@ class Family(NamedTuple):
     """Of its configuration; a wrapper's language part stands in `text_config`."""
     pieces: bool
     """Whether its tokenizer is SentencePiece's."""
+    special: tuple[str, ...]
+    """Special tokens that its tokenizer must have."""
+    renamed: Mapping[str, str]
+    """Parts of tensors' names that transformers writes in another way than the release."""
     unavailable: str | None
     """Why no tiny model of it can be built here, None where one can."""
 
@@ -61,7 +67,7 @@ def _read(table: str) -> dict[str, Any]:
 
 def _family(name: str) -> Family:
     entry = dict(_entries()[name])
-    said = {key: entry.pop(key, None) for key in ("release", "kind", "tokenizer", "unavailable")}
+    said = {key: entry.pop(key, None) for key in _ABOUT}
     text = entry.pop("text", None)
     if text:
         inner = _text_fields(dict(_entries()[text])) | entry.pop("text_overrides", {})
@@ -71,12 +77,15 @@ def _family(name: str) -> Family:
         entry["text_config"] = inner
     fields = entry if text else _text_fields(entry)
     pieces = (said["tokenizer"] or _entries().get(text or "", {}).get("tokenizer")) == "pieces"
-    return Family(name, said["release"], said["kind"] or name, fields, pieces, said["unavailable"])
+    special, renamed = tuple(said["special"] or ()), said["renamed"] or {}
+    return Family(
+        name, said["release"], said["kind"] or name, fields, pieces, special, renamed, said["unavailable"]
+    )
 
 
 def _text_fields(entry: dict[str, Any]) -> dict[str, Any]:
     """A language model's fields: the common ones, the family's own over them, in the family's spelling."""
-    for key in ("release", "kind", "tokenizer", "unavailable"):
+    for key in _ABOUT:
         entry.pop(key, None)
     left_out, spelled = entry.pop("leave_out", ()), entry.pop("spelled", {})
     common = _read("common")

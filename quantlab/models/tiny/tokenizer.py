@@ -23,13 +23,15 @@ _NORMAL, _CONTROL, _UNUSED, _BYTE = 1, 3, 5, 6
 """Kinds of pieces in SentencePiece's model file."""
 
 
-def write_tokenizer(folder: Path, pieces: bool) -> None:
+def write_tokenizer(folder: Path, pieces: bool, special: tuple[str, ...] = ()) -> None:
     """Write tokenizer.json and its configuration, and tokenizer.model where it is made of `pieces`."""
     from transformers import PreTrainedTokenizerFast
 
     vocabulary, merges = _vocabulary(pieces)
+    named = (*SPECIAL, *special)
+    named += tuple(f"<|reserved_{i}|>" for i in range(SIZE - PIECES - len(named)))
     raw = _pieces(vocabulary, merges) if pieces else _bytes(vocabulary, merges)
-    raw.add_special_tokens(list(_special()))
+    raw.add_special_tokens(list(named))
     made = PreTrainedTokenizerFast(
         tokenizer_object=raw,
         bos_token="<s>",
@@ -37,14 +39,11 @@ def write_tokenizer(folder: Path, pieces: bool) -> None:
         pad_token="<pad>",
         unk_token="<unk>",
         chat_template=CHAT_TEMPLATE,
+        add_bos_token=True,
     )
     made.save_pretrained(folder)
     if pieces:
-        (folder / "tokenizer.model").write_bytes(_model_file(vocabulary))
-
-
-def _special() -> tuple[str, ...]:
-    return (*SPECIAL, *(f"<|reserved_{i}|>" for i in range(SIZE - PIECES - len(SPECIAL))))
+        (folder / "tokenizer.model").write_bytes(_model_file(vocabulary, named))
 
 
 def _vocabulary(pieces: bool) -> tuple[list[str], list[tuple[str, str]]]:
@@ -94,12 +93,12 @@ def _numbered(vocabulary: Iterable[str]) -> dict[str, int]:
     return {piece: number for number, piece in enumerate(vocabulary)}
 
 
-def _model_file(vocabulary: list[str]) -> bytes:
+def _model_file(vocabulary: list[str], special: tuple[str, ...]) -> bytes:
     """The pieces in SentencePiece's format: an earlier merge has a higher score."""
     from sentencepiece import sentencepiece_model_pb2 as format_
 
     model: Any = format_.ModelProto()  # type: ignore[attr-defined]  # made when it is imported
-    for number, piece in enumerate((*vocabulary, *_special())):
+    for number, piece in enumerate((*vocabulary, *special)):
         kind = _BYTE if number < 256 else _NORMAL if number < PIECES else _CONTROL
         kind = 2 if piece == "<unk>" else _UNUSED if "reserved" in piece else kind
         model.pieces.add(piece=piece, score=-float(number), type=kind)

@@ -1,0 +1,70 @@
+"""Add to a config.json what llama.cpp's converter reads and transformers 5 leaves out when it saves.
+
+The converter reads the fields of the release; transformers folds some of them into others. Each is computed
+from what the file says, and one that is there already stays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Config = Mapping[str, Any]
+_RATIOS = {"sliding_attention": 0, "compressed_sparse_attention": 4, "heavily_compressed_attention": 128}
+"""Of DeepSeek V4's layers, as configuration_deepseek_v4.py reads them."""
+
+
+def as_released(config: Config) -> dict[str, Any]:
+    """The config with the release's fields beside transformers'."""
+    add = _ADDED.get(str(config.get("model_type")))
+    return {**(add(config) if add else {}), **config}
+
+
+def _gpt2(config: Config) -> dict[str, Any]:
+    return {"n_ctx": config.get("n_positions", 1024)}
+
+
+def _deepseek_v4(config: Config) -> dict[str, Any]:
+    kinds, ropes = config.get("layer_types") or (), config.get("rope_parameters") or {}
+    rates = config.get("compress_rates") or {}
+    compressed = ropes.get("compress") or {}
+    scaling = (
+        {"rope_scaling": {**compressed, "type": "yarn"}} if compressed.get("rope_type") == "yarn" else {}
+    )
+    return {
+        "num_hash_layers": (config.get("mlp_layer_types") or ()).count("hash_moe"),
+        "compress_ratios": [rates.get(kind, _RATIOS.get(kind, 0)) for kind in kinds],
+        "qk_rope_head_dim": _rotary(config, compressed),
+        **scaling,
+    }
+
+
+def _minimax_m2(config: Config) -> dict[str, Any]:
+    return {"rotary_dim": _rotary(config, config.get("rope_parameters") or {})}
+
+
+def _kimi_linear(config: Config) -> dict[str, Any]:
+    kinds = config.get("layer_types") or ()
+    return {
+        "first_k_dense_replace": (config.get("mlp_layer_types") or ()).count("dense"),
+        "num_shared_experts": config.get("n_shared_experts"),
+        "linear_attn_config": {
+            "num_heads": config.get("linear_num_heads"),
+            "head_dim": config.get("linear_head_dim"),
+            "short_conv_kernel_size": config.get("linear_conv_kernel_dim"),
+            "kda_layers": [i + 1 for i, kind in enumerate(kinds) if kind == "linear_attention"],
+            "full_attn_layers": [i + 1 for i, kind in enumerate(kinds) if kind == "full_attention"],
+        },
+    }
+
+
+def _rotary(config: Config, rope: Config) -> int:
+    """How many columns of a head are rotated."""
+    return round(float(config["head_dim"]) * float(rope.get("partial_rotary_factor", 1.0)))
+
+
+_ADDED: dict[str, Callable[[Config], dict[str, Any]]] = {
+    "gpt2": _gpt2,
+    "deepseek_v4": _deepseek_v4,
+    "minimax_m2": _minimax_m2,
+    "kimi_linear": _kimi_linear,
+}

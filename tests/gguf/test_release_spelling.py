@@ -1,0 +1,115 @@
+"""llama.cpp's converter gets the release's fields, and a pre-tokenizer by its rules where it knows no hash."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tokenizers import Regex, pre_tokenizers
+
+from quantlab.errors import CellFailure
+from quantlab.methods._gguf import clean_copy
+from quantlab.methods._gguf.pre_tokenizer import name_by_rule
+from quantlab.methods._gguf.spelling import as_released
+from quantlab.models.tiny import families, write_tiny_model
+
+LLAMA3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+BYTES = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+
+
+def rules(found: Any) -> dict[str, Any]:
+    """The part of tokenizer.json that holds a pre-tokenizer."""
+    from tokenizers import Tokenizer, models
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = found
+    return dict(json.loads(tokenizer.to_str()))
+
+
+@pytest.mark.parametrize(
+    ("steps", "name"),
+    [
+        (pre_tokenizers.ByteLevel(add_prefix_space=False), "gpt-2"),
+        (pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(LLAMA3), "isolated"), BYTES]), "llama-bpe"),
+        (
+            pre_tokenizers.Sequence(
+                [pre_tokenizers.Split(Regex(LLAMA3.replace("{1,3}", "")), "isolated"), BYTES]
+            ),
+            "qwen2",
+        ),
+        (
+            pre_tokenizers.Sequence(
+                [
+                    pre_tokenizers.Digits(individual_digits=True),
+                    pre_tokenizers.ByteLevel(add_prefix_space=False),
+                ]
+            ),
+            "smollm",
+        ),
+        (pre_tokenizers.ByteLevel(add_prefix_space=True), None),
+        (pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(r"\w+"), "isolated"), BYTES]), None),
+        (pre_tokenizers.Whitespace(), None),
+    ],
+)
+def test_a_pre_tokenizer_is_named_by_its_rules_or_not_at_all(steps: Any, name: str | None) -> None:
+    assert name_by_rule(rules(steps)) == name
+
+
+def test_a_tokenizer_without_a_pre_tokenizer_has_no_name() -> None:
+    assert name_by_rule({}) is None and name_by_rule({"pre_tokenizer": None}) is None
+
+
+def test_fields_that_transformers_folds_are_spelled_out_again(tmp_path: Path) -> None:
+    config = saved_config("deepseek_v4", tmp_path)
+    assert "compress_ratios" not in config and "num_hash_layers" not in config
+    released = as_released(config)
+    fields = families()["deepseek_v4"].fields
+    assert released["compress_ratios"] == fields["compress_ratios"]
+    assert released["num_hash_layers"] == fields["num_hash_layers"]
+    assert released["qk_rope_head_dim"] == fields["qk_rope_head_dim"]
+
+
+def test_layers_of_kimi_linear_are_counted_from_one(tmp_path: Path) -> None:
+    released = as_released(saved_config("kimi_linear", tmp_path))
+    expected = families()["kimi_linear"].fields["linear_attn_config"]
+    assert released["linear_attn_config"] == expected and released["first_k_dense_replace"] == 1
+
+
+def test_a_field_that_is_there_stays_and_other_families_are_left_alone() -> None:
+    assert as_released({"model_type": "gpt2", "n_positions": 64, "n_ctx": 32})["n_ctx"] == 32
+    assert as_released({"model_type": "gpt2", "n_positions": 64})["n_ctx"] == 64
+    assert as_released({"model_type": "llama"}) == {"model_type": "llama"}
+
+
+def test_the_converter_is_given_the_release_s_config(tmp_path: Path) -> None:
+    source = write_tiny_model("minimax_m2", tmp_path / "source")
+    copy = clean_copy.clean_copy(source, tmp_path / "copy")
+    assert json.loads((copy / "config.json").read_text())["rotary_dim"] == 32
+    assert "rotary_dim" not in json.loads((source / "config.json").read_text())
+
+
+def test_a_vocabulary_that_llama_cpp_splits_otherwise_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from quantlab.models import dequantize, loading
+    from quantlab.stages import convert
+    from quantlab.workspace.prepared import Prepared
+
+    monkeypatch.setattr(dequantize, "tokenization_differences", lambda *_: 3)
+    monkeypatch.setattr(loading, "load_tokenizer", lambda *_: None)
+    monkeypatch.setattr(convert, "embedded_passages", lambda _: ["a"] * 100)
+    monkeypatch.setattr(Prepared, "weights", tmp_path)
+    monkeypatch.setattr(Prepared, "source", lambda _: type("Source", (), {"trust_remote_code": False}))
+    with pytest.raises(CellFailure, match="gpt-2, which has its rules, splits 3 of 100"):
+        convert._require_same_tokens(Prepared(tmp_path, "m"), tmp_path / "f16.gguf", "gpt-2")
+
+
+def saved_config(name: str, folder: Path) -> dict[str, Any]:
+    """config.json of a tiny model as transformers saves it."""
+    path = write_tiny_model(name, folder / name) / "config.json"
+    return dict(json.loads(path.read_text(encoding="utf-8")))
