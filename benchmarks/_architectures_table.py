@@ -14,14 +14,14 @@ TIMES, FLOOR_NATS = 2.0, 0.05
 """A figure is wrong above so many times plain rounding's at the same width, and so many nats more."""
 _HEAD = """# Architectures
 
-Every method on a tiny random model of every family, in the released shape of proportions, through quantize and
-its check, diverge, evaluate and a generation; `python benchmarks/architectures.py` writes this page.
+Every method on a tiny random model of every family, in the released shape of proportions, through quantize
+and its check, diverge, evaluate and a generation; `python benchmarks/architectures.py` writes this page.
 
-A cell that works shows its mean KL divergence from the unquantized model in nats. The column rounding-4 is plain
-rounding to the nearest of 16 levels in groups of 32 columns; a figure above twice that (at the variant's width)
-and 0.05 nats is wrong. `%` is the share of all weights that stayed in 16 or 32 bits, where it is more than 10 %
-of what the method's name promises. A tiny random model loses more than a trained one: the figures compare
-methods on one family, and say nothing of a released model's loss.
+A cell that works shows its mean KL divergence from the unquantized model in nats. The column rounding-4 is
+plain rounding to the nearest of 16 levels in groups of 32 columns; a figure above twice that (at the
+variant's width) and 0.05 nats is wrong. `%` is the share of all weights that stayed in 16 or 32 bits, where
+it is more than 10 % of what the method's name promises. A tiny random model loses more than a trained one:
+the figures compare methods on one family, and say nothing of a released model's loss.
 """
 
 
