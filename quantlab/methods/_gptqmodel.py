@@ -11,6 +11,8 @@ import json
 import re
 import sys
 import traceback
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +25,8 @@ from quantlab.methods._contract import InMemory, Job
 from quantlab.outside import as_failure
 
 BATCH_WINDOWS = 8
+Around = Callable[[Any, Job], AbstractContextManager[list[str]]]
+"""Mends GPTQModel's loaded model while it quantizes; gives notes, complete when the block ends."""
 _LEAVES: tuple[tuple[str, str], ...] = (
     (r"qwen3_5|qwen3_next", r"linear_attn\.in_proj_(a|b|ba)$"),
     (r"deepseek_v32|glm_moe_dsa", r"indexer\.weights_proj$"),
@@ -57,9 +61,9 @@ def allocator() -> dict[str, str]:
     return {"LD_PRELOAD": str(library.locate().resolve())} if library else {}  # type: ignore[attr-defined]
 
 
-def quantize(job: Job, config: Any, float32: bool = False) -> InMemory:
+def quantize(job: Job, config: Any, float32: bool = False, around: Around | None = None) -> InMemory:
     """Load, quantize with the calibration windows, save; `float32` where the method's layers can compute in
-    it.
+    it, `around` what mends the library while it quantizes.
 
     Raises CellFailure for what GPTQModel refuses or stops at.
     """
@@ -69,7 +73,7 @@ def quantize(job: Job, config: Any, float32: bool = False) -> InMemory:
 
     # on a CPU without bfloat16 instructions the calibration passes take four times as long in bfloat16
     in_float32 = float32 and job.device == "cpu" and not quick_bfloat16()
-    model = _run(job, config, torch.float32 if in_float32 else torch.bfloat16)
+    model, notes = _run(job, config, torch.float32 if in_float32 else torch.bfloat16, around)
     if in_float32:
         restore_dtypes(job.source, job.destination)
     layers = _layers(model)
@@ -80,11 +84,11 @@ def quantize(job: Job, config: Any, float32: bool = False) -> InMemory:
     if layers.plain:
         _name_unquantized(job.destination, layers.packed, layers.plain)
     _forget_the_run(job.destination)
-    return InMemory(model_loss(model), len(layers.packed), _left(layers), frozenset(layers.packed))
+    return InMemory(model_loss(model), len(layers.packed), notes + _left(layers), frozenset(layers.packed))
 
 
-def _run(job: Job, config: Any, dtype: Any) -> Any:
-    """The quantized model in memory, after it was saved."""
+def _run(job: Job, config: Any, dtype: Any, around: Around | None) -> tuple[Any, tuple[str, ...]]:
+    """The quantized model in memory after it was saved, and notes on how."""
     import torch
     from gptqmodel import GPTQModel
 
@@ -100,7 +104,8 @@ def _run(job: Job, config: Any, dtype: Any) -> Any:
             model: Any = GPTQModel.load(
                 str(job.source), config, device=job.device, dtype=dtype, trust_remote_code=trust
             )
-            model.quantize(windows, batch_size=min(BATCH_WINDOWS, len(windows)))
+            with around(model, job) if around else nullcontext(list[str]()) as notes:
+                model.quantize(windows, batch_size=min(BATCH_WINDOWS, len(windows)))
             model.save(str(job.destination))
         _undo_saving(model.model)
     except Exception as error:  # the library raises whatever a model leads it to
@@ -109,7 +114,7 @@ def _run(job: Job, config: Any, dtype: Any) -> Any:
             traceback.print_exc()  # for the log
         text = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise known or CellFailure("unsupported", f"GPTQModel stops at this model: {text}") from error
-    return model.model
+    return model.model, tuple(notes)
 
 
 class _Layers(NamedTuple):

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from math import ceil
 from typing import Any
@@ -14,7 +15,7 @@ from pydantic import Field
 
 from quantlab.architecture.parameters import Matrix, ParameterCount
 from quantlab.frozen import Frozen
-from quantlab.methods import _gptqmodel
+from quantlab.methods import _awq_scaling, _gptqmodel
 from quantlab.methods._contract import InMemory, Job, Method, Serving
 from quantlab.methods._grouped import WORD_BITS, group_of
 
@@ -62,7 +63,7 @@ class Awq(Method):
         # compared anyway
         AwqTorchLinear.SUPPORTS_DTYPES = [*AwqTorchLinear.SUPPORTS_DTYPES, torch.float32]
         windows = job.calibration[: settings.calibration_windows]
-        return _gptqmodel.quantize(replace(job, calibration=windows), config, float32=True)
+        return _gptqmodel.quantize(replace(job, calibration=windows), config, float32=True, around=_mended)
 
     def why_left(self, count: ParameterCount, matrix: Matrix) -> str | None:
         """Why a matrix stays in 16 bits: what GPTQModel leaves alone."""
@@ -80,6 +81,15 @@ class Awq(Method):
     def serving(self, bits: int, source: str) -> Serving:
         """vLLM's Marlin kernel, at 4 bits alone."""
         return Serving(("--quantization", "awq_marlin")) if bits == 4 else self.no_kernel(bits)
+
+
+@contextmanager
+def _mended(model: Any, job: Job) -> Iterator[list[str]]:
+    """GPTQModel's groups of layers, each tried and mended; a note on those that cannot be scaled."""
+    scaling, notes = _awq_scaling.of_model(model, job.calibration[0]), list[str]()
+    with _awq_scaling.mended(scaling, model):
+        yield notes
+    notes += scaling.notes()
 
 
 METHOD = Awq()
