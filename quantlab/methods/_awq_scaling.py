@@ -236,14 +236,13 @@ def changes(trial: Trial, group: Group) -> float:
     kept = [
         (tensor, tensor.clone()) for layer in (divided, *layers) for tensor in layer.parameters(recurse=False)
     ]
-    try:
+    with torch.inference_mode():
         divide(divided, scales)
         for layer in layers:
-            layer.weight.data.mul_(scales)
+            layer.weight.mul_(scales)
         after = _run(trial)
-    finally:
         for tensor, value in kept:
-            tensor.data.copy_(value)
+            tensor.copy_(value)
     return float((after - before).abs().max() / before.abs().max())
 
 
@@ -264,7 +263,7 @@ def divide(before: Any, scales: Any) -> None:
     import torch
     from torch import nn
 
-    with torch.no_grad():
+    with torch.inference_mode():
         weight = before.weight
         scales = scales.to(weight.device)
         if isinstance(before, nn.Linear):

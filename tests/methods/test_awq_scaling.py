@@ -1,0 +1,81 @@
+"""AWQ's scaling alone, without rounding, leaves a block as it was: groups are found and tried on real classes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from quantlab.methods._awq_scaling import TOLERANCE, Group, Scaling, Trial, adds_one, changes
+from quantlab.models.tiny import build, family
+
+
+class Opened(Scaling):
+    """The groups of a tiny model, with its first block's trial at hand."""
+
+    def first(self) -> tuple[Trial, dict[str, list[str]]]:
+        kind = next(iter(self._trials))
+        return self._trials[kind], self._readers[kind]
+
+
+def _opened(name: str) -> Opened:
+    model = build(family(name))
+    return Opened(model, list(model.model.layers), np.arange(5, 37))
+
+
+def _feed_forward(before: str) -> Group:
+    return Group(before, ("mlp.gate_proj", "mlp.up_proj"))
+
+
+def test_a_norm_that_adds_one_is_recognised_by_what_it_does() -> None:
+    from transformers.models.gemma3.modeling_gemma3 import Gemma3RMSNorm
+    from transformers.models.llama.modeling_llama import LlamaRMSNorm
+    from transformers.models.qwen3_5.modeling_qwen3_5 import Qwen3_5RMSNorm
+
+    made: list[Any] = [LlamaRMSNorm(8), Gemma3RMSNorm(8), Qwen3_5RMSNorm(8), torch.nn.LayerNorm(8)]
+    assert [adds_one(norm) for norm in made] == [0, 1, 1, 0]
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen3", "phi3"])
+def test_a_plain_block_is_unchanged(name: str) -> None:
+    trial, readers = _opened(name).first()
+    for before, layers in readers.items():
+        assert changes(trial, Group(before, tuple(layers))) < TOLERANCE
+
+
+@pytest.mark.parametrize("name", ["gemma2", "gemma3_text"])
+def test_gemma_scales_behind_the_norm_that_really_feeds_a_layer(name: str) -> None:
+    trial, readers = _opened(name).first()
+    assert readers["pre_feedforward_layernorm"] == ["mlp.gate_proj", "mlp.up_proj"]
+    assert changes(trial, _feed_forward("pre_feedforward_layernorm")) < TOLERANCE
+    assert changes(trial, _feed_forward("post_attention_layernorm")) > 0.05
+
+
+def test_olmo2_has_no_norm_before_its_layers() -> None:
+    trial, readers = _opened("olmo2").first()
+    assert readers == {}
+    assert changes(trial, _feed_forward("post_attention_layernorm")) > 0.05
+
+
+def test_linear_attention_scales_its_small_gates_too_and_not_its_output() -> None:
+    trial, readers = _opened("qwen3_5_text").first()
+    quantized = ("linear_attn.in_proj_qkv", "linear_attn.in_proj_z")
+    others = tuple(name for name in readers["input_layernorm"] if name not in quantized)
+    assert sorted(others) == ["linear_attn.in_proj_a", "linear_attn.in_proj_b"]
+    assert changes(trial, Group("input_layernorm", quantized, others)) < TOLERANCE
+    assert changes(trial, Group("input_layernorm", quantized)) > 0.01
+    assert changes(trial, Group("linear_attn.in_proj_z", ("linear_attn.out_proj",))) > 0.01
+
+
+def test_a_trial_leaves_the_block_as_it_was() -> None:
+    trial, _ = _opened("llama").first()
+    before = {name: tensor.clone() for name, tensor in trial.block.named_parameters()}
+    changes(trial, _feed_forward("post_attention_layernorm"))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in trial.block.named_parameters())
+
+
+def test_a_router_reads_the_norm_before_the_experts() -> None:
+    _, readers = _opened("qwen3_moe").first()
+    assert "mlp.gate" in readers["post_attention_layernorm"]
