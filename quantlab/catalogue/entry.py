@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError, model_validator
 from quantlab.catalogue.files import catalogue_files, own_file
 from quantlab.errors import QuantlabError
 from quantlab.parsing import as_path, read_yaml
-from quantlab.recipe import SourceSpec, Strict, explain
+from quantlab.recipe import Packages, SourceSpec, Strict, explain
 
 SHIPPED = Path(__file__).with_name("models.yaml")
 
@@ -23,8 +23,9 @@ class Entry(Strict):
     hub: str | None = None
     revision: str | None = None
     path: str | None = None
-    pypi: str | None = None
+    pypi: str | Packages | None = None
     file: str | None = None
+    parts: str | None = None
     sha256: str | None = None
     parameters: int | None = Field(default=None, gt=0, le=10**15)
     active: int | None = Field(default=None, gt=0, le=10**15)
@@ -58,6 +59,7 @@ class Entry(Strict):
             path=self.path,
             pypi=self.pypi,
             file=self.file,
+            parts=self.parts,
             sha256=self.sha256,
             trust_remote_code=trust_remote_code,
         )
@@ -69,7 +71,7 @@ class Entry(Strict):
         return (
             f"{self.hub}{at}"
             if self.hub
-            else self.path or (f"PyPI package {self.pypi}" if self.pypi else "no known release")
+            else self.path or (f"PyPI package {self.spec().package}" if self.pypi else "no known release")
         )
 
 

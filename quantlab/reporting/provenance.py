@@ -72,7 +72,7 @@ def _source(records: ModelRecords) -> str:
         revision = f", revision `{source.revision}`" if source.revision else ""
         return f"{source.kind} `{source.name}`{revision}, {source.parameters:,} parameters, {source.dtype}"
     spec = records.recipe.source
-    named = {"hub": spec.hub, "folder": spec.path, "pypi": spec.pypi}
+    named = {"hub": spec.hub, "folder": spec.path, "pypi": spec.package}
     kind, name = next((kind, name) for kind, name in named.items() if name)
     pin = spec.revision or spec.sha256
     return f"{kind} `{name}`" + (f", revision `{pin}`" if pin else ", no revision named")

