@@ -78,6 +78,7 @@ class Scaling:
         names = {id(module): name for name, module in block.named_modules()}
         kind = kind_of(block)
         mended = []
+        nodes = [*nodes, *_unlisted(block, nodes, self._readers[kind], features)]
         for group, node in _joined(nodes, names, self._readers[kind]):
             if self._is_valid(kind, group):
                 self.scaled += 1
@@ -192,6 +193,18 @@ def _joined(
             node["module2inspect"] = _together(node["layers"])
         made.append((Group(before, tuple(layers), others), node))
     return [*made, *single]
+
+
+def _unlisted(
+    block: Any, nodes: list[dict[str, Any]], readers: dict[str, list[str]], features: Any
+) -> Iterator[dict[str, Any]]:
+    """Nodes for layers behind a norm that GPTQModel does not list (Phi-3's norms are missing in its tree)."""
+    listed = {id(layer) for node in nodes for layer in node["layers"]}
+    for norm, names in readers.items():
+        for name in names:
+            layer = block.get_submodule(name)
+            if id(layer) not in listed and name in features:
+                yield {"prev_op": block.get_submodule(norm), "layers": [layer], "inp": features[name]}
 
 
 def _together(layers: list[Any]) -> Any:

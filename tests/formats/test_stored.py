@@ -57,3 +57,36 @@ def test_bitsandbytes_keeps_the_weights_name(tmp_path: Path) -> None:
     }
     found = stored.of_safetensors(_folder(tmp_path / "four", four), source)
     assert found.quantized_layers == 1 and found.quantized_bytes == 2048 + 64
+
+
+def _packed(rows: int, columns: int) -> dict[str, torch.Tensor]:
+    """A 4-bit layer as GPTQModel stores it."""
+    return {
+        "qweight": torch.zeros(columns // 8, rows, dtype=torch.int32),
+        "scales": torch.zeros(columns // 32, rows, dtype=torch.float16),
+        "g_idx": torch.zeros(columns, dtype=torch.int32),
+    }
+
+
+def test_experts_stored_one_by_one_count_under_their_own_names(tmp_path: Path) -> None:
+    half, layer = torch.bfloat16, "model.layers.0.mlp"
+    fused = {
+        f"{layer}.experts.gate_up_proj": torch.zeros(2, 128, 64, dtype=half),
+        f"{layer}.gate.weight": torch.zeros(2, 64, dtype=half),
+        f"{layer}.gate.tid2eid": torch.zeros(100, 2, dtype=torch.int64),
+    }
+    source = _folder(tmp_path / "source", fused)
+    names = [f"{layer}.experts.{n}.{part}" for n in (0, 1) for part in ("gate_proj", "up_proj")]
+    apart = {f"{name}.{part}": tensor for name in names for part, tensor in _packed(64, 64).items()}
+    router = {name: tensor for name, tensor in fused.items() if ".gate." in name}
+    contents = stored.of_safetensors(_folder(tmp_path / "apart", apart | router), source)
+    assert contents.names == frozenset(names) and contents.experts == 4 and contents.routers == ()
+    assert contents.quantized_parameters == 2 * 128 * 64
+    assert contents.quantized_bytes == 4 * (8 * 64 * 4 + 2 * 64 * 2 + 64 * 4)
+
+
+def test_a_quantized_router_is_named(tmp_path: Path) -> None:
+    packed = {f"model.layers.0.mlp.gate.{part}": tensor for part, tensor in _packed(64, 64).items()}
+    packed |= {f"model.layers.0.mlp.gate_proj.{part}": tensor for part, tensor in _packed(64, 64).items()}
+    contents = stored.of_safetensors(_folder(tmp_path / "router", packed), [])
+    assert contents.routers == ("model.layers.0.mlp.gate",) and contents.quantized_layers == 2
