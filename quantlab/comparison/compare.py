@@ -14,6 +14,7 @@ from quantlab.comparison.drops import failed_everywhere, task_names, tasks_in_po
 from quantlab.comparison.footprint import KINDS, Saving, disk, peak_kind, runtime
 from quantlab.comparison.frontier import Point, pareto_frontier, pareto_point
 from quantlab.comparison.load import BASELINE, ModelRecords, VariantRecords
+from quantlab.comparison.nearest import NearestComparison, compare_nearest
 from quantlab.comparison.quoted import Quoted, compare_quoted
 from quantlab.comparison.ranking import Place, Rankable, ranking
 from quantlab.comparison.references import against_another
@@ -35,6 +36,7 @@ class VariantComparison:
     memory: Mapping[str, Saving]
     """By kind of bytes at run time."""
     divergence: DivergenceComparison
+    nearest: NearestComparison
     tasks: Mapping[str, TaskComparison]
     """Of every task that any variant has a result of, and of those that failed everywhere."""
     mean: MeanComparison
@@ -154,6 +156,7 @@ def _variant(
         peak=memory[peak],
         memory=memory,
         divergence=compare_divergence(records, variant, other_reference),
+        nearest=compare_nearest(variant),
         tasks=tasks,
         mean=mean,
         speeds=speeds,

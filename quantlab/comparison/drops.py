@@ -212,7 +212,14 @@ def _drop(both: pd.DataFrame, evidence: Evidence) -> Drop:
     changed = int((both["answer_baseline"] != both["answer_variant"]).sum()) if answers_kept else None
     lost, won = evidence.counts[1:] if evidence.counts else (None, None)
     error = 100 * evidence.standard_error if evidence.standard_error is not None else None
-    reference_mean, mean = (
-        float(both[f"value_{side}"].to_numpy(float).mean()) for side in ("baseline", "variant")
+    return Drop(
+        n=evidence.n,
+        points=100 * evidence.drop,
+        standard_error=error,
+        right_to_wrong=lost,
+        wrong_to_right=won,
+        evidence=evidence,
+        reference_mean=float(both["value_baseline"].to_numpy(float).mean()),
+        variant_mean=float(both["value_variant"].to_numpy(float).mean()),
+        changed=changed,
     )
-    return Drop(evidence.n, 100 * evidence.drop, error, lost, won, evidence, reference_mean, mean, changed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from quantlab.comparison.load import VariantRecords, failure_text, kind_words
+from quantlab.comparison.nearest import compare_nearest
 from quantlab.records import STAGES
 
 COLLAPSED = "collapsed: its perplexity on the check text is above the vocabulary's size, worse than guessing"
@@ -21,7 +22,7 @@ class Status(NamedTuple):
     """How far a variant came."""
 
     name: str
-    """`measured`, `collapsed`, `partly measured` or `failed`."""
+    """`measured`, `suspicious`, `collapsed`, `partly measured` or `failed`."""
     failed: Failed | None
     """Set where there is no number at all."""
     reason: str | None
@@ -38,6 +39,8 @@ def status_of(variant: VariantRecords) -> Status:
         return Status("partly measured", None, "; ".join(dict.fromkeys(map(failure_text, failures))))
     if variant.quantize and variant.quantize.collapsed:
         return Status("collapsed", None, COLLAPSED)
+    if suspicion := compare_nearest(variant).suspicion:
+        return Status("suspicious", None, suspicion)
     lacking = [stage.name for stage in STAGES.values() if stage.merged and stage.name not in variant.records]
     return (
         Status("partly measured", None, f"no record of {', '.join(lacking)}")

@@ -15,12 +15,13 @@ from pydantic import BaseModel, ValidationError
 
 from quantlab.architecture.cache_types import check_cache
 from quantlab.errors import QuantlabError
-from quantlab.methods._contract import InMemory, Job, Method, Needs, NoSettings, Serving
+from quantlab.methods._contract import Grid, InMemory, Job, Method, Needs, NoSettings, Serving
 from quantlab.names import Variant, parse_variant
 from quantlab.recipe import Recipe, explain, read_recipe
 from quantlab.registry import Registry
 
 __all__ = [
+    "Grid",
     "InMemory",
     "Job",
     "Method",

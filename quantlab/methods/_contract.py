@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from quantlab.progress import Progress
 
+_USUAL_GROUP = 128
+"""Of a method or somebody else's checkpoint that names no group size."""
 Arithmetic = Literal["bf16", "fp8", "int8"]
 
 
@@ -61,6 +63,15 @@ class InMemory(NamedTuple):
     """What a reader of the numbers must know, one sentence each."""
     layers: frozenset[str] = frozenset()
     """Their names, where the library tells them."""
+
+
+class Grid(NamedTuple):
+    """Equally spaced values that a group of weights is rounded to."""
+
+    group_size: int
+    """Columns that share a scale; 0 or less for a whole row."""
+    symmetric: bool
+    """Without a zero point."""
 
 
 class Needs(NamedTuple):
@@ -137,6 +148,11 @@ class Method(ABC):
     def environment(self) -> Mapping[str, str]:
         """Environment variables that its stage runs with."""
         return {}
+
+    def grid(self, settings: Any) -> Grid:
+        """The grid that a weight is rounded to, for the comparison with plain rounding to nearest."""
+        group_size = getattr(settings, "group_size", None) or _USUAL_GROUP
+        return Grid(int(group_size), bool(getattr(settings, "symmetric", False)))
 
     def effective(self, settings: Any, bits: int) -> dict[str, Any]:
         """What the settings come to at a width, for the report's reader."""

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from quantlab.architecture.parameters import Matrix, ParameterCount
 from quantlab.frozen import Frozen
-from quantlab.methods._contract import Arithmetic, InMemory, Job, Method, Serving
+from quantlab.methods._contract import Arithmetic, Grid, InMemory, Job, Method, Serving
 
 _QUANT_STATE_BYTES = 170
 """The description that a 4-bit weight carries (functional.py, QuantState.as_dict), about."""
@@ -42,6 +42,10 @@ class BitsAndBytes(Method):
     loaded_by = ("bitsandbytes",)
     marks = ("bitsandbytes",)
     colour = "#cc79a7"
+
+    def grid(self, settings: Any) -> Grid:
+        """A block of 4 bits; its values are not equally spaced, which loses less."""
+        return Grid(_BLOCK_WEIGHTS, symmetric=True)
 
     def effective(self, settings: Any, bits: int) -> dict[str, Any]:
         """What the settings come to at the width."""

@@ -16,12 +16,13 @@ from quantlab.errors import QuantlabError
 from quantlab.formats import GGUF, ggml
 from quantlab.formats.gguf_types import NEED_IMPORTANCE, file_type, is_plain
 from quantlab.frozen import Frozen
-from quantlab.methods._contract import InMemory, Job, Method, Serving
+from quantlab.methods._contract import Grid, InMemory, Job, Method, Serving
 from quantlab.methods._gguf import planned
 
 TYPES = {16: "F16", 8: "Q8_0", 6: "Q6_K", 5: "Q5_K_M", 4: "Q4_K_M", 3: "Q3_K_M", 2: "Q2_K"}
 _IMPORTANCE_UP_TO_BITS = 6  # without it Q5_K_M read 0.077 nats on SmolLM2, more than Q4_K_M with it (0.036)
 FILE = "model.gguf"
+_BLOCK_COLUMNS = 32
 _TOWER = "The vision tower is not in it: llama.cpp keeps it in a file of its own (mmproj)."
 _VECTOR_BYTES = 4
 """Of a norm or bias, which stays in float32."""
@@ -66,6 +67,10 @@ class Gguf(Method):
     stores_tower = False
     served_by = "llama_cpp"
     colour = "#0072b2"
+
+    def grid(self, settings: Any) -> Grid:
+        """Of llama.cpp's blocks, which store a minimum."""
+        return Grid(_BLOCK_COLUMNS, symmetric=False)
 
     def effective(self, settings: Any, bits: int) -> dict[str, Any]:
         """What the settings come to at the width."""

@@ -4,7 +4,7 @@ A quantity that was not measured is None, and `failure` (or a note) says why; th
 """
 
 from quantlab.records.base import SCHEMA_VERSION, Estimate, Failure, Record
-from quantlab.records.diverge import DivergenceRecord, SureTokens
+from quantlab.records.diverge import DivergenceRecord, RoundToNearest, SureTokens
 from quantlab.records.evaluate import Look, TaskRecord, TaskResult
 from quantlab.records.measure import (
     BaselineRun,
@@ -38,6 +38,7 @@ __all__ = [
     "QuantizeRecord",
     "Record",
     "Roofline",
+    "RoundToNearest",
     "SensitivityRecord",
     "SpeedPoint",
     "SpeedRecord",

@@ -17,6 +17,23 @@ class SureTokens(Frozen):
     top1_agreement: Estimate
 
 
+class RoundToNearest(Frozen):
+    """What plain rounding to nearest loses at the variant's width, and the variant on the same windows."""
+
+    bits: int
+    group_size: int
+    """Columns that share a scale; 0 or less for a whole row."""
+    symmetric: bool
+    """Without zero points."""
+    windows: int
+    """The first ones of the evaluation text."""
+    kinds: tuple[str, ...]
+    """The kinds of layers that were rounded: those that the checkpoint has quantized."""
+    kl_divergence_nats: float
+    """Of the unquantized model with these layers rounded, in bfloat16."""
+    variant_kl_divergence_nats: float
+
+
 class DivergenceRecord(Record):
     """Quality against the reference on the same token ids, second half of each window scored."""
 
@@ -53,6 +70,10 @@ class DivergenceRecord(Record):
     """Of the scored text under the variant."""
     by_entropy: tuple[SureTokens, ...] = ()
     """Quarters of the tokens by the reference's entropy, the surest first."""
+    round_to_nearest: RoundToNearest | None = None
+    """None above 4 bits, and where it was not measured."""
+    round_to_nearest_reason: str | None = None
+    """Why it was not measured; None where it was, and above 4 bits."""
     reference_sha256: str | None = None
     """Of the reference's own description: records that name different ones were measured against different
     things."""

@@ -7,7 +7,7 @@ from functools import partial
 
 from quantlab.comparison.compare import Comparison, VariantComparison
 from quantlab.comparison.load import VariantRecords
-from quantlab.numbers import divergence, fixed, significant
+from quantlab.numbers import divergence, fixed, ratio, significant
 from quantlab.records import DivergenceRecord, Estimate, SureTokens
 from quantlab.reporting.table import Column, Row, Table
 
@@ -24,8 +24,10 @@ _ESTIMATES = (
 
 def divergence_table(comparison: Comparison) -> Table:
     """One row per variant."""
-    rows = tuple(_row(variant) for variant in comparison.variants.values())
-    return Table("divergence", rows, _COLUMNS)
+    variants = comparison.variants.values()
+    with_rounding = any(variant.nearest.rounded_nats is not None for variant in variants)
+    rows = tuple(_row(variant, with_rounding) for variant in variants)
+    return Table("divergence", rows, (*_COLUMNS, _ROUNDING) if with_rounding else _COLUMNS)
 
 
 def sureness_table(comparison: Comparison) -> Table:
@@ -66,7 +68,7 @@ def _edges(quarter: SureTokens) -> tuple[float, float]:
     return quarter.entropy_from_nats, quarter.entropy_to_nats
 
 
-def _row(variant: VariantComparison) -> Row:
+def _row(variant: VariantComparison, with_rounding: bool) -> Row:
     record, why, other = variant.records.divergence, _why(variant.records), variant.divergence.other_reference
     apart = [f"not compared with the others: {other}"] if other else []
     row = Row({"variant": variant.slug}, notes=(*apart, *variant.records.notes("diverge")))
@@ -81,6 +83,11 @@ def _row(variant: VariantComparison) -> Row:
     row.put("bits_per_byte", record.bits_per_byte if record else None, why)
     row.put("scored_tokens", record.scored_tokens if record else None, why)
     row.put("windows", record.windows if record else None, why)
+    if with_rounding:
+        nearest = variant.nearest
+        row.put("rounding_kl_divergence_nats", nearest.rounded_nats, nearest.reason)
+        row.put("rounding_times", nearest.times)
+        row.put("suspicious", nearest.suspicion is not None if nearest.rounded_nats is not None else None)
     row.fail(variant.status.failed)
     return row
 
@@ -110,6 +117,11 @@ def _mean(value: float, clustered: float | None, by_token: float | None) -> str:
     return divergence(value, clustered) + (f" ({significant(by_token, 2)})" if by_token is not None else "")
 
 
+def _rounding(nats: float, times: float | None, suspicious: bool | None) -> str:
+    shown = divergence(nats, None) + (f" ({ratio(times)})" if times is not None else "")
+    return f"{shown} suspicious" if suspicious else shown
+
+
 def _pair(name: str) -> tuple[str, str]:
     return name, f"{name}_standard_error"
 
@@ -129,6 +141,13 @@ _COLUMNS = (
     Column("Δp RMS (points)", _pair("delta_p_rms"), _share),
     Column("ln PPL ratio", _pair("log_perplexity_ratio"), divergence),
     Column("bits per byte", ("bits_per_byte",), partial(fixed, decimals=4)),
+)
+
+
+_ROUNDING = Column(
+    "rounding to nearest (variant / it)",
+    ("rounding_kl_divergence_nats", "rounding_times", "suspicious"),
+    _rounding,
 )
 
 

@@ -25,6 +25,7 @@ def findings(comparison: Comparison) -> list[str]:
     sentences = [
         _counts(comparison),
         *left_findings(comparison),
+        *_suspicious(comparison),
         *_smallest(comparison),
         *ranking_findings(comparison),
         *_noise(comparison),
@@ -46,6 +47,22 @@ def _counts(comparison: Comparison) -> str:
     plural, verb = ("s", "were") if measured != 1 else ("", "was")
     text = f"{measured} variant{plural} of {comparison.records.model} {verb} measured{where}."
     return text + (f" Without a result: {listing(failed)}." if failed else "")
+
+
+def _suspicious(comparison: Comparison) -> Iterable[str]:
+    named = [
+        f"{variant.slug} ({numbers.significant(nearest.nats)} nats, rounding to nearest"
+        f" {numbers.significant(nearest.rounded_nats)})"
+        for variant in comparison.variants.values()
+        if (nearest := variant.nearest).suspicion
+        and nearest.nats is not None
+        and nearest.rounded_nats is not None
+    ]
+    if named:
+        yield (
+            f"**Suspicious**: {listing(named)} lost far more than plain rounding at the same bits and group"
+            " size. Suspect a fault in the method's library before the width."
+        )
 
 
 def _noise(comparison: Comparison) -> Iterable[str]:

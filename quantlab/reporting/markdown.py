@@ -16,6 +16,7 @@ from quantlab.analysis.verdict import Counts, items_to_decide
 from quantlab.catalogue.expectation import expectations
 from quantlab.comparison.compare import Comparison
 from quantlab.comparison.load import BASELINE
+from quantlab.comparison.nearest import NOISE_NATS, SUSPICIOUS_TIMES
 from quantlab.inert import Markdown, markdown
 from quantlab.reporting.cautions import cautions
 from quantlab.reporting.expectations import expectation_findings
@@ -61,6 +62,7 @@ def render(
         baseline=BASELINE,
         **_items(records.recipe.comparison.margin_points),
         sensitivity_windows=_windows(comparison),
+        rounding_limit=_rounding_limit(comparison),
         margin=f"{records.recipe.comparison.margin_points:g}",
         gigabytes="(GB" in tables["summary"].markdown(),
         on_device=comparison.peak_kind == "process_vram_bytes",
@@ -71,6 +73,12 @@ def render(
 def _inert(value: Any) -> Any:
     """Everything that the template prints, but what is markdown already."""
     return markdown(value) if isinstance(value, str) and not isinstance(value, Markdown) else value
+
+
+def _rounding_limit(comparison: Comparison) -> str:
+    """From where a variant is suspicious, in words; empty where rounding was not measured."""
+    measured = any(variant.nearest.rounded_nats is not None for variant in comparison.variants.values())
+    return f"{SUSPICIOUS_TIMES:g} times rounding's + {NOISE_NATS:g} nats" if measured else ""
 
 
 def _items(margin_points: float) -> dict[str, str]:

@@ -45,8 +45,8 @@ def _row(comparison: Comparison, variant: VariantComparison) -> Row:
     _put_divergence(row, variant)
     _put_drops(row, comparison, variant)
     _put_speed(row, variant)
-    collapsed = [status.reason] if status.name == "collapsed" and status.reason else []
-    row.notes = (*collapsed, *variant.records.notes("quantize", "diverge"))
+    marked = [status.reason] if status.name in ("collapsed", "suspicious") and status.reason else []
+    row.notes = (*marked, *variant.records.notes("quantize", "diverge"))
     row.fail(status.failed)
     return row
 

@@ -40,12 +40,20 @@ def _cells(variant: VariantComparison) -> list[str]:
         _number(made.bits_per_weight if made else None, ".2f"),
         _number(variant.disk.bytes, ".1f", 1e-6),
         _number(variant.disk.share, ".1f", 100),
-        _number(nats.value if nats else None, ".3g"),
+        _number(nats.value if nats else None, ".3g") + _nearest(variant),
         _drop(variant),
         judged.verdict if judged else "–",
         _number(decode.rate.value if decode and decode.rate else None, ".3g"),
         _number(decode.ratio.value if decode else None, ".2f"),
     ]
+
+
+def _nearest(variant: VariantComparison) -> str:
+    """What plain rounding loses, beside a suspicious variant; the figure before it is of all windows."""
+    nearest = variant.nearest
+    if not nearest.suspicion or nearest.rounded_nats is None:
+        return ""
+    return f" (rounding {nearest.rounded_nats:.3g})"
 
 
 def _number(value: float | None, form: str, factor: float = 1.0) -> str:

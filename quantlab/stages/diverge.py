@@ -23,6 +23,7 @@ from quantlab.progress import Progress, Step
 from quantlab.records import STAGES, DivergenceRecord
 from quantlab.reference.comparable import other_vocabulary, require_finite, require_same_vocabulary
 from quantlab.reference.store import Reference, folder_of, require_sound
+from quantlab.stages._nearest import compare_with_nearest
 from quantlab.workspace.cell import Cell
 from quantlab.workspace.checkpoint import Checkpoint
 from quantlab.workspace.columns import Columns, Shape
@@ -63,7 +64,10 @@ def run(cell: Cell, device: Device, progress: Progress) -> DivergenceRecord:
     with progress.step(f"{cell.variant.slug}: divergence from the reference", len(token_ids)) as step:
         compare(reference.logits, lambda ids: engine.logits(ids, rows.start), token_ids, done, step)
     engine.close()
-    return _record(cell, checkpoint, reference, engine, device, token_ids, WindowValues(*done.read()), dense)
+    values = WindowValues(*done.read())
+    nearest, why_none = compare_with_nearest(cell, checkpoint, reference, device, values.kl, progress)
+    record = _record(cell, checkpoint, reference, engine, device, token_ids, values, dense)
+    return record.model_copy(update={"round_to_nearest": nearest, "round_to_nearest_reason": why_none})
 
 
 def compare(
