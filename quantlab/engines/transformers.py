@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from quantlab.engines._contract import Engine
-from quantlab.engines._transformers.config import quantization_config
 from quantlab.engines._transformers.dense import form_of
 from quantlab.engines._transformers.load import computes_in_float32
 from quantlab.engines._transformers.open import TransformersEngine
 from quantlab.formats import SAFETENSORS
+from quantlab.formats.quantization import quantization_config
 
 if TYPE_CHECKING:
     from quantlab.workspace.checkpoint import Checkpoint

@@ -258,7 +258,7 @@ class Vllm(Engine):
     ) -> VllmEngine:
         """Load a checkpoint; `dense` means nothing here, `float32` only to plain layers. Raises CellFailure
         where it cannot run."""
-        from quantlab.engines._transformers.config import quantization_config
+        from quantlab.formats.quantization import quantization_config
 
         checkpoint.require_weights()
         manifest = checkpoint.manifest

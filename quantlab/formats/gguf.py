@@ -16,7 +16,7 @@ from quantlab.formats.gguf_parts import parts_of
 from quantlab.formats.gguf_types import FILE_TYPES
 from quantlab.formats.llama_log import llama, messages
 
-_UINT32 = 4  # enum gguf_type
+_UINT32, _TEXT = 4, 8  # enum gguf_type
 
 
 class StoredTensor(NamedTuple):
@@ -53,6 +53,7 @@ def _library() -> Any:
         "gguf_find_key": (index, [header, ctypes.c_char_p]),
         "gguf_get_kv_type": (ctypes.c_int, [header, index]),
         "gguf_get_val_u32": (ctypes.c_uint32, [header, index]),
+        "gguf_get_val_str": (ctypes.c_char_p, [header, index]),
         "ggml_type_name": (ctypes.c_char_p, [ctypes.c_int]),
     }
     for name, (result, arguments) in types.items():
@@ -90,6 +91,15 @@ def declared_type(path: Path) -> str | None:
             else None
         )
     return next((name for name in FILE_TYPES if number is not None and constant(name) == number), None)
+
+
+def text_of(path: Path, key: str) -> str | None:
+    """A text of the header; None where the file has no such key or it is not text."""
+    with _header(path) as (library, header):
+        place = library.gguf_find_key(header, key.encode())
+        if place < 0 or library.gguf_get_kv_type(header, place) != _TEXT:
+            return None
+        return str(library.gguf_get_val_str(header, place).decode("utf-8", "replace"))
 
 
 def constant(name: str) -> int:

@@ -35,6 +35,7 @@ __all__ = [
     "load",
     "marked",
     "names",
+    "only_reads",
     "settings_in",
     "settings_of",
 ]
@@ -55,6 +56,11 @@ def load(name: str) -> Method:
 def marked() -> dict[str, Method]:
     """The methods by their marks in a checkpoint's quantization_config, in lower case."""
     return {mark: method for name in names() for method in (load(name),) for mark in method.marks}
+
+
+def only_reads(method: Method) -> str:
+    """Say that a method quantizes nothing and only reads other people's checkpoints."""
+    return f"{method.name} only reads checkpoints that others made: name one with --checkpoint"
 
 
 def effective(variant: Variant, settings: BaseModel) -> dict[str, Any]:

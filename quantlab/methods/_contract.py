@@ -214,6 +214,15 @@ class Method(ABC):
         anything."""
         return config.get("bits") or 4
 
+    def why_not_read(self, config: Mapping[str, Any]) -> str | None:
+        """Why somebody else's checkpoint with its marks cannot be measured, by its quantization_config; None
+        where it can."""
+        return None
+
+    def reading_notes(self, config: Mapping[str, Any], device: str) -> tuple[str, ...]:
+        """What a reader of the numbers of somebody else's checkpoint must know, one sentence each."""
+        return ()
+
     def served_path(self, checkpoint: str, source: str) -> str:
         """What a server opens: the checkpoint's folder, or a file in it; `source` is where the unquantized
         weights are."""

@@ -17,6 +17,7 @@ from quantlab import methods
 from quantlab.errors import CellFailure, QuantlabError, unknown
 from quantlab.formats import GGUF
 from quantlab.formats.gguf_parts import parts_of
+from quantlab.formats.quantization import quantization_config
 from quantlab.frozen import Frozen
 from quantlab.names import Variant
 from quantlab.workspace.checkpoint import FileEntry, entry_of, list_files
@@ -68,7 +69,8 @@ def _gguf(path: Path) -> tuple[str, int]:
     from quantlab.formats.gguf import declared_type, stored_tensors
     from quantlab.models import check_gguf
 
-    check_gguf(path)
+    for part in parts_of(path):
+        check_gguf(part)
     declared = re.search(r"\d+", declared_type(path) or "")
     if declared and int(declared[0]) in _WIDTHS:
         return _gguf_method(), int(declared[0])
@@ -87,11 +89,10 @@ def _gguf_method() -> str:
 
 
 def _safetensors(path: Path, trust_remote_code: bool) -> tuple[str, int]:
-    from quantlab.models import check_folder, read_config
+    from quantlab.models import check_folder
 
     check_folder(path, trust_remote_code, source=False)
-    said = read_config(path).get("quantization_config")
-    config: dict[str, Any] = said if isinstance(said, dict) else {}
+    config = quantization_config(path)
     name = str(config.get("quant_method", ""))
     if not name:
         raise QuantlabError(_why_unnamed(path))
@@ -99,10 +100,12 @@ def _safetensors(path: Path, trust_remote_code: bool) -> tuple[str, int]:
     if name.lower() not in known:
         raise unknown("quantization format", name, known, f"in {path}/config.json")
     method = known[name.lower()]
+    if why := method.why_not_read(config):
+        raise QuantlabError(f"{path} cannot be measured: {why}")
     bits, widths = method.width_in(config), method.widths_read or method.bits
     if not isinstance(bits, int) or bits not in widths:
         raise QuantlabError(
-            f"{path} says {bits} bits of {method.name}: known are {', '.join(map(str, method.bits))}"
+            f"{path} says {bits} bits of {method.name}: known are {', '.join(map(str, widths))}"
         )
     return method.name, bits
 
@@ -123,6 +126,14 @@ def _why_unnamed(path: Path) -> str:
         f" quantization_config, without which every library would load it as plain weights: {copied} as"
         ' "quantization_config", with "quant_method" such as "gptq"'
     )
+
+
+def reading_notes(path: Path, device: str) -> tuple[str, ...]:
+    """What a reader of the numbers of somebody else's checkpoint must know, by its method."""
+    if path.is_file():
+        return ()
+    config = quantization_config(path)
+    return methods.marked()[str(config["quant_method"]).lower()].reading_notes(config, device)
 
 
 def sample(passages: Iterable[str]) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 from quantlab.architecture.parameters import Matrix, ParameterCount
 from quantlab.methods import _gptqmodel
 from quantlab.methods._contract import Arithmetic, InMemory, Job, Method, Serving
+from quantlab.methods._read_only import ACTIVATIONS_IN_16_BITS, UNPACKED
 
 _SCALE_BYTES = 4
 """A float32 scale per row (gptqmodel 7.7, nn_modules/qlinear/fp8.py)."""
@@ -47,6 +48,12 @@ class Fp8(Method):
     def width_in(self, config: Mapping[str, Any]) -> object:
         """8 where the config does not say."""
         return config.get("bits") or 8
+
+    def reading_notes(self, config: Mapping[str, Any], device: str) -> tuple[str, ...]:
+        """What a reader of the numbers must know: transformers unpacks FP8 on a CPU."""
+        if "weight_scale_method" in config or device.startswith("cuda"):
+            return ()
+        return (UNPACKED, ACTIVATIONS_IN_16_BITS.format(to="FP8"))
 
     def serving(self, bits: int, source: str) -> Serving:
         """vLLM's own FP8."""

@@ -35,7 +35,10 @@ def variants_of(method_names: Sequence[str], bits: Sequence[int]) -> list[Varian
     """Combine every method with every width; without widths, take all that a method offers."""
     variants = []
     for name in method_names:
-        variants += [Variant(name, width) for width in bits or methods.load(name).bits]
+        method = methods.load(name)
+        if not method.bits:
+            raise CellFailure("not_offered", methods.only_reads(method))
+        variants += [Variant(name, width) for width in bits or method.bits]
     return variants
 
 
@@ -53,6 +56,8 @@ def _failure(variant: Variant) -> CellFailure | None:
     from quantlab.environments.install import bring_extra
 
     method = methods.load(variant.method)
+    if not variant.external and not method.bits:
+        return CellFailure("not_offered", methods.only_reads(method))
     if not variant.external and variant.bits not in method.bits:
         return CellFailure(
             "not_offered",

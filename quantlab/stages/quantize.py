@@ -18,6 +18,7 @@ from quantlab.hardware.memory import process_memory
 from quantlab.hardware.target import require_memory
 from quantlab.methods import InMemory, Job, Method
 from quantlab.methods import _foreign as foreign
+from quantlab.methods._differences import differences
 from quantlab.methods._put_back import put_back
 from quantlab.models import read_config
 from quantlab.models.text import passages_of
@@ -51,6 +52,8 @@ def run(cell: Cell, device: Device, progress: Progress) -> QuantizeRecord:
 def require_possible(cell: Cell, method: Method) -> None:
     """Raise CellFailure where the method has no such width or its library is missing."""
     variant = cell.variant
+    if not method.bits and not variant.external:
+        raise CellFailure("not_offered", methods.only_reads(method))
     if variant.bits not in method.bits and not variant.external:
         offered = ", ".join(map(str, method.bits))
         raise CellFailure(
@@ -146,7 +149,7 @@ def _make(
     )
     if cell.variant.external:
         foreign.require_same_layers(_external_path(cell), prepared.weights)
-    notes = _require_same_words(cell) if cell.variant.external else ()
+    notes = _notes_on_external(cell, device) if cell.variant.external else ()
     # no name is bound to the model in memory: it is gone before the checkpoint is loaded again
     made = made_of(cell, InMemory(None, None) if cell.variant.external else method.quantize(job), device)
     gc.collect()
@@ -189,6 +192,15 @@ def _with_towers(method: Method, folder: Path, origin: Path, release: Release) -
     if method.changes_weights:
         put_back(folder, origin, release)
     return release.note
+
+
+def _notes_on_external(cell: Cell, device: Device) -> tuple[str, ...]:
+    """Say how somebody else's checkpoint is read, and what it changed beside the weights. Raises CellFailure
+    where it is of another model."""
+    path = _external_path(cell)
+    same_words = _require_same_words(cell)
+    changed = differences(path, cell.prepared.weights)
+    return (*foreign.reading_notes(path, device.device), *same_words, *changed)
 
 
 def _require_same_words(cell: Cell) -> tuple[str, ...]:

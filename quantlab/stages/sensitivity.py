@@ -146,8 +146,8 @@ def _floor(nats: float) -> tuple[str, ...]:
 def dense_model(checkpoint: Checkpoint, dtype: torch.dtype, device: str) -> Any:
     """The checkpoint as a transformers model of dense layers. Raises CellFailure for a format that has no
     such form."""
-    from quantlab.engines._transformers.config import quantization_config
     from quantlab.engines._transformers.dense import _packing, load_dense
+    from quantlab.formats.quantization import quantization_config
     from quantlab.models.loading import broken_checkpoint, load_model
 
     trust = checkpoint.manifest.trust_remote_code

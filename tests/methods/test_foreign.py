@@ -36,6 +36,13 @@ def _checkpoint(folder: Path, config: dict[str, Any] | None, value: float = 0.0)
         ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "bitsandbytes", 4),
         ({"quant_method": "auto-round", "bits": 2}, "autoround", 2),
         ({"quant_method": "fp8"}, "fp8", 8),
+        (
+            {"quant_method": "compressed-tensors", "config_groups": {"a": {"weights": {"num_bits": 8}}}},
+            "compressed_tensors",
+            8,
+        ),
+        ({"quant_method": "modelopt", "quant_algo": "NVFP4"}, "modelopt", 4),
+        ({"quant_method": "mxfp4"}, "mxfp4", 4),
     ],
 )
 def test_methods_and_widths(config: dict[str, Any], method: str, bits: int, tmp_path: Path) -> None:
@@ -63,6 +70,34 @@ def test_the_name_is_of_the_contents(tmp_path: Path) -> None:
 )
 def test_what_is_no_checkpoint_of_ours_is_refused(
     config: dict[str, Any] | None, said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(QuantlabError, match=said):
+        identify(_checkpoint(tmp_path / "c", config))
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"quant_method": "compressed-tensors", "format": "marlin-24"}, "its format marlin-24 is not read"),
+        (
+            {
+                "quant_method": "compressed-tensors",
+                "format": "dense",
+                "sparsity_config": {"format": "sparse-24-bitmask"},
+            },
+            "stored sparsely .sparse-24-bitmask.",
+        ),
+        ({"quant_method": "modelopt", "quant_algo": "W4A8_AWQ"}, "it says W4A8_AWQ, which quantlab does not"),
+        ({"quant_method": "modelopt"}, "it says no quant_algo"),
+        ({"quant_method": "fbgemm_fp8"}, "unknown quantization format 'fbgemm_fp8'"),
+        (
+            {"quant_method": "hqq"},
+            "unknown quantization format 'hqq': known are .*compressed-tensors.*modelopt",
+        ),
+    ],
+)
+def test_a_published_format_that_cannot_be_measured_is_refused_by_name(
+    config: dict[str, Any], said: str, tmp_path: Path
 ) -> None:
     with pytest.raises(QuantlabError, match=said):
         identify(_checkpoint(tmp_path / "c", config))

@@ -40,6 +40,8 @@ def load_as_stored(wanted: Wanted, config: dict[str, Any]) -> Any:
     try:
         if needs_gptqmodel(wanted.weights, config, trust):
             return load_with_gptqmodel(wanted.weights, device, trust, wanted.dtype)
+        if config.get("quant_method") == "modelopt":
+            return _load_modelopt(wanted)
         # what packed formats store beside their layers is their libraries' affair; a missing part is refused
         # all the same
         packed = config.get("quant_method") not in (None, "bitsandbytes")
@@ -57,9 +59,24 @@ def load_as_stored(wanted: Wanted, config: dict[str, Any]) -> Any:
         raise CellFailure(
             "unsupported", f"it cannot be spread over {device}: {' '.join(str(error).split())[:300]}"
         ) from error
+    if config.get("quant_method") == "compressed-tensors":
+        from quantlab.engines._transformers.compressed import unpack
+
+        model = unpack(model)
     if not check_disk(model, device):
         raise CellFailure(
             "does_not_fit",
             f"the model does not fit into {device}: name more places, such as --device {device},disk",
         )
     return model
+
+
+def _load_modelopt(wanted: Wanted) -> Any:
+    """The model of a checkpoint of ModelOpt, whose formats transformers does not read."""
+    from quantlab.engines._transformers.modelopt import load_modelopt
+
+    if parse_places(wanted.device).several:
+        raise CellFailure(
+            "unsupported", f"ModelOpt's checkpoints load on one device, not over {wanted.device}"
+        )
+    return load_modelopt(wanted.weights, wanted.device, wanted.trust_remote_code, wanted.dtype)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def form_of(weights: Path) -> str | None:
     """In words, the quicker form in which quality can be measured on a CPU; None where there is none."""
-    from quantlab.engines._transformers.config import quantization_config
+    from quantlab.formats.quantization import quantization_config
 
     config = quantization_config(weights)
     dtype = "" if quick_bfloat16() else "in float32, since this CPU has no bfloat16 instructions"

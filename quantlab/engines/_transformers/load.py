@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from quantlab.engines._transformers.as_stored import Wanted, load_as_stored
-from quantlab.engines._transformers.config import quantization_config
 from quantlab.engines._transformers.dense import load_dense
+from quantlab.formats.quantization import quantization_config
 
 
 def load(wanted: Wanted) -> Any:

@@ -15,11 +15,11 @@ from quantlab.architecture.roofline import WeightReads
 from quantlab.engines._contract import AllocatorPeaks, EngineMemory, OpenCheckpoint, with_float32_softmax
 from quantlab.engines._transformers.as_stored import Wanted
 from quantlab.engines._transformers.cache import cache_bytes, chunked_logits, new_cache
-from quantlab.engines._transformers.config import quantization_config
 from quantlab.engines._transformers.inside import kernel_of, reads_of
 from quantlab.engines._transformers.load import load
 from quantlab.engines._transformers.placement import bytes_by_place
 from quantlab.errors import CellFailure
+from quantlab.formats.quantization import quantization_config
 from quantlab.hardware.device import parse_places
 from quantlab.models.loading import load_tokenizer
 

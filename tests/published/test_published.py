@@ -1,0 +1,118 @@
+"""The loss of checkpoints in the formats that people publish is that of their weights, dequantized by hand."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from quantlab.analysis.divergence import window_values
+from quantlab.engines._transformers.open import TransformersEngine
+from quantlab.methods._foreign import identify, reading_notes
+from quantlab.models.tiny import write_tiny_model
+
+from . import checkpoints, dequantized
+from .dequantized import Rounding
+
+TOKENS = np.random.default_rng(0).integers(0, 1000, 64)
+WEIGHTS_AND_ACTIVATIONS = {
+    "W4A16": None,
+    "W8A8": dequantized.int8_per_token,
+    "FP8": dequantized.fp8_fixed,
+    "FP8_DYNAMIC": dequantized.fp8_per_token,
+    "FP8_BLOCK": dequantized.fp8_per_block,
+    "NVFP4A16": None,
+    "NVFP4": dequantized.nvfp4,
+    "MXFP4A16": None,
+    "MXFP4": dequantized.mxfp4,
+}
+BITS = {"W4": 4, "W8": 8, "FP8": 8, "NVF": 4, "MXF": 4}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_model("llama", tmp_path_factory.mktemp("published") / "base")
+
+
+@functools.cache
+def _engine_logits(folder: Path) -> np.ndarray:
+    engine = TransformersEngine(folder, folder, "cpu")
+    try:
+        return engine.logits(TOKENS)
+    finally:
+        engine.close()
+
+
+def _logits(model: Any) -> np.ndarray:
+    with torch.inference_mode():
+        logits: np.ndarray = model(input_ids=torch.from_numpy(TOKENS)[None]).logits[0].float().numpy()
+    return logits
+
+
+def _nats(reference: np.ndarray, other: np.ndarray) -> float:
+    return float(window_values(reference, other, TOKENS).kl.mean())
+
+
+def _check(
+    base: Path, folder: Path, rounding: Rounding | None, kept_in: torch.dtype = torch.bfloat16
+) -> None:
+    reference, measured = _engine_logits(base), _engine_logits(folder)
+    by_hand = _logits(dequantized.model(base, folder, rounding, kept_in))
+    loss, expected, apart = _nats(reference, measured), _nats(reference, by_hand), _nats(by_hand, measured)
+    assert loss > 0.01 and loss == pytest.approx(expected, rel=0.01)
+    assert apart < 1e-4
+
+
+@pytest.mark.parametrize("preset", WEIGHTS_AND_ACTIVATIONS)
+def test_compressed_tensors(preset: str, base: Path, tmp_path: Path) -> None:
+    folder = checkpoints.compressed(base, tmp_path / preset, preset)
+    variant = identify(folder)
+    assert variant.method == "compressed_tensors"
+    assert variant.bits == next(bits for start, bits in BITS.items() if preset.startswith(start))
+    _check(base, folder, WEIGHTS_AND_ACTIVATIONS[preset])
+    rounded = any("Activations were rounded" in note for note in reading_notes(folder, "cpu"))
+    assert rounded == (WEIGHTS_AND_ACTIVATIONS[preset] is not None)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "rounding", "bits"),
+    [("FP8", dequantized.fp8_fixed, 8), ("NVFP4", dequantized.nvfp4, 4)],
+)
+@pytest.mark.parametrize("in_config", [True, False])
+def test_modelopt(
+    algorithm: str, rounding: Rounding, bits: int, in_config: bool, base: Path, tmp_path: Path, capsys: Any
+) -> None:
+    folder = checkpoints.modelopt(base, tmp_path / f"modelopt-{algorithm}", algorithm, in_config)
+    variant = identify(folder)
+    assert (variant.method, variant.bits) == ("modelopt", bits)
+    _check(base, folder, rounding, torch.float32)
+
+
+def test_fp8_with_a_scale_per_block(base: Path, tmp_path: Path) -> None:
+    folder = checkpoints.fp8_blocks(base, tmp_path / "fp8-blocks")
+    assert identify(folder).method == "fp8"
+    _check(base, folder, None)
+    assert any("stayed in 16 bits" in note for note in reading_notes(folder, "cpu"))
+
+
+def test_mxfp4_as_gpt_oss_is_released(tmp_path: Path) -> None:
+    """Its experts are what the base's experts become when they are rounded by hand."""
+    from transformers import AutoModelForCausalLM
+
+    base = write_tiny_model("gpt_oss", tmp_path / "base")
+    folder = checkpoints.mxfp4_experts(base, tmp_path / "mxfp4")
+    variant = identify(folder)
+    assert (variant.method, variant.bits) == ("mxfp4", 4)
+    dense: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16)
+    for module in dense.modules():
+        for name in ("gate_up_proj", "down_proj"):
+            if isinstance(parameter := getattr(module, name, None), torch.nn.Parameter):
+                parameter.data = checkpoints.rounded_to_mxfp4(parameter.data.mT).mT.to(torch.bfloat16)
+    reference, measured, by_hand = _engine_logits(base), _engine_logits(folder), _logits(dense.eval())
+    assert _nats(reference, measured) > 0.001
+    assert _nats(reference, measured) == pytest.approx(_nats(reference, by_hand), rel=0.01)
+    assert _nats(by_hand, measured) < 1e-4
