@@ -33,6 +33,7 @@ OTHER_MEANINGS = {
     "environments/health.py": "modules of distributions",
     "formats/__init__.py": "the format of a file",
     "formats/llama_log.py": "the module of a distribution",
+    "formats/quantization.py": "what a release's files call its format",
     "models/gguf_file.py": "the module of a distribution",
 }
 """Files where a word that is a method's or an engine's name means something else."""

@@ -63,8 +63,8 @@ def _check(
     reference, measured = _engine_logits(base), _engine_logits(folder)
     by_hand = _logits(dequantized.model(base, folder, rounding, kept_in))
     loss, expected, apart = _nats(reference, measured), _nats(reference, by_hand), _nats(by_hand, measured)
-    assert loss > 0.01 and loss == pytest.approx(expected, rel=0.01)
-    assert apart < 1e-4
+    assert loss > 2e-4 and loss == pytest.approx(expected, rel=0.01)
+    assert apart < loss / 100
 
 
 @pytest.mark.parametrize("preset", WEIGHTS_AND_ACTIVATIONS)
@@ -115,4 +115,4 @@ def test_mxfp4_as_gpt_oss_is_released(tmp_path: Path) -> None:
     reference, measured, by_hand = _engine_logits(base), _engine_logits(folder), _logits(dense.eval())
     assert _nats(reference, measured) > 0.001
     assert _nats(reference, measured) == pytest.approx(_nats(reference, by_hand), rel=0.01)
-    assert _nats(by_hand, measured) < 1e-4
+    assert _nats(by_hand, measured) < 1e-5

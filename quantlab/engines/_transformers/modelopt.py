@@ -104,7 +104,8 @@ def _round_inputs(model: Any, scales: dict[str, dict[str, torch.Tensor]]) -> Non
         module, scale = modules.get(layer), parts.get("input_scale")
         if isinstance(module, nn.Linear) and scale is not None:
             round_input = round_to_e2m1 if "weight_scale_2" in parts else round_to_e4m3
-            module.register_forward_pre_hook(_Rounding(round_input, scale.float()))
+            hook: Any = _Rounding(round_input, scale.float())
+            module.register_forward_pre_hook(hook)
 
 
 class _Rounding(NamedTuple):
@@ -113,7 +114,7 @@ class _Rounding(NamedTuple):
     rounding: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
     scale: torch.Tensor
 
-    def __call__(self, module: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    def __call__(self, module: Any, inputs: Any) -> Any:
         return (self.rounding(inputs[0], self.scale), *inputs[1:])
 
 
@@ -135,14 +136,15 @@ def round_to_e2m1(values: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
     largest = blocks.abs().amax(-1, keepdim=True) / LARGEST_E2M1
     of_block = (largest / scale).clamp(max=LARGEST_E4M3).to(torch.float8_e4m3fn).float() * scale
     units = torch.where(of_block > 0, blocks / of_block, 0.0).clamp(-LARGEST_E2M1, LARGEST_E2M1)
-    return (_nearest_e2m1(units) * of_block).flatten(-2).to(values.dtype)
+    rounded: torch.Tensor = (_nearest_e2m1(units) * of_block).flatten(-2).to(values.dtype)
+    return rounded
 
 
 def _nearest_e2m1(units: torch.Tensor) -> torch.Tensor:
     """The nearest value, of two equally near ones that with an even code."""
     import torch
 
-    magnitudes = torch.tensor(E2M1, device=units.device)
+    magnitudes: torch.Tensor = torch.tensor(E2M1, device=units.device)
     borders = (magnitudes[1:] + magnitudes[:-1]) / 2
     below, above = torch.bucketize(units.abs(), borders), torch.bucketize(units.abs(), borders, right=True)
     code = torch.where(below % 2 == 0, below, above)
