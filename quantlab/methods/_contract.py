@@ -14,6 +14,7 @@ from quantlab.architecture.parameters import Matrix, ParameterCount
 from quantlab.architecture.weight_bytes import WeightBytes, packed_bytes
 from quantlab.formats import SAFETENSORS, Format
 from quantlab.frozen import Frozen
+from quantlab.records import ExpertTokens
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,6 +64,8 @@ class InMemory(NamedTuple):
     """What a reader of the numbers must know, one sentence each."""
     layers: frozenset[str] = frozenset()
     """Their names, where the library tells them."""
+    expert_tokens: ExpertTokens | None = None
+    """Calibration tokens that each expert saw, where the library tells them."""
 
 
 class Grid(NamedTuple):

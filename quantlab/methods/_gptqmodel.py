@@ -22,6 +22,7 @@ from quantlab.errors import CellFailure
 from quantlab.files import write_json, write_text
 from quantlab.hardware.device import quick_bfloat16
 from quantlab.methods._contract import InMemory, Job
+from quantlab.methods._expert_tokens import note_of, read_expert_tokens
 from quantlab.outside import as_failure
 
 BATCH_WINDOWS = 8
@@ -84,7 +85,9 @@ def quantize(job: Job, config: Any, float32: bool = False, around: Around | None
     if layers.plain:
         _name_unquantized(job.destination, layers.packed, layers.plain)
     _forget_the_run(job.destination)
-    return InMemory(model_loss(model), len(layers.packed), notes + _left(layers), frozenset(layers.packed))
+    tokens = read_expert_tokens(job.destination / "quant_log.csv", job.calibration.size)
+    notes += _left(layers) + note_of(tokens)
+    return InMemory(model_loss(model), len(layers.packed), notes, frozenset(layers.packed), tokens)
 
 
 def _run(job: Job, config: Any, dtype: Any, around: Around | None) -> tuple[Any, tuple[str, ...]]:
@@ -113,7 +116,9 @@ def _run(job: Job, config: Any, dtype: Any, around: Around | None) -> tuple[Any,
         if known is None:
             traceback.print_exc()  # for the log
         text = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        raise known or CellFailure("unsupported", f"GPTQModel stops at this model: {text}") from error
+        raise known or CellFailure(
+            "unsupported", f"GPTQModel stops at this model: {text}; autoround and gguf take other ways"
+        ) from error
     return model.model, tuple(notes)
 
 

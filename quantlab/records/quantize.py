@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from quantlab.records.base import Record
+from quantlab.records.expert_tokens import ExpertTokens
 from quantlab.records.unquantized import Unquantized
 
 
@@ -30,6 +31,10 @@ class QuantizeRecord(Record):
     expected_layers: int | None = None
     unquantized: Unquantized | None = None
     """What was left in 16 or 32 bits, by the checkpoint's tensors; None where it was not counted."""
+    quantized_experts: int | None = None
+    """Matrices of routed experts among the quantized layers, where they are stored one by one."""
+    expert_tokens: ExpertTokens | None = None
+    """Calibration tokens that each expert saw; None without experts, or where the library does not say."""
     tensor_types: dict[str, int] = {}
     """How many tensors there are of each stored type."""
     loss_in_memory_nats: float | None = None

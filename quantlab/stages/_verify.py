@@ -16,7 +16,7 @@ from quantlab.hardware.memory import process_memory
 from quantlab.methods import InMemory
 from quantlab.methods._loss import mean_loss
 from quantlab.progress import Progress
-from quantlab.records import Unquantized
+from quantlab.records import ExpertTokens, Unquantized
 from quantlab.stages._reload import Reloaded, reload, reload_apart
 from quantlab.workspace.cell import Cell
 from quantlab.workspace.checkpoint import Checkpoint, Manifest
@@ -40,6 +40,7 @@ class Made(NamedTuple):
     """On the check text, in memory; None where the library holds no model that runs."""
     expected_layers: int | None
     layers: frozenset[str]
+    expert_tokens: ExpertTokens | None
     notes: tuple[str, ...]
     peak_rss_bytes: int
     peak_device_bytes: int | None
@@ -51,6 +52,7 @@ class Check(NamedTuple):
     stored: stored.Stored
     unquantized: Unquantized | None
     expected_layers: int | None
+    expert_tokens: ExpertTokens | None
     loss_in_memory: float | None
     loss_reloaded: float
     tolerance: float
@@ -75,6 +77,7 @@ def made_of(cell: Cell, in_memory: InMemory, device: Device) -> Made:
         loss,
         in_memory.expected_layers,
         in_memory.layers,
+        in_memory.expert_tokens,
         in_memory.notes,
         process_memory().peak_rss_bytes,
         _peak_device_bytes(device.places.first),
@@ -101,6 +104,7 @@ def verify(
         contents,
         _unquantized(checkpoint),
         made.expected_layers,
+        made.expert_tokens,
         made.loss,
         after,
         tolerance,

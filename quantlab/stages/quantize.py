@@ -264,6 +264,8 @@ def _record(cell: Cell, manifest: Manifest, check: Check, seconds: float, device
         ),
         quantized_layers=check.stored.quantized_layers,
         expected_layers=check.expected_layers,
+        quantized_experts=check.stored.experts if check.stored.names else None,
+        expert_tokens=check.expert_tokens,
         unquantized=check.unquantized,
         tensor_types=check.stored.types,
         loss_in_memory_nats=check.loss_in_memory,

@@ -1,0 +1,50 @@
+"""Read how many calibration tokens each expert saw out of GPTQModel's log, quant_log.csv."""
+
+from __future__ import annotations
+
+import collections
+import csv
+import re
+from pathlib import Path
+
+from quantlab.records import ExpertTokens
+
+_DOWN = re.compile(r"\.experts\.(\d+)\.(down_proj|w2|linear_2)$")
+"""The projection that reads an expert's own tokens; AWQ logs the whole block's for the others."""
+
+
+def read_expert_tokens(log: Path, calibration_tokens: int) -> ExpertTokens | None:
+    """The tokens by block and expert; None for a model without experts, or without a log."""
+    if not log.is_file():
+        return None
+    blocks: dict[int, dict[int, int]] = collections.defaultdict(dict)
+    with log.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            expert = _DOWN.search(row.get("module") or "")
+            if expert and (row.get("layer") or "").isdigit():
+                blocks[int(row["layer"])][int(expert[1])] = _count(row.get("samples"))
+    if not blocks:
+        return None
+    by_block = {
+        block: tuple(tokens.get(expert, 0) for expert in range(max(tokens) + 1))
+        for block, tokens in sorted(blocks.items())
+    }
+    return ExpertTokens(calibration_tokens=calibration_tokens, by_block=by_block)
+
+
+def _count(text: str | None) -> int:
+    """A number of tokens; the library writes none where an expert was left to plain rounding."""
+    try:
+        return int(float(text or 0))
+    except ValueError:
+        return 0
+
+
+def note_of(tokens: ExpertTokens | None) -> tuple[str, ...]:
+    """A sentence on experts that saw too few tokens to be calibrated."""
+    if tokens is None or not tokens.few:
+        return ()
+    return (
+        f"{tokens.few} of {tokens.experts} experts saw fewer than 0.5 % of the calibration tokens"
+        f" ({tokens.none} saw none): GPTQModel rounds them to nearest. Use more calibration text.",
+    )
