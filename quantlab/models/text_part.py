@@ -15,16 +15,17 @@ from quantlab.formats.safetensors import INDEX, header, weight_files
 from quantlab.formats.stored import safetensors
 from quantlab.models.disk import require_disk
 from quantlab.models.loading import build_on_meta, load_config, require_whole
-from quantlab.models.wrappers import PLAIN_TEXT, class_name, parts_of
+from quantlab.models.wrappers import PLAIN_TEXT, class_name, is_tied, parts_of
 from quantlab.workspace.checkpoint import model_files
 from quantlab.workspace.release import Release
 
 _OTHER_PARTS = ("vision", "visual", "audio", "mtp")
-_NOT_OF_TEXT = ("processor", INDEX, "config.json", "quantize_config.json", ".safetensors", ".py")
-"""What is not copied beside the text model, by what a file's name ends with or holds."""
+_DATA = (".json", ".model", ".txt", ".jinja", ".tiktoken")
+_NOT_OF_TEXT = ("processor", INDEX, "quantize_config.json", "quant_log")
+"""What is not copied beside the text model, by what a file's name holds."""
 
 
-class _Names(NamedTuple):
+class Names(NamedTuple):
     """How a release's files name its language model."""
 
     body: str
@@ -32,8 +33,8 @@ class _Names(NamedTuple):
 
     def of_text(self, name: str) -> str | None:
         """The text model's name of a tensor of the release; None for one of another part."""
-        if self.head and name == f"{self.head}.weight":
-            return "lm_head.weight"
+        if self.head and name.startswith(f"{self.head}."):
+            return f"lm_head{name.removeprefix(self.head)}"
         return f"model.{name.removeprefix(self.body)}" if name.startswith(self.body) else None
 
 
@@ -45,22 +46,19 @@ def take_out(release: Path, folder: Path, final: Path, trust_remote_code: bool =
     require_whole(release, trust_remote_code)
     config = load_config(release, trust_remote_code)
     model = build_on_meta(config, trust_remote_code)
-    names = _names(release)
-    text = _text_config(config, release, tied=_tied(model))
-    if _tied(model):
-        names = names._replace(head=None)
+    names = names_of(release, is_tied(model))
+    text = text_config(config, release, is_tied(model))
     require_disk(folder, sum(t.bytes for t in safetensors(release) if names.of_text(t.name)))
-    _write_weights(release, folder, names)
+    write_weights(release, folder, names)
     text.save_pretrained(folder)
-    for name in model_files(release):
-        if not any(part in name for part in _NOT_OF_TEXT):
-            shutil.copyfile(release / name, folder / name)
+    copy_tokenizer(release, folder)
     require_whole(folder, trust_remote_code)
     return _describe(release, final, config.model_type, names, model)
 
 
-def _names(release: Path) -> _Names:
-    """The names by the embedding, which every language model has."""
+def names_of(release: Path, tied: bool) -> Names:
+    """The names by the embedding, which every language model has. Raises QuantlabError where they cannot be
+    told."""
     stored = [tensor.name for tensor in safetensors(release)]
     ends = "embed_tokens.weight"
     bodies = [
@@ -74,14 +72,11 @@ def _names(release: Path) -> _Names:
             f" {ends}; name a text-only copy of it"
         )
     heads = (f"{bodies[0].removesuffix('model.')}lm_head", "lm_head")
-    return _Names(bodies[0], next((head for head in heads if f"{head}.weight" in stored), None))
+    there = (head for head in heads if any(name.startswith(f"{head}.") for name in stored))
+    return Names(bodies[0], None if tied else next(there, None))
 
 
-def _tied(model: Any) -> bool:
-    return model.get_output_embeddings().weight is model.get_input_embeddings().weight
-
-
-def _text_config(config: Any, release: Path, tied: bool) -> Any:
+def text_config(config: Any, release: Path, tied: bool) -> Any:
     """The configuration of the text model alone. Raises QuantlabError where transformers has no class that
     runs it."""
     from transformers import CONFIG_MAPPING
@@ -107,7 +102,16 @@ def _text_config(config: Any, release: Path, tied: bool) -> Any:
     return text
 
 
-def _write_weights(release: Path, folder: Path, names: _Names) -> None:
+def copy_tokenizer(release: Path, folder: Path) -> None:
+    """Copy the tokenizer's files, chat templates and generation settings."""
+    for path in release.iterdir():
+        of_text = path.suffix in _DATA and not any(part in path.name for part in _NOT_OF_TEXT)
+        if of_text and path.name != "config.json":
+            shutil.copyfile(path, folder / path.name)
+
+
+def write_weights(release: Path, folder: Path, names: Names) -> None:
+    """Write the tensors of the language part into a folder, under the text model's names."""
     parts = []
     for number, path in enumerate(weight_files(release)):
         wanted = {name: new for name in header(path) if (new := names.of_text(name))}
@@ -117,7 +121,7 @@ def _write_weights(release: Path, folder: Path, names: _Names) -> None:
     name_shards(folder, parts)
 
 
-def _describe(release: Path, final: Path, kind: str, names: _Names, model: Any) -> Release:
+def _describe(release: Path, final: Path, kind: str, names: Names, model: Any) -> Release:
     towers = [t for t in safetensors(release) if names.of_text(t.name) is None]
     inside = release.is_relative_to(final.parent)
     parts = parts_of(model)

@@ -33,6 +33,12 @@ def parts_of(model: Any) -> Parts:
     return Parts(body, head, tuple(sorted(towers)))
 
 
+def is_tied(model: Any) -> bool:
+    """Whether a model's output head is its embedding."""
+    tied: bool = model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    return tied
+
+
 def _beside(model: Any, way: list[str], head: str) -> Iterator[str]:
     """The modules along the way to the language model that are no part of it."""
     for depth in range(len(way)):

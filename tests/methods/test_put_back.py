@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -16,6 +17,7 @@ from quantlab.errors import CellFailure
 from quantlab.methods._put_back import put_back, renamed
 from quantlab.models.loading import load_model, require_whole
 from quantlab.models.text_part import take_out
+from quantlab.models.text_view import text_view
 from quantlab.models.tiny import write_tiny_model
 from quantlab.workspace.release import Release
 
@@ -121,6 +123,29 @@ def test_a_text_model_that_comes_back_unchanged_is_the_release(
     assert before.keys() == after.keys() and all(torch.equal(before[n], after[n]) for n in before)
     for name in ("config.json", "tokenizer.json"):
         assert json.loads((origin / name).read_text()) == json.loads((tmp_path / "text" / name).read_text())
+
+
+def test_a_release_is_shown_as_its_text_model_to_a_library_that_does_not_know_it(
+    release: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """As GPTQModel is: the checkpoint of the release, with the names that the text model's checkpoint had."""
+    origin = release("mistral3")
+    found = text_of(origin, tmp_path / "text")
+    shutil.copytree(tmp_path / "text", tmp_path / "quantized")
+    path = tmp_path / "quantized/config.json"
+    said = {"quant_method": "gptq", "modules_in_block_to_quantize": [["model.layers.0.mlp.up_proj"]]}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"quantization_config": said}))
+    put_back(tmp_path / "quantized", origin, found)
+    with text_view(tmp_path / "quantized", False) as view:
+        before, after = read(tmp_path / "text"), read(view)
+        config = json.loads((view / "config.json").read_text())
+        assert (view / "tokenizer.json").is_file()
+    assert before.keys() == after.keys() and all(torch.equal(before[n], after[n]) for n in before)
+    assert config["model_type"] == "mistral"
+    assert config["quantization_config"] == {**said, "block_name_to_quantize": "model.layers"}
+    assert not view.exists()
+    with text_view(tmp_path / "text", False) as same:
+        assert same == tmp_path / "text"
 
 
 def test_a_tensor_that_the_release_has_no_place_for_is_refused(tmp_path: Path) -> None:

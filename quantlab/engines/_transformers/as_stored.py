@@ -9,6 +9,7 @@ from quantlab.engines._transformers.apart import layers_apart, load_with_gptqmod
 from quantlab.engines._transformers.placement import check_disk, placement
 from quantlab.errors import CellFailure
 from quantlab.hardware.device import parse_places
+from quantlab.models.text_view import text_view
 
 
 class Wanted(NamedTuple):
@@ -39,7 +40,8 @@ def load_as_stored(wanted: Wanted, config: dict[str, Any]) -> Any:
     device, trust = wanted.device, wanted.trust_remote_code
     try:
         if needs_gptqmodel(wanted.weights, config, trust):
-            return load_with_gptqmodel(wanted.weights, device, trust, wanted.dtype)
+            with text_view(wanted.weights, trust) as text:
+                return load_with_gptqmodel(text, device, trust, wanted.dtype)
         if config.get("quant_method") == "modelopt":
             return _load_modelopt(wanted)
         # what packed formats store beside their layers is their libraries' affair; a missing part is refused

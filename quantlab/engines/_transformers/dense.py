@@ -19,6 +19,7 @@ from quantlab.engines._transformers.as_stored import Wanted, load_as_stored
 from quantlab.errors import CellFailure
 from quantlab.formats.safetensors import weight_files
 from quantlab.hardware.device import quick_bfloat16
+from quantlab.models.text_view import text_view
 
 if TYPE_CHECKING:
     import torch
@@ -78,7 +79,8 @@ def load_dense(
         )
         return model.dequantize().to(dtype or torch.bfloat16) if config.get("load_in_4bit") else model
     if layers_apart(weights, trust_remote_code):
-        return _dense_apart(weights, config, device, trust_remote_code, dtype)
+        with text_view(weights, trust_remote_code) as text:
+            return _dense_apart(text, config, device, trust_remote_code, dtype)
     return _dense_of_class(weights, config, trust_remote_code, dtype).to(device)
 
 
