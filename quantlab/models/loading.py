@@ -15,6 +15,8 @@ from typing import Any
 
 from quantlab.errors import CellFailure, QuantlabError
 from quantlab.formats.json_file import read_object
+from quantlab.formats.packed import parts_missing, without_effect
+from quantlab.formats.safetensors import header, weight_files
 
 NAMED = 3
 """Tensors that a message names."""
@@ -81,8 +83,8 @@ def load_model(
     """A causal language model with all its weights, or a multimodal release with its towers; `options` are
     those of `from_pretrained`.
 
-    Raises what `error` makes of a text where tensors are missing, of another shape, or, unless `left_over`,
-    belong to nothing."""
+    Raises what `error` makes of a text where tensors are missing, of another shape, or belong to nothing.
+    `left_over` lets biases of zeros pass, which old tools wrote beside packed layers."""
     from quantlab.models.wrappers import auto_class
 
     options |= {"use_safetensors": True} if safetensors else {}
@@ -111,25 +113,47 @@ def _load(
     left_over: bool,
     options: dict[str, Any],
 ) -> Any:
-    where = folder or "the checkpoint"
+    where, trust = folder or "the checkpoint", bool(options.pop("trust_remote_code", False))
     try:
         loaded: Any = kind.from_pretrained(
             folder,
-            trust_remote_code=options.pop("trust_remote_code", False),
+            trust_remote_code=trust,
             output_loading_info=True,
             ignore_mismatched_sizes=True,
             **options,
         )
-    except RuntimeError as raised:
-        if "conversion of the weights" not in str(raised):
-            raise
-        raise error(
-            f"the tensors of {where} cannot be put together to the layers of its config.json: see the log"
-        ) from raised
+    except Exception as raised:  # where parts of a packed layer are missing, each library in its own words
+        if folder and "gguf_file" not in options and (lacking := _lacking(folder, trust)):
+            many = f"{len(lacking)} tensors are missing: {_listed(lacking)}"
+            raise error(f"the weights of {where} are not those of its config.json: {many}") from raised
+        if isinstance(raised, RuntimeError) and "conversion of the weights" in str(raised):
+            raise error(
+                f"the tensors of {where} cannot be put together to the layers of its config.json: see the log"
+            ) from raised
+        raise
     model, info = loaded
-    if wrong := wrong_tensors(info | ({"unexpected_keys": set()} if left_over else {})):
+    unexpected = set(info["unexpected_keys"])
+    if left_over and folder and unexpected:
+        unexpected -= without_effect(folder, unexpected)
+    if wrong := wrong_tensors(info | {"unexpected_keys": unexpected}):
         raise error(f"the weights of {where} are not those of its config.json: {wrong}")
     return model
+
+
+def _lacking(folder: Path, trust: bool) -> list[str]:
+    """Tensors that packed layers lack in the files; empty where nothing is packed."""
+    from quantlab.models.quantized import quantized_by_files
+
+    if quantized_by_files(folder) is None:
+        return []
+    lacking = parts_missing(folder)
+    stored = {name for path in weight_files(folder) for name in header(path)}
+    config = load_config(folder, trust)
+    del config.quantization_config
+    for name, module in build_on_meta(config, trust).named_modules():
+        if type(module).__name__ == "Linear" and not any(key.startswith(f"{name}.") for key in stored):
+            lacking.append(f"{name}.weight")
+    return sorted(set(lacking))
 
 
 def wrong_tensors(info: Mapping[str, Any]) -> str:

@@ -26,8 +26,10 @@ class Wanted(NamedTuple):
 
 
 def needs_gptqmodel(weights: Path, config: dict[str, Any], trust_remote_code: bool) -> bool:
-    """Whether transformers cannot load the checkpoint and GPTQModel can: FP8 with a scale per row, or layers
-    that the model's class does not have."""
+    """Whether transformers cannot load the checkpoint and GPTQModel can: FP8 with a scale per row, layers
+    that the model's class does not have, or layers with widths of their own (`dynamic`)."""
+    if opens(config) and config.get("dynamic"):
+        return True
     if config.get("quant_method") == "fp8":
         return "weight_scale_method" in config
     return opens(config) and bool(layers_apart(weights, trust_remote_code))
@@ -44,8 +46,6 @@ def load_as_stored(wanted: Wanted, config: dict[str, Any]) -> Any:
                 return load_with_gptqmodel(text, device, trust, wanted.dtype)
         if config.get("quant_method") == "modelopt":
             return _load_modelopt(wanted)
-        # what packed formats store beside their layers is their libraries' affair; a missing part is refused
-        # all the same
         packed = config.get("quant_method") not in (None, "bitsandbytes")
         places = placement(device, wanted.offload)
         model = load_model(

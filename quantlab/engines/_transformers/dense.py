@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from quantlab.engines._transformers.apart import layers_apart, packed_layers
 from quantlab.engines._transformers.as_stored import Wanted, load_as_stored
 from quantlab.errors import CellFailure
+from quantlab.formats.packed import without_effect
 from quantlab.formats.safetensors import weight_files
 from quantlab.hardware.device import quick_bfloat16
 from quantlab.models.text_view import text_view
@@ -107,13 +108,17 @@ def _dense_apart(
 
 def _dense_of_class(weights: Path, config: dict[str, Any], trust_remote_code: bool, dtype: Any) -> Any:
     """The model's own class in transformers with the dequantized weights."""
-    from quantlab.models.loading import broken_checkpoint, load_config, load_state
+    from quantlab.models.loading import broken_checkpoint, build_on_meta, load_config, load_state
 
     plain = load_config(weights, trust_remote_code, broken_checkpoint)
     del plain.quantization_config
     dtype = dtype or plain.dtype
     state = _tensors(weights)
-    for layer in packed_layers(weights):
+    layers = packed_layers(weights)
+    places = build_on_meta(plain, trust_remote_code).state_dict()
+    for name in without_effect(weights, state.keys() - places.keys()):
+        del state[name]
+    for layer in layers:
         state[f"{layer}.weight"] = _weight(layer, state, config).to(dtype)
     return load_state(plain, state, trust_remote_code, broken_checkpoint, dtype=dtype)
 
@@ -135,9 +140,19 @@ def _weight(layer: str, state: dict[str, torch.Tensor], config: dict[str, Any]) 
         for part in ("qweight", "qzeros", "scales", "g_idx")
         if f"{layer}.{part}" in state
     }
+    for part in ("qzeros", "scales"):
+        if part not in parts:
+            raise CellFailure("broken_checkpoint", f"1 tensor is missing: {layer}.{part}")
     if _packing(config) == "awq":
         return dequantize_awq(parts)
-    return dequantize(parts, int(config["bits"]), 0 if config.get("checkpoint_format") == "gptq_v2" else 1)
+    bits = _bits(parts, int(config["bits"]))
+    return dequantize(parts, bits, 0 if config.get("checkpoint_format") == "gptq_v2" else 1)
+
+
+def _bits(parts: dict[str, torch.Tensor], usual: int) -> int:
+    """The width of one layer: `dynamic` gives layers widths of their own, which their shapes show."""
+    columns = parts.get("g_idx")
+    return usual if columns is None else 32 * parts["qweight"].shape[0] // columns.shape[0]
 
 
 def dequantize(parts: dict[str, torch.Tensor], bits: int, zero_offset: int) -> torch.Tensor:
