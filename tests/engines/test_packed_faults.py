@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from quantlab.engines._transformers.as_stored import Wanted, load_as_stored, needs_gptqmodel
-from quantlab.engines._transformers.config import quantization_config
 from quantlab.engines._transformers.dense import load_dense
 from quantlab.errors import CellFailure
+from quantlab.formats.quantization import quantization_config
 from quantlab.models.loading import broken_checkpoint, load_model
 
 SIZES = {
