@@ -16,10 +16,12 @@ from typing import Any
 
 from quantlab.architecture._meta_build import NoSuchArchitectureError, build, known_by, nested_config
 from quantlab.architecture._meta_pieces import Piece, buffers, pieces
-from quantlab.architecture.fields import EXPERT_COUNTS, experts_of
+from quantlab.architecture.fields import EXPERT_COUNTS, MTP_COUNTS, attribute, experts_of, keys_of
 from quantlab.architecture.parameters import Matrix, ParameterCount, Role
 
 _BLOCK = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.")
+_WITHOUT_MTP = ("minimax_m2",)
+"""Model types whose releases leave out the layers for multi-token prediction that their configs name."""
 _SIZES = {"hidden_size": True, "num_hidden_layers": True, "num_attention_heads": False, "vocab_size": False}
 """Keys that decide the size, and whether a config without them is another model than the user means."""
 
@@ -31,7 +33,7 @@ def count_model(model: Any, config: Mapping[str, Any]) -> ParameterCount:
     by_role = _by_role(parts)
     matrices = _gather(parts)
     experts = max((m.how_many // max(1, len(m.layers)) for m in matrices if m.role == "expert"), default=0)
-    chosen = experts_of(text).per_token if experts else 0
+    chosen = experts_of(text, nested_config(config) or config).per_token if experts else 0
     total = sum(by_role.values())
     routed = by_role["expert"] * chosen // experts if experts else 0
     active = total - by_role["vision"] - by_role["expert"] + routed
@@ -52,7 +54,7 @@ def count_model(model: Any, config: Mapping[str, Any]) -> ParameterCount:
         tied=tied,
         layers=int(text.num_hidden_layers),
         hidden=int(text.hidden_size),
-        query_per_kv=_query_per_kv(text),
+        query_per_kv=_query_per_kv(text, nested_config(config) or config),
         model_type=str(config.get("model_type")),
         experts=experts,
         experts_per_token=chosen,
@@ -102,10 +104,13 @@ def _mtp(parts: list[Piece], text: Any, config: Mapping[str, Any]) -> tuple[int,
     """Layers for multi-token prediction: each the model's last layer, a projection of two hidden states to
     one, three norms."""
     inner = nested_config(config) or config
-    keys = ("mtp_num_hidden_layers", "num_nextn_predict_layers", "num_mtp_modules")
-    many = next((int(v) for key in keys if (v := inner.get(key, config.get(key)))), 0)
+    many = next((int(v) for key in MTP_COUNTS if (v := inner.get(key, config.get(key)))), 0)
     if not many:
         return 0, []
+    if config.get("model_type") in _WITHOUT_MTP:
+        return 0, [
+            f"The config names {many} layers for multi-token prediction: the releases' files have none."
+        ]
     sizes: collections.Counter[int] = collections.Counter()
     for piece in parts:
         if piece.role != "vision" and (block := _BLOCK.search(f"{piece.module}.")):
@@ -157,12 +162,17 @@ def _missing(config: Mapping[str, Any], text: Any, every: bool = False) -> list[
     nested = nested_config(config)
     given = {**config, **(nested or {})}
     names = {key: text.attribute_map.get(key, key) for key in _SIZES if hasattr(text, key)}
-    absent = [key for key, other in names.items() if key not in given and other not in given]
+    absent = [
+        key for key, other in names.items() if not any(name in given for name in (other, *keys_of(key)))
+    ]
     return absent if every else [key for key in absent if _SIZES[key] and nested is None]
 
 
-def _query_per_kv(text: Any) -> int:
-    heads, kv = getattr(text, "num_attention_heads", None), getattr(text, "num_key_value_heads", None)
+def _query_per_kv(text: Any, written: Mapping[str, Any]) -> int:
+    """Of an ordinary layer, where layers differ."""
+    heads, kv = (
+        attribute(text, key) or written.get(key) for key in ("num_attention_heads", "num_key_value_heads")
+    )
     return int(heads) // int(kv) if isinstance(heads, int) and isinstance(kv, int) and kv > 0 else 1
 
 

@@ -54,6 +54,11 @@ def buffers(model: Any) -> tuple[int, int]:
 def _piece(name: str, module: Any, key: str, tensor: Any, embedding: Any, head: Any, hidden: int) -> Piece:
     from torch import nn
 
+    idle = getattr(module, "zero_expert_num", 0) or 0
+    if idle and tensor.shape[0] == module.num_routed_experts + idle:
+        tensor = tensor[
+            : module.num_routed_experts
+        ]  # LongCat's experts that do nothing: no release stores them
     size, last = tensor.numel(), name.rpartition(".")[2]
     bias = getattr(module, "bias", None) is not None
     if _NOT_TEXT.search(name):
@@ -61,7 +66,7 @@ def _piece(name: str, module: Any, key: str, tensor: Any, embedding: Any, head: 
     if module is embedding or module is head:
         role: Role = "embedding" if module is embedding else "head"
         return Piece(role, name, size, ((name, *tensor.shape, 1),) if tensor.dim() == 2 else ())
-    if name.endswith("router.layer") and tensor.dim() == 2:
+    if name.endswith(("router.layer", "router.proj")) and tensor.dim() == 2:
         return Piece("router", name, size, ((name, *tensor.shape, 1),), bias)
     held = _several(module)
     if held and tensor.dim() in (2, 3) and not (tensor.dim() == 2 and key == "weight"):

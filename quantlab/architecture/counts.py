@@ -20,6 +20,7 @@ from typing import Any
 
 from quantlab.architecture.estimate import check_sizes, estimate
 from quantlab.architecture.parameters import ParameterCount
+from quantlab.architecture.searched import count_searched, is_searched
 from quantlab.errors import QuantlabError
 from quantlab.files import cache_folder, write_text
 from quantlab.parsing import read_object
@@ -38,6 +39,8 @@ def count(config: Mapping[str, Any]) -> ParameterCount:
     An architecture that transformers does not know is estimated, `certain=False`. Raises QuantlabError for a
     config without the sizes that an estimate needs, or with impossible ones."""
     check_sizes(config)
+    if is_searched(config):
+        return count_searched(config)
     key = config_key(config)
     shipped = _shipped().get(key)
     if shipped:
@@ -141,8 +144,8 @@ def _ask(config: Mapping[str, Any]) -> dict[str, Any]:
         )
     except subprocess.TimeoutExpired:
         return {"unknown": f"building the architecture took more than {SECONDS_LIMIT} seconds"}
-    if done.returncode:
+    if done.returncode:  # what transformers refuses is answered: this is the counting itself
         reason = (done.stderr.strip().splitlines() or [f"code {done.returncode}"])[-1]
-        return {"unknown": f"building the architecture failed ({reason[:200]})"}
+        return {"unknown": f"quantlab's own counting of this architecture failed ({reason[:200]})"}
     answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return answer

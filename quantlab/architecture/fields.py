@@ -19,6 +19,10 @@ from quantlab.errors import QuantlabError
 NESTED = ("text_config", "llm_config", "language_config", "thinker_config")
 """Where a model with vision or audio keeps the config of its language model."""
 _SHARED = ("quantization_config", "tie_word_embeddings")
+_INSIDE = ("attn_config", "ffn_config")
+"""Where DBRX and MPT keep some fields of the language model itself."""
+MTP_COUNTS = ("mtp_num_hidden_layers", "num_nextn_predict_layers", "num_mtp_modules")
+"""Keys that give the layers for multi-token prediction, which follow the model's own."""
 EXPERT_COUNTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 """Keys that give the routed experts of a layer, in the order in which they are looked for."""
 EXPERTS_PER_TOKEN = (
@@ -35,7 +39,14 @@ OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
     "hidden_size": ("n_embd", "d_model", "model_dim", "dim"),
     "num_hidden_layers": ("n_layer", "n_layers", "num_layers"),
     "num_attention_heads": ("n_head", "n_heads", "num_heads", "decoder_attention_heads"),
-    "num_key_value_heads": ("num_kv_heads", "n_kv_heads", "n_head_kv", "multi_query_group_num"),
+    "num_key_value_heads": (
+        "num_kv_heads",
+        "n_kv_heads",
+        "kv_n_heads",
+        "n_head_kv",
+        "multi_query_group_num",
+        "num_attention_groups",
+    ),
     "head_dim": ("kv_channels", "attention_head_dim"),
     "max_position_embeddings": (
         "n_positions",
@@ -89,12 +100,22 @@ class Experts(NamedTuple):
     per_token: int
 
 
-def experts_of(config: Any) -> Experts:
-    """The experts that a config object of transformers names; of sizes per layer the largest."""
-    places = (config, getattr(config, "ffn_config", None))
+def attribute(config: Any, key: str) -> Any:
+    """A config object's attribute; None where it has none, or one for each layer."""
+    try:
+        return getattr(config, key, None)
+    except RuntimeError:  # transformers raises one where layers differ (Gemma 4, Step 3.7)
+        return None
+
+
+def experts_of(config: Any, written: Mapping[str, Any] | None = None) -> Experts:
+    """The experts that a config object of transformers names; of sizes per layer the largest. What
+    config.json itself has, `written`, comes before the defaults of the class."""
+    places = (config, attribute(config, "ffn_config"))
 
     def largest(keys: tuple[str, ...]) -> int:
-        given = (getattr(place, key, None) for place in places for key in keys)
+        own = [(written or {}).get(key) for key in keys]
+        given = (*own, *(attribute(place, key) for place in places for key in keys))
         return next((max(sizes) for value in given if (sizes := _whole_numbers(value))), 0)
 
     return Experts(largest(EXPERT_COUNTS), largest(EXPERTS_PER_TOKEN))
@@ -122,6 +143,9 @@ class Fields:
                 inner.setdefault("model_type", f"{self.raw.get('model_type') or ''}_text")
                 self.nested = True
                 self.raw = {k: self.raw[k] for k in _SHARED if self.raw.get(k) is not None} | inner
+        for key in _INSIDE:
+            if isinstance(self.raw.get(key), Mapping):
+                self.raw = {k: v for k, v in self.raw[key].items() if k != "model_type"} | self.raw
         self.doubts: list[str] = []
         self.certain = True
         self.model_type = str(self.raw.get("model_type") or "")
@@ -132,7 +156,7 @@ class Fields:
         self.rule: Mapping[str, Any] | None = self._defaults.get("schedule")
         if not self.model_type:
             self.doubt("config.json names no model_type: it is read as ordinary attention")
-        elif self.family is None:
+        elif self.family is None and not isinstance(self.raw.get("block_configs"), list):
             self.doubt(f"the architecture {self.model_type!r} is not known: it is read as ordinary attention")
 
     def _candidates(self) -> tuple[str, ...]:
@@ -205,6 +229,10 @@ class Fields:
             return (self.integer("sliding_window_size") or 0) + 1
         return self.integer("sliding_window", 0) or None
 
+    def prediction_layers(self) -> int:
+        """Layers for multi-token prediction behind the model's own."""
+        return next((int(n) for key in MTP_COUNTS if (n := self.integer(key, 0))), 0)
+
     def written(self, key: str) -> bool:
         return any(self.raw.get(name) is not None for name in keys_of(key))
 
@@ -217,6 +245,8 @@ class Fields:
             raise QuantlabError(
                 f"config.json: {key} is {value!r:.80}, where a list with one element per layer belongs"
             )
+        if len(value) == layers + self.prediction_layers():
+            longer = True
         if len(value) < layers or (len(value) > layers and not longer):
             raise QuantlabError(
                 f"config.json contradicts itself: num_hidden_layers is {layers} and {key} has {len(value)}"

@@ -9,12 +9,14 @@ attention keeps heads · head_dim² and columns of queries, keys and values; Min
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from quantlab.architecture.fields import Fields
 
-MAMBA2 = ("granitemoehybrid", "bamba", "nemotron_h", "falcon_h1")
-FAMILIES = (*MAMBA2, "jamba", "kimi_linear", "minimax")
+MAMBA2 = ("granitemoehybrid", "bamba", "nemotron_h", "falcon_h1", "mamba2", "zamba2")
+MAMBA1 = ("jamba", "mamba", "falcon_mamba", "zamba")
+ATTENTION_FREE = ("mamba", "mamba2", "falcon_mamba", "rwkv", "xlstm")
+FAMILIES = (*MAMBA2, *MAMBA1, "kimi_linear", "minimax", "rwkv", "recurrent_gemma", "xlstm")
 _PATTERN: Mapping[str, str] = {"M": "mamba", "*": "full_attention", "-": "mlp", "E": "moe"}
 
 
@@ -36,6 +38,8 @@ def layer_types(fields: Fields, count: int) -> list[str] | None:
         return [_PATTERN.get(letter, letter) for letter in pattern[:count]]
     if fields.family == "falcon_h1":
         return ["hybrid"] * count
+    if fields.family in ATTENTION_FREE:
+        return ["mamba"] * count
     if fields.family == "bamba":
         full = fields.get("attn_layer_indices")
         return ["full_attention" if isinstance(full, list) and i in full else "mamba" for i in range(count)]
@@ -61,11 +65,17 @@ def state(fields: Fields) -> State | None:
     """What a recurrent layer of the model keeps; None for a family whose state is not known here."""
     if fields.family in MAMBA2:
         return _mamba2(fields)
-    if fields.family == "jamba":
-        channels = fields.needed("mamba_expand") * fields.needed("hidden_size")
+    if fields.family in MAMBA1:
+        return _mamba1(fields)
+    if fields.family == "rwkv":
+        return _rwkv(fields)
+    if fields.family == "recurrent_gemma":
+        width = fields.integer("lru_width") or fields.needed("hidden_size")
         return State(
-            1, channels * fields.needed("mamba_d_state"), channels, channels, fields.needed("mamba_d_conv")
+            fields.needed("num_attention_heads"), width, width, width, fields.integer("conv1d_width") or 4
         )
+    if fields.family == "xlstm":
+        return _xlstm(fields)
     if fields.family == "minimax":
         heads = fields.needed("num_attention_heads")
         dim = fields.integer("head_dim") or fields.needed("hidden_size") // heads
@@ -73,7 +83,42 @@ def state(fields: Fields) -> State | None:
     return _kimi(fields) if fields.family == "kimi_linear" else None
 
 
+def _mamba1(fields: Fields) -> State:
+    """One state per channel; the releases of Mamba itself give the channels as intermediate_size."""
+    hidden, size = fields.needed("hidden_size"), _first(fields, "mamba_d_state", "state_size") or 16
+    own = None if fields.family in ("jamba", "zamba") else fields.integer("intermediate_size")
+    channels = own or (_first(fields, "mamba_expand", "expand") or 2) * hidden
+    kernel = _first(fields, "mamba_d_conv", "conv_kernel") or 4
+    return State(1, channels * size, channels, channels, kernel)
+
+
+def _rwkv(fields: Fields) -> State:
+    """RWKV 4: numerator, denominator and maximum of its attention in float32, and the last token's input of
+    both halves of a layer."""
+    hidden = fields.needed("hidden_size")
+    attention = fields.integer("attention_hidden_size") or hidden
+    return State(1, 3 * attention, attention, 2 * hidden, 2)
+
+
+def _xlstm(fields: Fields) -> State:
+    """A matrix memory, its normalizer and a gate's maximum per head."""
+    hidden, heads = fields.needed("hidden_size"), fields.integer("num_heads") or 8
+    keys, values = (
+        int(hidden * float(fields.get(name) or usual)) // heads
+        for name, usual in (("qk_dim_factor", 0.5), ("v_dim_factor", 1.0))
+    )
+    return State(heads, heads * (keys * values + keys + 1), heads * values, 0, 0)
+
+
+def _first(fields: Fields, *names: str) -> int | None:
+    """The first of several names of a size that config.json has, else the architecture's default."""
+    written = next((name for name in names if fields.written(name)), names[0])
+    return fields.integer(written)
+
+
 def _mamba2(fields: Fields) -> State:
+    if fields.family in ("mamba2", "zamba2"):
+        return _plain_mamba2(fields)
     if fields.family == "nemotron_h":
         heads, dim, size = (
             fields.needed("mamba_num_heads"),
@@ -88,6 +133,28 @@ def _mamba2(fields: Fields) -> State:
         dim = inner // heads if given in (None, "auto") else fields.needed("mamba_d_head")
         groups, kernel = fields.needed("mamba_n_groups"), fields.needed("mamba_d_conv")
     return State(heads, heads * dim * size, heads * dim, heads * dim + 2 * groups * size, kernel)
+
+
+def _plain_mamba2(fields: Fields) -> State:
+    """Mamba 2 itself and Zamba 2, whose releases use other names than transformers' classes."""
+    expand = _first(fields, "mamba_expand", "expansion_factor", "expand") or 2
+    inner = expand * fields.needed("hidden_size")
+    dim = _first(fields, "mamba_headdim", "head_dim") if fields.family == "mamba2" else None
+    dim = dim or fields.integer("mamba_headdim")
+    heads = inner // dim if dim else _first(fields, "n_mamba_heads", "num_heads") or 8
+    size = _first(fields, "mamba_d_state", "state_size") or 64
+    groups = _first(fields, "mamba_ngroups", "n_groups") or 1
+    kernel = _first(fields, "mamba_d_conv", "conv_dimension", "conv_kernel") or 4
+    return State(heads, inner * size, inner, inner + 2 * groups * size, kernel)
+
+
+def attention_of(block: Any) -> Mapping[str, Any] | None:
+    """What an entry of block_configs says of attention; None where the layer has none."""
+    attention = block.get("attention") if isinstance(block, Mapping) else None
+    if not isinstance(attention, Mapping) or attention.get("no_op") or attention.get("replace_with_linear"):
+        return None
+    group = attention.get("n_heads_in_group")
+    return attention if isinstance(group, int) and group > 0 else None
 
 
 def _kimi(fields: Fields) -> State:

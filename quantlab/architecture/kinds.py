@@ -31,6 +31,7 @@ _BY_TYPE: Mapping[str, LayerKind] = {
     "chunked_attention": "chunked",
     "linear_attention": "delta_net",
     "indexed_attention": "mla_indexed",
+    "deepseek_sparse_attention": "mla_indexed",
     "compressed_sparse_attention": "compressed_sparse",
     "heavily_compressed_attention": "heavily_compressed",
     "mamba": "mamba",

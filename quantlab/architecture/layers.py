@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from quantlab.architecture import hybrids
 from quantlab.architecture.fields import Fields
+from quantlab.architecture.hybrids import attention_of
 from quantlab.architecture.kinds import LayerKind, layer_kinds
 from quantlab.frozen import Frozen
 
@@ -43,10 +45,44 @@ class Layer(Frozen):
 def layers_of(fields: Fields, count: int) -> tuple[Layer, ...]:
     """The layers of a model, the first one first. Raises QuantlabError for lists that contradict the number
     of layers."""
+    blocks = fields.sequence("block_configs", count)
+    if blocks:
+        return tuple(_block(fields, block) for block in blocks)
     shared = fields.integer("num_kv_shared_layers", 0) or 0
-    kinds = layer_kinds(fields, count)
-    layers = [_layer(fields, kind) for kind in kinds]
+    layers = [_layer(fields, kind) for kind in layer_kinds(fields, count)]
+    layers = [
+        layer if has_keys else layer.model_copy(update={"index_dim": 0})
+        for layer, has_keys in zip(layers, _indexers(fields, count), strict=True)
+    ]
     return tuple(layers[: count - shared] + [Layer(kind="none")] * min(shared, count))
+
+
+def _block(fields: Fields, block: Any) -> Layer:
+    """A layer whose widths config.json gives by itself (Llama-Nemotron, found by architecture search)."""
+    attention = attention_of(block)
+    if attention is None:
+        return Layer(kind="none")
+    dim = head_dim(fields)
+    window = attention.get("window_length")
+    return Layer(
+        kind="sliding" if window else "full",
+        kv_heads=fields.needed("num_attention_heads") // attention["n_heads_in_group"],
+        key_dim=dim,
+        value_dim=dim,
+        window=window,
+    )
+
+
+def _indexers(fields: Fields, count: int) -> list[bool]:
+    """Whether each layer keeps keys of an indexer of its own, or takes the choice of an earlier one
+    (GLM-5.2)."""
+    types = fields.sequence("indexer_types", count)
+    if types:
+        return [name != "shared" for name in types]
+    every = fields.integer("index_topk_freq") or 1
+    offset = fields.integer("index_skip_topk_offset", 0)
+    first = 2 if offset is None else offset
+    return [max(i - first + 1, 0) % every == 0 for i in range(count)]
 
 
 def _layer(fields: Fields, kind: LayerKind) -> Layer:
@@ -63,7 +99,12 @@ def _layer(fields: Fields, kind: LayerKind) -> Layer:
         return _mla(fields, kind)
     if fields.family == "deepseek_v4":
         return _compressed(fields, kind)
-    heads, dim = kv_heads(fields, kind), head_dim(fields, kind)
+    other = fields.get("attention_other_setting")  # Step 3.5: widths of its sliding layers
+    if kind == "sliding" and isinstance(other, Mapping):
+        inner = Fields({**fields.raw, "attention_other_setting": None, **other})
+        heads, dim = kv_heads(inner), head_dim(inner)
+    else:
+        heads, dim = kv_heads(fields, kind), head_dim(fields, kind)
     value = fields.integer("v_head_dim") if fields.family == "mimo_v2_flash" else None
     window = None
     if kind == "sliding":
@@ -156,10 +197,12 @@ def head_dim(fields: Fields, kind: LayerKind = "full") -> int:
         if fields.family == "gemma4_text" and kind == "full"
         else None
     )
+    hidden, heads = fields.needed("hidden_size"), fields.needed("num_attention_heads")
+    if fields.family in ("zamba", "zamba2"):  # attention over the hidden state and the embedding together
+        return fields.integer("attention_head_dim") or 2 * hidden // heads
     given = own or fields.integer("head_dim")
     if given:
         return given
-    hidden, heads = fields.needed("hidden_size"), fields.needed("num_attention_heads")
     if hidden % heads:
         raise QuantlabError(
             f"config.json contradicts itself: hidden_size {hidden} cannot be divided by num_attention_heads"

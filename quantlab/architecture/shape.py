@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from quantlab.architecture.fields import Fields, families
+from quantlab.architecture.hybrids import ATTENTION_FREE
 from quantlab.architecture.layers import Layer, kv_heads, layers_of
 from quantlab.architecture.parameters import LAYERS_LIMIT
 from quantlab.architecture.release import StoredFormat, read_stored
@@ -72,14 +73,17 @@ def read_architecture(config: Mapping[str, Any]) -> Architecture:
 
 
 def _read(fields: Fields) -> Architecture:
-    heads, experts = fields.needed("num_attention_heads"), _most(fields, "experts", 0) or None
-    if "num_key_value_heads" not in fields.raw and fields.family is None:
+    free, experts = fields.family in ATTENTION_FREE, _most(fields, "experts", 0) or None
+    heads = 0 if free else fields.needed("num_attention_heads")
+    if (
+        not any(fields.written(key) for key in ("num_key_value_heads", "block_configs"))
+        and fields.family is None
+    ):
         fields.doubt(
             f"config.json has no num_key_value_heads: as many as attention heads ({heads}) are taken"
         )
     layers = layers_of(fields, _how_many_layers(fields))
-    latent = any(layer.kind in _MLA for layer in layers)
-    kv = 1 if latent else kv_heads(fields)
+    kv = 0 if free else _kv_heads(fields, layers)
     _check_heads(heads, kv)
     per_token = _experts_per_token(fields, experts)
     if fields.family and not families()[fields.family].get("checked"):
@@ -125,8 +129,17 @@ def _how_many_layers(fields: Fields) -> int:
     return 2 * layers if twice else layers
 
 
+def _kv_heads(fields: Fields, layers: tuple[Layer, ...]) -> int:
+    """Of an ordinary layer; where layers differ by themselves, the fewest that one has."""
+    if any(layer.kind in _MLA for layer in layers):
+        return 1
+    if fields.get("block_configs"):
+        return min((layer.kv_heads for layer in layers if layer.kv_heads), default=0)
+    return kv_heads(fields)
+
+
 def _check_heads(heads: int, kv: int) -> None:
-    if kv > heads or heads % kv:
+    if kv > heads or (kv and heads % kv):
         raise QuantlabError(
             f"config.json contradicts itself: num_attention_heads {heads} cannot be divided by"
             f" num_key_value_heads {kv}; check both"
