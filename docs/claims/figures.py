@@ -13,8 +13,8 @@ from quantlab.catalogue import entries
 from quantlab.catalogue.gpu import GpuSet, find_gpu
 from quantlab.models.target import target
 from quantlab.planning.fit import PlannedWorkload, plan_model
+from quantlab.planning.parallel import why_not_parallel
 from quantlab.planning.plan import RigPlan, VariantPlan
-from quantlab.planning.rig import why_not_parallel
 
 CONTEXT = 8192
 """Tokens of one sequence where a claim names no context."""

@@ -25,7 +25,7 @@ from quantlab.errors import QuantlabError
 from quantlab.files import cache_folder, write_text
 from quantlab.parsing import read_object
 
-COUNT_VERSION = 2
+COUNT_VERSION = 3
 """Version of what a count means; part of the cache's key."""
 
 SHIPPED = Path(__file__).with_name("counts.json")

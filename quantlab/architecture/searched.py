@@ -1,5 +1,5 @@
-"""Count models whose config.json gives the widths of each layer by itself: `block_configs`, as Llama-Nemotron's
-releases have them, found by architecture search. transformers has no class for them.
+"""Count models whose config.json gives each layer's widths in `block_configs`, such as Llama-Nemotron,
+found by architecture search. transformers has no class for them.
 
 A layer is Llama's: its attention has as many key-value heads as `n_heads_in_group` leaves, or is one linear
 layer, or is left out; its feed-forward's channels follow from `ffn_mult`."""

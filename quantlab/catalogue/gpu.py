@@ -35,6 +35,10 @@ _USABLE_GIB_PER_GB = 0.93
 (0.931) and what the 80 GB cards in gpus.yaml show (0.99, their GB are GiB in truth): the lowest, so that a
 plan is not too bold; the L40S, whose error correction takes a part, shows 0.937."""
 
+_APPLE_SHARE = 0.75
+"""Of an Apple chip's memory, in GiB as it is marketed, that macOS lets the GPU use by default: 11.84 of 16 and
+107.5 of 128 in llama.cpp's logs (recommendedMaxWorkingSetSize). `sysctl iogpu.wired_limit_mb` raises it."""
+
 
 class GpuSpec(Frozen):
     """One kind of GPU. Rates are dense (no 2:4 sparsity)."""
@@ -70,9 +74,11 @@ class GpuSpec(Frozen):
             and "usable_gib" not in data
             and isinstance(data.get("memory_gb"), int | float)
         ):
+            apple = str(data.get("name", "")).startswith("apple")
+            share = _APPLE_SHARE if apple else _USABLE_GIB_PER_GB
             return {
                 **data,
-                "usable_gib": round(data["memory_gb"] * _USABLE_GIB_PER_GB, 2),
+                "usable_gib": round(data["memory_gb"] * share, 2),
                 "usable_estimated": True,
             }
         return data

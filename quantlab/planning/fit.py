@@ -21,9 +21,10 @@ from quantlab.catalogue.gpu import GpuSet, gpus
 from quantlab.errors import QuantlabError
 from quantlab.names import Variant, parse_variant
 from quantlab.planning.files import TokenizerBytes, checkpoint_bytes, tokenizer_bytes
+from quantlab.planning.parallel import Grain
 from quantlab.planning.plan import ModelPlan, PlannedWorkload, RigPlan, VariantPlan
 from quantlab.planning.rig import SIZES, PlannedVariant, place, smallest, tensor_parallel_sizes
-from quantlab.planning.stored import stored_bytes
+from quantlab.planning.stored import formats_of, stored_bytes
 from quantlab.planning.weights import weight_bytes, why_unknown
 
 __all__ = ["ModelPlan", "PlannedWorkload", "RigPlan", "VariantPlan", "plan_model", "wanted_variants"]
@@ -179,8 +180,25 @@ def _variant(
     if weights is None:
         reason = why_unknown(variant.method, variant.bits)
         return VariantPlan(method=variant.method, bits=variant.bits, weight_bytes=None, reason=reason)
-    return _placed(
-        PlannedVariant(variant.method, variant.bits, weights, counted, architecture), rigs, workload
+    grains = _grains_of_method(counted, variant.method, settings)
+    subject = PlannedVariant(variant.method, variant.bits, weights, counted, architecture, grains)
+    return _placed(subject, rigs, workload)
+
+
+def _grains_of_method(counted: ParameterCount, method: str, settings: Any) -> tuple[Grain, ...]:
+    """Groups of columns that share a scale, in the matrices that the method quantizes."""
+    size, maker = getattr(settings, "group_size", None) or 0, packages.load(method)
+    if size < 1:
+        return ()
+    return tuple(Grain(m, 1, size) for m in counted.tensors if maker.why_left(counted, m) is None)
+
+
+def _grains_of_release(counted: ParameterCount, stored: StoredFormat) -> tuple[Grain, ...]:
+    """Groups and blocks of the release's own formats."""
+    return tuple(
+        Grain(matrix, *(form.block or (1, form.group_size or 1)))
+        for matrix in counted.tensors
+        for form in formats_of(matrix, stored)
     )
 
 
@@ -194,7 +212,8 @@ def _as_stored(
     weights = stored_bytes(counted, stored)
     if weights is None:
         return []
-    subject = PlannedVariant(stored.method, math.ceil(stored.bits), weights, counted, architecture)
+    grains = _grains_of_release(counted, stored)
+    subject = PlannedVariant(stored.method, math.ceil(stored.bits), weights, counted, architecture, grains)
     return [_placed(subject, rigs, workload).model_copy(update={"stored": True})]
 
 
@@ -215,7 +234,7 @@ def _placed(subject: PlannedVariant, rigs: Sequence[GpuSet] | None, workload: Pl
 
 
 def _smallest(subject: PlannedVariant, workload: PlannedWorkload) -> tuple[RigPlan, ...]:
-    sizes = SIZES if subject.by_layers else tensor_parallel_sizes(subject.architecture)
+    sizes = SIZES if subject.by_layers else tensor_parallel_sizes(subject.architecture, subject.grains)
     return tuple(plan for gpu in gpus().values() if (plan := smallest(subject, gpu, workload, sizes)))
 
 

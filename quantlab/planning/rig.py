@@ -19,6 +19,7 @@ from quantlab.architecture.weight_bytes import WeightBytes
 from quantlab.catalogue.gpu import GpuSet, GpuSpec
 from quantlab.planning.activations import activation_bytes, llama_activation_bytes
 from quantlab.planning.calibration import calibration
+from quantlab.planning.parallel import Grain, why_not_parallel
 from quantlab.planning.plan import PlannedWorkload, RigPlan, Verdict
 from quantlab.planning.roofline import decode_ceiling, peak_operations_per_second, weight_reads
 
@@ -37,6 +38,8 @@ class PlannedVariant(NamedTuple):
     counted: ParameterCount
     architecture: Architecture | None
     """None where only the number of parameters is known: cache and activations are then left out."""
+    grains: tuple[Grain, ...] = ()
+    """Of the quantized matrices, what each GPU's part must be whole multiples of."""
 
     @property
     def by_layers(self) -> bool:
@@ -46,7 +49,7 @@ class PlannedVariant(NamedTuple):
     def not_parallel(self, rig: GpuSet) -> str | None:
         """Why GPUs cannot share each layer, where its engine would have them do so."""
         return (
-            why_not_parallel(self.architecture, rig.count)
+            why_not_parallel(self.architecture, rig.count, self.grains)
             if self.architecture and not self.by_layers
             else None
         )
@@ -69,21 +72,14 @@ def engine_of(method: str) -> engines.Engine:
     )
 
 
-def tensor_parallel_sizes(architecture: Architecture | None) -> tuple[int, ...]:
-    """Sizes that divide the attention heads, and the key-value heads or are divided by them."""
+def tensor_parallel_sizes(
+    architecture: Architecture | None, grains: tuple[Grain, ...] = ()
+) -> tuple[int, ...]:
+    """Sizes that divide the attention heads, and the key-value heads or are divided by them, and whose parts
+    hold whole groups and blocks."""
     if architecture is None:
         return SIZES
-    return tuple(n for n in SIZES if why_not_parallel(architecture, n) is None)
-
-
-def why_not_parallel(architecture: Architecture, size: int) -> str | None:
-    """Why so many GPUs cannot share the heads evenly; None where they can."""
-    heads, kv = architecture.attention_heads, architecture.kv_heads
-    if heads % size:
-        return f"{heads} attention heads cannot be split over {size} GPUs"
-    if kv % size and size % kv:
-        return f"{kv} key-value heads cannot be split over {size} GPUs"
-    return None
+    return tuple(n for n in SIZES if why_not_parallel(architecture, n, grains) is None)
 
 
 def place(subject: PlannedVariant, rig: GpuSet, workload: PlannedWorkload) -> RigPlan:

@@ -87,7 +87,7 @@ def test_bitsandbytes_with_nested_scales() -> None:
 
 def test_what_a_pattern_names() -> None:
     names = _named(
-        ["model.language_model.layers.3.mlp", "lm_head", "model.layers.5*", r"re:.*\.q_proj$", "re:("]
+        ("model.language_model.layers.3.mlp", "lm_head", "model.layers.5*", r"re:.*\.q_proj$", "re:(")
     )
     kept = (
         "model.layers.3.mlp.up_proj",
