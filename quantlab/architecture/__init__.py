@@ -6,7 +6,8 @@ them.
 | fields.py | reading a config.json: nested parts, the names that fields have, families.json for what it leaves out |
 | shape.py | `read_architecture(config)`: the model's shape; layers.py, hybrids.py and schedules.py say what each layer is |
 | release.py | the format that a release is stored in |
-| gguf_config.py | the config.json behind a GGUF file's header |
+| gguf_header.py, gguf_model.py, gguf_layers.py | `read_gguf(path)`: the model of a GGUF file from its own tensors |
+| searched.py | models whose config gives the widths of each layer |
 | parameters.py | the types of a count: matrices by role, name and shape, and their totals |
 | counts.py | `count(config)`: the exact count, from counts.json, the user's cache folder or the side process _meta_count.py |
 | estimate.py | `estimate(config, why)`: the fallback for architectures that cannot be built, never certain |

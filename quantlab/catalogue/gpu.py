@@ -36,7 +36,7 @@ _USABLE_GIB_PER_GB = 0.93
 plan is not too bold; the L40S, whose error correction takes a part, shows 0.937."""
 
 _APPLE_SHARE = 0.75
-"""Of an Apple chip's memory, in GiB as it is marketed, that macOS lets the GPU use by default: 11.84 of 16 and
+"""Of an Apple chip's memory, in GiB as marketed, that macOS lets the GPU use by default: 11.84 of 16 and
 107.5 of 128 in llama.cpp's logs (recommendedMaxWorkingSetSize). `sysctl iogpu.wired_limit_mb` raises it."""
 
 

@@ -52,11 +52,9 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--policy",
-    default="exact",
-    show_default=True,
     help=(
-        "How an engine allocates the cache: exact (what attention needs), transformers, llama_cpp or"
-        " every_layer_full."
+        "How an engine allocates the cache: exact (what attention needs; the default), transformers,"
+        " llama_cpp (the default for a GGUF file) or every_layer_full."
     ),
 )
 @click.option(
@@ -73,7 +71,7 @@ def command(
     batch: int,
     methods: str | None,
     cache_dtype: str,
-    policy: str,
+    policy: str | None,
     against: Path | None,
 ) -> dict[str, Any]:
     from quantlab.errors import QuantlabError
@@ -114,6 +112,7 @@ def _plan(
         counted=known.counted,
         warnings=known.warnings,
         folder=known.folder,
+        file=known.file,
     )
     return plan, known.source
 

@@ -36,7 +36,7 @@ def _check_file(path: Path, parts: int) -> None:
         if error.name != "gguf":
             raise
         raise QuantlabError(f"reading a GGUF file needs the package gguf: {bring('gguf')}") from None
-    from quantlab.architecture.gguf_config import read_header
+    from quantlab.architecture.gguf_header import read_header
 
     # bounded: the package reads as many values as a header announces, and takes minutes for it
     metadata, _ = read_header(path)

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from quantlab.architecture.counts import stated
-from quantlab.architecture.gguf_config import is_gguf, read_gguf
+from quantlab.architecture.gguf_header import is_gguf
+from quantlab.architecture.gguf_model import GgufModel, read_gguf
 from quantlab.architecture.parameters import ParameterCount
 from quantlab.errors import QuantlabError
 from quantlab.models.target import target
@@ -27,6 +28,8 @@ class Ingredients(NamedTuple):
     warnings: tuple[str, ...] = ()
     folder: Path | None = None
     """Where the config lies on this machine, a tokenizer maybe beside it."""
+    file: GgufModel | None = None
+    """What a GGUF file holds: it is planned from its own tensors, without a config."""
 
 
 def ingredients(name: str) -> Ingredients:
@@ -37,8 +40,8 @@ def ingredients(name: str) -> Ingredients:
     path = as_path(name)
     if is_gguf(path):
         file = read_gguf(path)
-        about = f"{path} holds {file.parameters:,} parameters in {file.file_bytes:,} bytes"
-        return Ingredients(model_slug(path.name), file.config, None, str(path), (about,))
+        about = f"{path} holds {file.counted.total:,} parameters in {file.file_bytes:,} bytes"
+        return Ingredients(model_slug(path.name), None, file.counted, str(path), (about,), file=file)
     known = target(name)
     if known.config is not None:
         return Ingredients(known.slug, known.config, None, known.source, known.warnings, known.folder)

@@ -10,15 +10,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from quantlab import engines
 from quantlab import methods as packages
 from quantlab.architecture.cache_types import cache_type_name
 from quantlab.architecture.counts import count
+from quantlab.architecture.gguf_model import GgufModel
 from quantlab.architecture.kvcache import POLICIES, cache_bytes
 from quantlab.architecture.parameters import ParameterCount
 from quantlab.architecture.release import StoredFormat
 from quantlab.architecture.shape import Architecture, read_architecture
 from quantlab.catalogue.gpu import GpuSet, gpus
 from quantlab.errors import QuantlabError
+from quantlab.formats import GGUF
 from quantlab.names import Variant, parse_variant
 from quantlab.planning.files import TokenizerBytes, checkpoint_bytes, tokenizer_bytes
 from quantlab.planning.parallel import Grain
@@ -42,19 +45,22 @@ def plan_model(
     warnings: Sequence[str] = (),
     place_gpus: bool = True,
     folder: Path | None = None,
+    file: GgufModel | None = None,
 ) -> ModelPlan:
-    """Plan a model from its config.json's content, or, where that is None, from its `counted` parameters
+    """Plan a model from its config.json's content, from a GGUF `file`, or from its `counted` parameters
     alone.
 
     Without `rigs` every variant gets the smallest set of each kind of GPU of the catalogue that holds it;
     with `place_gpus=False` none at all. `methods` are names (all their widths) or variants such as `gptq-4`;
     empty means all. `settings` are a recipe's, by variant. `folder` has the tokenizer, where there is one.
     Raises QuantlabError for a config or a workload that cannot be planned, and for unknown methods."""
-    workload = _checked(workload or PlannedWorkload())
-    architecture = read_architecture(config) if config is not None else None
-    counted = counted or _count(config, name)
+    workload = _checked(workload or PlannedWorkload(), file)
+    architecture = _architecture(config, file)
+    counted = file.counted if file else counted or _count(config, name)
     places = (tuple(rigs) or None) if place_gpus else ()
     chosen = _variants(methods, settings or {}, counted, architecture, places, workload)
+    if file and not methods:
+        chosen = [_as_file(file, places, workload), *chosen]
     tokenizer = tokenizer_bytes(architecture.vocab_size if architecture else 0, folder)
     return ModelPlan(
         model=name,
@@ -69,6 +75,26 @@ def plan_model(
         **workload.model_dump(),
         **_of_architecture(architecture, workload),
     )
+
+
+def _architecture(config: Mapping[str, Any] | None, file: GgufModel | None) -> Architecture | None:
+    if file:
+        return file.architecture
+    return read_architecture(config) if config is not None else None
+
+
+def _as_file(file: GgufModel, rigs: Sequence[GpuSet] | None, workload: PlannedWorkload) -> VariantPlan:
+    """A GGUF file as it is."""
+    method = _method_of_gguf()
+    bits = math.ceil(file.weights.quantized_bits_per_weight or file.weights.bits_per_weight)
+    subject = PlannedVariant(method, bits, file.weights, file.counted, file.architecture)
+    return _placed(subject, rigs, workload).model_copy(
+        update={"stored": True, "checkpoint_bytes": file.file_bytes}
+    )
+
+
+def _method_of_gguf() -> str:
+    return next(name for name in packages.names() if packages.load(name).format == GGUF)
 
 
 def _variants(
@@ -107,7 +133,8 @@ def _of_architecture(architecture: Architecture | None, workload: PlannedWorkloa
             "cache_bytes_by_kind": {},
             "state_bytes": 0,
         }
-    cache = cache_bytes(architecture, workload.context_tokens, workload.cache_dtype, workload.policy)
+    policy = workload.policy or "exact"
+    cache = cache_bytes(architecture, workload.context_tokens, workload.cache_dtype, policy)
     return {
         "model_type": architecture.model_type,
         "max_context_tokens": architecture.max_context,
@@ -120,7 +147,7 @@ def _of_architecture(architecture: Architecture | None, workload: PlannedWorkloa
 
 
 def _with_files(variant: VariantPlan, tokenizer: TokenizerBytes) -> VariantPlan:
-    if variant.weight_bytes is None:
+    if variant.weight_bytes is None or variant.checkpoint_bytes is not None:
         return variant
     method = None if variant.stored else variant.method
     return variant.model_copy(
@@ -158,13 +185,17 @@ def _by_policy(architecture: Architecture, workload: PlannedWorkload) -> dict[st
     }
 
 
-def _checked(workload: PlannedWorkload) -> PlannedWorkload:
+def _checked(workload: PlannedWorkload, file: GgufModel | None) -> PlannedWorkload:
     if workload.context_tokens < 1 or workload.batch < 1:
         raise QuantlabError(
             f"context {workload.context_tokens} and batch {workload.batch} cannot be planned: give 1 or"
             " more of both"
         )
-    return workload.model_copy(update={"cache_dtype": cache_type_name(workload.cache_dtype)})
+    engine = engines.load(packages.load(_method_of_gguf()).served_by) if file else None
+    policy = workload.policy or (engine.cache_policy if engine else "exact")
+    return workload.model_copy(
+        update={"cache_dtype": cache_type_name(workload.cache_dtype), "policy": policy}
+    )
 
 
 def _variant(

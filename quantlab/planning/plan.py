@@ -18,8 +18,9 @@ class PlannedWorkload(Frozen):
     """Tokens in each sequence's cache."""
     batch: int = 1
     cache_dtype: str = "bfloat16"
-    policy: str = "exact"
-    """How the engine keeps the cache: a name of `quantlab.architecture.kvcache.POLICIES`."""
+    policy: str | None = None
+    """How the engine keeps the cache: a name of `quantlab.architecture.kvcache.POLICIES`. None: as the engine
+    of a GGUF file keeps it; for any other model `exact`."""
 
 
 class RigPlan(Frozen):

@@ -166,7 +166,7 @@ def _cache(subject: PlannedVariant, rig: GpuSet, workload: PlannedWorkload, toke
         return 0
     shared = 1 if subject.in_turn(rig) else rig.count
     cache = cache_bytes_per_gpu(
-        subject.architecture, tokens, shared, workload.cache_dtype, workload.policy
+        subject.architecture, tokens, shared, workload.cache_dtype, workload.policy or "exact"
     ).total
     return math.ceil(cache / rig.count) if subject.in_turn(rig) else cache
 

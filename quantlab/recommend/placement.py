@@ -76,6 +76,7 @@ def _place(known: Ingredients, placement: Placement, batch: int) -> Placed:
         workload=workload,
         methods=[placement.variant],
         counted=known.counted,
+        file=known.file,
     )
     first = plan.variants[0]
     if not first.rigs:
@@ -88,7 +89,12 @@ def _place(known: Ingredients, placement: Placement, batch: int) -> Placed:
 def _too_small(known: Ingredients, placement: Placement, placed: Placed) -> str:
     rig, variant = placement.rig, placement.variant
     plan = plan_model(
-        known.config, name=known.name, workload=placed.workload, methods=[variant], counted=known.counted
+        known.config,
+        name=known.name,
+        workload=placed.workload,
+        methods=[variant],
+        counted=known.counted,
+        file=known.file,
     )
     wider = plan.variants[0].rigs
     of_this_gpu = [f"{r.gpus} × {r.gpu}" for r in wider if r.gpu == rig.gpu.name]

@@ -15,7 +15,7 @@ from quantlab.architecture.counts import count
 from quantlab.architecture.estimate import estimate
 from quantlab.architecture.kvcache import cache_bytes
 from quantlab.architecture.parameters import ParameterCount
-from quantlab.architecture.shape import read_architecture
+from quantlab.architecture.shape import Architecture, read_architecture
 from quantlab.errors import CellFailure, QuantlabError
 from quantlab.hardware.device import Device
 from quantlab.measuring.grid import workloads
@@ -68,12 +68,15 @@ def forecast(
     Raises CellFailure where no variant can fit into the device.
     """
     try:
-        config = ingredients(model).config
-        if config is None:
+        known = ingredients(model)
+        if known.file:
+            architecture, counted = known.file.architecture, known.file.counted
+        elif known.config is not None:
+            architecture, counted = read_architecture(known.config), _counted(known.config, device)
+        else:
             return None
-        counted = _counted(config, device)
         own = [parse_variant(slug) for slug in variants if not parse_variant(slug).external]
-        needed = {variant.slug: _needed(variant, recipe, config, counted, device) for variant in own}
+        needed = {variant.slug: _needed(variant, recipe, architecture, counted, device) for variant in own}
     except QuantlabError:
         return None
     too_large = {
@@ -96,13 +99,12 @@ def _counted(config: Mapping[str, Any], device: Device) -> ParameterCount:
 
 
 def _needed(
-    variant: Variant, recipe: Recipe, config: Mapping[str, Any], counted: ParameterCount, device: Device
+    variant: Variant, recipe: Recipe, architecture: Architecture, counted: ParameterCount, device: Device
 ) -> tuple[int, int]:
     """Bytes of the checkpoint, and bytes that running it takes at least."""
     weights = weight_bytes(counted, variant.method, variant.bits, methods.settings_in(recipe, variant))
     if weights is None:
         return 0, 0  # recorded as not offered
-    architecture = read_architecture(config)
     files = checkpoint_bytes(weights.bytes_total, variant.method, tokenizer_bytes(architecture.vocab_size))
     spec, engine = recipe.measure, engines.engine_for(methods.load(variant.method).format)
     smallest = workloads(spec, device)[0]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from quantlab.catalogue.gpu import find_gpu, gpu_called, gpus, parse_gpus
+from quantlab.catalogue.gpu import GpuSpec, find_gpu, gpu_called, gpus, parse_gpus
 from quantlab.errors import QuantlabError
 
 
@@ -26,8 +26,12 @@ def test_every_figure_has_its_source_and_estimates_are_marked() -> None:
     for name, gpu in gpus().items():
         assert gpu.source.get("spec"), name
         assert gpu.usable_estimated == ("usable_gib" not in gpu.source), name
-        # a GB is 10^9 bytes or, on cards that say 80 and mean it, a GiB: never more
-        assert 0.9 * gpu.memory_gb * 1e9 < gpu.usable_bytes <= gpu.memory_gb * 2**30, name
+        # a GB is 10^9 bytes or, on cards that say 80 and mean it, a GiB: never more; macOS keeps a quarter
+        assert (
+            (0.74 if name.startswith("apple") else 0.9) * gpu.memory_gb * 1e9
+            < gpu.usable_bytes
+            <= gpu.memory_gb * 2**30
+        ), name
         assert set(gpu.tflops) <= {"bf16", "fp8", "int8", "fp4"}, name
 
 
@@ -204,3 +208,16 @@ def test_a_card_of_the_users_own_is_found_too(own: Path) -> None:
     own.write_text("h100-nvl: {memory_gb: 94, bandwidth_gb_per_second: 3900}\n")
     assert getattr(gpu_called("NVIDIA H100 NVL"), "name", None) == "h100-nvl"
     assert getattr(gpu_called("NVIDIA H100 80GB HBM3"), "name", None) == "h100-sxm-80gb"
+
+
+@pytest.mark.parametrize(
+    ("name", "usable_gib"),
+    [("apple-m4-16gb", 11.84), ("apple-m4-pro-64gb", 48.0), ("apple-m4-max-128gb", 107.5)],
+)
+def test_apples_usable_memory_is_what_macos_lets_the_gpu_use(name: str, usable_gib: float) -> None:
+    assert gpus()[name].usable_gib == usable_gib
+
+
+def test_an_apple_chip_of_ones_own_is_usable_to_three_quarters() -> None:
+    mine = GpuSpec.model_validate({"name": "apple-m5-32gb", "memory_gb": 32, "bandwidth_gb_per_second": 150})
+    assert mine.usable_gib == 24.0 and mine.usable_estimated

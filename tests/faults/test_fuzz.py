@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 from world import CONFIG, RECIPE
 
-from quantlab.architecture.gguf_config import read_gguf
+from quantlab.architecture.gguf_model import read_gguf
 from quantlab.architecture.shape import read_architecture
 from quantlab.catalogue.gpu import parse_gpus
 from quantlab.endpoint import address
