@@ -31,6 +31,7 @@ COUNT_VERSION = 3
 SHIPPED = Path(__file__).with_name("counts.json")
 """Counts of the catalogue's configs, by config_key."""
 SECONDS_LIMIT = 300
+COMMAND = ("-m", "quantlab.architecture._meta_count")
 
 
 def count(config: Mapping[str, Any]) -> ParameterCount:
@@ -134,7 +135,7 @@ def _ask(config: Mapping[str, Any]) -> dict[str, Any]:
     }
     try:
         done = subprocess.run(
-            [sys.executable, "-P", "-m", "quantlab.architecture._meta_count"],
+            [sys.executable, "-P", *COMMAND],
             input=json.dumps(dict(config)),
             env=environment,
             capture_output=True,

@@ -33,7 +33,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "dense_layers": ("first_k_dense_replace",),
     "every": ("interleave_moe_layer_step",),
     "shared": ("n_shared_experts",),
-    "shared_inner": ("shared_expert_intermediate_size",),
+    "shared_inner": ("shared_expert_intermediate_size", "share_expert_dim"),
 }
 _MAY_BE_ZERO = [
     key for name in ("experts", "chosen", "dense_layers", "shared", "shared_inner") for key in _NAMES[name]
@@ -90,25 +90,46 @@ def estimate(config: Mapping[str, Any], why: str) -> ParameterCount:
 
 def _in_layers(text: Mapping[str, Any], hidden: int, layers: int) -> list[Matrix]:
     """The matrices of all layers."""
-    heads, kv = _heads(text, hidden)
-    dim, experts = _size(text, "head_dim") or hidden // heads, _size(text, "experts") or 0
-    inner = _size(text, "inner") or 4 * hidden
-    routed = (
-        max(0, layers - (_size(text, "dense_layers") or 0)) // (_size(text, "every") or 1) if experts else 0
-    )
+    experts, inner = _size(text, "experts") or 0, _size(text, "inner") or 4 * hidden
+    routed = _routed_layers(text, layers) if experts else 0
     expert_inner = _size(text, "expert_inner") or inner
     dense_inner = _size(text, "dense_inner") or inner
     shared = _size(text, "shared_inner") or expert_inner * (_size(text, "shared") or 0)
     return [
-        _matrix("linear", "self_attn.q_proj", heads * dim, hidden, layers),
-        _matrix("linear", "self_attn.k_proj", kv * dim, hidden, layers),
-        _matrix("linear", "self_attn.v_proj", kv * dim, hidden, layers),
-        _matrix("linear", "self_attn.o_proj", hidden, heads * dim, layers),
+        *_attention(text, hidden, layers),
         *_network("linear", "mlp", dense_inner, hidden, layers - routed, 1),
         *_network("linear", "mlp.shared_experts", shared, hidden, routed, 1),
         *_network("expert", "mlp.experts.*", expert_inner, hidden, routed, experts),
         _matrix("router", "mlp.gate", experts, hidden, routed),
     ]
+
+
+def _attention(text: Mapping[str, Any], hidden: int, layers: int) -> list[Matrix]:
+    """Of all layers; Step 3.5 gives its sliding layers heads of their own."""
+    other = text.get("attention_other_setting")
+    types = text.get("layer_types")
+    aside = isinstance(other, Mapping) and isinstance(types, list)
+    sliding = types[:layers].count("sliding_attention") if aside else 0
+    parts = [(text, layers - sliding), *([({**text, **other}, sliding)] if sliding else [])]
+    matrices = []
+    for sizes, many in parts:
+        heads, kv = _heads(sizes, hidden)
+        dim = _size(sizes, "head_dim") or hidden // heads
+        matrices += [
+            _matrix("linear", "self_attn.q_proj", heads * dim, hidden, many),
+            _matrix("linear", "self_attn.k_proj", kv * dim, hidden, many),
+            _matrix("linear", "self_attn.v_proj", kv * dim, hidden, many),
+            _matrix("linear", "self_attn.o_proj", hidden, heads * dim, many),
+        ]
+    return matrices
+
+
+def _routed_layers(text: Mapping[str, Any], layers: int) -> int:
+    """How many layers have experts."""
+    named = text.get("moe_layers_enum")
+    if isinstance(named, str) and named:
+        return min(len(named.split(",")), layers)
+    return max(0, layers - (_size(text, "dense_layers") or 0)) // (_size(text, "every") or 1)
 
 
 def _heads(text: Mapping[str, Any], hidden: int) -> tuple[int, int]:

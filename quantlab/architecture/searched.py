@@ -56,7 +56,9 @@ def count_searched(config: Mapping[str, Any]) -> ParameterCount:
         )
         for (name, out, into), where in groups.items()
     ]
-    ends: dict[Role, str] = {"embedding": "model.embed_tokens"} | ({} if tied else {"head": "lm_head"})
+    ends: dict[Role, str] = {"embedding": "model.embed_tokens"}
+    if not tied:
+        ends["head"] = "lm_head"
     matrices += [
         Matrix(role=role, name=name, out_features=vocabulary, in_features=hidden, how_many=1)
         for role, name in ends.items()
