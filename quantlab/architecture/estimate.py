@@ -4,8 +4,9 @@ exact.
 Each layer: query, key, value and output projections; a gated feed-forward network, or as many as there are
 experts, with their router and the shared ones; two norms. Then the embedding, a last norm and, unless it is
 tied, the head. Where a config says more (latent attention, linear attention, compression), this arithmetic
-does not know it. A test holds it against every exact count of the catalogue: TOTAL_WITHIN and ACTIVE_WITHIN
-are the worst of them."""
+does not know it. TRUE_BETWEEN is what counts came to, as shares of estimates: of the catalogue's models and
+of the default configurations of 80 architectures of transformers, among them state-space models and others
+that are no ordinary decoders."""
 
 from __future__ import annotations
 
@@ -16,8 +17,7 @@ from quantlab.architecture.fields import EXPERT_COUNTS, EXPERTS_PER_TOKEN, NESTE
 from quantlab.architecture.parameters import LAYERS_LIMIT, Matrix, ParameterCount, Role
 from quantlab.errors import QuantlabError
 
-TOTAL_WITHIN = 0.15
-ACTIVE_WITHIN = 0.8
+TRUE_BETWEEN = (1 / 3, 2.0)
 _NAMES: dict[str, tuple[str, ...]] = {
     "hidden": keys_of("hidden_size"),
     "layers": keys_of("num_hidden_layers"),
@@ -90,7 +90,7 @@ def estimate(config: Mapping[str, Any], why: str) -> ParameterCount:
 
 def _in_layers(text: Mapping[str, Any], hidden: int, layers: int) -> list[Matrix]:
     """The matrices of all layers."""
-    experts, inner = _size(text, "experts") or 0, _size(text, "inner") or 4 * hidden
+    experts, inner = _experts(text), _size(text, "inner") or 4 * hidden
     routed = _routed_layers(text, layers) if experts else 0
     expert_inner = _size(text, "expert_inner") or inner
     dense_inner = _size(text, "dense_inner") or inner
@@ -106,11 +106,11 @@ def _in_layers(text: Mapping[str, Any], hidden: int, layers: int) -> list[Matrix
 
 def _attention(text: Mapping[str, Any], hidden: int, layers: int) -> list[Matrix]:
     """Of all layers; Step 3.5 gives its sliding layers heads of their own."""
-    other = text.get("attention_other_setting")
-    types = text.get("layer_types")
-    aside = isinstance(other, Mapping) and isinstance(types, list)
-    sliding = types[:layers].count("sliding_attention") if aside else 0
-    parts = [(text, layers - sliding), *([({**text, **other}, sliding)] if sliding else [])]
+    other, types = text.get("attention_other_setting"), text.get("layer_types")
+    parts: list[tuple[Mapping[str, Any], int]] = [(text, layers)]
+    if isinstance(other, Mapping) and isinstance(types, list):
+        sliding = types[:layers].count("sliding_attention")
+        parts = [(text, layers - sliding), ({**text, **other}, sliding)]
     matrices = []
     for sizes, many in parts:
         heads, kv = _heads(sizes, hidden)
@@ -122,6 +122,11 @@ def _attention(text: Mapping[str, Any], hidden: int, layers: int) -> list[Matrix
             _matrix("linear", "self_attn.o_proj", hidden, heads * dim, many),
         ]
     return matrices
+
+
+def _experts(text: Mapping[str, Any]) -> int:
+    """Experts of a layer; none where config.json says that the model has none (Doge)."""
+    return 0 if text.get("is_moe") is False else _size(text, "experts") or 0
 
 
 def _routed_layers(text: Mapping[str, Any], layers: int) -> int:
@@ -143,7 +148,7 @@ def _counted(
 ) -> ParameterCount:
     hidden, layers = _need(text, "hidden"), _need(text, "layers")
     heads, kv = _heads(text, hidden)
-    experts, chosen = _size(text, "experts") or 0, _size(text, "chosen") or 0
+    experts, chosen = _experts(text), _size(text, "chosen") or 0
     vectors = (2 * layers + 1) * hidden
     by_role: dict[Role, int] = {"norm": vectors}
     for m in matrices:
@@ -171,9 +176,9 @@ def _counted(
         certain=False,
         doubts=(
             (
-                f"Estimated as an ordinary decoder, not counted: {why}. Of models whose count is known the"
-                f" total came out within {TOTAL_WITHIN:.0%} this way, and the active parameters within"
-                f" {ACTIVE_WITHIN:.0%}; another design may be further off."
+                f"Estimated as an ordinary decoder, not counted: {why}. Of 80 architectures whose count"
+                " is known the true numbers were between a third of the estimate and twice it; another"
+                " design may be further off."
             ),
         ),
     )

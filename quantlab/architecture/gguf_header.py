@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from quantlab.errors import QuantlabError
-from quantlab.formats.ggml import BLOCKS, TYPE_NUMBERS
+from quantlab.formats.ggml import TENSOR_TYPES
 
 MAGIC = b"GGUF"
 _PART = re.compile(r"(.+)-\d{5}-of-\d{5}\.gguf")
@@ -115,10 +115,9 @@ def _header(file: BinaryIO) -> tuple[dict[str, Any], dict[str, GgufTensor]]:
 
 
 def _tensor(shape: tuple[int, ...], number: int) -> GgufTensor:
-    if number not in TYPE_NUMBERS:
+    if number not in TENSOR_TYPES:
         raise ValueError(f"a tensor of type {number}, which is not known here")
-    name = TYPE_NUMBERS[number]
-    weights, size = BLOCKS[name]
+    name, weights, size = TENSOR_TYPES[number]
     if shape and shape[0] % weights:
         raise ValueError(f"a row of {shape[0]} in blocks of {weights}")
     return GgufTensor(shape, name, math.prod(shape) // weights * size)

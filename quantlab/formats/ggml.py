@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-_TYPES = {
+TENSOR_TYPES = {
     0: ("F32", 1, 4),
     1: ("F16", 1, 2),
     2: ("Q4_0", 32, 18),
@@ -45,9 +45,10 @@ _TYPES = {
     41: ("Q1_0", 128, 18),
 }
 """Name, weights in a block and its bytes, by the number that a GGUF file's header gives a tensor's type."""
-TYPE_NUMBERS = {number: name for number, (name, _, _) in _TYPES.items()}
-BLOCKS: dict[str, tuple[int, int]] = {name: (weights, size) for name, weights, size in _TYPES.values()}
-"""Weights in a block, and its bytes."""
+_NOT_MADE = ("Q8_1", "Q8_K", "I8", "I16", "I32", "I64", "F64", "TQ1_0", "TQ2_0", "MXFP4", "NVFP4", "Q1_0")
+"""Types that no plan gives a tensor."""
+BLOCKS = {name: (weights, size) for name, weights, size in TENSOR_TYPES.values() if name not in _NOT_MADE}
+"""Weights in a block, and its bytes, of the types that a plan may give a tensor."""
 
 _FALLBACK = dict.fromkeys(
     ("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ4_XS"), "IQ4_NL"

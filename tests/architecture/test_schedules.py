@@ -70,8 +70,8 @@ def test_a_window_of_both_directions_is_halved() -> None:
 
 
 def test_a_state_that_is_not_known_is_the_largest_where_nothing_is_listed() -> None:
-    bare, listed = _read("mamba2"), _read("mamba2", layer_types=["linear_attention"] * 24)
-    assert (bare.kinds, bare.certain) == ({"full": 24}, False)
+    bare, listed = _read("bailing_hybrid"), _read("bailing_hybrid", layer_types=["linear_attention"] * 24)
+    assert (bare.kinds, bare.certain) == ({"mla": 24}, False)
     assert (listed.kinds, listed.certain) == ({"none": 24}, False)
 
 

@@ -89,7 +89,9 @@ def test_a_gguf_file_is_planned_from_its_header(here: Path, quantlab: Run) -> No
         gguf({"llama.block_count": 4, "llama.embedding_length": 64, "llama.feed_forward_length": 128})
     )
     found = json.loads(
-        quantlab("plan", "tiny.gguf", "--methods", "gguf-4", "--context", "100", "--json").stdout
+        quantlab(
+            "plan", "tiny.gguf", "--methods", "gguf-4", "--context", "100", "--policy", "exact", "--json"
+        ).stdout
     )
     assert found["model"] == "tiny"
     assert found["cache_bytes_per_sequence"] == 2 * 2 * 16 * 4 * 100 * 2
