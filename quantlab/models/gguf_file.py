@@ -39,7 +39,7 @@ def _check_file(path: Path, parts: int) -> None:
     from quantlab.architecture.gguf_header import read_header
 
     # bounded: the package reads as many values as a header announces, and takes minutes for it
-    metadata, _ = read_header(path)
+    metadata = read_header(path).metadata
     count = metadata.get("split.count") or 1
     if count != parts:
         raise QuantlabError(
