@@ -6,16 +6,15 @@ The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 from __future__ import annotations
 
 import math
-import re
 import struct
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from quantlab.errors import QuantlabError
 from quantlab.formats.ggml import TENSOR_TYPES
+from quantlab.formats.gguf_parts import parts_of
 
 MAGIC = b"GGUF"
-_PART = re.compile(r"(.+)-\d{5}-of-\d{5}\.gguf")
 _SCALARS = {
     0: "<B",
     1: "<b",
@@ -74,23 +73,17 @@ def read_header(path: Path) -> GgufHeader:
 
 
 def read_whole(path: Path) -> GgufHeader:
-    """The header of a GGUF file, with the tensors of all its parts where it is one of several. Raises
+    """The header of a GGUF file, with the tensors of all its parts where it is the first of several. Raises
     QuantlabError where a part is missing."""
-    header = read_header(path)
-    parts = header.metadata.get("split.count") or 1
-    if not isinstance(parts, int) or parts < 2:
-        return header
-    match = _PART.fullmatch(path.name)
-    names = [f"{match[1]}-{n:05}-of-{parts:05}.gguf" for n in range(1, parts + 1)] if match else []
-    missing = [name for name in names if not (path.parent / name).is_file()]
-    if missing or not names:
+    headers = [read_header(part) for part in parts_of(path)]
+    parts = headers[0].metadata.get("split.count") or 1
+    if parts != len(headers):
         raise QuantlabError(
-            f"{path} is one of {parts} parts of a model: put"
-            f" {', '.join(missing[:3]) or 'the others'} beside it"
+            f"{path} says that it is one of {parts} parts, and its name that it is one of {len(headers)}: name"
+            f" the parts as llama.cpp does, NAME-00001-of-{parts:05}.gguf"
         )
-    headers = [read_header(path.parent / name) for name in names]
-    tensors = {name: tensor for each in headers for name, tensor in each.tensors.items()}
-    return GgufHeader(headers[0].metadata, tensors, sum(each.file_bytes for each in headers))
+    tensors = {name: tensor for header in headers for name, tensor in header.tensors.items()}
+    return GgufHeader(headers[0].metadata, tensors, sum(header.file_bytes for header in headers))
 
 
 def _header(file: BinaryIO) -> tuple[dict[str, Any], dict[str, GgufTensor]]:

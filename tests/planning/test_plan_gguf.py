@@ -205,7 +205,7 @@ def test_parts_are_planned_together_or_refused(tmp_path: Path) -> None:
         patch.setattr(GGUFWriter, "write_header_to_file", with_parts)
         write_header(paths[0], "llama", keys, shapes(0))
         with pytest.raises(
-            QuantlabError, match=r"one of 2 parts of a model: put m-00002-of-00002\.gguf beside"
+            QuantlabError, match=r"one of 2 parts, and m-00002-of-00002\.gguf is not beside it"
         ):
             read_gguf(paths[0])
         write_header(paths[1], "llama", keys, shapes(1))
