@@ -79,8 +79,8 @@ def read_whole(path: Path) -> GgufHeader:
     parts = headers[0].metadata.get("split.count") or 1
     if parts != len(headers):
         raise QuantlabError(
-            f"{path} says that it is one of {parts} parts, and its name that it is one of {len(headers)}: name"
-            f" the parts as llama.cpp does, NAME-00001-of-{parts:05}.gguf"
+            f"{path} says that it is one of {parts} parts, and its name that it is one of {len(headers)}:"
+            " name the parts as llama.cpp does, NAME-00001-of-00003.gguf"
         )
     tensors = {name: tensor for header in headers for name, tensor in header.tensors.items()}
     return GgufHeader(headers[0].metadata, tensors, sum(header.file_bytes for header in headers))
