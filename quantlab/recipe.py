@@ -71,6 +71,39 @@ class TextSpec(Strict):
     length: int = Field(ge=16, le=1_048_576)
 
 
+class MixedSpec(Strict):
+    """One of the texts that calibration windows are cut from."""
+
+    text: str = "embedded"
+    """`embedded`, the path of a UTF-8 text file, or of a file of JSON lines with `messages` or `text`."""
+    share: float = Field(gt=0, le=1)
+    """Of the windows."""
+    chat_template: bool = False
+    """Whether each passage is written as a user's message, and messages as they stand, by the model's chat
+    template."""
+
+
+class CalibrationSpec(TextSpec):
+    """The text that methods calibrate on: one, or a mixture of several."""
+
+    chat_template: bool = False
+    mix: tuple[MixedSpec, ...] = Field(default=(), strict=False)
+    """Several texts and their shares, instead of `text`."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> CalibrationSpec:
+        if self.mix and self.model_fields_set & {"text", "chat_template"}:
+            raise ValueError("mix names texts and chat_template of its own: take those beside it out")
+        if self.mix and abs(sum(part.share for part in self.mix) - 1) > 1e-6:
+            raise ValueError(f"the shares of mix sum up to {sum(p.share for p in self.mix):g}: make it 1")
+        return self
+
+    @property
+    def parts(self) -> tuple[MixedSpec, ...]:
+        """The texts with their shares; one alone has all."""
+        return self.mix or (MixedSpec(text=self.text, share=1, chat_template=self.chat_template),)
+
+
 class ReferenceSpec(Strict):
     """How the reference is computed."""
 
@@ -158,7 +191,7 @@ class Recipe(Strict):
     """What every reader of this model's report must know."""
     source: SourceSpec
     seed: int = Field(default=1234, ge=0, lt=2**32)
-    calibration: TextSpec = TextSpec(windows=32, length=512)
+    calibration: CalibrationSpec = CalibrationSpec(windows=32, length=512)
     evaluation: TextSpec = TextSpec(windows=64, length=512)
     reference: ReferenceSpec = ReferenceSpec()
     measure: MeasureSpec = MeasureSpec()

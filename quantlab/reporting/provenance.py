@@ -10,7 +10,7 @@ from quantlab.comparison.load import ModelRecords, VariantRecords
 from quantlab.errors import QuantlabError
 from quantlab.methods import cache_in, effective, settings_in
 from quantlab.numbers import listing, significant
-from quantlab.recipe import TextSpec
+from quantlab.recipe import CalibrationSpec, TextSpec
 from quantlab.records import Record
 
 
@@ -123,9 +123,17 @@ def _versions(records: ModelRecords) -> str:
     )
 
 
+def _texts(spec: TextSpec) -> str:
+    if not isinstance(spec, CalibrationSpec):
+        return spec.text
+    template = " through the chat template"
+    named = [(part, f"{part.text}{template * part.chat_template}") for part in spec.parts]
+    return " + ".join(f"{part.share:.0%} {name}" if spec.mix else name for part, name in named)
+
+
 def _text(spec: TextSpec, sha256: str | None) -> str:
     digest = f", token ids `sha256:{sha256[:16]}`" if sha256 else ""
-    return f"{spec.text}, {spec.windows} windows of {spec.length} tokens{digest}"
+    return f"{_texts(spec)}, {spec.windows} windows of {spec.length} tokens{digest}"
 
 
 def _evaluation(records: ModelRecords) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from quantlab.errors import QuantlabError
 from quantlab.formats import GGUF
-from quantlab.recipe import Recipe, SourceSpec, TextSpec
+from quantlab.recipe import Recipe, SourceSpec
 from quantlab.workspace.checkpoint import entry_of, model_files
 from quantlab.workspace.contents import gguf_sha256
 from quantlab.workspace.prepared import Prepared
@@ -20,10 +20,12 @@ from quantlab.workspace.prepared import Prepared
 def identity(root: Path, recipe: Recipe) -> dict[str, Any]:
     """The source's and the texts' files with their hashes. Raises QuantlabError where a file cannot be
     read."""
-    texts = {"calibration": recipe.calibration, "evaluation": recipe.evaluation}
     try:
         source = _source(root, recipe.model, recipe.source)
-        return {"source": source, **{purpose: _text(root, spec, purpose) for purpose, spec in texts.items()}}
+        mixed = [_text(root, part.text, "calibration") for part in recipe.calibration.parts]
+        calibration = {"mix": mixed} if recipe.calibration.mix else mixed[0]
+        evaluation = _text(root, recipe.evaluation.text, "evaluation")
+        return {"source": source, "calibration": calibration, "evaluation": evaluation}
     except OSError as error:
         raise QuantlabError(f"the source of {recipe.model} cannot be read: {error}") from None
 
@@ -53,10 +55,10 @@ def _as_prepared(prepared: Prepared) -> dict[str, Any]:
     return {"files": {name: entry.model_dump() for name, entry in files.items()}}
 
 
-def _text(root: Path, spec: TextSpec, purpose: str) -> dict[str, Any]:
-    if spec.text == "embedded":
+def _text(root: Path, text: str, purpose: str) -> dict[str, Any]:
+    if text == "embedded":
         return {}
-    path = root / spec.text
+    path = root / text
     if not path.is_file():
         raise QuantlabError(f"the {purpose} text {path} is not there: name a UTF-8 text file or 'embedded'")
     return entry_of(path).model_dump()

@@ -145,10 +145,13 @@ def _tokenizer(weights: _Weights, source: Source, recipe: Recipe) -> Any:
 def _write_text(prepared: Prepared, source: Source, recipe: Recipe, root: Path, tokenizer: Any) -> None:
     import numpy as np
 
+    from quantlab.models.mixture import calibration_windows, interleaved, require_apart
     from quantlab.models.text import starts_with_bos, windows
 
-    calibration = windows(recipe.calibration, "calibration", tokenizer, root)
+    parts = calibration_windows(recipe.calibration, tokenizer, root)
     evaluation = windows(recipe.evaluation, "evaluation", tokenizer, root)
+    require_apart(parts, evaluation)
+    calibration = interleaved(parts)
     if int(max(calibration.token_ids.max(), evaluation.token_ids.max())) >= source.vocabulary:
         raise QuantlabError(
             f"the tokenizer of {prepared.model} gives ids beyond the model's vocabulary of"

@@ -210,7 +210,7 @@ def _require_same_words(cell: Cell) -> tuple[str, ...]:
 
     trust = cell.prepared.source().trust_remote_code
     tokenizer = load_tokenizer(cell.prepared.origin, trust)
-    passages = foreign.sample(passages_of(cell.recipe.evaluation, "evaluation", cell.root)[0])
+    passages = foreign.sample(passages_of(cell.recipe.evaluation.text, "evaluation", cell.root)[0])
     return foreign.require_same_tokenizer(_external_path(cell), tokenizer, passages, trust)
 
 

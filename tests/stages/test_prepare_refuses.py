@@ -28,6 +28,7 @@ SIZES = {
     "vocab_size": 64,
 }
 TEXT = {"text": "text.txt", "windows": 1, "length": 16}
+OTHER = TEXT | {"text": "other.txt"}
 LM_HEAD, LAST_NORM = "lm_head.weight", "model.layers.1.input_layernorm.weight"
 
 
@@ -60,6 +61,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny(whole: Path, tmp_path: Path) -> Path:
     shutil.copytree(whole, tmp_path / "tiny")
     write_text(tmp_path / "root" / "text.txt", " ".join(WORDS * 4))
+    write_text(tmp_path / "root" / "other.txt", " ".join(WORDS[::-1] * 4))
     return tmp_path / "tiny"
 
 
@@ -69,7 +71,7 @@ def run(folder: Path, **recipe: Any) -> None:
         "model": "tiny",
         "source": {"path": str(folder)},
         "calibration": TEXT,
-        "evaluation": TEXT,
+        "evaluation": OTHER,
     } | recipe
     write_text(root / "recipes" / "tiny.yaml", yaml.safe_dump(about))
     prepare.run(root, "tiny", Progress(quiet=True))
@@ -223,3 +225,7 @@ def test_an_empty_text_is_refused(tiny: Path) -> None:
     (tiny.parent / "root" / "text.txt").write_text("\n \n")
     with pytest.raises(QuantlabError, match=r"the calibration text .*text\.txt is empty"):
         run(tiny)
+
+
+def test_a_text_that_is_calibrated_and_evaluated_on_is_refused(tiny: Path) -> None:
+    refused(tiny, r"100% of the evaluation text's runs of 15 tokens .*\(text\.txt, sha256 ", evaluation=TEXT)
