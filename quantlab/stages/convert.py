@@ -6,11 +6,13 @@ A stage of its own beside prepare, so that a model without GGUF variants is neve
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 from quantlab.environments.install import bring
 from quantlab.environments.versions import installed
 from quantlab.errors import CellFailure
 from quantlab.files import new_folder, write_text
+from quantlab.formats.half_precision import beyond_f16
 from quantlab.models.text import embedded_passages
 from quantlab.outside import as_failure
 from quantlab.progress import Progress
@@ -46,14 +48,31 @@ def _make(prepared: Prepared, folder: Path, log: Path, progress: Progress) -> Gg
     from quantlab.methods._gguf.importance_apart import compute_apart
 
     with progress.step(f"{prepared.model}: converting to F16 GGUF"):
-        trust = prepared.source().trust_remote_code
-        by_rule = converter.convert(prepared.weights, folder / "f16.gguf", log, trust_remote_code=trust)
+        trust, dtype = prepared.source().trust_remote_code, _dtype_for(prepared.weights)
+        by_rule = converter.convert(prepared.weights, folder / "f16.gguf", log, dtype.name, trust)
         if by_rule:
             _require_same_tokens(prepared, folder / "f16.gguf", by_rule)
     compute_apart(
         folder / "f16.gguf", prepared.text_folder / "calibration.npy", folder / "imatrix.gguf", log, progress
     )
-    return Gguf(imatrix_tokens=int(prepared.token_ids("calibration").size), files=list_files(folder))
+    tokens = int(prepared.token_ids("calibration").size)
+    return Gguf(imatrix_tokens=tokens, files=list_files(folder), notes=dtype.notes)
+
+
+class _Dtype(NamedTuple):
+    name: str
+    notes: tuple[str, ...] = ()
+
+
+def _dtype_for(weights: Path) -> _Dtype:
+    """The converter's name of the dtype for the unquantized GGUF: F16 where it holds every matrix."""
+    beyond = beyond_f16(weights)
+    if not beyond:
+        return _Dtype("f16")
+    name = "bf16" if all(matrix.dtype == "BF16" for matrix in beyond) else "f32"
+    first, more = beyond[0], f" and {len(beyond) - 1} more" if len(beyond) > 1 else ""
+    note = f"Its unquantized GGUF is {name.upper()}: in F16 weights of {first.name}{more} would {first.how}."
+    return _Dtype(name, (note,))
 
 
 def _require_same_tokens(prepared: Prepared, gguf: Path, name: str) -> None:

@@ -13,6 +13,7 @@ from quantlab.environments.install import bring_extra
 from quantlab.environments.versions import installed
 from quantlab.errors import CellFailure, QuantlabError
 from quantlab.files import new_folder
+from quantlab.formats import GGUF
 from quantlab.hardware.device import Device
 from quantlab.hardware.memory import process_memory
 from quantlab.hardware.target import require_memory
@@ -26,9 +27,11 @@ from quantlab.models.wrappers import is_release
 from quantlab.progress import Progress
 from quantlab.records import Failure, QuantizeRecord
 from quantlab.reference.comparable import require_same_vocabulary
+from quantlab.stages._groups import require_groups
 from quantlab.stages._verify import Check, check_tokens, made_of, verify
 from quantlab.workspace.cell import Cell
 from quantlab.workspace.checkpoint import MANIFEST, Manifest, list_files, read_checkpoint, write_manifest
+from quantlab.workspace.prepared import Prepared
 from quantlab.workspace.release import Release
 
 
@@ -149,7 +152,7 @@ def _make(
     )
     if cell.variant.external:
         foreign.require_same_layers(_external_path(cell), prepared.weights)
-    notes = _notes_on_external(cell, device) if cell.variant.external else ()
+    notes = _notes_on_external(cell, device) if cell.variant.external else _notes_on_start(prepared, method)
     # no name is bound to the model in memory: it is gone before the checkpoint is loaded again
     made = made_of(cell, InMemory(None, None) if cell.variant.external else method.quantize(job), device)
     gc.collect()
@@ -174,12 +177,20 @@ def _start(cell: Cell, method: Method, device: Device) -> Path:
     if method.starts_from == "source":
         needed = method.memory(prepared.source().parameters, cell.variant.bits).device_bytes
         require_memory(device, needed, "quantizing")
+        if not cell.variant.external:
+            settings = methods.settings_in(cell.recipe, cell.variant)
+            require_groups(prepared.weights, prepared.source().trust_remote_code, settings)
         return prepared.weights
     if not cell.variant.external:
         if failure := prepared.gguf().failure:
             raise CellFailure("not_measured", f"no GGUF of the unquantized model: {failure.reason}")
         prepared.require_gguf()
     return prepared.gguf_folder
+
+
+def _notes_on_start(prepared: Prepared, method: Method) -> tuple[str, ...]:
+    """What a reader must know of the model that the method starts from."""
+    return prepared.gguf().notes if method.starts_from == GGUF else ()
 
 
 def _with_towers(method: Method, folder: Path, origin: Path, release: Release) -> str:
