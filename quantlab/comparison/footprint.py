@@ -45,6 +45,9 @@ KINDS = (
 )
 """Kinds of memory at run time, as the keys of the tables."""
 _WHATEVER_RUNS = ("weights_bytes",)
+_BYTES_AT_16_BITS = 2
+_CLEARLY_ABOVE_16 = 16.5
+"""Norms and tables of a 16-bit model that are stored in float32 add less than half a bit."""
 _NOT_SHOWN = "the system does not show it"
 _ABSENT = {
     "kv_cache_bytes": "no workload ran",
@@ -62,13 +65,31 @@ def disk(records: ModelRecords, variant: VariantRecords) -> Saving:
     size = disk_bytes(variant)
     if size is None:
         return Saving(None, None, variant.why_not("quantize"))
-    baseline = records.variants.get(BASELINE)
-    baseline_size = disk_bytes(baseline) if baseline else None
+    baseline_size = sixteen_bit_disk_bytes(records)
     if not baseline_size:
         return Saving(
             size, None, f"the saving is not measured: there is no size of {BASELINE} to compare with"
         )
     return Saving(size, 1 - size / baseline_size, None)
+
+
+def sixteen_bit_disk_bytes(records: ModelRecords) -> int | None:
+    """What the baseline takes on disk at 16 bits per weight: its files, with weights of float32 at half their
+    size."""
+    baseline = records.variants.get(BASELINE)
+    size, wider = (disk_bytes(baseline), bits_above_16(records)) if baseline else (None, None)
+    made = baseline.quantize if baseline else None
+    if size is None or wider is None or made is None or made.stored_bytes is None or not made.parameters:
+        return size
+    return size - made.stored_bytes + _BYTES_AT_16_BITS * made.parameters
+
+
+def bits_above_16(records: ModelRecords) -> float | None:
+    """Bits per weight of the baseline where its weights are stored in more than 16, as in float32; else
+    None."""
+    baseline = records.variants.get(BASELINE)
+    bits = baseline.quantize.bits_per_weight if baseline and baseline.quantize else None
+    return bits if bits is not None and bits > _CLEARLY_ABOVE_16 else None
 
 
 def runtime(records: ModelRecords, variant: VariantRecords, kind: str) -> Saving:

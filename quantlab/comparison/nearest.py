@@ -16,6 +16,8 @@ variants that are right lie below 1, and the faults that were found at 2.5 and a
 NOISE_NATS = 0.01
 """On top: kernels, activations in 8 bits and bfloat16 differ by less than that."""
 _MOST_BITS = 4
+_SMALLEST_NATS = 1e-9
+"""What nothing rounded can be divided by."""
 
 
 class NearestComparison(NamedTuple):
@@ -54,7 +56,7 @@ def compare_nearest(variant: VariantRecords) -> NearestComparison:
     return NearestComparison(
         nats,
         rounded_nats,
-        nats / rounded_nats if rounded_nats > 0 else None,
+        nats / rounded_nats if rounded_nats > _SMALLEST_NATS else None,
         suspicion if nats > SUSPICIOUS_TIMES * rounded_nats + NOISE_NATS else None,
         None,
     )

@@ -75,12 +75,12 @@ def _stored(name: str, kind: str, shape: Iterable[int]) -> StoredWeight:
     return StoredWeight(name, kind, tuple(size for size in sizes if size != 1), elements)
 
 
-def weights_left(tensors: Iterable[StoredWeight]) -> Mapping[WeightKind, int]:
+def weights_left(tensors: Iterable[StoredWeight]) -> Mapping[str, int]:
     """Elements of the tensors that no quantization has packed, by kind; kinds without any are not listed."""
     modules: dict[str, list[StoredWeight]] = collections.defaultdict(list)
     for tensor in tensors:
         modules[_module(tensor.name)].append(tensor)
-    left: collections.Counter[WeightKind] = collections.Counter()
+    left: collections.Counter[str] = collections.Counter()
     for parts in modules.values():
         packed = any(not is_plain(part.type) for part in parts)
         for part in parts:

@@ -37,6 +37,8 @@ _EXACT: dict[str, tuple[float, float]] = {
     "bits_per_weight": (1e-6, 1e4),
     "quantized_bits_per_weight": (1e-6, 1e4),
     "parameters": (1, 10**15),
+    "Unquantized.weights": (1, 10**15),
+    "by_kind": _WHOLE,
     "disk_bytes": _SIZE,
     "stored_bytes": _SIZE,
     "weights_bytes": _SIZE,

@@ -20,8 +20,8 @@ class Unquantized(Frozen):
 
     weights: int
     """Of the whole model: the unquantized model's, tied tensors once."""
-    by_kind: dict[WeightKind, int] = {}
-    """Left in 16 or 32 bits; a kind without any is not listed."""
+    by_kind: dict[str, int] = {}
+    """Left in 16 or 32 bits, by WeightKind; a kind without any is not listed."""
 
     @property
     def share(self) -> float:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from quantlab import engines, numbers
 from quantlab.comparison.compare import Comparison, VariantComparison
+from quantlab.comparison.footprint import bits_above_16
 from quantlab.comparison.load import BASELINE
 from quantlab.comparison.noise import MINIMUM_WINDOWS, upper
 from quantlab.names import parse_variant
@@ -24,6 +25,7 @@ def findings(comparison: Comparison) -> list[str]:
     """The sentences, in the order in which a reader chooses."""
     sentences = [
         _counts(comparison),
+        _wide_baseline(comparison),
         *left_findings(comparison),
         *_suspicious(comparison),
         *_smallest(comparison),
@@ -47,6 +49,16 @@ def _counts(comparison: Comparison) -> str:
     plural, verb = ("s", "were") if measured != 1 else ("", "was")
     text = f"{measured} variant{plural} of {comparison.records.model} {verb} measured{where}."
     return text + (f" Without a result: {listing(failed)}." if failed else "")
+
+
+def _wide_baseline(comparison: Comparison) -> str:
+    bits = bits_above_16(comparison.records)
+    if bits is None:
+        return ""
+    return (
+        f"{BASELINE} stores {numbers.significant(bits)} bits per weight, as its source does: disk saved is"
+        " against the same model at 16 bits; memory and speed ratios are against what ran."
+    )
 
 
 def _suspicious(comparison: Comparison) -> Iterable[str]:
@@ -95,13 +107,16 @@ def _smallest(comparison: Comparison) -> Iterable[str]:
     if not compared:
         return
     unit = numbers.unit_for(variant.disk.bytes or 0 for variant in sized)
+    against = BASELINE if bits_above_16(comparison.records) is None else "the model at 16 bits"
     parts = []
     for threshold in KL_THRESHOLDS_NATS:
         below = [variant for variant, nats in compared if upper(nats) < threshold]
         best = min(below, key=lambda variant: variant.disk.bytes or 0, default=None)
         words = f"below {threshold:g} nats per token"
         parts.append(
-            f"{_size(best, unit)} is the smallest {words}" if best else f"no quantized variant is {words}"
+            f"{_size(best, unit, against)} is the smallest {words}"
+            if best
+            else f"no quantized variant is {words}"
         )
     few = min(nats.n for _, nats in compared) < MINIMUM_WINDOWS
     mean_alone, interval = (
@@ -154,7 +169,7 @@ def _speeds(comparison: Comparison) -> str:
     )
 
 
-def _size(variant: VariantComparison, unit: numbers.ByteUnit) -> str:
+def _size(variant: VariantComparison, unit: numbers.ByteUnit, against: str) -> str:
     share = variant.disk.share
-    saved = f", {numbers.percent(share)} less than {BASELINE}" if share is not None else ""
+    saved = f", {numbers.percent(share)} less than {against}" if share is not None else ""
     return f"**{variant.slug}** ({unit.text(variant.disk.bytes or 0)} {unit.name}{saved})"

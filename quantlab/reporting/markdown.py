@@ -15,7 +15,8 @@ import jinja2
 from quantlab.analysis.verdict import Counts, items_to_decide
 from quantlab.catalogue.expectation import expectations
 from quantlab.comparison.compare import Comparison
-from quantlab.comparison.load import BASELINE
+from quantlab.comparison.footprint import bits_above_16
+from quantlab.comparison.load import BASELINE, ModelRecords
 from quantlab.comparison.nearest import NOISE_NATS, SUSPICIOUS_TIMES
 from quantlab.inert import Markdown, markdown
 from quantlab.reporting.cautions import cautions
@@ -50,7 +51,7 @@ def render(
     return environment.from_string(text).render(
         model=records.model,
         description=" ".join(records.recipe.description.split()),
-        caveat=" ".join(records.recipe.caveat.split()),
+        caveat=_caveat(records),
         findings=findings(comparison),
         cautions=[*cautions(comparison), *left_out],
         expected=expectation_findings(comparison),
@@ -60,6 +61,7 @@ def render(
         provenance=provenance(records),
         settings=settings(records),
         baseline=BASELINE,
+        disk_baseline=BASELINE if bits_above_16(records) is None else f"{BASELINE} at 16 bits per weight",
         **_items(records.recipe.comparison.margin_points),
         sensitivity_windows=_windows(comparison),
         rounding_limit=_rounding_limit(comparison),
@@ -73,6 +75,21 @@ def render(
 def _inert(value: Any) -> Any:
     """Everything that the template prints, but what is markdown already."""
     return markdown(value) if isinstance(value, str) and not isinstance(value, Markdown) else value
+
+
+def _caveat(records: ModelRecords) -> str:
+    """What a reader must know of the reference before any number: the recipe's own words, else that it was
+    quantized already."""
+    own = " ".join(records.recipe.caveat.split())
+    stored_as = records.source.quantized_as if records.source else None
+    if not stored_as or stored_as in own:
+        return own
+    return (
+        f"The weights of this reference were quantized once already ({stored_as}) and dequantized. A"
+        " quantizer on the same grid looks nearly free of loss here; on a model of full precision it would"
+        " not."
+        f" {own}".rstrip()
+    )
 
 
 def _rounding_limit(comparison: Comparison) -> str:

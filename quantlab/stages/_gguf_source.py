@@ -6,6 +6,7 @@ the file itself; on one window the two must agree."""
 
 from __future__ import annotations
 
+import collections
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from quantlab.environments.versions import installed
 from quantlab.errors import CellFailure, QuantlabError
+from quantlab.formats.gguf import declared_type, stored_tensors
 from quantlab.formats.gguf_parts import parts_of
+from quantlab.formats.gguf_types import is_plain
 from quantlab.progress import Progress
 from quantlab.scratch import PARTIAL
 
@@ -39,10 +42,30 @@ def from_gguf(gguf: Path, folder: Path, log: Path, progress: Progress) -> tuple[
     with progress.step(f"dequantizing {gguf.name} to bfloat16"), _whole(gguf, folder) as file:
         dequantize(file, folder)
     passages, tokenizer = embedded_passages("evaluation")[:300], load_tokenizer(folder, False)
-    first = f"The reference is {gguf.name} dequantized to bfloat16: its weights were quantized once already."
+    stored_as = quantized_as(gguf)
+    first = (
+        f"The reference is {gguf.name} dequantized to bfloat16: its weights were quantized once already"
+        f" ({stored_as})."
+        if stored_as
+        else f"The reference is {gguf.name}, stored in bfloat16."
+    )
     with progress.step(f"comparing {gguf.name} with llama.cpp"):
         compared = _compared(gguf, folder, tokenizer, passages, log)
     return (first, *_tokenization(gguf, tokenizer, passages), compared)
+
+
+def quantized_as(gguf: Path) -> str | None:
+    """The type of the file by its header, else the one that most of its quantized weights have; None where
+    none is quantized."""
+    weights: collections.Counter[str] = collections.Counter()
+    for part in parts_of(gguf):
+        for tensor in stored_tensors(part):
+            if not is_plain(tensor.type):
+                weights[tensor.type] += tensor.elements
+    if not weights:
+        return None
+    named = declared_type(parts_of(gguf)[0])
+    return named if named and not is_plain(named) else weights.most_common(1)[0][0]
 
 
 @contextmanager

@@ -26,6 +26,7 @@ class _Weights(NamedTuple):
     revision: str | None
     folder: Path
     notes: tuple[str, ...] = ()
+    quantized_as: str | None = None
     release: Release | None = None
     tokenizer: Path | None = None
     """Folder of the tokenizer where it is another: transformers chooses its class by the model's type too."""
@@ -72,11 +73,11 @@ def _weights(spec: SourceSpec, folder: Path, root: Path, log: Path, progress: Pr
 
 def _dense(kind: str, name: str, gguf: Path, folder: Path, log: Path, progress: Progress) -> _Weights:
     from quantlab.models import check_gguf
-    from quantlab.stages._gguf_source import from_gguf
+    from quantlab.stages._gguf_source import from_gguf, quantized_as
 
     check_gguf(gguf)
     notes = from_gguf(gguf, folder, log, progress)
-    return _Weights(kind, name, gguf_sha256(gguf), folder, notes)
+    return _Weights(kind, name, gguf_sha256(gguf), folder, notes, quantized_as(gguf))
 
 
 def _text_alone(weights: _Weights, folder: Path, final: Path, recipe: Recipe, progress: Progress) -> _Weights:
@@ -125,6 +126,7 @@ def _describe(model: str, weights: _Weights, folder: Path, final: Path, recipe: 
         vocabulary=int(text.vocab_size),
         trust_remote_code=recipe.source.trust_remote_code,
         notes=weights.notes,
+        quantized_as=weights.quantized_as,
         release=weights.release,
     )
 

@@ -47,6 +47,9 @@ class Source(Frozen):
     vocabulary: int
     trust_remote_code: bool = False
     notes: tuple[str, ...] = ()
+    quantized_as: str | None = None
+    """The format that the weights were quantized to before they came here, such as Q4_K_M; None where they
+    were not."""
     release: Release | None = None
     """The multimodal release that the text model was taken out of; None for a model that is text alone."""
 
