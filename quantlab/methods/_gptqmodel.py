@@ -95,8 +95,10 @@ def _run(job: Job, config: Any, dtype: Any, around: Around | None) -> tuple[Any,
     import torch
     from gptqmodel import GPTQModel
 
+    from quantlab.models.gptqmodel_trees import complete_trees
     from quantlab.models.loading import only_trusted_code
 
+    complete_trees()
     torch.manual_seed(job.seed)
     windows = [{"input_ids": ids.tolist(), "attention_mask": [1] * len(ids)} for ids in job.calibration]
     config.offload_to_disk = False  # it leaves meta tensors behind, and the model could not be checked

@@ -59,9 +59,11 @@ def load_with_gptqmodel(weights: Path, device: str, trust_remote_code: bool, dty
         )
     from gptqmodel import GPTQModel
 
+    from quantlab.models.gptqmodel_trees import complete_trees
     from quantlab.models.loading import only_trusted_code
     from quantlab.outside import as_failure
 
+    complete_trees()
     try:
         with only_trusted_code(trust_remote_code):
             model = GPTQModel.load(
