@@ -15,31 +15,26 @@ import copy
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 from quantlab.errors import CellFailure
+from quantlab.methods._awq_groups import (
+    Group,
+    Trial,
+    changes,
+    divide,
+    in_float32,
+    joined,
+    readers_of_norms,
+    split_by_norm,
+    together,
+    unlisted,
+    unscaled_node,
+)
 
 PROBE_TOKENS = 48
 TOLERANCE = 1e-3
 """Of the largest output: float32's rounding stays below 1e-5, a wrong group is at 0.1 or more."""
-
-
-class Group(NamedTuple):
-    """Layers that are scaled together, by their names in a block."""
-
-    before: str
-    """What is divided: a norm or a linear layer."""
-    layers: tuple[str, ...]
-    others: tuple[str, ...] = ()
-    """Unquantized layers that read the same norm: they are multiplied too."""
-
-
-class Trial(NamedTuple):
-    """The first block of a kind in float32, and what it is called with."""
-
-    block: Any
-    positional: Any
-    named: dict[str, Any]
 
 
 class Scaling:
@@ -54,6 +49,7 @@ class Scaling:
         self._tried: dict[tuple[str, Group], bool] = {}
         self._others: dict[int, list[Any]] = {}
         self.unscaled: collections.Counter[str] = collections.Counter()
+        self.unseen: collections.Counter[str] = collections.Counter()
         self.scaled = 0
         hooks = [block.register_forward_pre_hook(self._keep, with_kwargs=True) for block in blocks]
         try:
@@ -69,7 +65,7 @@ class Scaling:
             return
         copied = copy.deepcopy(block).float()
         copied._forward_pre_hooks.clear()
-        trial = Trial(copied, _in_float32(positional), _in_float32(named))
+        trial = Trial(copied, in_float32(positional), in_float32(named))
         self._trials[kind] = trial
         self._readers[kind] = readers_of_norms(trial)
 
@@ -78,14 +74,17 @@ class Scaling:
         names = {id(module): name for name, module in block.named_modules()}
         kind = kind_of(block)
         mended = []
-        nodes = [*nodes, *_unlisted(block, nodes, self._readers[kind], features)]
-        for group, node in _joined(nodes, names, self._readers[kind]):
-            if self._is_valid(kind, group):
+        nodes = [*nodes, *unlisted(block, nodes, self._readers[kind], features)]
+        nodes = [part for node in nodes for part in split_by_norm(node, names, self._readers[kind], features)]
+        for group, node in joined(nodes, names, self._readers[kind]):
+            if not node["inp"].numel():
+                self.unseen.update(_without_number(name) for name in group.layers)
+            elif self._is_valid(kind, group):
                 self.scaled += 1
                 mended.append(node | {"prev_op": block.get_submodule(group.before), "others": group.others})
             else:
-                self.unscaled.update(re.sub(r"\.\d+\.", ".*.", name) for name in group.layers)
-        return mended or _unscaled_node(block, features)
+                self.unscaled.update(_without_number(name) for name in group.layers)
+        return mended or unscaled_node(block, features)
 
     def _is_valid(self, kind: str, group: Group) -> bool:
         if (kind, group) not in self._tried:
@@ -108,10 +107,23 @@ class Scaling:
                 "AWQ has no layers here whose scaling leaves the model unchanged, so it would only round to"
                 " nearest: use gptq or autoround",
             )
-        if not self.unscaled:
-            return ()
-        listed = ", ".join(f"{name} × {count}" for name, count in sorted(self.unscaled.items()))
-        return (f"AWQ rounds these layers without scaling, which would change the model: {listed}.",)
+        reasons = (
+            (self.unscaled, "which would change the model"),
+            (self.unseen, "since GPTQModel keeps no input of theirs"),
+        )
+        return tuple(
+            f"AWQ rounds these layers without scaling, {why}: {_listed(layers)}."
+            for layers, why in reasons
+            if layers
+        )
+
+
+def _listed(layers: collections.Counter[str]) -> str:
+    return ", ".join(f"{name} × {count}" for name, count in sorted(layers.items()))
+
+
+def _without_number(name: str) -> str:
+    return re.sub(r"\.\d+\.", ".*.", name)
 
 
 def of_model(model: Any, token_ids: Any) -> Scaling:
@@ -125,183 +137,6 @@ def of_model(model: Any, token_ids: Any) -> Scaling:
 def kind_of(block: Any) -> str:
     """Blocks of one kind have the same modules."""
     return " ".join(name for name, _ in block.named_modules())
-
-
-def _is_norm(module: Any) -> bool:
-    weight = getattr(module, "weight", None)
-    return "norm" in type(module).__name__.lower() and weight is not None and weight.ndim == 1
-
-
-def readers_of_norms(trial: Trial) -> dict[str, list[str]]:
-    """Modules with a matrix that read the very output of a norm, by the norm's name."""
-    written: dict[int, str] = {}
-    readers: dict[str, list[str]] = collections.defaultdict(list)
-    kept: list[Any] = []  # so that no address is given away twice
-
-    def after(module: Any, given: Any, out: Any, name: str) -> None:
-        if _is_norm(module) and hasattr(out, "untyped_storage"):
-            kept.append(out)
-            written[out.untyped_storage().data_ptr()] = name
-        elif getattr(getattr(module, "weight", None), "ndim", 0) == 2 and given:
-            norm = written.get(given[0].untyped_storage().data_ptr())
-            if norm:
-                readers[norm].append(name)
-
-    hooks = [
-        module.register_forward_hook(lambda m, given, out, name=name: after(m, given, out, name))
-        for name, module in trial.block.named_modules()
-        if name
-    ]
-    try:
-        _run(trial)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return dict(readers)
-
-
-def _run(trial: Trial) -> Any:
-    import torch
-
-    with torch.inference_mode():
-        out = trial.block(*trial.positional, **trial.named)
-    return (out[0] if isinstance(out, tuple) else out).clone()
-
-
-def _joined(
-    nodes: list[dict[str, Any]], names: dict[int, str], readers: dict[str, list[str]]
-) -> list[tuple[Group, dict[str, Any]]]:
-    """Nodes with their groups: those that read one norm are one, behind the norm that really feeds them."""
-    norm_of = {reader: norm for norm, read in readers.items() for reader in read}
-    joined: dict[str, tuple[list[str], dict[str, Any]]] = {}
-    single: list[tuple[Group, dict[str, Any]]] = []
-    for node in nodes:
-        layers = [names[id(layer)] for layer in node["layers"]]
-        before = norm_of.get(layers[0], names[id(node["prev_op"])])
-        if before not in readers:
-            single.append((Group(before, tuple(layers)), node))
-            continue
-        known, first = joined.setdefault(before, ([], node))
-        known += [name for name in layers if name not in known]
-        if first is not node:
-            first["layers"] = [*first["layers"], *node["layers"]]
-            first.setdefault("module2inspect", node.get("module2inspect"))
-    made = []
-    for before, (layers, node) in joined.items():
-        others = tuple(name for name in readers[before] if name not in layers)
-        if node.get("module2inspect") is None and len(layers) > 1:
-            node["module2inspect"] = _together(node["layers"])
-        made.append((Group(before, tuple(layers), others), node))
-    return [*made, *single]
-
-
-def _unlisted(
-    block: Any, nodes: list[dict[str, Any]], readers: dict[str, list[str]], features: Any
-) -> Iterator[dict[str, Any]]:
-    """Nodes for layers behind a norm that GPTQModel does not list (Phi-3's norms are missing in its tree)."""
-    listed = {id(layer) for node in nodes for layer in node["layers"]}
-    for norm, names in readers.items():
-        for name in names:
-            layer = block.get_submodule(name)
-            if id(layer) not in listed and name in features:
-                yield {"prev_op": block.get_submodule(norm), "layers": [layer], "inp": features[name]}
-
-
-def _together(layers: list[Any]) -> Any:
-    """Layers that read one input, as one module: what the search for scales compares."""
-    from torch import nn
-
-    class Together(nn.Module):
-        def __init__(self, layers: list[Any]) -> None:
-            super().__init__()
-            self.layers = nn.ModuleList(layers)
-
-        def forward(self, hidden_states: Any) -> Any:
-            import torch
-
-            return torch.cat([layer(hidden_states) for layer in self.layers], -1)
-
-    return Together(layers)
-
-
-def _unscaled_node(block: Any, features: Any) -> list[dict[str, Any]]:
-    """One node that scales nothing: without any, GPTQModel leaves a block out and stops at packing it."""
-    from torch import nn
-
-    name = next(
-        name for name, module in block.named_modules() if isinstance(module, nn.Linear) and name in features
-    )
-    layer = block.get_submodule(name)
-    return [{"prev_op": layer, "layers": [layer], "inp": features[name], "others": None}]
-
-
-def changes(trial: Trial, group: Group) -> float:
-    """How much a group's scaling alone changes a block's output, in parts of the largest one."""
-    import torch
-
-    before = _run(trial)
-    layers = [trial.block.get_submodule(name) for name in (*group.layers, *group.others)]
-    divided = trial.block.get_submodule(group.before)
-    generator = torch.Generator().manual_seed(0)
-    scales = torch.exp(torch.rand(layers[0].weight.shape[1], generator=generator) * 2 - 1)
-    if divided.weight.shape[0] < scales.numel():
-        return float("inf")  # another number of channels
-    kept = [
-        (tensor, tensor.clone()) for layer in (divided, *layers) for tensor in layer.parameters(recurse=False)
-    ]
-    with torch.inference_mode():
-        divide(divided, scales)
-        for layer in layers:
-            layer.weight.mul_(scales)
-        after = _run(trial)
-        for tensor, value in kept:
-            tensor.copy_(value)
-    return float((after - before).abs().max() / before.abs().max())
-
-
-def _in_float32(value: Any) -> Any:
-    import torch
-
-    if isinstance(value, torch.Tensor):
-        return value.float() if value.is_floating_point() else value
-    if isinstance(value, dict):
-        return {key: _in_float32(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_in_float32(part) for part in value)
-    return value
-
-
-def divide(before: Any, scales: Any) -> None:
-    """Divide the output channels of a norm or a linear layer."""
-    import torch
-    from torch import nn
-
-    with torch.inference_mode():
-        weight = before.weight
-        scales = scales.to(weight.device)
-        if isinstance(before, nn.Linear):
-            weight[-scales.numel() :].div_(scales[:, None])
-            if before.bias is not None:
-                before.bias[-scales.numel() :].div_(scales)
-            return
-        one = adds_one(before)
-        weight.copy_(((weight.float() + one) / scales.float() - one).to(weight.dtype))
-        if getattr(before, "bias", None) is not None:
-            before.bias.div_(scales)
-
-
-def adds_one(norm: Any) -> int:
-    """1 for a norm that multiplies by 1 + w: with w = 0 it still gives something."""
-    import torch
-
-    with torch.inference_mode():
-        empty = copy.deepcopy(norm)
-        empty.weight.zero_()
-        if getattr(empty, "bias", None) is not None:
-            empty.bias.zero_()
-        probe = torch.ones(1, norm.weight.numel(), device=norm.weight.device, dtype=norm.weight.dtype)
-        probe[:, ::2] = -1
-        return int(bool(empty(probe).abs().max() > 0))
 
 
 @contextmanager
@@ -352,4 +187,4 @@ def _search(scaling: Scaling, search: Any, processor: Any, block: Any, node: dic
     try:
         return search(processor, block, **node)
     except (TypeError, RuntimeError):
-        return search(processor, block, **node | {"module2inspect": _together(layers), "kwargs": {}})
+        return search(processor, block, **node | {"module2inspect": together(layers), "kwargs": {}})

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from quantlab.methods._awq_scaling import TOLERANCE, Group, Scaling, Trial, adds_one, changes
+from quantlab.methods._awq_groups import Group, Trial, adds_one, changes, split_by_norm
+from quantlab.methods._awq_scaling import TOLERANCE, Scaling
 from quantlab.models.tiny import build, family
 
 
@@ -79,3 +80,14 @@ def test_a_trial_leaves_the_block_as_it_was() -> None:
 def test_a_router_reads_the_norm_before_the_experts() -> None:
     _, readers = _opened("qwen3_moe").first()
     assert "mlp.gate" in readers["post_attention_layernorm"]
+
+
+def test_latent_attention_has_two_norms_behind_one_node() -> None:
+    trial, readers = _opened("deepseek_v3").first()
+    names = {id(module): name for name, module in trial.block.named_modules()}
+    behind = ["self_attn.q_b_proj", "self_attn.kv_b_proj"]
+    node = {"layers": [trial.block.get_submodule(name) for name in behind], "prev_op": None, "inp": None}
+    parts = list(split_by_norm(node, names, readers, dict.fromkeys(behind)))
+    assert [[names[id(layer)] for layer in part["layers"]] for part in parts] == [[name] for name in behind]
+    for norm, layer in (("q_a_layernorm", "q_b_proj"), ("kv_a_layernorm", "kv_b_proj")):
+        assert changes(trial, Group(f"self_attn.{norm}", (f"self_attn.{layer}",))) < TOLERANCE
