@@ -39,7 +39,11 @@ class Settings(Frozen):
     """The settings of a variant whose checkpoint somebody else made."""
 
     checkpoint: str = Field(min_length=1)
-    """The folder, or the GGUF file."""
+    """The folder, or the GGUF file; of a split one the first part."""
+    hub: str | None = None
+    """The repository that it was downloaded from, `org/name`."""
+    revision: str | None = None
+    """Its commit."""
 
 
 def weight_files(path: Path) -> dict[str, FileEntry]:

@@ -10,7 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from quantlab.errors import QuantlabError
+from quantlab.errors import QuantlabError, unknown
+from quantlab.formats.gguf_parts import part_names
 from quantlab.formats.safetensors import read_index, weight_names
 from quantlab.models.config import check_config, read_config
 from quantlab.models.disk import require_disk
@@ -62,6 +63,27 @@ def download(spec: SourceSpec, progress: Progress, source: bool = True) -> Downl
     where the repository cannot be had, has no safetensors, needs code that is not trusted, or does not fit on
     the disk."""
     return _asked(spec, lambda: _download(spec, spec.hub or "", progress, source), progress)
+
+
+def download_file(spec: SourceSpec, name: str, progress: Progress) -> Download:
+    """The folder and commit of a hub repository with one GGUF file of it, all its parts if it was split.
+
+    Raises QuantlabError where the repository or the file cannot be had, or the file does not fit on the
+    disk."""
+    return _asked(spec, lambda: _download_file(spec, spec.hub or "", name, progress), progress)
+
+
+def _download_file(spec: SourceSpec, repository: str, name: str, progress: Progress) -> Download:
+    import huggingface_hub
+
+    info = huggingface_hub.HfApi().model_info(repository, revision=spec.revision, files_metadata=True)
+    sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
+    if name not in sizes:
+        raise unknown(f"file of {repository}", name, (other for other in sizes if other.endswith(".gguf")))
+    wanted = [part for part in part_names(name) if part in sizes]
+    with progress.step(f"downloading {name} ({sum(sizes[part] for part in wanted) / 1e9:.1f} GB)"):
+        folder = _get(repository, wanted, info.sha or spec.revision)
+    return Download(folder, folder.name)
 
 
 def _asked(spec: SourceSpec, ask: Callable[[], T], progress: Progress) -> T | Download:

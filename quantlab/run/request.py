@@ -11,12 +11,12 @@ from quantlab.environments.versions import installed
 from quantlab.errors import CellFailure, QuantlabError
 from quantlab.evaluation import tasksets
 from quantlab.hardware.device import Device
-from quantlab.methods import _foreign as foreign
 from quantlab.models.resolved import ResolvedModel, resolve
 from quantlab.names import BASELINE, Variant, parse_variant
 from quantlab.parsing import read_yaml
 from quantlab.progress import Progress
 from quantlab.recipe import Recipe, parse_recipe, shipped_recipes
+from quantlab.run.checkpoints import external_variants
 from quantlab.run.forecast import Forecast, forecast
 
 
@@ -79,7 +79,7 @@ def build(
     recipe_file: Path | None,
     overrides: dict[str, Any],
     trust_remote_code: bool = False,
-    checkpoints: Sequence[Path] = (),
+    checkpoints: Sequence[str] = (),
     device: Device | None = None,
     engine: str | None = None,
 ) -> RunRequest:
@@ -113,14 +113,14 @@ def _fill_source(
 
 
 def _fill_variants(
-    base: dict[str, Any], wanted: Sequence[str], checkpoints: Sequence[Path], trust_remote_code: bool
+    base: dict[str, Any], wanted: Sequence[str], checkpoints: Sequence[str], trust_remote_code: bool
 ) -> list[str]:
     """Set the recipe's variants: those asked for, others' checkpoints, and the 16-bit ones. Raises
     QuantlabError if there are none, and CellFailure if none can be made."""
     settings = {slug: {} if value is None else value for slug, value in (base.get("variants") or {}).items()}
     external = {
-        foreign.identify(path, trust_remote_code).slug: {"checkpoint": str(path)}
-        for path in (checkpoint.resolve() for checkpoint in checkpoints)
+        variant.slug: given
+        for variant, given in external_variants(checkpoints, trust_remote_code, Progress()).items()
     }
     settings |= external
     chosen = [*(wanted or ([] if external else settings)), *external]

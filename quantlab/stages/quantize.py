@@ -226,7 +226,9 @@ def _require_same_words(cell: Cell) -> tuple[str, ...]:
 
 
 def _external_path(cell: Cell) -> Path:
-    path = (cell.root / Path(methods.settings_in(cell.recipe, cell.variant).checkpoint)).resolve()
+    # a link keeps its name: the hub's cache links files to names that say nothing
+    path = cell.root.absolute() / methods.settings_in(cell.recipe, cell.variant).checkpoint
+    path = Path(os.path.normpath(path))
     if foreign.identify(path, cell.prepared.source().trust_remote_code) != cell.variant:
         raise QuantlabError(
             f"{path} has changed since {cell.variant.slug} was named after it: run it again with"

@@ -229,7 +229,7 @@ LINES: list[tuple[tuple[str, ...], str]] = [
         RUN,
         "--checkpoint",
         {
-            "nosuch": "does not exist",
+            "nosuch": "there is no checkpoint nosuch",
             "recipes": "no config.json",
             "recipes/tiny.yaml": "a GGUF file with",
             "tiny": "is not quantized",
