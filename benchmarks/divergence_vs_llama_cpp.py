@@ -163,7 +163,7 @@ def ours(
     return Side(statistics, flat, seconds, cpu_seconds)
 
 
-def main() -> None:
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -173,7 +173,11 @@ def main() -> None:
     parser.add_argument("--windows", type=int, default=8)
     parser.add_argument("--length", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=3)
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = _arguments()
     binary = build("llama-perplexity")
     # llama-perplexity wants two windows of text at the least
     tokenizer = AutoTokenizer.from_pretrained(arguments.tokenizer)
@@ -203,6 +207,11 @@ def main() -> None:
                     ),
                 )
             )
+    show(rounds, arguments.windows * arguments.length)
+
+
+def show(rounds: list[tuple[Side, Side]], tokens: int) -> None:
+    """Print both sides' figures beside each other. Exits where their token ids differ."""
     mine, peer = rounds[0]
     other_ids = int((mine.token_ids != peer.token_ids).sum())
     if other_ids:
@@ -217,7 +226,6 @@ def main() -> None:
             f"{name:24} {value:14.6f} "
             + (f"{other:14.6f} {value - other:12.6f}" if other is not None else f"{'not found':>14}")
         )
-    tokens = arguments.windows * arguments.length
     for what, field in (("tokens/s", "seconds"), ("tokens/s of CPU time", "cpu_seconds")):
         mine_rate, peer_rate = (
             tokens / min(getattr(both[side], field) for both in rounds) for side in (0, 1)

@@ -59,7 +59,7 @@ def show(what: str, mine: list[float], other: list[float]) -> None:
         print(f"{name:12} {statistics.median(values):10.3f} {min(values):10.3f} {max(values):10.3f}")
 
 
-def main() -> None:
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -68,7 +68,11 @@ def main() -> None:
     parser.add_argument("--prompt", type=int, default=128)
     parser.add_argument("--decode", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=5)
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = _arguments()
     cell, work = (
         Cell(Path.cwd(), arguments.model, arguments.variant),
         GridPoint(1, 0, arguments.prompt, arguments.decode),
@@ -100,9 +104,19 @@ def main() -> None:
             )  # the first finds the other process's data in the caches, as our prefill does
             other.append((first, generated(arguments.decode + 1) - again))
         peer.stdin.close()
+    _show(arguments, worker.about, mine, other)
+
+
+def _show(
+    arguments: argparse.Namespace,
+    about: dict[str, Any],
+    mine: list[tuple[float, float]],
+    other: list[tuple[float, float]],
+) -> None:
+    """Print both sides' rates; the first round only warmed up."""
     print(
-        f"{arguments.model}--{arguments.variant}: {worker.about['kernel']}, {worker.about['dtype']},"
-        f" {worker.about['threads']} threads"
+        f"{arguments.model}--{arguments.variant}: {about['kernel']}, {about['dtype']},"
+        f" {about['threads']} threads"
     )
     for index, (what, tokens) in enumerate((("prefill", arguments.prompt), ("decode", arguments.decode))):
         show(

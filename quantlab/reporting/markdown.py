@@ -23,7 +23,7 @@ from quantlab.reporting.cautions import cautions
 from quantlab.reporting.expectations import expectation_findings
 from quantlab.reporting.findings import findings
 from quantlab.reporting.hardware import hardware
-from quantlab.reporting.provenance import provenance, settings
+from quantlab.reporting.provenance import provenance, published, settings
 from quantlab.reporting.sensitivity import measured_sensitivities
 from quantlab.reporting.table import Table
 
@@ -40,15 +40,7 @@ def render(
     """The report in GitHub's markdown; `plots` are the names of the files that there are, `others` those of
     other devices, `left_out` says what of them could not be read."""
     records = comparison.records
-    text = files("quantlab.reporting").joinpath("templates", TEMPLATE).read_text(encoding="utf-8")
-    environment = jinja2.Environment(
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        undefined=jinja2.StrictUndefined,
-        finalize=_inert,
-    )
-    return environment.from_string(text).render(
+    return _template().render(
         model=records.model,
         description=" ".join(records.recipe.description.split()),
         caveat=_caveat(records),
@@ -60,6 +52,7 @@ def render(
         plots=plots,
         provenance=provenance(records),
         settings=settings(records),
+        published=published(records),
         baseline=BASELINE,
         disk_baseline=BASELINE if bits_above_16(records) is None else f"{BASELINE} at 16 bits per weight",
         **_items(records.recipe.comparison.margin_points),
@@ -70,6 +63,18 @@ def render(
         on_device=comparison.peak_kind == "process_vram_bytes",
         **hardware([each.records for each in (comparison, *others)], tables),
     )
+
+
+def _template() -> jinja2.Template:
+    text = files("quantlab.reporting").joinpath("templates", TEMPLATE).read_text(encoding="utf-8")
+    environment = jinja2.Environment(
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=_inert,
+    )
+    return environment.from_string(text)
 
 
 def _inert(value: Any) -> Any:

@@ -76,7 +76,11 @@ def _accuracy(comparison: Comparison) -> list[Bars]:
         else []
     )
     for task in (*comparison.tasks, *comparison.failed_tasks):
-        panels.append(_drops(comparison, task, lambda variant, task=task: variant.tasks[task]))  # type: ignore[misc]
+
+        def on_task(variant: VariantComparison, task: str = task) -> TaskComparison:
+            return variant.tasks[task]
+
+        panels.append(_drops(comparison, task, on_task))
     return panels
 
 

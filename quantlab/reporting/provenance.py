@@ -42,6 +42,16 @@ def provenance(records: ModelRecords) -> list[Fact]:
     ]
 
 
+def published(records: ModelRecords) -> list[Fact]:
+    """What the quantize record says of each checkpoint that somebody else made, such as another chat
+    template."""
+    return [
+        Fact(slug, " ".join(variant.notes("quantize")) or "no difference was found")
+        for slug, variant in records.variants.items()
+        if variant.variant.external and variant.quantize and not variant.failure
+    ]
+
+
 def settings(records: ModelRecords) -> list[Fact]:
     """Each variant's settings, defaults included, as the recipe and the method have them."""
     return [

@@ -9,9 +9,11 @@ from madeup import MODEL, PARAMETERS, write_cell, write_recipe
 
 from quantlab.comparison.compare import compare
 from quantlab.comparison.load import ModelRecords, load_model
+from quantlab.names import parse_variant
 from quantlab.records import QuantizeRecord
 from quantlab.reporting.findings import findings
 from quantlab.reporting.markdown import _caveat
+from quantlab.reporting.provenance import Fact, published
 from quantlab.workspace.prepared import Source
 from quantlab.workspace.results import read_record, record_path, write_record
 
@@ -67,3 +69,19 @@ def test_a_source_that_was_quantized_is_said_with_its_format(
 def test_the_caveat_stands_before_the_findings(report: Path) -> None:
     text = (report / "report.md").read_text()
     assert text.index("> These records were made up by a test.") < text.index("variants of")
+
+
+def test_differences_of_a_published_checkpoint_have_a_place(tmp_path: Path) -> None:
+    write_recipe(tmp_path)
+    write_cell(tmp_path, "gptq-4")
+    records = load_model(tmp_path, MODEL)
+    assert published(records) == []
+    own = records.variants["gptq-4"]
+    assert own.quantize
+    said = own.quantize.model_copy(update={"notes": ("Its chat template is another.", "It says so.")})
+    theirs = own._replace(variant=parse_variant("gptq-4-ext_abc123"), quantize=said)
+    plain = theirs._replace(quantize=own.quantize)
+    found = published(records._replace(variants={"gptq-4-ext_abc123": theirs}))
+    assert found == [Fact("gptq-4-ext_abc123", "Its chat template is another. It says so.")]
+    found = published(records._replace(variants={"gptq-4-ext_abc123": plain}))
+    assert found == [Fact("gptq-4-ext_abc123", "no difference was found")]
