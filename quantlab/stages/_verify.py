@@ -124,7 +124,7 @@ def _require_layers(contents: stored.Stored, made: Made) -> None:
     if contents.routers:
         raise CellFailure(
             "broken_checkpoint",
-            f"{len(contents.routers)} routers are quantized, such as {contents.routers[0]}: they choose the"
+            f"routers are quantized ({len(contents.routers)}, such as {contents.routers[0]}): they choose the"
             " experts and stay in 16 bits in every method",
         )
     if contents.quantized_layers != made.expected_layers:
