@@ -73,8 +73,7 @@ def _gguf(path: Path) -> tuple[str, int]:
     from quantlab.formats.gguf import declared_type, stored_tensors
     from quantlab.models import check_gguf
 
-    for part in parts_of(path):
-        check_gguf(part)
+    check_gguf(path)
     declared = re.search(r"\d+", declared_type(path) or "")
     if declared and int(declared[0]) in _WIDTHS:
         return _gguf_method(), int(declared[0])

@@ -120,10 +120,10 @@ def _compared(gguf: Path, folder: Path, tokenizer: Any, passages: Sequence[str],
 
 def _another_model(gguf: Path, folder: Path, nats: float, tokens: int) -> str:
     """The refusal, with both figures and what transformers left out."""
-    from quantlab.architecture.gguf_header import read_header
+    from quantlab.architecture.gguf_header import read_whole
     from quantlab.models import read_config
 
-    header = read_header(gguf)
+    header = read_whole(gguf)
     metadata, shapes = header.metadata, {name: tensor.shape for name, tensor in header.tensors.items()}
     lost = ", ".join(_lost(metadata, shapes, read_config(folder))) or "a setting that quantlab cannot name"
     return (

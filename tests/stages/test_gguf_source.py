@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from tiny_gguf import HEAD, tensors, write_tiny_gguf
+from hand_made_gguf import HEAD, tensors, write_tiny_gguf
 
 from quantlab.errors import CellFailure, QuantlabError
 from quantlab.methods._gguf import logits_apart

@@ -15,6 +15,7 @@ from quantlab.files import folder_beside
 from quantlab.methods._gguf._child import Ended, run_child
 from quantlab.methods._gguf._convert import BY_RULE
 from quantlab.methods._gguf.clean_copy import clean_copy
+from quantlab.methods._gguf.padded import add_tokens, rows_without_token
 from quantlab.outside import nearly_full
 
 REQUIREMENT = "llama-cpp-python==0.3.36"
@@ -52,15 +53,24 @@ def convert(
     with folder_beside(target) as folder:
         partial = folder / target.name
         given = source if trust_remote_code else clean_copy(source, folder / "model")
-        code, said = _run(scripts, given, partial, log, outtype, ["--no-mtp"])
-        if code and "not supported for" in said:
-            code, said = _run(scripts, given, partial, log, outtype, [])
+        code, said = _run_either(scripts, given, partial, log, outtype)
+        made = not code and partial.is_file() and given is not source
+        if made and (rows := rows_without_token(partial)) and add_tokens(given, rows):
+            code, said = _run_either(scripts, given, partial, log, outtype)
         if code and nearly_full(folder):
             raise CellFailure("disk_full", f"the disk was full: {_reason(said)}; the next run tries it again")
         if code or not partial.is_file():
             raise CellFailure("unsupported", f"llama.cpp cannot convert this model: {_reason(said)}")
         partial.replace(target)
     return next((line.removeprefix(BY_RULE) for line in said.splitlines() if line.startswith(BY_RULE)), None)
+
+
+def _run_either(scripts: Path, source: Path, target: Path, log: Path, outtype: str) -> Ended:
+    """Run without prediction heads, or where the converter has no such option for the model with them."""
+    ended = _run(scripts, source, target, log, outtype, ["--no-mtp"])
+    if ended.code and "not supported for" in ended.said:
+        return _run(scripts, source, target, log, outtype, [])
+    return ended
 
 
 def _run(scripts: Path, source: Path, target: Path, log: Path, outtype: str, more: list[str]) -> Ended:
