@@ -71,6 +71,8 @@ class StoredFormat(Frozen):
     """Modules that none of the formats holds for, as the config names them."""
     plain: tuple[str, ...] = ()
     """Modules in 16 bits that no list of the config names."""
+    vector_bits: int = 16
+    """Of parameters outside matrices."""
     rest: tuple[LayerFormat, ...] = ()
     """Of what `formats` do not name and of what is kept; where empty, that is in 16 bits."""
 
@@ -108,10 +110,12 @@ def read_stored(about: Any, fields: Fields) -> StoredFormat | None:
     if fp4 or (listed and method in _FP8):
         # the format that the release had before some of its layers were quantized anew
         rest = (*((_FP4_EXPERTS,) if fp4 else ()), _fp8_blocks(about))
+        v4 = fields.family == "deepseek_v4"
         return StoredFormat(
             method="fp8",
             formats=listed or rest,
-            plain=_COMPRESSORS if fields.family == "deepseek_v4" else (),
+            plain=_COMPRESSORS if v4 else (),
+            vector_bits=32 if v4 else 16,
             rest=rest if listed else (),
         )
     formats = listed or _grouped(about, fields) or _plain_format(about, method)
@@ -128,7 +132,8 @@ _FP4_EXPERTS = LayerFormat(bits=4, group_size=32, scale_bits=8, experts_alone=Tr
 """DeepSeek V4: experts in blocks of 32 with an 8-bit scale."""
 
 _COMPRESSORS = ("*.compressor.kv_proj", "*.compressor.gate_proj", "*.indexer.kv_proj", "*.indexer.gate_proj")
-"""What DeepSeek V4's releases leave in 16 bits, by the sizes of their files; their configs do not say so."""
+"""What DeepSeek V4's releases leave in 16 bits; their vectors, mostly of hyper-connections, are in float32.
+Their configs do not say so: the size of DeepSeek-V4-Pro-NVFP4's files does."""
 
 
 def _fp8_blocks(about: Mapping[str, Any]) -> LayerFormat:

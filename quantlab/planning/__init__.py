@@ -8,6 +8,8 @@ decode.
 | roofline.py | the decode ceiling on the catalogue's GPUs |
 | plan.py | the records of a plan |
 | rig.py, fit.py | `plan_model(config, ...)`: each variant on each set of GPUs, the largest context and batch, verdicts |
+| parallel.py | whether GPUs can share each layer: heads, groups and blocks |
+| recorded.py | the models that have records |
 | serving.py | the commands that serve a checkpoint |
 | against.py | predictions beside the records of real runs |
 | plan_tables.py | a plan for a terminal |

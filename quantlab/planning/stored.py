@@ -46,7 +46,8 @@ def stored_bytes(counted: ParameterCount, stored: StoredFormat) -> WeightBytes |
         part.how_many * m.out_features * m.in_features for m in counted.tensors for part in parts[id(m)]
     )
     later = _prediction_bytes(counted, stored)
-    outside = (counted.total - weights) * _PLAIN_BITS // 8 + counted.buffer_bytes + later
+    wider = counted.vectors * (stored.vector_bits - _PLAIN_BITS) // 8
+    outside = (counted.total - weights) * _PLAIN_BITS // 8 + wider + counted.buffer_bytes + later
     notes = ["The release's own format, by its quantization_config; not compared with its files."]
     if later:
         notes.append(
