@@ -36,8 +36,10 @@ def _real_bytes(model: Any, tokens: int) -> int:
 
     ids = torch.arange(3, 3 + tokens).unsqueeze(0)
     with torch.no_grad():
-        cache = model(input_ids=ids[:, :-1], use_cache=True).past_key_values
-        cache = model(input_ids=ids[:, -1:], past_key_values=cache, use_cache=True).past_key_values
+        first = model(input_ids=ids[:, :-1], use_cache=True)
+        name = "past_key_values" if hasattr(first, "past_key_values") else "cache_params"
+        cache = getattr(first, name)
+        cache = getattr(model(input_ids=ids[:, -1:], use_cache=True, **{name: cache}), name)
     held: dict[tuple[int, Any], int] = {}
     for tensor in getattr(cache, "linear_cache", ()):  # MiniMax keeps its states beside the layers
         if isinstance(tensor, torch.Tensor):
