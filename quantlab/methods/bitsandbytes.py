@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from quantlab.architecture.parameters import Matrix, ParameterCount
 from quantlab.frozen import Frozen
+from quantlab.methods._bitsandbytes_layers import layers_of, note, packable
 from quantlab.methods._contract import Arithmetic, Grid, InMemory, Job, Method, Serving
 
 _QUANT_STATE_BYTES = 170
@@ -59,15 +60,19 @@ class BitsAndBytes(Method):
         import torch
         from transformers import BitsAndBytesConfig
 
-        from quantlab.methods._loss import model_loss, quantizable_linears
+        from quantlab.methods._loss import model_loss
         from quantlab.models.loading import load_model
 
         settings: Settings = job.settings
-        expected = quantizable_linears(job.source, job.trust_remote_code)
+        layers = layers_of(job.source, job.trust_remote_code)
+        expected = len(layers.quantized)
+        left: dict[str, Any] = {"llm_int8_skip_modules": list(layers.skipped)}
         if job.bits == 8:
-            config = BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=settings.outlier_threshold)
+            threshold = settings.outlier_threshold
+            config = BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=threshold, **left)
         else:
             config = BitsAndBytesConfig(
+                **left,
                 load_in_4bit=True,
                 bnb_4bit_quant_type=settings.type,
                 bnb_4bit_use_double_quant=settings.double_quantization,
@@ -81,17 +86,16 @@ class BitsAndBytes(Method):
             }
             model = load_model(job.source, job.trust_remote_code, **how)
             model.save_pretrained(job.destination)
-        return InMemory(model_loss(model), expected)
+        return InMemory(model_loss(model), expected, (note(layers),) if layers.unpackable else ())
 
     def why_left(self, count: ParameterCount, matrix: Matrix) -> str | None:
-        """Why a matrix stays in 16 bits: transformers replaces torch Linears alone, and takes a shared
-        expert's gate for one."""
-        if matrix.role == "router" and matrix.name.endswith("shared_expert_gate"):
-            return None
+        """Why a matrix stays in 16 bits: transformers replaces torch Linears alone."""
         if matrix.fused:
             return (
                 "bitsandbytes quantizes torch Linears alone, and its experts are one three-dimensional tensor"
             )
+        if matrix.role == "linear" and not packable(matrix.out_features, matrix.in_features):
+            return "bitsandbytes packs blocks of 32 outputs and 64 inputs"
         return super().why_left(count, matrix)
 
     def matrix_bytes(self, matrix: Matrix, bits: int, settings: Any) -> int:
