@@ -24,7 +24,7 @@ GROUP = 32
 """Columns that share a scale: rows of 64, as a latent attention's, have no group of 128."""
 GROUPED = ("gptq", "awq", "autoround")
 VARIANTS = (
-    *("gguf-8", "gguf-4", "gguf-2", "bitsandbytes-8", "bitsandbytes-4", "fp8-8"),
+    *("gguf-16", "gguf-8", "gguf-4", "gguf-2", "bitsandbytes-8", "bitsandbytes-4", "fp8-8"),
     *("gptq-4", "awq-4", "autoround-4", "gptq-2", "autoround-2"),
 )
 PROMPTS, TOKENS = ("The history of the city", "The first book was"), 8

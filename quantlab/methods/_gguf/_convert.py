@@ -44,9 +44,34 @@ def name_pre_tokenizers_by_rule() -> None:
     model.get_vocab_base_pre = named
 
 
+def write_plain_experts() -> None:
+    """Have the converter write DeepSeek V4's experts in 16 bits where they are not in MXFP4, as released."""
+    try:
+        kind: Any = importlib.import_module("conversion.deepseek").DeepseekV4Model
+    except (ModuleNotFoundError, AttributeError):
+        return
+    packed = kind._write_mxfp4_expert_tensor
+
+    def written(self: Any, layer: int, projection: str, key: Any) -> list[str]:
+        experts = range(self.hparams["n_routed_experts"])
+        names = [f"layers.{layer}.ffn.experts.{expert}.{projection}.weight" for expert in experts]
+        if any(name.removesuffix("weight") + "scale" in self.model_tensors for name in names):
+            return list(packed(self, layer, projection, key))
+        import numpy as np
+
+        parts = [self.model_tensors[name]() for name in names]
+        eager = [getattr(type(part), "to_eager", lambda value: value)(part) for part in parts]
+        stacked = np.stack([part.float().cpu().numpy() for part in eager]).astype(np.float16)
+        self.gguf_writer.add_tensor(self.format_tensor_name(key, layer), stacked)
+        return names
+
+    kind._write_mxfp4_expert_tensor = written
+
+
 if __name__ == "__main__":
     cut_network()
     sys.argv = sys.argv[1:]
     sys.path.insert(0, str(Path(sys.argv[0]).parent))
     name_pre_tokenizers_by_rule()
+    write_plain_experts()
     runpy.run_path(sys.argv[0], run_name="__main__")

@@ -8,15 +8,32 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from quantlab.errors import CellFailure
+
 Config = Mapping[str, Any]
+LLAMA4_CHUNK = 8192
 _RATIOS = {"sliding_attention": 0, "compressed_sparse_attention": 4, "heavily_compressed_attention": 128}
 """Of DeepSeek V4's layers, as configuration_deepseek_v4.py reads them."""
 
 
 def as_released(config: Config) -> dict[str, Any]:
-    """The config with the release's fields beside transformers'."""
+    """The config with the release's fields beside transformers'. Raises CellFailure for what llama.cpp would
+    run as another model."""
+    if chunk := _other_chunk(config):
+        raise CellFailure(
+            "unsupported",
+            f"llama.cpp attends in chunks of {LLAMA4_CHUNK:,} tokens in every Llama 4 model, and this one's are"
+            f" of {chunk:,}: run it with transformers",
+        )
     add = _ADDED.get(str(config.get("model_type")))
     return {**(add(config) if add else {}), **config}
+
+
+def _other_chunk(config: Config) -> int | None:
+    """The chunk of a Llama 4 model where it is another than llama.cpp's (llama-model.cpp, n_swa)."""
+    text = config.get("text_config") or config
+    chunk = text.get("attention_chunk_size") if text.get("model_type") == "llama4_text" else None
+    return chunk if chunk and chunk != LLAMA4_CHUNK else None
 
 
 def _gpt2(config: Config) -> dict[str, Any]:
@@ -38,6 +55,11 @@ def _deepseek_v4(config: Config) -> dict[str, Any]:
     }
 
 
+def _deepseek_v3(config: Config) -> dict[str, Any]:
+    """Without it llama.cpp takes softmax, which DeepSeek V2 has."""
+    return {"scoring_func": "sigmoid"}
+
+
 def _minimax_m2(config: Config) -> dict[str, Any]:
     return {"rotary_dim": _rotary(config, config.get("rope_parameters") or {})}
 
@@ -45,6 +67,7 @@ def _minimax_m2(config: Config) -> dict[str, Any]:
 def _kimi_linear(config: Config) -> dict[str, Any]:
     kinds = config.get("layer_types") or ()
     return {
+        "scoring_func": "sigmoid",
         "first_k_dense_replace": (config.get("mlp_layer_types") or ()).count("dense"),
         "num_shared_experts": config.get("n_shared_experts"),
         "linear_attn_config": {
@@ -64,6 +87,7 @@ def _rotary(config: Config, rope: Config) -> int:
 
 _ADDED: dict[str, Callable[[Config], dict[str, Any]]] = {
     "gpt2": _gpt2,
+    "deepseek_v3": _deepseek_v3,
     "deepseek_v4": _deepseek_v4,
     "minimax_m2": _minimax_m2,
     "kimi_linear": _kimi_linear,
