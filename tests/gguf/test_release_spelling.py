@@ -80,6 +80,57 @@ def test_layers_of_kimi_linear_are_counted_from_one(tmp_path: Path) -> None:
     assert released["linear_attn_config"] == expected and released["first_k_dense_replace"] == 1
 
 
+def test_deepseek_v3_is_told_to_route_by_sigmoid(tmp_path: Path) -> None:
+    """transformers drops the field, and llama.cpp then takes softmax: 0.59 nats from the model, without a
+    word."""
+    config = saved_config("deepseek_v3", tmp_path)
+    assert "scoring_func" not in config and as_released(config)["scoring_func"] == "sigmoid"
+
+
+def test_a_llama_4_model_of_other_chunks_is_refused(tmp_path: Path) -> None:
+    config = saved_config("llama4_text", tmp_path)
+    assert as_released(config) == config
+    with pytest.raises(CellFailure, match="in chunks of 8,192 tokens"):
+        as_released(config | {"attention_chunk_size": 64})
+    with pytest.raises(CellFailure, match="are of 64"):
+        as_released({"model_type": "llama4", "text_config": config | {"attention_chunk_size": 64}})
+
+
+@pytest.mark.parametrize("scaled", [False, True], ids=["16 bits", "mxfp4"])
+def test_experts_of_deepseek_v4_are_written_as_they_are_stored(
+    scaled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sys
+    import types
+
+    import torch
+
+    from quantlab.methods._gguf._convert import write_plain_experts
+
+    class DeepseekV4Model:
+        def _write_mxfp4_expert_tensor(self, layer: int, projection: str, key: Any) -> list[str]:
+            return ["packed"]
+
+    module = types.ModuleType("conversion.deepseek")
+    module.DeepseekV4Model = DeepseekV4Model  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "conversion", types.ModuleType("conversion"))
+    monkeypatch.setitem(sys.modules, "conversion.deepseek", module)
+    write_plain_experts()
+    model: Any = DeepseekV4Model()
+    names = [f"layers.1.ffn.experts.{i}.w1.weight" for i in range(2)]
+    model.hparams = {"n_routed_experts": 2}
+    model.model_tensors = {name: lambda: torch.ones(4, 8, dtype=torch.bfloat16) for name in names}
+    written: list[Any] = []
+    model.gguf_writer = types.SimpleNamespace(add_tensor=lambda _, data: written.append(data))
+    model.format_tensor_name = lambda key, layer: f"blk.{layer}.{key}"
+    if scaled:
+        model.model_tensors[names[0].replace("weight", "scale")] = None
+        assert model._write_mxfp4_expert_tensor(1, "w1", "gate") == ["packed"] and not written
+    else:
+        assert model._write_mxfp4_expert_tensor(1, "w1", "gate") == names
+        assert written[0].shape == (2, 4, 8) and written[0].dtype == "float16"
+
+
 def test_a_field_that_is_there_stays_and_other_families_are_left_alone() -> None:
     assert as_released({"model_type": "gpt2", "n_positions": 64, "n_ctx": 32})["n_ctx"] == 32
     assert as_released({"model_type": "gpt2", "n_positions": 64})["n_ctx"] == 64

@@ -22,8 +22,8 @@ def as_released(config: Config) -> dict[str, Any]:
     if chunk := _other_chunk(config):
         raise CellFailure(
             "unsupported",
-            f"llama.cpp attends in chunks of {LLAMA4_CHUNK:,} tokens in every Llama 4 model, and this one's are"
-            f" of {chunk:,}: run it with transformers",
+            f"llama.cpp attends in chunks of {LLAMA4_CHUNK:,} tokens in every Llama 4 model, and this one's"
+            f" are of {chunk:,}: run it with transformers",
         )
     add = _ADDED.get(str(config.get("model_type")))
     return {**(add(config) if add else {}), **config}
