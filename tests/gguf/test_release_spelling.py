@@ -118,7 +118,7 @@ def test_experts_of_deepseek_v4_are_written_as_they_are_stored(
     write_plain_experts()
     model: Any = DeepseekV4Model()
     names = [f"layers.1.ffn.experts.{i}.w1.weight" for i in range(2)]
-    model.hparams = {"n_routed_experts": 2}
+    model.hparams, model.ftype = {"n_routed_experts": 2}, types.SimpleNamespace(name="MOSTLY_F16")
     model.model_tensors = {name: lambda: torch.ones(4, 8, dtype=torch.bfloat16) for name in names}
     written: list[Any] = []
     model.gguf_writer = types.SimpleNamespace(add_tensor=lambda _, data: written.append(data))

@@ -45,7 +45,8 @@ def name_pre_tokenizers_by_rule() -> None:
 
 
 def write_plain_experts() -> None:
-    """Have the converter write DeepSeek V4's experts in 16 bits where they are not in MXFP4, as released."""
+    """Have the converter write DeepSeek V4's experts in F16, or F32 where F16 was not asked for, if they are
+    not in MXFP4 as released."""
     try:
         kind: Any = importlib.import_module("conversion.deepseek").DeepseekV4Model
     except (ModuleNotFoundError, AttributeError):
@@ -61,7 +62,8 @@ def write_plain_experts() -> None:
 
         parts = [self.model_tensors[name]() for name in names]
         eager = [getattr(type(part), "to_eager", lambda value: value)(part) for part in parts]
-        stacked = np.stack([part.float().cpu().numpy() for part in eager]).astype(np.float16)
+        kept = np.float16 if self.ftype.name == "MOSTLY_F16" else np.float32
+        stacked = np.stack([part.float().cpu().numpy() for part in eager]).astype(kept)
         self.gguf_writer.add_tensor(self.format_tensor_name(key, layer), stacked)
         return names
 
