@@ -17,6 +17,7 @@ from quantlab.formats import GGUF, unquantized
 from quantlab.hardware.device import Device
 from quantlab.hardware.target import require_memory
 from quantlab.methods import Grid
+from quantlab.outside import as_failure
 from quantlab.progress import Progress
 from quantlab.records import RoundToNearest, WeightKind
 from quantlab.reference.comparable import require_finite
@@ -57,7 +58,10 @@ def compare_with_nearest(
     try:
         rounded = _Rounded(cell, checkpoint, grid, device)
         losses = rounded.divergences(reference, token_ids, progress)
-    except CellFailure as failure:
+    except (CellFailure, MemoryError, RuntimeError) as error:  # the variant's own figures are kept
+        failure = as_failure(error)
+        if failure is None or failure.kind == "disk_full":
+            raise
         return None, f"rounding to nearest was not measured: {failure.reason}"
     return (
         RoundToNearest(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from trained import RECIPE, trained_llama
 
@@ -67,6 +68,19 @@ def test_computed_once_for_each_grid(
 
     monkeypatch.setattr(_nearest._Rounded, "_model", again)
     assert diverge.run(Cell(root, "small", "bitsandbytes-4"), find("cpu"), QUIET) == record
+
+
+def test_memory_that_runs_out_leaves_the_variants_figures(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(_nearest._Rounded, "_model", full)
+    monkeypatch.setattr(_nearest, "WINDOWS", 3)
+    record = diverge.run(Cell(root, "small", "bitsandbytes-4"), find("cpu"), QUIET)
+    assert record.kl_divergence_nats and record.round_to_nearest is None
+    assert record.round_to_nearest_reason == "rounding to nearest was not measured: CUDA out of memory"
 
 
 def test_what_does_not_fit_is_said(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
