@@ -228,4 +228,5 @@ def test_an_empty_text_is_refused(tiny: Path) -> None:
 
 
 def test_a_text_that_is_calibrated_and_evaluated_on_is_refused(tiny: Path) -> None:
-    refused(tiny, r"100% of the evaluation text's runs of 15 tokens .*\(text\.txt, sha256 ", evaluation=TEXT)
+    with pytest.raises(QuantlabError, match=r"100% of the evaluation text's runs of 15 .*\(text\.txt, sha256 "):
+        run(tiny, evaluation=TEXT)
