@@ -73,37 +73,37 @@ def _stored(name: str, release: Release) -> str:
 def _quantization(folder: Path, release: Release) -> dict[str, Any]:
     """What the checkpoint says of its quantization, with the release's names of modules."""
     said: dict[str, Any] = read_object(folder / "config.json").get("quantization_config") or {}
-    found = renamed(said, release)
+    section = renamed(said, release)
     path = folder / "quantize_config.json"
     if path.is_file():
         write_json(path, renamed(json.loads(path.read_text(encoding="utf-8")), release))
-    return found
+    return section
 
 
 def renamed(said: dict[str, Any], release: Release) -> dict[str, Any]:
     """A quantization's description with the modules of the release's class instead of the text model's."""
-    found = dict(said)
-    method = str(found.get("quant_method", ""))
+    section = dict(said)
+    method = str(section.get("quant_method", ""))
     for key in _LEFT:
-        if key in found or key == _key_of_left(method):
-            found[key] = [*(_module(name, release) for name in found.get(key) or ()), *release.towers]
+        if key in section or key == _key_of_left(method):
+            section[key] = [*(_module(name, release) for name in section.get(key) or ()), *release.towers]
             if method == "bitsandbytes":
-                found[key].append(release.head_module)
-            found[key] = sorted(set(found[key]))
+                section[key].append(release.head_module)
+            section[key] = sorted(set(section[key]))
     for key in ("modules_in_block_to_quantize",):
-        if found.get(key):
-            found[key] = [[_module(name, release) for name in names] for names in found[key]]
+        if section.get(key):
+            section[key] = [[_module(name, release) for name in names] for names in section[key]]
     for key in _BLOCKS:
-        if isinstance(found.get(key), str):
-            found[key] = ",".join(_module(name, release) for name in found[key].split(","))
-        elif isinstance(found.get(key), list):
-            found[key] = [_module(name, release) for name in found[key]]
-    if method == "gptq" and not found.get("block_name_to_quantize"):
-        found["block_name_to_quantize"] = f"{release.body_module}.layers"
+        if isinstance(section.get(key), str):
+            section[key] = ",".join(_module(name, release) for name in section[key].split(","))
+        elif isinstance(section.get(key), list):
+            section[key] = [_module(name, release) for name in section[key]]
+    if method == "gptq" and not section.get("block_name_to_quantize"):
+        section["block_name_to_quantize"] = f"{release.body_module}.layers"
     for key in _PATTERNS:
-        if isinstance(found.get(key), dict):
-            found[key] = {_module(name, release): value for name, value in found[key].items()}
-    return found
+        if isinstance(section.get(key), dict):
+            section[key] = {_module(name, release): value for name, value in section[key].items()}
+    return section
 
 
 def _key_of_left(method: str) -> str | None:

@@ -31,13 +31,13 @@ def calibration_windows(spec: CalibrationSpec, tokenizer: Any, base: Path) -> tu
     Raises QuantlabError where a text cannot be read or is too short, or the tokenizer lacks the chat template
     that is asked for."""
     counts = _counts([part.share for part in spec.parts], spec.windows)
-    found = []
+    parts = []
     for part, count in zip(spec.parts, counts, strict=True):
         texts, provenance = _texts(part, tokenizer, base)
         token_ids = cut(texts, "calibration", count, spec.length, tokenizer)
         share = f"{count} of {spec.windows} windows: " if spec.mix else ""
-        found.append(Windows(token_ids, f"{share}{provenance}"))
-    return tuple(found)
+        parts.append(Windows(token_ids, f"{share}{provenance}"))
+    return tuple(parts)
 
 
 def _counts(shares: Sequence[float], windows: int) -> list[int]:

@@ -24,6 +24,7 @@ from quantlab.workspace.release import Release
 FAMILIES = (
     "gemma3",
     "gemma4",
+    "kimi_k25",
     "llama4",
     "mistral3",
     "mistral3_ministral3",
