@@ -54,11 +54,7 @@ def buffers(model: Any) -> tuple[int, int]:
 def _piece(name: str, module: Any, key: str, tensor: Any, embedding: Any, head: Any, hidden: int) -> Piece:
     from torch import nn
 
-    idle = getattr(module, "zero_expert_num", 0) or 0
-    if idle and tensor.shape[0] == module.num_routed_experts + idle:
-        tensor = tensor[
-            : module.num_routed_experts
-        ]  # LongCat's experts that do nothing: no release stores them
+    tensor = _released(module, tensor)
     size, last = tensor.numel(), name.rpartition(".")[2]
     bias = getattr(module, "bias", None) is not None
     if _NOT_TEXT.search(name):
@@ -68,19 +64,8 @@ def _piece(name: str, module: Any, key: str, tensor: Any, embedding: Any, head: 
         return Piece(role, name, size, ((name, *tensor.shape, 1),) if tensor.dim() == 2 else ())
     if name.endswith(("router.layer", "router.proj")) and tensor.dim() == 2:
         return Piece("router", name, size, ((name, *tensor.shape, 1),), bias)
-    held = _several(module)
-    if held and tensor.dim() in (2, 3) and not (tensor.dim() == 2 and key == "weight"):
-        of_one = tensor.dim() == 3 or tensor.shape[0] % held == 0
-        return Piece(
-            "expert", name, size, tuple(_of_several(name, key, tensor, held)) if of_one else (), fused=True
-        )
-    if "expert" in last and tensor.dim() == 3:
-        return Piece(
-            "expert", name, size, tuple(_of_experts(f"{name}.*", key, module, tensor, hidden)), fused=True
-        )
-    if re.search(r"\bexperts(\.\d+)?(\.|$)", name) and "shared" not in name:
-        matrix = ((name, *tensor.shape, 1),) if tensor.dim() == 2 and key == "weight" else ()
-        return Piece("expert", name, size, matrix, bias)
+    if (expert := _expert(name, module, key, tensor, hidden)) is not None:
+        return expert
     if (
         last in _ROUTERS
         and tensor.dim() == 2
@@ -96,6 +81,31 @@ def _piece(name: str, module: Any, key: str, tensor: Any, embedding: Any, head: 
     if "norm" in type(module).__name__.lower():
         return Piece("norm", name, size)
     return Piece("router" if last in _ROUTERS else "other", name, size)
+
+
+def _released(module: Any, tensor: Any) -> Any:
+    """A tensor without the rows of LongCat's experts that do nothing: no release stores them."""
+    idle = getattr(module, "zero_expert_num", 0) or 0
+    if idle and tensor.shape[0] == module.num_routed_experts + idle:
+        return tensor[: module.num_routed_experts]
+    return tensor
+
+
+def _expert(name: str, module: Any, key: str, tensor: Any, hidden: int) -> Piece | None:
+    """A tensor of one expert or of all; None for any other."""
+    size, bias = tensor.numel(), getattr(module, "bias", None) is not None
+    held = _several(module)
+    if held and tensor.dim() in (2, 3) and not (tensor.dim() == 2 and key == "weight"):
+        of_one = tensor.dim() == 3 or tensor.shape[0] % held == 0
+        matrices = tuple(_of_several(name, key, tensor, held)) if of_one else ()
+        return Piece("expert", name, size, matrices, fused=True)
+    if "expert" in name.rpartition(".")[2] and tensor.dim() == 3:
+        matrices = tuple(_of_experts(f"{name}.*", key, module, tensor, hidden))
+        return Piece("expert", name, size, matrices, fused=True)
+    if re.search(r"\bexperts(\.\d+)?(\.|$)", name) and "shared" not in name:
+        matrices = ((name, *tensor.shape, 1),) if tensor.dim() == 2 and key == "weight" else ()
+        return Piece("expert", name, size, matrices, bias)
+    return None
 
 
 def _several(module: Any) -> int:

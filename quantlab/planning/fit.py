@@ -47,8 +47,7 @@ def plan_model(
     folder: Path | None = None,
     file: GgufModel | None = None,
 ) -> ModelPlan:
-    """Plan a model from its config.json's content, from a GGUF `file`, or from its `counted` parameters
-    alone.
+    """Plan a model from its config.json's content, a GGUF `file`, or its `counted` parameters alone.
 
     Without `rigs` every variant gets the smallest set of each kind of GPU of the catalogue that holds it;
     with `place_gpus=False` none at all. `methods` are names (all their widths) or variants such as `gptq-4`;
@@ -66,8 +65,7 @@ def plan_model(
         model=name,
         total_parameters=counted.total,
         active_parameters=counted.active,
-        certain=counted.certain and (architecture.certain if architecture else False),
-        doubts=tuple(dict.fromkeys((*(architecture.doubts if architecture else ()), *counted.doubts))),
+        **_sureness(architecture, counted),
         warnings=(*warnings, *_warnings(architecture, workload)),
         gpus_asked=bool(rigs),
         tokenizer_counted=tokenizer.counted,
@@ -75,6 +73,13 @@ def plan_model(
         **workload.model_dump(),
         **_of_architecture(architecture, workload),
     )
+
+
+def _sureness(architecture: Architecture | None, counted: ParameterCount) -> dict[str, Any]:
+    """Whether the figures are certain, and what a reader must know of them."""
+    doubts = (*(architecture.doubts if architecture else ()), *counted.doubts)
+    certain = counted.certain and (architecture.certain if architecture else False)
+    return {"certain": certain, "doubts": tuple(dict.fromkeys(doubts))}
 
 
 def _architecture(config: Mapping[str, Any] | None, file: GgufModel | None) -> Architecture | None:

@@ -71,12 +71,12 @@ def formats_of(matrix: Matrix, stored: StoredFormat) -> dict[LayerFormat, int]:
     """The formats of equal matrices, and how many of them have each; those in 16 bits are left out."""
     layers = matrix.layers or (0,)
     each = matrix.how_many // len(layers)
-    found: dict[LayerFormat, int] = {}
+    counts: dict[LayerFormat, int] = {}
     for layer in layers:
         name = _LAYER.sub(rf"\g<1>{layer}", matrix.name, count=1).replace("*", "0")
         if (form := _format_of(name, matrix.role, stored)) is not None:
-            found[form] = found.get(form, 0) + each
-    return found
+            counts[form] = counts.get(form, 0) + each
+    return counts
 
 
 class _Part(NamedTuple):
