@@ -19,6 +19,7 @@ from quantlab.reporting.decisions import decisions_table
 from quantlab.reporting.devices import across_table, other_devices
 from quantlab.reporting.divergences import divergence_table, sureness_table
 from quantlab.reporting.expectations import expectations_table
+from quantlab.reporting.expert_tokens import expert_map_svg, experts_table
 from quantlab.reporting.making import quantization_table
 from quantlab.reporting.markdown import render
 from quantlab.reporting.memory import memory_table
@@ -30,11 +31,11 @@ from quantlab.reporting.summary import summary_table
 
 MAKERS = (
     *(summary_table, divergence_table, sureness_table, accuracy_table, decisions_table),
-    *(quantization_table, sensitivity_table, expectations_table),
+    *(quantization_table, sensitivity_table, expectations_table, experts_table),
 )
 DEVICE_MAKERS = (memory_table, speed_table, cache_table, across_table)
 """Those that show other devices' records as well."""
-OPTIONAL = ("caches", "devices")
+OPTIONAL = ("caches", "devices", "experts")
 """Tables that only some reports have."""
 
 
@@ -53,6 +54,8 @@ def run(root: Path, model: str, left_out: list[str] | None = None) -> Path:
     plots = draw_plots(comparison, others)
     heat = heat_map_svg(comparison)
     plots |= {"sensitivity.svg": heat} if heat else {}
+    experts = expert_map_svg(comparison)
+    plots |= {"experts.svg": experts} if experts else {}
     text = render(comparison, tables, plots, others, left_out)
 
     folder = root / "reports" / model
