@@ -32,12 +32,12 @@ def counted(comparison: Comparison) -> list[tuple[str, ExpertTokens]]:
 
 
 def _row(slug: str, tokens: ExpertTokens) -> Row:
-    values = {"variant": slug, "calibration_tokens": tokens.calibration_tokens, "experts": tokens.experts}
-    return Row(
-        values
-        | {"few": tokens.few, "none": tokens.none, "few_share": tokens.few / tokens.experts}
-        | {"fewest": min(min(block) for block in tokens.by_block.values() if block)}
-    )
+    row = Row({"variant": slug, "calibration_tokens": tokens.calibration_tokens, "experts": tokens.experts})
+    row.put("few", tokens.few)
+    row.put("few_share", tokens.few / tokens.experts)
+    row.put("none", tokens.none)
+    row.put("fewest", min(min(block) for block in tokens.by_block.values() if block))
+    return row
 
 
 _whole = partial(fixed, decimals=0)
