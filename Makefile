@@ -1,10 +1,11 @@
 # make demo: set up and run the pipeline on the embedded default; make test: set up and pass the tests;
+# make test-engines: whole runs of more models, methods and engines than each commit needs;
 # make test-faults: the campaign of bad inputs and killed processes, which says how many were tried and came out right.
 PYTHON ?= python3
 BIN := .venv/bin
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: demo test test-faults lint install
+.PHONY: demo test test-engines test-faults lint install
 install: .venv/.installed
 
 .venv/.installed: pyproject.toml constraints.txt
@@ -18,6 +19,9 @@ demo: install
 
 test: install
 	OMP_WAIT_POLICY=passive $(RUN) python -m pytest
+
+test-engines: install
+	OMP_WAIT_POLICY=passive $(RUN) python -m pytest -m engines
 
 test-faults: install
 	OMP_WAIT_POLICY=passive $(RUN) python -m pytest tests/faults -m faults

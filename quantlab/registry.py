@@ -19,6 +19,11 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 def names(paths: Sequence[str]) -> tuple[str, ...]:
     """Names of the modules in a package's folder, sorted; those that begin with `_` are private."""
+    return _names(tuple(paths))
+
+
+@functools.cache  # a plan asks tens of thousands of times
+def _names(paths: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted(m.name for m in pkgutil.iter_modules(paths) if not m.name.startswith("_")))
 
 

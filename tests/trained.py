@@ -1,4 +1,4 @@
-"""A small Llama of width 256, trained for about a minute on the embedded text: real enough that quantization
+"""A small Llama of width 256, trained for less than a minute on the embedded text: real enough that quantization
 shows.
 
 Cached in quantlab's cache under a hash of what it is made of; the same seed and machine give the same model.
@@ -32,7 +32,7 @@ RECIPE = {
     "tasks": {"set": "embedded", "names": ["copa"], "items": 10},
 }
 """A short run."""
-STEPS, BATCH, LENGTH = 300, 8, 128
+STEPS, BATCH, LENGTH = 150, 8, 64
 
 
 def tokenizer(folder: Path, size: int) -> Any:

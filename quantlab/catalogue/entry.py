@@ -5,6 +5,8 @@ an entry that stands in two of them is taken whole from the later one."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import Field, ValidationError, model_validator
@@ -87,6 +89,12 @@ def entries() -> dict[str, Entry]:
     for path in catalogue_files("models.yaml", "QUANTLAB_MODELS"):
         by_alias.update(read(path))
     return by_alias
+
+
+@functools.cache
+def shipped() -> Mapping[str, Entry]:
+    """Entries of the package's own catalogue."""
+    return read(SHIPPED)
 
 
 def read(path: Path) -> dict[str, Entry]:

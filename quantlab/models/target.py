@@ -87,12 +87,12 @@ def _with_config(name: str, resolved: ResolvedModel, known: Mapping[str, Entry])
 
 def _shipped(slug: str, entry: Entry | None, known: Mapping[str, Entry]) -> Any:
     """The catalogue's config, unless the user's own file points the alias elsewhere."""
-    from quantlab.catalogue.entry import SHIPPED, read
+    from quantlab.catalogue.entry import shipped
 
     if entry is None:
         return None
     alias = next((a for a, e in known.items() if e == entry), slug)
-    original = read(SHIPPED).get(alias)
+    original = shipped().get(alias)
     return known_config(alias) if original and original.place == entry.place else None
 
 

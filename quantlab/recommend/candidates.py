@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from quantlab.catalogue import Entry, entries
 from quantlab.catalogue.config import known_config
-from quantlab.catalogue.entry import SHIPPED, read
+from quantlab.catalogue.entry import shipped
 from quantlab.catalogue.expectation import expectations, published_score
 from quantlab.catalogue.gpu import GpuSet, GpuSpec, gpu_called
 from quantlab.errors import QuantlabError
@@ -128,7 +128,7 @@ def config_of(name: str, entry: Entry) -> Mapping[str, Any] | None:
     path = Path(entry.path) / "config.json" if entry.path else None
     if path and path.is_file():
         return read_object(path)
-    original, known = read(SHIPPED).get(name), known_config(name)
+    original, known = shipped().get(name), known_config(name)
     return known.config if known and original and original.place == entry.place else None
 
 

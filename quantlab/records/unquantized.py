@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
 from quantlab.frozen import Frozen
 
 WeightKind = Literal["experts", "linears", "towers", "router", "embedding", "head", "norms", "other"]
@@ -18,7 +20,7 @@ class Unquantized(Frozen):
     """Weights of a checkpoint by kind, counted from its own tensors: all of them, and those left in 16 or 32
     bits."""
 
-    weights: int
+    weights: int = Field(gt=0)
     """Of the whole model: the unquantized model's, tied tensors once."""
     by_kind: dict[str, int] = {}
     """Left in 16 or 32 bits, by WeightKind; a kind without any is not listed."""

@@ -3,40 +3,19 @@
 from __future__ import annotations
 
 import pytest
+from spoken import compared, four, said
 
-from quantlab.comparison.answers import SideBySide, compare_answers
-from quantlab.evaluation.generation import GeneratedAnswer
-
-
-def said(text: str, *token_ids: int, ended: bool = True) -> GeneratedAnswer:
-    return GeneratedAnswer(text, token_ids, ended)
+from quantlab.comparison.answers import SideBySide
 
 
-def found(first: list[GeneratedAnswer], second: list[GeneratedAnswer]) -> SideBySide:
-    prompts = ["p", "q <b>", "r", "s"][: len(first)]
-    return compare_answers("m", ("gguf-16", "gguf-2"), 4, prompts, first, second)
-
-
-@pytest.fixture
-def four() -> SideBySide:
-    first = [
-        said("one two", 1, 2),
-        said("a *b*", 3, 4),
-        said("x", 5),
-        said("l l l l", 6, 6, 6, 6, ended=False),
-    ]
-    second = [
-        said("one two", 1, 2),
-        said("a c d", 3, 5, 6),
-        said("x y z w", 5, 7, 8, 9, ended=False),
-        said("l k", 6, 7, 8, 9, ended=False),
-    ]
-    return found(first, second)
+@pytest.fixture(name="four")
+def four_pairs() -> SideBySide:
+    return four()
 
 
 def test_the_generated_tokens_say_what_is_the_same_and_where_it_differs(four: SideBySide) -> None:
     assert four.identical == 0.25 and [pair.divergent for pair in four.pairs] == [None, 1, 1, 1]
-    retokenized = found(
+    retokenized = compared(
         [said("no", 1, 2)], [said("no", 3)]
     )  # the same text by other tokens is no identical answer
     assert retokenized.identical == 0 and retokenized.pairs[0].divergent == 0

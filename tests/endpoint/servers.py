@@ -175,3 +175,19 @@ async def good_chat(request: Request, writer: asyncio.StreamWriter, seconds: flo
     )
     await piece(writer, "data: [DONE]\n\n")
     await end(writer)
+
+
+def counted(play: Play, seconds: float = 0.0) -> tuple[Play, list[int]]:
+    """The same script, and how many of its requests are under way at each one's start; it waits so long before
+    it answers."""
+    under_way, counts = 0, list[int]()
+
+    async def counting(request: Request, writer: asyncio.StreamWriter) -> None:
+        nonlocal under_way
+        under_way += 1
+        counts.append(under_way)
+        await asyncio.sleep(seconds)
+        await play(request, writer)
+        under_way -= 1
+
+    return counting, counts

@@ -11,7 +11,7 @@ from email.utils import format_datetime
 from typing import Any
 
 import pytest
-from servers import Play, Request, answer
+from servers import Play, Request, answer, counted
 from servers import Server as Scripted
 
 from quantlab.endpoint import asking
@@ -134,16 +134,7 @@ def test_answers_that_say_nothing_do_not_end_the_asking(serve: Serve) -> None:
 
 
 def test_as_many_are_under_way_as_asked(serve: Serve) -> None:
-    under_way, most = 0, list[int]()
-
-    async def counting(request: Request, writer: asyncio.StreamWriter) -> None:
-        nonlocal under_way
-        under_way += 1
-        most.append(under_way)
-        await asyncio.sleep(0.02)
-        await _same(request, writer)
-        under_way -= 1
-
+    counting, most = counted(_same, 0.02)
     assert _ask(serve(counting).url, 12, 4) == list(range(12)) and max(most) == 4
 
 

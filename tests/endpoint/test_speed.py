@@ -8,7 +8,20 @@ import json
 from collections.abc import Callable
 
 import pytest
-from servers import Play, Request, Server, answer, begin, chat_event, end, good_chat, openai, piece, tokens_of
+from servers import (
+    Play,
+    Request,
+    Server,
+    answer,
+    begin,
+    chat_event,
+    counted,
+    end,
+    good_chat,
+    openai,
+    piece,
+    tokens_of,
+)
 
 from quantlab.endpoint.prompts import prompt, words_for
 from quantlab.endpoint.report import markdown
@@ -104,15 +117,7 @@ def test_a_second_run_sends_other_prompts_of_the_same_seed(serve: Serve, measure
 
 
 def test_a_level_has_twice_as_many_requests_as_are_under_way(serve: Serve, measured: Measured) -> None:
-    under_way, most = 0, list[int]()
-
-    async def counting(request: Request, writer: asyncio.StreamWriter) -> None:
-        nonlocal under_way
-        under_way += 1
-        most.append(under_way)
-        await good_chat(request, writer, 0.002)
-        under_way -= 1
-
+    counting, most = counted(good_chat, 0.02)
     record = measured(serve(openai(counting)).url, concurrency=(2, 12), requests=6)
     assert [len(level.requests) for level in record.levels] == [6, 24] and max(most) == 12
     assert record.notes == ("Concurrency 12: 24 requests instead of 6, so that as many are under way.",)
@@ -166,15 +171,7 @@ def test_what_the_standard_of_events_ignores_is_ignored(serve: Serve, measured: 
 
 
 def test_as_many_requests_are_under_way_as_the_level_says(serve: Serve, measured: Measured) -> None:
-    under_way, most = 0, list[int]()
-
-    async def counting(request: Request, writer: asyncio.StreamWriter) -> None:
-        nonlocal under_way
-        under_way += 1
-        most.append(under_way)
-        await good_chat(request, writer, 0.002)
-        under_way -= 1
-
+    counting, most = counted(good_chat, 0.02)
     measured(serve(openai(counting)).url, concurrency=(5,), requests=15)
     assert max(most) == 5
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import Play, Request, Server, answer
+from servers import Play, Request, Server, answer, counted
 
 from quantlab.endpoint.address import parse
 from quantlab.endpoint.report import markdown
@@ -214,15 +214,6 @@ def test_the_length_is_asked_for_as_the_server_takes_it(serve: Serve, task_file:
 
 
 def test_tasks_use_the_concurrency_that_was_measured(serve: Serve, task_file: Callable[..., str]) -> None:
-    under_way, most = 0, list[int]()
-
-    async def counting(request: Request, writer: asyncio.StreamWriter) -> None:
-        nonlocal under_way
-        under_way += 1
-        most.append(under_way)
-        await asyncio.sleep(0.02)
-        await _right(request, writer)
-        under_way -= 1
-
+    counting, most = counted(_right, 0.02)
     record, _ = _evaluate(serve, counting, task_file(), concurrency=3)
     assert max(most) == 3 and _score(record.tasks["numbers"]) == (1.0, 6)

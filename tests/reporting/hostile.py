@@ -5,9 +5,15 @@ from __future__ import annotations
 
 import types
 import typing
+from collections.abc import Container
+from pathlib import Path
 from typing import Any
 
+from madeup import MODEL, write_cell
+
 from quantlab.frozen import Frozen
+from quantlab.records import STAGES, SensitivityRecord
+from quantlab.workspace.results import read_record, record_path, write_record
 
 ATTACK = (
     "<script>alert(1)</script><img src=x onerror=alert(1)> ![i](http://evil.example/i.png)"
@@ -32,6 +38,17 @@ def hostile(record: Frozen) -> Any:
     )
 
 
+def write_hostile_cell(root: Path, slug: str, without: Container[str] = ()) -> None:
+    """Write a variant's records with every text an attack, but for those of some stages."""
+    write_cell(root, slug)
+    write_record(root, SensitivityRecord(model=MODEL, variant=slug))
+    for stage, (_, kind, *_rest) in STAGES.items():
+        record = read_record(record_path(root, MODEL, slug, stage), kind)
+        assert record is not None
+        if stage not in without:
+            write_record(root, hostile(record))
+
+
 def _value(kind: Any, there: Any, name: str = "") -> Any:
     origin, inside = typing.get_origin(kind), typing.get_args(kind)
     if name == _SETTINGS:
@@ -53,10 +70,8 @@ def _value(kind: Any, there: Any, name: str = "") -> Any:
     if origin is tuple:
         return tuple(_value(inside[0], one) for one in there or (None,))
     if origin is dict:
-        return {
-            (ATTACK if inside[0] is str and not there else key): _value(inside[1], one)
-            for key, one in (there or {"": None}).items()
-        }
+        key = ATTACK if inside[0] is str else typing.get_args(inside[0])[0]
+        return {name: _value(inside[1], one) for name, one in (there or {key: None}).items()}
     if isinstance(kind, type) and issubclass(kind, Frozen):
         if isinstance(there, Frozen):
             return hostile(there)

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hostile import hostile
-from madeup import MODEL, write_cell, write_recipe
+from hostile import write_hostile_cell
+from madeup import MODEL, write_recipe
 
 from quantlab.errors import QuantlabError
-from quantlab.records import STAGES, SensitivityRecord
+from quantlab.records import STAGES
 from quantlab.stages.report import run
-from quantlab.workspace.results import read_record, record_path, write_record
+from quantlab.workspace.results import read_record, record_path
 
 SLUGS = ("baseline-16", "gguf-16", "gptq-4")
 EXTREMES = (0, 1e-9, 10**15, 1e100)
@@ -28,12 +28,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("extremes")
     write_recipe(root)
     for slug in SLUGS:
-        write_cell(root, slug)
-        write_record(root, SensitivityRecord(model=MODEL, variant=slug))
-        for stage, (_, kind, *_rest) in STAGES.items():
-            record = read_record(record_path(root, MODEL, slug, stage), kind)
-            if stage != "evaluate" and record:
-                write_record(root, hostile(record))
+        write_hostile_cell(root, slug, without=("evaluate",))
     return root
 
 

@@ -13,16 +13,16 @@ import pandas as pd
 import pytest
 import yaml
 from click.testing import CliRunner
-from hostile import ATTACK, hostile
-from madeup import MODEL, write_cell, write_failure, write_recipe
+from hostile import ATTACK, write_hostile_cell
+from madeup import MODEL, write_failure, write_recipe
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from quantlab.cli import main
 from quantlab.inert import plain
-from quantlab.records import STAGES, SensitivityRecord
+from quantlab.records import STAGES
 from quantlab.stages.report import run
-from quantlab.workspace.results import read_record, record_path, write_record
+from quantlab.workspace.results import record_path
 
 SLUGS = ("baseline-16", "gguf-16", "gguf-4", "gptq-4")
 CRASHED = "awq-4"
@@ -34,12 +34,7 @@ def attacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("attacked")
     write_recipe(root)
     for slug in SLUGS:
-        write_cell(root, slug)
-        write_record(root, SensitivityRecord(model=MODEL, variant=slug))
-        for stage, (_, kind, *_rest) in STAGES.items():
-            record = read_record(record_path(root, MODEL, slug, stage), kind)
-            assert record is not None
-            write_record(root, hostile(record))
+        write_hostile_cell(root, slug)
         samples = record_path(root, MODEL, slug, "evaluate").with_name("samples.parquet")
         pd.read_parquet(samples).replace({"metric": {"acc_norm": ATTACK}}).to_parquet(samples)
     write_failure(root, CRASHED, ATTACK, "crashed")

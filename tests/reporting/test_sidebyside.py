@@ -4,36 +4,15 @@ longer."""
 from __future__ import annotations
 
 import pytest
+from spoken import compared, four, said
 
-from quantlab.comparison.answers import SideBySide, compare_answers
-from quantlab.evaluation.generation import GeneratedAnswer
+from quantlab.comparison.answers import SideBySide
 from quantlab.reporting.sidebyside import as_json, markdown, summary, terminal
 
 
-def said(text: str, *token_ids: int, ended: bool = True) -> GeneratedAnswer:
-    return GeneratedAnswer(text, token_ids, ended)
-
-
-def found(first: list[GeneratedAnswer], second: list[GeneratedAnswer]) -> SideBySide:
-    prompts = ["p", "q <b>", "r", "s"][: len(first)]
-    return compare_answers("m", ("gguf-16", "gguf-2"), 4, prompts, first, second)
-
-
-@pytest.fixture
-def four() -> SideBySide:
-    first = [
-        said("one two", 1, 2),
-        said("a *b*", 3, 4),
-        said("x", 5),
-        said("l l l l", 6, 6, 6, 6, ended=False),
-    ]
-    second = [
-        said("one two", 1, 2),
-        said("a c d", 3, 5, 6),
-        said("x y z w", 5, 7, 8, 9, ended=False),
-        said("l k", 6, 7, 8, 9, ended=False),
-    ]
-    return found(first, second)
+@pytest.fixture(name="four")
+def four_pairs() -> SideBySide:
+    return four()
 
 
 def test_the_summary_says_which_is_longer_and_how_many_reached_the_limit(four: SideBySide) -> None:
@@ -48,14 +27,14 @@ def test_the_summary_says_which_is_longer_and_how_many_reached_the_limit(four: S
 
 
 def test_the_summary_of_equal_answers_names_no_talker() -> None:
-    same, lengths, longer = summary(found([said("a", 1)], [said("a", 1)]))
+    same, lengths, longer = summary(compared([said("a", 1)], [said("a", 1)]))
     assert (
         same.startswith("1 of 1")
         and "cut off no answer" in lengths
         and longer.startswith("Neither gives longer answers")
     )
     cut = [said("a", 1, ended=False)]
-    assert summary(found(cut, cut))[-1].startswith("Unknown which gives longer answers")
+    assert summary(compared(cut, cut))[-1].startswith("Unknown which gives longer answers")
 
 
 def test_the_page_marks_words_and_takes_their_signs_literally(four: SideBySide) -> None:

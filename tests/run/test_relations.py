@@ -18,16 +18,17 @@ from quantlab.workspace.cell import Cell
 
 pytestmark = pytest.mark.slow
 GROUP = {"group_size": 64}
+AWQ = GROUP | {"calibration_windows": 2}
 VARIANTS: dict[str, dict[str, Any]] = {
     **{f"gguf-{bits}": {} for bits in (16, 8, 4, 3, 2)},
-    **{f"gptq-{bits}": GROUP for bits in (8, 4, 3, 2)},
-    **{f"awq-{bits}": GROUP for bits in (4, 3)},
-    **{f"autoround-{bits}": {"group_size": 32, "iterations": 20, "samples": 8} for bits in (4, 2)},
+    **{f"gptq-{bits}": GROUP for bits in (8, 4, 2)},
+    **{f"awq-{bits}": AWQ for bits in (4, 3)},
+    **{f"autoround-{bits}": {"group_size": 32, "iterations": 4, "samples": 4} for bits in (4, 2)},
     "bitsandbytes-8": {},
     "bitsandbytes-4": {},
     "fp8-8": {},
     "gptq-4-again": GROUP,
-    "awq-4-again": GROUP,
+    "awq-4-again": AWQ,
     "fp8-8-again": {},
 }
 
