@@ -22,7 +22,7 @@ from quantlab.recipe import read_recipe
 from quantlab.records import STAGES, Failure, Record, StageName
 from quantlab.scratch import scratch
 from quantlab.workspace.cell import Cell
-from quantlab.workspace.logs import log_path, said_out_of_memory, size_of
+from quantlab.workspace.logs import last_exception, log_path, said_out_of_memory, size_of
 from quantlab.workspace.results import is_stale, made_with, read_record, record_path, write_record
 from quantlab.workspace.tracked import changed_meanwhile
 
@@ -61,7 +61,7 @@ def run_isolated(cell: Cell, stage: StageName, device: str, quiet: bool, **optio
     record = read_record(record_path(cell.root, cell.model, cell.variant.slug, stage), STAGES[stage].record)
     if code != 0 or record is None:
         outside = ended_from_outside(code, kills, cell.root)
-        death = outside or _death(code, error, log.relative_to(cell.root), said_out_of_memory(log, log_began))
+        death = outside or _death(code, error, log.relative_to(cell.root), log, log_began)
         record = record_failure(cell, stage, Failure.of(death) if isinstance(death, CellFailure) else death)
     now = read_recipe(cell.root / "recipes" / f"{cell.model}.yaml")
     if is_stale(record, now):
@@ -89,14 +89,20 @@ def record_failure(cell: Cell, stage: StageName, failure: Failure) -> Record:
     return record
 
 
-def _death(code: int, error: dict[str, Any] | None, log: Path, short_of_memory: bool = False) -> Failure:
+def _death(code: int, error: dict[str, Any] | None, shown: Path, log: Path, began: int) -> Failure:
+    """Say why a child left no record. Where a library ended the process itself, the log's last exception says
+    it."""
     if code < 0:
-        kind: FailureKind = "out_of_memory" if short_of_memory else "crashed"
+        kind: FailureKind = "out_of_memory" if said_out_of_memory(log, began) else "crashed"
         return Failure(
-            kind=kind, reason=f"the process died of {signal.Signals(-code).name}; its output is in {log}"
+            kind=kind, reason=f"the process died of {signal.Signals(-code).name}; its output is in {shown}"
         )
-    what = error["message"] if error else f"the process ended with code {code}"
-    return Failure(kind="crashed", reason=f"{what} (traceback in {log})")
+    if error:
+        return Failure(kind="crashed", reason=f"{error['message']} (traceback in {shown})")
+    raised = last_exception(log, began)
+    after = f" after {raised}" if raised else ""
+    where = "traceback" if raised else "its output is"
+    return Failure(kind="crashed", reason=f"the process ended with code {code}{after} ({where} in {shown})")
 
 
 def environment_of(cell: Cell, stage: StageName, device: str) -> dict[str, str]:

@@ -83,6 +83,32 @@ def test_an_abort_for_want_of_gpu_memory_is_no_crash(
     assert record.failure and record.failure.kind == "out_of_memory"
 
 
+def test_a_process_that_a_library_ends_is_quoted_with_its_last_exception(
+    cell: Cell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GPTQModel's worker threads print a traceback and call os._exit(1)."""
+    log = log_path(cell, "quantize")
+    log.parent.mkdir(parents=True)
+    log.write_text("Traceback (most recent call last):\nOSError: of an earlier run\n")
+    threw = (
+        "import os, traceback\n"
+        "try:\n    raise KeyError('q_zeros')\n"
+        "except KeyError:\n    traceback.print_exc()\n"
+        "print('see the log', flush=True)\nos._exit(1)\n"
+    )
+    (tmp_path / "threw.py").write_text(threw)
+    _child(tmp_path, monkeypatch, f"exec {sys.executable} {tmp_path}/threw.py >> {log} 2>&1")
+    record = run_isolated(cell, "quantize", "cpu", quiet=True)
+    assert record.failure and record.failure.reason == (
+        "the process ended with code 1 after KeyError: 'q_zeros' (traceback in logs/m/gptq-4/quantize.log)"
+    )
+    _child(tmp_path, monkeypatch, "exit 1")
+    record = run_isolated(cell, "quantize", "cpu", quiet=True)
+    assert record.failure and record.failure.reason == (
+        "the process ended with code 1 (its output is in logs/m/gptq-4/quantize.log)"
+    )
+
+
 def test_an_earlier_record_does_not_stand_for_a_death(
     cell: Cell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
