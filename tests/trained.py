@@ -10,8 +10,11 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from quantlab.files import cache_folder, new_folder
 from quantlab.models.text import embedded_passages
+from quantlab.stages import _reload, _verify
 
 CONFIG: dict[str, Any] = {
     "vocab_size": 2048,
@@ -53,6 +56,16 @@ def tokenizer(folder: Path, size: int) -> Any:
     made = PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
     made.save_pretrained(folder)
     return made
+
+
+def reload_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Verify checkpoints in this process: a fresh one imports torch and the quantizer's library again, for each
+    variant; whole runs do so."""
+
+    def here(checkpoint: Any, device: str, token_ids: Any, dense: bool, root: Path) -> Any:
+        return _reload.reload(checkpoint, device, token_ids, dense)
+
+    monkeypatch.setattr(_verify, "reload_apart", here)
 
 
 def trained_llama() -> Path:

@@ -4,12 +4,13 @@ in the record."""
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from trained import RECIPE
+from trained import RECIPE, reload_here
 
 from quantlab.files import write_text
 from quantlab.hardware.device import find
@@ -27,12 +28,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(scope="module")
-def root(qwen: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(qwen: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("gates")
     recipe = RECIPE | {"model": "tiny", "source": {"path": str(qwen)}, "variants": VARIANTS}
     write_text(folder / "recipes" / "tiny.yaml", yaml.safe_dump(recipe))
     prepare.run(folder, "tiny", QUIET)
-    return folder
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        reload_here(monkeypatch)
+        yield folder
 
 
 def quantized(root: Path, slug: str) -> tuple[QuantizeRecord, dict[str, Any]]:

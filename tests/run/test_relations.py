@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from trained import RECIPE, trained_llama
+from trained import RECIPE, reload_here, trained_llama
 
 from quantlab.files import write_text
 from quantlab.hardware.device import find
@@ -64,7 +64,9 @@ class Results:
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
-    return Results(tmp_path_factory.mktemp("relations"))
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        reload_here(monkeypatch)
+        return Results(tmp_path_factory.mktemp("relations"))
 
 
 @pytest.mark.parametrize("method", ["gguf", "gptq", "awq", "autoround", "bitsandbytes"])
