@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from trained import tokenizer
+from quantlab.models.tiny.tokenizer import PIECES, SIZE, write_tokenizer
 
 
 @pytest.fixture(scope="session")
@@ -23,9 +22,10 @@ def qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     folder = tmp_path_factory.mktemp("models") / "tiny-qwen3.5"
+    write_tokenizer(folder, pieces=False)
     config = AutoConfig.for_model(
         "qwen3_5_text",
-        vocab_size=len(tokenizer(folder, 1024)),
+        vocab_size=SIZE,
         hidden_size=256,
         intermediate_size=512,
         num_hidden_layers=2,
@@ -39,8 +39,8 @@ def qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
         linear_value_head_dim=16,
         max_position_embeddings=2048,
         tie_word_embeddings=False,
-        bos_token_id=1,
-        eos_token_id=2,
+        bos_token_id=PIECES,
+        eos_token_id=PIECES + 1,
     )
     torch.manual_seed(0)
     AutoModelForCausalLM.from_config(config).to(torch.bfloat16).save_pretrained(folder)
