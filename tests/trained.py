@@ -1,4 +1,4 @@
-"""A small Llama of width 256, trained for less than a minute on the embedded text: real enough that quantization
+"""A small Llama of width 256, trained for about a minute on the embedded text: real enough that quantization
 shows.
 
 Cached in quantlab's cache under a hash of what it is made of; the same seed and machine give the same model.
@@ -10,11 +10,8 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from quantlab.files import cache_folder, new_folder
 from quantlab.models.text import embedded_passages
-from quantlab.stages import _reload, _verify
 
 CONFIG: dict[str, Any] = {
     "vocab_size": 2048,
@@ -35,7 +32,7 @@ RECIPE = {
     "tasks": {"set": "embedded", "names": ["copa"], "items": 10},
 }
 """A short run."""
-STEPS, BATCH, LENGTH = 150, 8, 64
+STEPS, BATCH, LENGTH = 300, 8, 128
 
 
 def tokenizer(folder: Path, size: int) -> Any:
@@ -56,16 +53,6 @@ def tokenizer(folder: Path, size: int) -> Any:
     made = PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
     made.save_pretrained(folder)
     return made
-
-
-def reload_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Verify checkpoints in this process: a fresh one imports torch and the quantizer's library again, for each
-    variant; whole runs do so."""
-
-    def here(checkpoint: Any, device: str, token_ids: Any, dense: bool, root: Path) -> Any:
-        return _reload.reload(checkpoint, device, token_ids, dense)
-
-    monkeypatch.setattr(_verify, "reload_apart", here)
 
 
 def trained_llama() -> Path:

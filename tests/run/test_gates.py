@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 import yaml
-from trained import RECIPE, reload_here
+from trained import RECIPE
+from verifying import reload_here
 
 from quantlab.files import write_text
 from quantlab.hardware.device import find

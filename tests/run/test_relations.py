@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import yaml
-from trained import RECIPE, reload_here, trained_llama
+from trained import RECIPE, trained_llama
+from verifying import reload_here
 
 from quantlab.files import write_text
 from quantlab.hardware.device import find
