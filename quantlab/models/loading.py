@@ -8,6 +8,7 @@ counted."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from quantlab.errors import CellFailure, QuantlabError
 from quantlab.formats.json_file import read_object
 from quantlab.formats.packed import parts_missing, without_effect
 from quantlab.formats.safetensors import header, weight_files
+from quantlab.formats.stored import safetensors
 
 NAMED = 3
 """Tensors that a message names."""
@@ -178,6 +180,25 @@ def require_whole(folder: Path, trust_remote_code: bool) -> None:
     of tensors counts."""
     build_on_meta(load_config(folder, trust_remote_code), trust_remote_code)
     load_model(folder, trust_remote_code, device_map={"": "meta"})
+
+
+def ignored_tensors(folder: Path, trust_remote_code: bool) -> dict[str, int]:
+    """Tensors that the model's class ignores by name, such as layers that predict further tokens, with their
+    elements: they are not in what is measured."""
+    model = build_on_meta(load_config(folder, trust_remote_code), trust_remote_code)
+    patterns = getattr(model, "_keys_to_ignore_on_load_unexpected", None) or ()
+    return {
+        tensor.name: tensor.elements
+        for tensor in safetensors(folder)
+        if any(re.search(pattern, tensor.name) for pattern in patterns)
+    }
+
+
+def ignored_note(ignored: Mapping[str, int]) -> tuple[str, ...]:
+    """What a reader of the counts must know of them."""
+    if not ignored:
+        return ()
+    return (f"{len(ignored)} tensors of its files are ignored and not counted: {_listed(ignored)}.",)
 
 
 def build_on_meta(config: Any, trust_remote_code: bool) -> Any:

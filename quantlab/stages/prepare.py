@@ -98,13 +98,14 @@ def _text_alone(weights: _Weights, folder: Path, final: Path, recipe: Recipe, pr
 
 def _describe(model: str, weights: _Weights, folder: Path, final: Path, recipe: Recipe) -> Source:
     from quantlab import models as source
-    from quantlab.models.loading import load_config, require_whole
+    from quantlab.models.loading import ignored_note, ignored_tensors, load_config, require_whole
 
     trust = recipe.source.trust_remote_code
     config = load_config(weights.folder, trust)
     text = config.get_text_config(decoder=True)
     source.check_windows(recipe, getattr(text, "max_position_embeddings", None))
     require_whole(weights.folder, trust)
+    ignored = ignored_tensors(weights.folder, trust)
     inside = weights.folder == folder
     return Source(
         model=model,
@@ -121,11 +122,11 @@ def _describe(model: str, weights: _Weights, folder: Path, final: Path, recipe: 
             )
         ),
         files=model_files(weights.folder),
-        parameters=source.parameters(weights.folder),
+        parameters=source.parameters(weights.folder) - sum(ignored.values()),
         dtype=str(config.dtype or "float32").removeprefix("torch."),
         vocabulary=int(text.vocab_size),
         trust_remote_code=recipe.source.trust_remote_code,
-        notes=weights.notes,
+        notes=(*weights.notes, *ignored_note(ignored)),
         quantized_as=weights.quantized_as,
         release=weights.release,
     )

@@ -18,6 +18,7 @@ from quantlab.errors import QuantlabError
 from quantlab.files import write_text
 from quantlab.progress import Progress
 from quantlab.stages import prepare
+from quantlab.workspace.prepared import Prepared
 
 WORDS = tuple(f"w{n}" for n in range(60))
 SIZES = {
@@ -228,5 +229,23 @@ def test_an_empty_text_is_refused(tiny: Path) -> None:
 
 
 def test_a_text_that_is_calibrated_and_evaluated_on_is_refused(tiny: Path) -> None:
-    with pytest.raises(QuantlabError, match=r"100% of the evaluation text's runs of 15 .*\(text\.txt, sha256 "):
+    with pytest.raises(
+        QuantlabError, match=r"100% of the evaluation text's runs of 15 .*\(text\.txt, sha256 "
+    ):
         run(tiny, evaluation=TEXT)
+
+
+def test_tensors_that_the_class_ignores_are_named_and_not_counted(tiny: Path, monkeypatch: Any) -> None:
+    """Such as the layers of DeepSeek V3 that predict further tokens."""
+    from transformers import LlamaForCausalLM
+
+    run(tiny)
+    source = Prepared(tiny.parent / "root", "tiny").source
+    counted = source().parameters
+    monkeypatch.setattr(LlamaForCausalLM, "_keys_to_ignore_on_load_unexpected", [r"model\.layers\.9\."])
+    path = tiny / "model.safetensors"
+    save_file(load_file(path) | {"model.layers.9.up.weight": torch.ones(8, 8)}, path, {"format": "pt"})
+    run(tiny)
+    assert source().parameters == counted
+    said = "1 tensors of its files are ignored and not counted: model.layers.9.up.weight."
+    assert said in source().notes
