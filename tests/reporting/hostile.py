@@ -70,8 +70,8 @@ def _value(kind: Any, there: Any, name: str = "") -> Any:
     if origin is tuple:
         return tuple(_value(inside[0], one) for one in there or (None,))
     if origin is dict:
-        key = ATTACK if inside[0] is str else typing.get_args(inside[0])[0]
-        return {name: _value(inside[1], one) for name, one in (there or {key: None}).items()}
+        entries = there or {_value(inside[0], None): None}
+        return {key: _value(inside[1], one) for key, one in entries.items()}
     if isinstance(kind, type) and issubclass(kind, Frozen):
         if isinstance(there, Frozen):
             return hostile(there)
