@@ -34,7 +34,14 @@ def page(results: Results) -> str:
         "|:---|---:|" + "---:|" * len(variants),
         *(_row(name, variants, results) for name in names),
     ]
-    parts = [_HEAD, _counts(results, variants), "\n".join(table), _reasons(results, names, variants)]
+    done, every = sum(bool(variant) for _, variant in results), len(families()) * len(_cells.VARIANTS)
+    ran = f"{done} of {every} cells have been run so far; an empty one has not."
+    parts = [
+        _HEAD + "\n" + ran,
+        _counts(results, variants),
+        "\n".join(table),
+        _reasons(results, names, variants),
+    ]
     return "\n\n".join(parts) + "\n\n" + _unavailable()
 
 

@@ -12,6 +12,8 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from quantlab.errors import CellFailure
+
 OUTPUTS, INPUTS = 32, 64
 """Multiples that the kernel's packing of 4 bits needs."""
 _ROUTER = re.compile(r"(^|\.)(router|gate|wg|shared_expert_gate)(\.layer|\.linear|\.proj)?$")
@@ -35,12 +37,14 @@ def layers_of(source: Path, trust_remote_code: bool) -> Layers:
 
 
 def choose(model: Any) -> Layers:
-    """The same of a model without weights."""
+    """The same of a model without weights. Raises CellFailure where transformers cannot read its own
+    checkpoint."""
     from torch import nn
     from transformers.pytorch_utils import Conv1D
     from transformers.quantizers.base import get_keys_to_not_convert
     from transformers.quantizers.quantizers_utils import should_convert_module
 
+    _require_readable(model)
     usual = get_keys_to_not_convert(model)
     usual += list(getattr(model, "_keep_in_fp32_modules", None) or ())
     quantized, unpackable, routers = [], [], []
@@ -55,6 +59,19 @@ def choose(model: Any) -> Layers:
             quantized.append(name)
     skipped = tuple(sorted({*usual, *routers, *unpackable}))
     return Layers(tuple(quantized), tuple(unpackable), skipped)
+
+
+def _require_readable(model: Any) -> None:
+    """Of Llama 4: a bitsandbytes checkpoint is saved with its experts in one tensor and read one by one."""
+    from transformers.quantizers import base
+
+    kinds = {type(module).__name__ for module in model.modules()}
+    if kinds := kinds & set(base.MODULES_TO_PATCH_FOR_QUANTIZATION):
+        raise CellFailure(
+            "unsupported",
+            f"transformers saves {', '.join(sorted(kinds))} in one tensor and looks for one of each expert"
+            " in a bitsandbytes checkpoint, so that it cannot be loaded again: use gguf",
+        )
 
 
 def packable(outputs: int, inputs: int) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from quantlab.errors import CellFailure
 from quantlab.methods._bitsandbytes_layers import Layers, choose, note
 from quantlab.models.tiny import family
 
@@ -35,6 +36,11 @@ def test_a_gate_of_one_output_is_a_router() -> None:
 def test_the_head_stays_and_every_projection_is_quantized() -> None:
     found = layers("llama")
     assert len(found.quantized) == 4 * 7 and "lm_head" in found.skipped and not found.unpackable
+
+
+def test_a_model_whose_checkpoint_transformers_cannot_read_is_refused() -> None:
+    with pytest.raises(CellFailure, match="Llama4TextExperts in one tensor"):
+        layers("llama4_text")
 
 
 def test_layers_of_gpt_2_are_counted() -> None:
