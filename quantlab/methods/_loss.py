@@ -1,9 +1,8 @@
-"""Compute the loss of a transformers model in memory, and list the layers to be quantized."""
+"""Compute the loss of a transformers model in memory."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -33,14 +32,3 @@ def model_loss(model: Any) -> Callable[[NDArray[np.int64]], float]:
             return mean_loss(model(input_ids=ids, use_cache=False).logits[0].float().cpu().numpy(), token_ids)
 
     return loss
-
-
-def quantizable_linears(source: Path, trust_remote_code: bool = False) -> int:
-    """How many linear layers the model has, its output head not counted; no weights are loaded."""
-    from torch import nn
-
-    from quantlab.models.loading import build_on_meta, load_config
-
-    model = build_on_meta(load_config(source, trust_remote_code), trust_remote_code)
-    head = model.get_output_embeddings()
-    return sum(isinstance(m, nn.Linear) and m is not head for m in model.modules())

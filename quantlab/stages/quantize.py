@@ -19,14 +19,13 @@ from quantlab.hardware.memory import process_memory
 from quantlab.hardware.target import require_memory
 from quantlab.methods import InMemory, Job, Method
 from quantlab.methods import _foreign as foreign
-from quantlab.methods._differences import differences
 from quantlab.methods._put_back import put_back
 from quantlab.models import read_config
-from quantlab.models.text import passages_of
 from quantlab.models.wrappers import is_release
 from quantlab.progress import Progress
 from quantlab.records import Failure, QuantizeRecord
 from quantlab.reference.comparable import require_same_vocabulary
+from quantlab.stages import _external as external
 from quantlab.stages._groups import require_groups
 from quantlab.stages._verify import Check, check_tokens, made_of, verify
 from quantlab.workspace.cell import Cell
@@ -102,7 +101,7 @@ def _parameters(cell: Cell, method: Method) -> int:
     source = cell.prepared.source()
     if source.release is None or not method.stores_tower:
         return source.parameters
-    if cell.variant.external and not is_release(read_config(_external_path(cell))):
+    if cell.variant.external and not is_release(read_config(external.path_of(cell))):
         return source.parameters
     return source.parameters + source.release.tower_parameters
 
@@ -151,8 +150,8 @@ def _make(
         check_tokens=check_tokens(cell),
     )
     if cell.variant.external:
-        foreign.require_same_layers(_external_path(cell), prepared.weights)
-    notes = _notes_on_external(cell, device) if cell.variant.external else _notes_on_start(prepared, method)
+        foreign.require_same_layers(external.path_of(cell), prepared.weights)
+    notes = external.notes_of(cell, device) if cell.variant.external else _notes_on_start(prepared, method)
     # no name is bound to the model in memory: it is gone before the checkpoint is loaded again
     made = made_of(cell, InMemory(None, None) if cell.variant.external else method.quantize(job), device)
     gc.collect()
@@ -205,38 +204,6 @@ def _with_towers(method: Method, folder: Path, origin: Path, release: Release) -
     return release.note
 
 
-def _notes_on_external(cell: Cell, device: Device) -> tuple[str, ...]:
-    """Say how somebody else's checkpoint is read, and what it changed beside the weights. Raises CellFailure
-    where it is of another model."""
-    path = _external_path(cell)
-    same_words = _require_same_words(cell)
-    changed = differences(path, cell.prepared.weights)
-    return (*foreign.reading_notes(path, device.device), *same_words, *changed)
-
-
-def _require_same_words(cell: Cell) -> tuple[str, ...]:
-    """Notes on a tokenizer that could not be compared. Raises CellFailure where somebody else's checkpoint
-    has another."""
-    from quantlab.models.loading import load_tokenizer
-
-    trust = cell.prepared.source().trust_remote_code
-    tokenizer = load_tokenizer(cell.prepared.origin, trust)
-    passages = foreign.sample(passages_of(cell.recipe.evaluation.text, "evaluation", cell.root)[0])
-    return foreign.require_same_tokenizer(_external_path(cell), tokenizer, passages, trust)
-
-
-def _external_path(cell: Cell) -> Path:
-    # a link keeps its name: the hub's cache links files to names that say nothing
-    path = cell.root.absolute() / methods.settings_in(cell.recipe, cell.variant).checkpoint
-    path = Path(os.path.normpath(path))
-    if foreign.identify(path, cell.prepared.source().trust_remote_code) != cell.variant:
-        raise QuantlabError(
-            f"{path} has changed since {cell.variant.slug} was named after it: run it again with"
-            f" --checkpoint {path}"
-        )
-    return path
-
-
 def _weights(cell: Cell, folder: Path) -> dict[str, Any]:
     """Where the weights are: here, or where the baseline's or somebody else's lie, with every file's hash."""
     source = cell.prepared.source()
@@ -246,7 +213,7 @@ def _weights(cell: Cell, folder: Path) -> dict[str, Any]:
             "files": (source.release or source).files,
         }
     if cell.variant.external:
-        path = _external_path(cell)
+        path = external.path_of(cell)
         place = path.parent if path.is_file() else path
         return {"weights": _relative(place, cell.checkpoint_folder), "files": foreign.weight_files(path)}
     return {"files": list_files(folder)}
