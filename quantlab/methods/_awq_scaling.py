@@ -31,6 +31,7 @@ from quantlab.methods._awq_groups import (
     unlisted,
     unscaled_node,
 )
+from quantlab.outside import as_failure
 
 PROBE_TOKENS = 48
 TOLERANCE = 1e-3
@@ -186,5 +187,7 @@ def _search(scaling: Scaling, search: Any, processor: Any, block: Any, node: dic
     scaling.remember(before, [block.get_submodule(name) for name in others])
     try:
         return search(processor, block, **node)
-    except (TypeError, RuntimeError):
+    except (TypeError, RuntimeError) as error:
+        if as_failure(error):  # memory that runs out is no matter of the module
+            raise
         return search(processor, block, **node | {"module2inspect": together(layers), "kwargs": {}})

@@ -157,6 +157,15 @@ class Method(ABC):
         group_size = getattr(settings, "group_size", None) or _USUAL_GROUP
         return Grid(int(group_size), bool(getattr(settings, "symmetric", False)))
 
+    def grid_in(self, config: Mapping[str, Any]) -> Grid:
+        """The grid of somebody else's checkpoint, by its quantization_config."""
+        usual = self.grid(self.Settings())
+        size, symmetric = config.get("group_size"), config.get("sym")
+        return Grid(
+            size if isinstance(size, int) else usual.group_size,
+            symmetric if isinstance(symmetric, bool) else usual.symmetric,
+        )
+
     def effective(self, settings: Any, bits: int) -> dict[str, Any]:
         """What the settings come to at a width, for the report's reader."""
         values: dict[str, Any] = settings.model_dump(mode="json")

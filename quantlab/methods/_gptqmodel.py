@@ -28,6 +28,8 @@ from quantlab.outside import as_failure
 BATCH_WINDOWS = 8
 Around = Callable[[Any, Job], AbstractContextManager[list[str]]]
 """Mends GPTQModel's loaded model while it quantizes; gives notes, complete when the block ends."""
+_RAISING = ("quantlab", "gptqmodel", "transformers")
+"""Whose code an exception is put down to; torch is called by all of them."""
 _LEAVES: tuple[tuple[str, str], ...] = (
     (r"qwen3_5|qwen3_next", r"linear_attn\.in_proj_(a|b|ba)$"),
     (r"deepseek_v32|glm_moe_dsa", r"indexer\.weights_proj$"),
@@ -115,6 +117,8 @@ def _run(job: Job, config: Any, dtype: Any, around: Around | None) -> tuple[Any,
         _undo_saving(model.model)
     except Exception as error:  # the library raises whatever a model leads it to
         known = as_failure(error)
+        if known is None and is_own(error):
+            raise
         if known is None:
             traceback.print_exc()  # for the log
         text = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
@@ -122,6 +126,15 @@ def _run(job: Job, config: Any, dtype: Any, around: Around | None) -> tuple[Any,
             "unsupported", f"GPTQModel stops at this model: {text}; autoround and gguf take other ways"
         ) from error
     return model.model, tuple(notes)
+
+
+def is_own(error: BaseException) -> bool:
+    """Whether quantlab's own code raised an exception while a library ran it: a fault of its own keeps its
+    traceback."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    packages = [str(frame.f_globals.get("__name__")).partition(".")[0] for frame in frames]
+    of_these = [package for package in packages if package in _RAISING]
+    return of_these[-1:] == ["quantlab"]
 
 
 class _Layers(NamedTuple):

@@ -13,7 +13,7 @@ from pydantic import Field
 from quantlab.architecture.parameters import Matrix, ParameterCount
 from quantlab.errors import CellFailure
 from quantlab.frozen import Frozen
-from quantlab.methods._contract import InMemory, Job, Method, Serving
+from quantlab.methods._contract import Grid, InMemory, Job, Method, Serving
 from quantlab.methods._grouped import grouped_bytes
 from quantlab.outside import as_failure
 
@@ -67,6 +67,10 @@ class AutoRound(Method):
             raise known or CellFailure("unsupported", f"auto-round stops at this model: {text}") from error
         packed = frozenset(name for name, layer in quantized.named_modules() if hasattr(layer, "qweight"))
         return InMemory(None if loss is None else lambda _: loss, len(packed), layers=packed)
+
+    def grid(self, settings: Any) -> Grid:
+        """Of its scheme, which has no zero points."""
+        return super().grid(settings)._replace(symmetric=True)
 
     def why_left(self, count: ParameterCount, matrix: Matrix) -> str | None:
         """Why a matrix stays in 16 bits."""

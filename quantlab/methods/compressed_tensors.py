@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from quantlab.methods._contract import Serving
+from quantlab.methods._contract import Grid, Serving
 from quantlab.methods._read_only import CACHE_IN_16_BITS, UNPACKED, ReadOnly
 
 _FORMATS = (
@@ -40,6 +40,13 @@ class CompressedTensors(ReadOnly):
         """The smallest width of a group of layers: in mixed checkpoints that of the experts."""
         widths = [weights.get("num_bits") for weights in _of_groups(config, "weights")]
         return min((width for width in widths if isinstance(width, int)), default=None)
+
+    def grid_in(self, config: Mapping[str, Any]) -> Grid:
+        """Of the group of layers with the smallest width; without a group size, of a whole row."""
+        width = self.width_in(config)
+        weights = next((each for each in _of_groups(config, "weights") if each.get("num_bits") == width), {})
+        size = weights.get("group_size")
+        return Grid(size if isinstance(size, int) else 0, weights.get("symmetric") is not False)
 
     def why_not_read(self, config: Mapping[str, Any]) -> str | None:
         """Why a checkpoint cannot be measured: a format that compressed-tensors 0.20 does not unpack."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from quantlab.methods._contract import Serving
+from quantlab.methods._contract import Grid, Serving
 from quantlab.methods._read_only import CACHE_IN_16_BITS, UNPACKED, ReadOnly
 
 _WIDTHS = {"FP8": 8, "NVFP4": 4}
+_NVFP4_GROUP = 16
 _MIXED = "MIXED_PRECISION"
 
 
@@ -24,6 +25,10 @@ class ModelOpt(ReadOnly):
     def width_in(self, config: Mapping[str, Any]) -> object:
         """The width of its algorithm, the smallest where layers have several."""
         return min((_WIDTHS[name] for name in _algorithms(config) if name in _WIDTHS), default=None)
+
+    def grid_in(self, config: Mapping[str, Any]) -> Grid:
+        """Of NVFP4, whose values are not equally spaced."""
+        return Grid(_NVFP4_GROUP, symmetric=True)
 
     def why_not_read(self, config: Mapping[str, Any]) -> str | None:
         """Why a checkpoint cannot be measured: an algorithm that is not unpacked here."""

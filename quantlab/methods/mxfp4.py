@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from quantlab.methods._contract import Serving
+from quantlab.methods._contract import Grid, Serving
 from quantlab.methods._read_only import UNPACKED, ReadOnly
+
+_GROUP = 32
 
 
 class Mxfp4(ReadOnly):
@@ -17,6 +19,10 @@ class Mxfp4(ReadOnly):
     widths_read = (4,)
     requires = ("torch", "transformers")
     marks = ("mxfp4",)
+
+    def grid_in(self, config: Mapping[str, Any]) -> Grid:
+        """Of its blocks, whose values are not equally spaced."""
+        return Grid(_GROUP, symmetric=True)
 
     def reading_notes(self, config: Mapping[str, Any], device: str) -> tuple[str, ...]:
         """What a reader of the numbers must know."""

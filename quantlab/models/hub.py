@@ -81,6 +81,9 @@ def _download_file(spec: SourceSpec, repository: str, name: str, progress: Progr
     if name not in sizes:
         raise unknown(f"file of {repository}", name, (other for other in sizes if other.endswith(".gguf")))
     wanted = [part for part in part_names(name) if part in sizes]
+    cached = huggingface_hub.try_to_load_from_cache
+    missing = [part for part in wanted if not isinstance(cached(repository, part, revision=info.sha), str)]
+    require_disk(Path(huggingface_hub.constants.HF_HUB_CACHE), sum(sizes[part] for part in missing))
     with progress.step(f"downloading {name} ({sum(sizes[part] for part in wanted) / 1e9:.1f} GB)"):
         folder = _get(repository, wanted, info.sha or spec.revision)
     return Download(folder, folder.name)

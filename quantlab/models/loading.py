@@ -104,7 +104,7 @@ def load_state(
 ) -> Any:
     """The model of a configuration with tensors named as files name them. Raises what `error` makes of a text
     where they are not all of the model's."""
-    kind = type(build_on_meta(config, trust_remote_code))
+    kind = type(build_on_meta(config, trust_remote_code, error))
     return _load(kind, None, error, False, options | {"config": config, "state_dict": state})
 
 
@@ -201,12 +201,15 @@ def ignored_note(ignored: Mapping[str, int]) -> tuple[str, ...]:
     return (f"{len(ignored)} tensors of its files are ignored and not counted: {_listed(ignored)}.",)
 
 
-def build_on_meta(config: Any, trust_remote_code: bool) -> Any:
-    """The model without memory for its weights. Raises QuantlabError where transformers cannot build it."""
+def build_on_meta(
+    config: Any, trust_remote_code: bool, error: Callable[[str], Exception] = QuantlabError
+) -> Any:
+    """The model without memory for its weights. Raises what `error` makes of a text where transformers cannot
+    build it."""
     import torch
 
     with torch.device("meta"):
-        return build_model(config, trust_remote_code)
+        return build_model(config, trust_remote_code, error)
 
 
 @contextmanager

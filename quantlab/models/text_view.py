@@ -15,7 +15,7 @@ from typing import Any
 from quantlab import scratch
 from quantlab.files import write_json
 from quantlab.formats.json_file import read_object
-from quantlab.models.loading import build_on_meta, load_config
+from quantlab.models.loading import broken_checkpoint, build_on_meta, load_config
 from quantlab.models.text_part import copy_tokenizer, names_of, text_config, write_weights
 from quantlab.models.wrappers import Parts, is_release, is_tied, parts_of
 
@@ -32,8 +32,8 @@ def text_view(weights: Path, trust_remote_code: bool) -> Iterator[Path]:
     place = os.environ.get(scratch.FOLDER)
     with tempfile.TemporaryDirectory(prefix="quantlab-text-", dir=place) as name:
         folder = Path(name)
-        whole = load_config(weights, trust_remote_code)
-        model = build_on_meta(whole, trust_remote_code)
+        whole = load_config(weights, trust_remote_code, broken_checkpoint)
+        model = build_on_meta(whole, trust_remote_code, broken_checkpoint)
         text = text_config(whole, weights, is_tied(model))
         copy_tokenizer(weights, folder)
         write_weights(weights, folder, names_of(weights, is_tied(model)))

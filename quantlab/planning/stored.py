@@ -93,10 +93,6 @@ def _parts(matrix: Matrix, stored: StoredFormat) -> list[_Part]:
     ]
 
 
-def _weights(matrix: Matrix, parts: Sequence[_Part]) -> int:
-    return matrix.out_features * matrix.in_features * sum(part.how_many for part in parts)
-
-
 def _all_bytes(matrix: Matrix, parts: Sequence[_Part]) -> int:
     plain = matrix.how_many - sum(part.how_many for part in parts)
     return plain * matrix.out_features * matrix.in_features * _PLAIN_BITS // 8 + sum(p.bytes for p in parts)

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from quantlab import methods
 from quantlab.analysis.divergence import METRICS_VERSION, scored, window_values
+from quantlab.comparison.nearest import MOST_BITS
 from quantlab.environments.versions import installed
 from quantlab.errors import CellFailure
 from quantlab.formats import GGUF, unquantized
+from quantlab.formats.quantization import quantization_config
 from quantlab.hardware.device import Device
 from quantlab.hardware.target import require_memory
 from quantlab.methods import Grid
@@ -31,8 +33,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-MOST_BITS = 4
-"""At more bits both lose so little that the engine's own noise decides."""
 WINDOWS = 4
 _BYTES = 2
 """Of a weight in bfloat16."""
@@ -52,8 +52,7 @@ def compare_with_nearest(
     was not measured."""
     if cell.variant.bits > MOST_BITS:
         return None, None
-    method = methods.load(cell.variant.method)
-    grid = method.grid(methods.settings_in(cell.recipe, cell.variant))
+    grid = _grid(cell, checkpoint)
     token_ids = cell.prepared.token_ids("evaluation")[:WINDOWS]
     try:
         rounded = _Rounded(cell, checkpoint, grid, device)
@@ -75,6 +74,14 @@ def compare_with_nearest(
         ),
         None,
     )
+
+
+def _grid(cell: Cell, checkpoint: Checkpoint) -> Grid:
+    """The grid that the variant's settings name, or somebody else's checkpoint."""
+    method = methods.load(cell.variant.method)
+    if cell.variant.external and checkpoint.manifest.format != GGUF:
+        return method.grid_in(quantization_config(checkpoint.weights))
+    return method.grid(methods.settings_in(cell.recipe, cell.variant))
 
 
 class _Rounded:
@@ -127,11 +134,16 @@ class _Rounded:
         model = load_model(
             self.cell.prepared.weights,
             self.source.trust_remote_code,
+            _not_loaded,
             dtype=torch.bfloat16,
             device_map={"": self.device.places.first},
         ).eval()
         round_model(model, self.cell.variant.bits, self.grid, self.kinds)
         return model
+
+
+def _not_loaded(why: str) -> CellFailure:
+    return CellFailure("unsupported", f"the unquantized model does not load here: {why}")
 
 
 def _quantized_kinds(cell: Cell, checkpoint: Checkpoint) -> tuple[WeightKind, ...]:

@@ -8,8 +8,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from quantlab.engines._transformers import apart
 from quantlab.engines._transformers.apart import layers_apart
 from quantlab.engines._transformers.as_stored import needs_gptqmodel
+from quantlab.errors import CellFailure
 from quantlab.models.tiny import build, family
 
 _EXPERT = "model.layers.1.mlp.experts.3.gate_proj"
@@ -40,3 +42,33 @@ def test_layers_of_the_class_and_layers_apart(
     assert layers_apart(folder, trust_remote_code=False) == apart
     assert needs_gptqmodel(folder, {"quant_method": "gptq"}, trust_remote_code=False) == bool(apart)
     assert not needs_gptqmodel(folder, {"quant_method": "auto-round"}, trust_remote_code=False)
+
+
+class _Packed(torch.nn.Module):
+    """Stands for a packed layer of GPTQModel, whose codes are buffers."""
+
+
+@pytest.mark.parametrize(
+    ("stored", "lacking"),
+    [
+        (("qweight", "scales"), None),
+        (("weight", "weight_scale_inv"), None),
+        ((), "b.qweight"),
+        (("qweight",), "b.scales"),
+    ],
+)
+def test_a_packed_layer_without_its_tensors_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stored: tuple[str, ...], lacking: str | None
+) -> None:
+    names = [f"{layer}.{part}" for layer in "ac" for part in ("qweight", "scales")]
+    if stored[:1] == ("weight",):
+        names = [f"{layer}.{part}" for layer in "ac" for part in stored]
+    names += [f"b.{part}" for part in stored]
+    save_file({name: torch.zeros(8, dtype=torch.int32) for name in names}, tmp_path / "model.safetensors")
+    monkeypatch.setattr(apart, "_is_packed", lambda layer: isinstance(layer, _Packed))
+    model = torch.nn.ModuleDict({layer: _Packed() for layer in "abc"})
+    if lacking is None:
+        apart._require_complete(model, tmp_path)
+        return
+    with pytest.raises(CellFailure, match=f"1 tensors are missing from the files: {lacking}"):
+        apart._require_complete(model, tmp_path)

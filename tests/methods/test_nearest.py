@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from quantlab import methods
 from quantlab.methods import Grid
 from quantlab.methods._nearest import round_model, round_to_nearest
 
@@ -78,3 +79,30 @@ def test_only_layers_of_the_kinds_are_rounded(kinds: tuple[Any, ...]) -> None:
     assert any("experts" in name for name in changed) == ("experts" in kinds)
     assert any("q_proj" in name for name in changed) == ("linears" in kinds)
     assert not any(part in name for name in changed for part in ("embed", "lm_head", "norm", "gate.weight"))
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "grid"),
+    [
+        ("gptq", {"bits": 4, "group_size": 32}, Grid(32, True)),
+        ("gptq", {"bits": 4, "group_size": -1, "sym": False}, Grid(-1, False)),
+        ("awq", {"bits": 4, "group_size": 64, "zero_point": True}, Grid(64, False)),
+        ("autoround", {"bits": 4, "group_size": 128, "sym": True}, Grid(128, True)),
+        ("bitsandbytes", {"load_in_4bit": True}, Grid(64, True)),
+        ("modelopt", {"quant_algo": "NVFP4", "group_size": None}, Grid(16, True)),
+        ("mxfp4", {}, Grid(32, True)),
+        (
+            "compressed_tensors",
+            {"config_groups": {"a": {"weights": {"num_bits": 4, "group_size": 128, "symmetric": False}}}},
+            Grid(128, False),
+        ),
+        ("compressed_tensors", {"config_groups": {"a": {"weights": {"num_bits": 4}}}}, Grid(0, True)),
+    ],
+)
+def test_the_grid_of_somebody_elses_checkpoint(name: str, config: dict[str, Any], grid: Grid) -> None:
+    assert methods.load(name).grid_in(config) == grid
+
+
+def test_auto_round_has_no_zero_points() -> None:
+    method = methods.load("autoround")
+    assert method.grid(method.Settings()) == Grid(128, True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from quantlab.errors import CellFailure
+from quantlab.formats.packed import parts_missing
 from quantlab.formats.safetensors import header, weight_files
 from quantlab.hardware.device import parse_places
 
@@ -37,7 +38,8 @@ def layers_apart(weights: Path, trust_remote_code: bool) -> list[str]:
     packed = packed_layers(weights)
     if not packed:
         return []
-    model = build_on_meta(load_config(weights, trust_remote_code, broken_checkpoint), trust_remote_code)
+    config = load_config(weights, trust_remote_code, broken_checkpoint)
+    model = build_on_meta(config, trust_remote_code, broken_checkpoint)
     known = {_in_block(name) for name, _ in model.named_modules()}
     return [name for name in packed if _in_block(name) not in known]
 
@@ -94,10 +96,17 @@ def _require_complete(model: Any, weights: Path) -> None:
         for name, _ in model.named_parameters()
         if name not in stored and name not in tied and name.rpartition(".")[0] not in quantized
     ]
+    lacking += parts_missing(weights)
+    lacking += [f"{name}.qweight" for name in sorted(quantized) if not stored & _codes_of(name)]
     if lacking:
         raise CellFailure(
             "broken_checkpoint", f"{len(lacking)} tensors are missing from the files: {_listed(lacking)}"
         )
+
+
+def _codes_of(layer: str) -> set[str]:
+    """What the codes of a packed layer may be called; FP8 keeps them in `weight`."""
+    return {f"{layer}.qweight", f"{layer}.weight"}
 
 
 def _is_packed(layer: Any) -> bool:

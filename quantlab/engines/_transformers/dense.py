@@ -115,7 +115,7 @@ def _dense_of_class(weights: Path, config: dict[str, Any], trust_remote_code: bo
     dtype = dtype or plain.dtype
     state = _tensors(weights)
     layers = packed_layers(weights)
-    places = build_on_meta(plain, trust_remote_code).state_dict()
+    places = build_on_meta(plain, trust_remote_code, broken_checkpoint).state_dict()
     for name in without_effect(weights, state.keys() - places.keys()):
         del state[name]
     for layer in layers:

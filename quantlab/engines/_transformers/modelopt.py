@@ -42,7 +42,7 @@ def load_modelopt(weights: Path, device: str, trust_remote_code: bool, dtype: st
     wanted = torch.float32 if rounded or dtype == "float32" else config.dtype or torch.bfloat16
     for layer, parts in scales.items():
         state[f"{layer}.weight"] = _unpacked(layer, state[f"{layer}.weight"], parts).to(wanted)
-    kind: Any = type(build_on_meta(config, trust_remote_code))
+    kind: Any = type(build_on_meta(config, trust_remote_code, broken_checkpoint))
     model, info = kind.from_pretrained(
         None,
         config=config,
