@@ -13,6 +13,7 @@ from quantlab.architecture.fields import Fields
 from quantlab.architecture.hybrids import attention_of
 from quantlab.architecture.layers import head_dim
 from quantlab.architecture.parameters import Matrix, ParameterCount, Role
+from quantlab.errors import QuantlabError
 
 MODEL_TYPE = "nemotron-nas"
 _MULTIPLE = 256
@@ -67,6 +68,8 @@ def count_searched(config: Mapping[str, Any]) -> ParameterCount:
 
 
 def _linears(fields: Fields, block: Any, hidden: int) -> Iterator[_Linear]:
+    if not isinstance(block, Mapping):
+        raise QuantlabError(f"config.json: block_configs holds {block!r:.40}, where an object belongs")
     heads, attention = fields.needed("num_attention_heads"), attention_of(block)
     if attention is not None:
         dim = head_dim(fields)
@@ -83,7 +86,12 @@ def _linears(fields: Fields, block: Any, hidden: int) -> Iterator[_Linear]:
     if network.get("replace_with_linear"):
         yield _Linear("mlp.linear_mlp", hidden, hidden)
         return
-    channels = int(2 * network["ffn_mult"] * hidden / 3)
+    multiple = network.get("ffn_mult")
+    if not isinstance(multiple, int | float) or not 0 < multiple < hidden:
+        raise QuantlabError(
+            f"config.json: ffn_mult of block_configs is {multiple!r:.40}, where a number belongs"
+        )
+    channels = int(2 * multiple * hidden / 3)
     inner = -(-channels // _MULTIPLE) * _MULTIPLE
     yield _Linear("mlp.gate_proj", inner, hidden)
     yield _Linear("mlp.up_proj", inner, hidden)

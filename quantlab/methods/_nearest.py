@@ -3,7 +3,7 @@ compared with it.
 
 Each group of columns of a row has 2^bits equally spaced values. Symmetric: from -2^(bits - 1) to
 2^(bits - 1) - 1 times 2 max|w| / (2^bits - 1), as GPTQ's. Otherwise from min(w, 0) to max(w, 0), with a whole
-number as the zero point, as AWQ's. No text and no search."""
+number as the zero point, as the paper of AWQ. No text and no search."""
 
 from __future__ import annotations
 

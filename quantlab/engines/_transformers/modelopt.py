@@ -30,7 +30,7 @@ def load_modelopt(weights: Path, device: str, trust_remote_code: bool, dtype: st
     """The model with its weights unpacked. Raises CellFailure where they do not make the whole model."""
     import torch
 
-    from quantlab.models.loading import broken_checkpoint, build_on_meta, load_config, wrong_tensors
+    from quantlab.models.loading import broken_checkpoint, load_config, load_state
 
     config = load_config(weights, trust_remote_code, broken_checkpoint)
     if hasattr(config, "quantization_config"):
@@ -42,18 +42,9 @@ def load_modelopt(weights: Path, device: str, trust_remote_code: bool, dtype: st
     wanted = torch.float32 if rounded or dtype == "float32" else config.dtype or torch.bfloat16
     for layer, parts in scales.items():
         state[f"{layer}.weight"] = _unpacked(layer, state[f"{layer}.weight"], parts).to(wanted)
-    kind: Any = type(build_on_meta(config, trust_remote_code, broken_checkpoint))
-    model, info = kind.from_pretrained(
-        None,
-        config=config,
-        state_dict=state,
-        dtype=wanted,
-        device_map={"": device},
-        output_loading_info=True,
-        ignore_mismatched_sizes=True,
+    model = load_state(
+        config, state, trust_remote_code, broken_checkpoint, dtype=wanted, device_map={"": device}
     )
-    if wrong := wrong_tensors(info):
-        raise broken_checkpoint(f"the weights of {weights} are not those of its config.json: {wrong}")
     _round_inputs(model, scales)
     return model
 
