@@ -84,9 +84,11 @@ def joined(
             single.append((Group(before, tuple(layers)), node))
             continue
         known, first = joined.setdefault(before, ([], node))
-        known += [name for name in layers if name not in known]
+        # a layer that is listed twice would be multiplied twice
+        more = {names[id(layer)]: layer for layer in node["layers"] if names[id(layer)] not in known}
+        first["layers"] = [*(first["layers"] if first is not node else ()), *more.values()]
+        known += more
         if first is not node:
-            first["layers"] = [*first["layers"], *node["layers"]]
             first.setdefault("module2inspect", node.get("module2inspect"))
     made = []
     for before, (layers, node) in joined.items():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from quantlab.methods._awq_groups import Group, Trial, adds_one, changes, split_by_norm
+from quantlab.methods._awq_groups import Group, Trial, adds_one, changes, joined, split_by_norm
 from quantlab.methods._awq_scaling import TOLERANCE, Scaling
 from quantlab.models.tiny import build, family
 
@@ -91,3 +91,14 @@ def test_latent_attention_has_two_norms_behind_one_node() -> None:
     assert [[names[id(layer)] for layer in part["layers"]] for part in parts] == [[name] for name in behind]
     for norm, layer in (("q_a_layernorm", "q_b_proj"), ("kv_a_layernorm", "kv_b_proj")):
         assert changes(trial, Group(f"self_attn.{norm}", (f"self_attn.{layer}",))) < TOLERANCE
+
+
+def test_a_layer_that_is_listed_twice_is_scaled_once() -> None:
+    trial, readers = _opened("llama").first()
+    names = {id(module): name for name, module in trial.block.named_modules()}
+    query, key, value = (trial.block.get_submodule(f"self_attn.{one}_proj") for one in "qkv")
+    norm = trial.block.get_submodule("input_layernorm")
+    nodes = [{"prev_op": norm, "layers": layers} for layers in ([query, key, key], [key, value])]
+    ((group, node),) = joined(nodes, names, readers)
+    assert node["layers"] == [query, key, value]
+    assert group.layers == ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj") and not group.others
