@@ -25,6 +25,9 @@ class Settings(Frozen):
 
     group_size: int = Field(default=128)
     """Columns that share a scale and a zero point."""
+    symmetric: bool = False
+    """Whether the zero point is the middle code, as in GPTQ. AWQ's own grid has a zero point for
+    each group, loses less, and is the one that vLLM's kernels read (uint4 with zero_point, awq_marlin.py)."""
     calibration_windows: int | None = Field(default=None, ge=1)
     """How many of the calibration windows are used; null for all. The scale search costs time for each."""
 
@@ -57,7 +60,11 @@ class Awq(Method):
 
         settings: Settings = job.settings
         config = QuantizeConfig(
-            bits=job.bits, group_size=settings.group_size, method=METHODS.AWQ, format=FORMATS.GEMM
+            bits=job.bits,
+            group_size=settings.group_size,
+            sym=settings.symmetric,
+            method=METHODS.AWQ,
+            format=FORMATS.GEMM,
         )
         # its layer refuses float32 when it is made, and packs float32 weights without fault; the reload is
         # compared anyway

@@ -197,7 +197,8 @@ def _checked(workload: PlannedWorkload, file: GgufModel | None) -> PlannedWorklo
             " more of both"
         )
     engine = engines.load(packages.load(_method_of_gguf()).served_by) if file else None
-    policy = workload.policy or (engine.cache_policy if engine else "exact")
+    usual = engine.cache_policy if engine else "exact"
+    policy = usual if workload.policy is None else workload.policy
     return workload.model_copy(
         update={"cache_dtype": cache_type_name(workload.cache_dtype), "policy": policy}
     )

@@ -34,7 +34,7 @@ def answer(quantlab: Run, *arguments: str) -> dict[str, Any]:
 def test_the_articles_rig_cannot_hold_the_model_and_is_refused(refused: Callable[..., str]) -> None:
     said = refused(*ARTICLE)
     assert "8 × h100-sxm-80gb cannot hold deepseek-v4-pro gptq-4" in said
-    assert "GB are missing in total" in said and "it fits 16 × h100-sxm-80gb" in said
+    assert "GB are missing in total" in said and "it fits 8 × h200-sxm-141gb" in said
 
 
 def test_the_articles_example_as_a_hypothesis(quantlab: Run) -> None:

@@ -53,6 +53,7 @@ def test_awq_names_the_gates_as_unconverted(root: Path) -> None:
     named = str(config["modules_to_not_convert"])
     assert "in_proj_a" in named and "in_proj_qkv" not in named
     assert any("unquantized" in note for note in record.notes)
+    assert config["zero_point"] is True  # vLLM's AWQ kernels read 4 bits with zero points alone
 
 
 def test_gptq_names_what_it_quantizes_and_not_the_gates(root: Path) -> None:

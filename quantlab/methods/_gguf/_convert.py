@@ -38,7 +38,8 @@ def name_pre_tokenizers_by_rule() -> None:
             name = name_by_rule(json.loads(path.read_text(encoding="utf-8")))
             if name is None:
                 raise
-            print(BY_RULE + name, flush=True)
+            sys.stdout.write(f"{BY_RULE}{name}\n")
+            sys.stdout.flush()
             return name
 
     model.get_vocab_base_pre = named
