@@ -39,7 +39,7 @@ def test_layers_of_the_class_and_layers_apart(
     tmp_path: Path, name: str, packed: list[str], apart: list[str]
 ) -> None:
     folder = _checkpoint(tmp_path, name, packed)
-    assert layers_apart(folder, trust_remote_code=False) == apart
+    assert layers_apart(folder, trust_remote_code=False) == tuple(apart)
     assert needs_gptqmodel(folder, {"quant_method": "gptq"}, trust_remote_code=False) == bool(apart)
     assert not needs_gptqmodel(folder, {"quant_method": "auto-round"}, trust_remote_code=False)
 

@@ -8,6 +8,7 @@ load no other model in a process after it."""
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,20 +29,23 @@ def packed_layers(weights: Path) -> list[str]:
     return sorted(name.removesuffix(".qweight") for name in names if name.endswith(".qweight"))
 
 
-def layers_apart(weights: Path, trust_remote_code: bool) -> list[str]:
+@cache
+def layers_apart(weights: Path, trust_remote_code: bool) -> tuple[str, ...]:
     """Names of packed layers that the model's class does not have; empty where transformers can load all.
 
     What stands before the number of a block is not compared: it differs between a wrapper and its text model.
+    Asked once per process: after GPTQModel has opened the checkpoint its classes stand in for transformers',
+    and the answer would be another.
     """
     from quantlab.models.loading import broken_checkpoint, build_on_meta, load_config
 
     packed = packed_layers(weights)
     if not packed:
-        return []
+        return ()
     config = load_config(weights, trust_remote_code, broken_checkpoint)
     model = build_on_meta(config, trust_remote_code, broken_checkpoint)
     known = {_in_block(name) for name, _ in model.named_modules()}
-    return [name for name in packed if _in_block(name) not in known]
+    return tuple(name for name in packed if _in_block(name) not in known)
 
 
 def _in_block(name: str) -> str:
