@@ -6,6 +6,7 @@ of its graph."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -65,7 +66,23 @@ def compute(model: Path, token_ids: NDArray[np.int64], progress: Progress, devic
             context.close()
     finally:
         loaded.close()
-    return Importance(collector.entries(), windows, length)
+    return Importance(as_stored(collector.entries(), model), windows, length)
+
+
+def as_stored(entries: Mapping[str, Entry], model: Path) -> dict[str, Entry]:
+    """The entries with one matrix where the file's tensor has one.
+
+    DeepSeek V4 multiplies its attention's output in groups, as slices of one stored matrix, each with inputs
+    of its own. llama.cpp quantizes the stored matrix with one weight per column: the mean over the groups."""
+    import gguf
+
+    flat = {tensor.name for tensor in gguf.GGUFReader(model).tensors if len(tensor.shape) < 3}
+    return {
+        name: Entry(entry.sums.sum(axis=0, keepdims=True), entry.counts * len(entry.sums))
+        if name in flat and len(entry.sums) > 1
+        else entry
+        for name, entry in entries.items()
+    }
 
 
 class _Collector:
