@@ -140,10 +140,10 @@ def by_size(rigs: Sequence[RigPlan]) -> str:
     sizes: dict[int, list[str]] = {}
     for rig in rigs:
         sizes.setdefault(rig.gpus, []).append(rig.gpu)
-    return (
-        "; ".join(f"{size} × {', '.join(names)}" for size, names in sorted(sizes.items()))
-        or f"no set of up to {SIZES[-1]} GPUs"
-    )
+    named = "; ".join(f"{size} × {', '.join(names)}" for size, names in sorted(sizes.items()))
+    if any(rig.verdict == "unknown" for rig in rigs):
+        return f"before its cache: {named}"
+    return named or f"no set of up to {SIZES[-1]} GPUs"
 
 
 def notes(plan: ModelPlan) -> list[str]:

@@ -126,14 +126,19 @@ def place(subject: PlannedVariant, rig: GpuSet, workload: PlannedWorkload) -> Ri
 def smallest(
     subject: PlannedVariant, gpu: GpuSpec, workload: PlannedWorkload, sizes: Sequence[int]
 ) -> RigPlan | None:
-    """The smallest set of one kind of GPU that holds the variant; None where none of `sizes` does."""
+    """The smallest set of one kind of GPU that holds the variant, or its weights where no more is known; None
+    where none of `sizes` does."""
     alone = gpu.name.startswith("apple")  # a chip with its own memory, which nothing joins to another
     tried = [
         GpuSet(gpu=gpu, count=size)
         for size in (sizes[:1] if alone else sizes)
         if _could_hold(subject, gpu, size)
     ]
-    return next((plan for rig in tried if (plan := place(subject, rig, workload)).verdict == "fits"), None)
+    return next((plan for rig in tried if _holds(plan := place(subject, rig, workload))), None)
+
+
+def _holds(plan: RigPlan) -> bool:
+    return plan.verdict == "fits" or (plan.verdict == "unknown" and plan.spare_bytes >= 0)
 
 
 def overhead_bytes(method: str = "") -> tuple[int, int]:

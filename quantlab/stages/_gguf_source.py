@@ -59,10 +59,9 @@ def quantized_as(gguf: Path) -> str | None:
     """The type of the file by its header, else the one that most of its quantized weights have; None where
     none is quantized."""
     weights: collections.Counter[str] = collections.Counter()
-    for part in parts_of(gguf):
-        for tensor in stored_tensors(part):
-            if not is_plain(tensor.type):
-                weights[tensor.type] += tensor.elements
+    for tensor in stored_tensors(gguf):
+        if not is_plain(tensor.type):
+            weights[tensor.type] += tensor.elements
     if not weights:
         return None
     named = declared_type(parts_of(gguf)[0])

@@ -14,7 +14,7 @@ from quantlab.errors import QuantlabError
 from quantlab.planning.activations import activation_bytes, llama_activation_bytes
 from quantlab.planning.calibration import calibration
 from quantlab.planning.fit import ModelPlan, PlannedWorkload, RigPlan, plan_model, wanted_variants
-from quantlab.planning.plan_tables import notes, rig_tables
+from quantlab.planning.plan_tables import by_size, notes, rig_tables
 from quantlab.planning.rig import tensor_parallel_sizes
 from quantlab.planning.roofline import decode_ceiling, weight_reads
 from quantlab.planning.weights import weight_bytes
@@ -163,6 +163,16 @@ def test_a_name_without_a_config_is_planned_from_its_size() -> None:
     assert not found.certain
     assert found.cache_bytes_per_sequence is None
     assert (gptq.verdict, baseline.verdict) == ("unknown", "no")
+
+
+def test_a_name_without_a_config_has_the_smallest_sets_that_hold_its_weights() -> None:
+    planned = plan_model(None, name="qwen3.5-72b", counted=stated(72 * 10**9), methods=["gptq-4", "baseline"])
+    sets = {
+        f"{variant.method}-{variant.bits}": {rig.gpu: rig.gpus for rig in variant.rigs}
+        for variant in planned.variants
+    }
+    assert sets["gptq-4"]["h100-sxm-80gb"] == 1 and sets["baseline-16"]["h100-sxm-80gb"] == 2
+    assert all("before its cache: 1 × " in by_size(variant.rigs) for variant in planned.variants)
 
 
 def test_a_quantized_release_says_so() -> None:
