@@ -138,7 +138,7 @@ def _of_architecture(architecture: Architecture | None, workload: PlannedWorkloa
             "cache_bytes_by_kind": {},
             "state_bytes": 0,
         }
-    policy = workload.policy or "exact"
+    policy = "exact" if workload.policy is None else workload.policy
     cache = cache_bytes(architecture, workload.context_tokens, workload.cache_dtype, policy)
     return {
         "model_type": architecture.model_type,

@@ -170,9 +170,8 @@ def _cache(subject: PlannedVariant, rig: GpuSet, workload: PlannedWorkload, toke
     if subject.architecture is None:
         return 0
     shared = 1 if subject.in_turn(rig) else rig.count
-    cache = cache_bytes_per_gpu(
-        subject.architecture, tokens, shared, workload.cache_dtype, workload.policy or "exact"
-    ).total
+    policy = "exact" if workload.policy is None else workload.policy
+    cache = cache_bytes_per_gpu(subject.architecture, tokens, shared, workload.cache_dtype, policy).total
     return math.ceil(cache / rig.count) if subject.in_turn(rig) else cache
 
 

@@ -16,13 +16,13 @@ BROKEN: dict[str, tuple[Content, str]] = {
     "blank": (" \n", "is empty|is not JSON"),
     "not UTF-8": (b'{"a": "\xff"}', "is not UTF-8|is not JSON"),
     "cut": ('{"a": ', "is not JSON"),
-    "a list": ("[1]", "does not hold a JSON object"),
-    "null": ("null", "does not hold a JSON object"),
+    "a list": ("[1]", "not hold a JSON object|holds no JSON object"),
+    "null": ("null", "not hold a JSON object|holds no JSON object"),
     "deep lists": ('{"a": ' + "[" * 100_000, "more than 64 deep|nested too deeply"),
     "a NaN": ('{"hidden_size": NaN}', "JSON has no NaN|hidden_size is nan|lacks|no model_type"),
     "a power": ('{"hidden_size": 1e999}', "too large a number|hidden_size is inf|lacks|no model_type"),
     "words": ("hidden_size: 16", "is not JSON"),
-    "a number": ("3", "does not hold a JSON object"),
+    "a number": ("3", "not hold a JSON object|holds no JSON object"),
 }
 PLACES: dict[str, tuple[str, tuple[str, ...]]] = {
     "a config to plan": ("tiny/config.json", ("plan", "./tiny")),
