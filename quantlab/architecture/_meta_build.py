@@ -5,17 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from quantlab.architecture.fields import KNOWN_AS
+from quantlab.architecture.fields import KNOWN_AS, NOT_OF_THE_SHAPE
 
-_IRRELEVANT = (
-    "quantization_config",
-    "auto_map",
-    "dtype",
-    "torch_dtype",
-    "_name_or_path",
-    "transformers_version",
-    "architectures",
-)
 _SAME_SIZES = ("kimi_k2", "kimi_k25", "baichuan", "internlm2", "yi")
 """Of the model types that transformers does not know: those whose config gives its sizes by the names of the
 one that it knows."""
@@ -44,7 +35,9 @@ def build(config: Mapping[str, Any]) -> Any:
         AutoModelForSeq2SeqLM,
     )
 
-    given = {key: value for key, value in config.items() if key not in _IRRELEVANT and key != "model_type"}
+    given = {
+        key: value for key, value in config.items() if key not in NOT_OF_THE_SHAPE and key != "model_type"
+    }
     made = AutoConfig.for_model(config["model_type"], **given)
     # AutoModelForCausalLM drops vision towers without a word
     several = (AutoModelForImageTextToText, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoModel)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from quantlab.architecture.estimate import check_sizes, estimate
+from quantlab.architecture.fields import NOT_OF_THE_SHAPE
 from quantlab.architecture.parameters import ParameterCount
 from quantlab.architecture.searched import count_searched, is_searched
 from quantlab.errors import QuantlabError
@@ -89,16 +90,7 @@ def stated(total: int, active: int | None = None, why: str = "") -> ParameterCou
 
 def config_key(config: Mapping[str, Any]) -> str:
     """Hash of what a config says, whatever the order of its keys, and of what a count means."""
-    left_out = (
-        "quantization_config",
-        "auto_map",
-        "dtype",
-        "torch_dtype",
-        "_name_or_path",
-        "transformers_version",
-        "architectures",
-    )
-    told = {key: value for key, value in config.items() if key not in left_out}
+    told = {key: value for key, value in config.items() if key not in NOT_OF_THE_SHAPE}
     return hashlib.sha256(json.dumps([COUNT_VERSION, told], sort_keys=True).encode()).hexdigest()
 
 

@@ -257,3 +257,14 @@ class Fields:
 
 _TELLING = ("hidden_size", "num_hidden_layers")
 _ESSENTIAL = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
+
+NOT_OF_THE_SHAPE = (
+    "quantization_config",
+    "auto_map",
+    "dtype",
+    "torch_dtype",
+    "_name_or_path",
+    "transformers_version",
+    "architectures",
+)
+"""What a config says beside the shape of its model: a count of parameters does not depend on it."""

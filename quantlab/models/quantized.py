@@ -76,18 +76,21 @@ def require_unquantized(config: Mapping[str, Any], where: str, folder: Path | No
 def _dequantizing(method: str, where: str) -> str:
     """The command that dequantizes a format, where transformers can: some releases have no other form."""
     import inspect
+    import json
+    import shlex
 
     from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 
     settings = AUTO_QUANTIZATION_CONFIG_MAPPING.get(method)
     if settings is None or "dequantize" not in inspect.signature(settings).parameters:
         return ""
+    name = json.dumps(where)  # of the user's: quoted for Python here, and with the whole for the shell below
     code = (
         f"from transformers import AutoModelForCausalLM as M, AutoTokenizer as T, {settings.__name__} as C;"
-        f" M.from_pretrained('{where}', quantization_config=C(dequantize=True), dtype='bfloat16')"
-        f".save_pretrained('NEW'); T.from_pretrained('{where}').save_pretrained('NEW')"
+        f' M.from_pretrained({name}, quantization_config=C(dequantize=True), dtype="bfloat16")'
+        f'.save_pretrained("NEW", save_original_format=False); T.from_pretrained({name}).save_pretrained("NEW")'
     )
-    return f', or dequantize it with `python -c "{code}"` and name NEW'
+    return f", or dequantize it with `python -c {shlex.quote(code)}` and name NEW"
 
 
 def _of(section: Any, sign: str) -> Quantized:
