@@ -88,7 +88,8 @@ def _dequantizing(method: str, where: str) -> str:
     code = (
         f"from transformers import AutoModelForCausalLM as M, AutoTokenizer as T, {settings.__name__} as C;"
         f' M.from_pretrained({name}, quantization_config=C(dequantize=True), dtype="bfloat16")'
-        f'.save_pretrained("NEW", save_original_format=False); T.from_pretrained({name}).save_pretrained("NEW")'
+        '.save_pretrained("NEW", save_original_format=False);'
+        f' T.from_pretrained({name}).save_pretrained("NEW")'
     )
     return f", or dequantize it with `python -c {shlex.quote(code)}` and name NEW"
 
