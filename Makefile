@@ -19,7 +19,7 @@ demo: install
 	@$(RUN) quantlab report --model smollm2
 
 test: install
-	OMP_WAIT_POLICY=passive $(RUN) python -m pytest
+	OMP_WAIT_POLICY=passive $(RUN) python -m pytest -n 2 --dist loadfile
 
 test-engines: install
 	OMP_WAIT_POLICY=passive $(RUN) python -m pytest -m engines

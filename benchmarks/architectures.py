@@ -30,6 +30,7 @@ os.environ.setdefault("GPTQMODEL_CPU_WORKERS", "2")
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import _architectures_table
 import _cells
+import _warm
 
 from quantlab.files import write_json
 from quantlab.models.tiny import families
@@ -38,6 +39,11 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "architectures.jsonl"
 ROOMS = ("analysis", "engines", "formats", "methods", "models", "reference", "stages")
 SECONDS = 300.0
+LIBRARIES = (
+    *("torch", "transformers", "transformers.quantizers.auto", "lm_eval", "datasets"),
+    *("bitsandbytes", "torchao.quantization", "torch._inductor.compile_fx", "triton", "optimum"),
+)
+"""What every loading of a model imports anyway; none changes another's classes, nor begins a thread."""
 
 
 def code_version() -> str:
@@ -62,8 +68,21 @@ def run(arguments: argparse.Namespace) -> None:
     chosen = arguments.families.split(",") if arguments.families else known
     variants = arguments.variants.split(",") if arguments.variants else list(_cells.VARIANTS)
     version = code_version()
-    for library in ("torch", "transformers", "lm_eval", "datasets", "quantlab.stages.reference"):
+    for library in (*LIBRARIES, "quantlab.stages.reference"):
         importlib.import_module(library)  # once for all the children
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    warm = arguments.work / f"warm-{os.getpid()}"
+    server = _warm.serve(warm)
+    _warm.use(warm)  # in the children too, which are copies
+    try:
+        run_families(arguments, chosen, variants, version)
+    finally:
+        _warm.stop(server)
+        warm.unlink(missing_ok=True)
+
+
+def run_families(arguments: argparse.Namespace, chosen: list[str], variants: list[str], version: str) -> None:
+    """Run the cells of each family that are wanted, and append what came of them."""
     for name in chosen:
         before = read_results(arguments.results)
         missing = [v for v in variants if wanted(before.get((name, v)), version, arguments.again)]

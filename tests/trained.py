@@ -6,6 +6,7 @@ Cached in quantlab's cache under a hash of what it is made of; the same seed and
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -61,9 +62,12 @@ def trained_llama() -> Path:
         repr((CONFIG, STEPS, BATCH, LENGTH, Path(__file__).read_bytes())).encode()
     ).hexdigest()[:12]
     target = cache_folder() / "tests" / f"llama-256-{key}"
-    if not target.is_dir():
-        with new_folder(target) as folder:
-            _train(folder)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with (target.parent / "training.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests run in several processes
+        if not target.is_dir():
+            with new_folder(target) as folder:
+                _train(folder)
     return target
 
 
