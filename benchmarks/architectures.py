@@ -90,8 +90,14 @@ def run_families(arguments: argparse.Namespace, chosen: list[str], variants: lis
             continue
         with held(arguments.lock):
             root = arguments.work / name
-            shared = child(root, SECONDS, "family", name)
-            append(arguments.results, {"family": name, "variant": "", "code": version} | shared)
+            shared = before.get((name, ""), {})
+            if (
+                shared.get("code") != version
+                or not shared.get("rounded")
+                or not (root / "said.json").exists()
+            ):
+                shared = child(root, SECONDS, "family", name)
+                append(arguments.results, {"family": name, "variant": "", "code": version} | shared)
             for variant in missing if shared.get("rounded") else ():
                 cell = child(root, arguments.seconds, "cell", name, variant)
                 append(arguments.results, {"family": name, "variant": variant, "code": version} | cell)
