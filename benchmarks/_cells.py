@@ -73,6 +73,8 @@ def round_family(root: Path, name: str) -> dict[str, float]:
 
     from quantlab.analysis.divergence import window_values
     from quantlab.hardware.device import find
+    from quantlab.methods import Grid
+    from quantlab.methods._nearest import round_model
     from quantlab.models.loading import load_model
     from quantlab.reference.store import Reference, folder_of
 
@@ -84,8 +86,7 @@ def round_family(root: Path, name: str) -> dict[str, float]:
     divergences = {}
     for bits in (8, 4, 3, 2):
         model = load_model(cell.prepared.weights, False, dtype=torch.float32)
-        for _, weight in rounded_weights(model):
-            weight.data = round_to_nearest(weight.data, bits)
+        round_model(model, bits, Grid(GROUP, symmetric=False))
         losses = []
         for place, ids in enumerate(token_ids):
             with torch.inference_mode():
@@ -95,29 +96,6 @@ def round_family(root: Path, name: str) -> dict[str, float]:
             losses.append(window_values(reference.logits(place), logits, ids).kl.mean())
         divergences[str(bits)] = float(np.mean(losses))
     return divergences
-
-
-def rounded_weights(model: Any) -> list[tuple[str, Any]]:
-    """Matrices of linear layers and experts of the language model."""
-    left = ("embed", "lm_head", "router", "wte", "wpe", "visual", "vision", "audio", "projector", "conv1d")
-    return [
-        (name, parameter)
-        for name, parameter in model.named_parameters()
-        if parameter.ndim in (2, 3)
-        and parameter.shape[-1] % GROUP == 0
-        and not any(part in name for part in left)
-        and not name.endswith("gate.weight")
-        and "norm" not in name
-    ]
-
-
-def round_to_nearest(weight: Any, bits: int) -> Any:
-    """Each group of 32 columns between its lowest and highest value on 2 to the power of `bits` levels."""
-    groups = weight.reshape(-1, GROUP)
-    low = groups.min(dim=1, keepdim=True).values.clamp(max=0)
-    high = groups.max(dim=1, keepdim=True).values.clamp(min=0)
-    scale = ((high - low) / (2**bits - 1)).clamp(min=1e-9)
-    return (((groups - low) / scale).round() * scale + low).reshape(weight.shape)
 
 
 def run_cell(root: Path, name: str, variant: str) -> dict[str, Any]:

@@ -51,5 +51,6 @@ def file_type(name: str) -> str:
 
 
 def is_plain(name: str) -> bool:
-    """Whether tensors of this type are not quantized."""
-    return name in ("F64", "F32", "F16", "BF16")
+    """Whether tensors of this type are not quantized: floats, and tables of whole numbers (DeepSeek V4's
+    experts by token)."""
+    return name in ("F64", "F32", "F16", "BF16", "I8", "I16", "I32", "I64")

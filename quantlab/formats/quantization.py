@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +10,29 @@ from quantlab.formats.json_file import read_object
 
 MODELOPT = "hf_quant_config.json"
 """ModelOpt's own file; its older checkpoints say nothing in config.json."""
+_SECTIONS = ("quantization_config", "compression_config")
+"""The second one is of older checkpoints of compressed-tensors."""
+
+
+def section_of(config: Mapping[str, Any]) -> tuple[str, Any]:
+    """The name and content of the section of config.json that describes a quantization, of a multimodal
+    release's language part too (Kimi K2.5 has it there); ("", None) for none."""
+    text = config.get("text_config")
+    for part in (config, text if isinstance(text, dict) else {}):
+        for key in _SECTIONS:
+            if said := part.get(key):
+                return key, said
+    return "", None
 
 
 def quantization_config(folder: Path) -> dict[str, Any]:
     """The checkpoint's own description of its quantization, {} for an unquantized one.
 
-    It is `quantization_config` of config.json (`compression_config` in older checkpoints of
-    compressed-tensors), else `quantization` of ModelOpt's file. Raises QuantlabError for files that are not
-    JSON objects."""
-    config = read_object(folder / "config.json")
-    for key in ("quantization_config", "compression_config"):
-        if isinstance(said := config.get(key), dict) and said:
-            return _with_modelopt(said)
+    It is a section of config.json, else `quantization` of ModelOpt's file. Raises QuantlabError for files
+    that are not JSON objects."""
+    _, said = section_of(read_object(folder / "config.json"))
+    if isinstance(said, dict):
+        return _with_modelopt(said)
     if not (folder / MODELOPT).is_file():
         return {}
     file = read_object(folder / MODELOPT)

@@ -15,6 +15,8 @@ from quantlab.formats.json_file import parse_json, read_object
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
+FLOATS = ("F64", "F32", "F16", "BF16")
+"""Types of weights that are not quantized."""
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _NOT_WEIGHTS = (
     "training_args.bin",

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from quantlab.formats.safetensors import header, weight_files
+from quantlab.formats.gguf_types import is_plain
+from quantlab.formats.safetensors import FLOATS, header, weight_files
 
-_PLAIN = {"F64", "F32", "F16", "BF16"}
 _CODES = re.compile(r"\.(qweight|weight|weight_packed|weight_shape|\w+_blocks|(gate_up|gate|up|down)_proj)$")
 """Tensors that hold a layer's quantized weights; `weight_shape` stands beside `weight_packed`."""
 _NOT_WEIGHTS = ("bias",)
@@ -96,7 +96,7 @@ def _layer(name: str) -> str:
 def _is_codes(tensor: Tensor, before: Mapping[str, Tensor]) -> bool:
     same = before.get(tensor.name)
     return (
-        tensor.dtype not in _PLAIN
+        tensor.dtype not in FLOATS
         and _CODES.search(tensor.name) is not None
         and (same is None or same.dtype != tensor.dtype)
     )
@@ -119,11 +119,11 @@ def _weights(codes: Tensor, bits: int, halves: bool) -> int:
 
 
 def of_gguf(path: Path) -> Stored:
-    """The same for a GGUF file: a matrix is quantized where its type is not F32, F16 or BF16."""
+    """The same for a GGUF file: a matrix is quantized where its type is no float and no whole number."""
     from quantlab.formats.gguf import stored_tensors
 
     tensors = stored_tensors(path)
-    quantized = [t for t in tensors if t.type not in _PLAIN]
+    quantized = [t for t in tensors if not is_plain(t.type)]
     return Stored(
         sum(t.bytes for t in tensors),
         sum(t.bytes for t in quantized),

@@ -11,8 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from quantlab.formats.gguf_types import is_plain
-from quantlab.formats.safetensors import header, weight_files
+from quantlab.formats.safetensors import FLOATS, header, weight_files
 from quantlab.records import WeightKind
 
 _TOWER = (
@@ -82,9 +81,9 @@ def weights_left(tensors: Iterable[StoredWeight]) -> Mapping[str, int]:
         modules[_module(tensor.name)].append(tensor)
     left: collections.Counter[str] = collections.Counter()
     for parts in modules.values():
-        packed = any(not is_plain(part.type) for part in parts)
+        packed = any(part.type not in FLOATS for part in parts)
         for part in parts:
-            if is_plain(part.type) and not (packed and _belongs_to_codes(part)):
+            if part.type in FLOATS and not (packed and _belongs_to_codes(part)):
                 left[kind_of(part)] += part.elements
     return dict(left)
 

@@ -4,7 +4,7 @@ transformers replaces what is exactly a torch Linear or GPT-2's Conv1D, and take
 output for one. Those stay, and so does a layer that bitsandbytes' 4-bit kernel for CPUs with AVX512-BF16
 cannot pack (functional.py: outputs in blocks of 32, inputs in blocks of 64), so that a checkpoint is the same
 and runs wherever it was made; at 8 bits the same layers stay. Experts in one three-dimensional tensor are no
-modules: its replacement of Linears does not reach them."""
+modules: its replacement of Linears does not reach them, but for Llama 4's (_bitsandbytes_experts.py)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from quantlab.errors import CellFailure
+from quantlab.methods._bitsandbytes_experts import take_apart
 
 OUTPUTS, INPUTS = 32, 64
 """Multiples that the kernel's packing of 4 bits needs."""
@@ -37,14 +37,13 @@ def layers_of(source: Path, trust_remote_code: bool) -> Layers:
 
 
 def choose(model: Any) -> Layers:
-    """The same of a model without weights. Raises CellFailure where transformers cannot read its own
-    checkpoint."""
+    """The same of a model without weights, whose experts are taken apart where transformers reads them so."""
     from torch import nn
     from transformers.pytorch_utils import Conv1D
     from transformers.quantizers.base import get_keys_to_not_convert
     from transformers.quantizers.quantizers_utils import should_convert_module
 
-    _require_readable(model)
+    take_apart(model)
     usual = get_keys_to_not_convert(model)
     usual += list(getattr(model, "_keep_in_fp32_modules", None) or ())
     quantized, unpackable, routers = [], [], []
@@ -59,19 +58,6 @@ def choose(model: Any) -> Layers:
             quantized.append(name)
     skipped = tuple(sorted({*usual, *routers, *unpackable}))
     return Layers(tuple(quantized), tuple(unpackable), skipped)
-
-
-def _require_readable(model: Any) -> None:
-    """Of Llama 4: a bitsandbytes checkpoint is saved with its experts in one tensor and read one by one."""
-    from transformers.quantizers import base
-
-    kinds = {type(module).__name__ for module in model.modules()}
-    if kinds := kinds & set(base.MODULES_TO_PATCH_FOR_QUANTIZATION):
-        raise CellFailure(
-            "unsupported",
-            f"transformers saves {', '.join(sorted(kinds))} in one tensor and looks for one of each expert"
-            " in a bitsandbytes checkpoint, so that it cannot be loaded again: use gguf",
-        )
 
 
 def packable(outputs: int, inputs: int) -> bool:

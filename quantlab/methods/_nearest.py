@@ -17,6 +17,8 @@ from quantlab.records import WeightKind
 if TYPE_CHECKING:
     import torch
 
+FORMULA_VERSION = 2
+"""Raised when the rounded weights become others: kept results of an older formula are not taken."""
 ROUNDED: tuple[WeightKind, ...] = ("linears", "experts")
 """Kinds that are rounded, where the variant quantized them."""
 _SMALLEST_SCALE = 1e-30
@@ -47,15 +49,18 @@ def _round(groups: torch.Tensor, bits: int, symmetric: bool) -> None:
 
 
 def round_model(model: Any, bits: int, grid: Grid, kinds: Collection[WeightKind] = ROUNDED) -> int:
-    """Round a transformers model's matrices of these kinds in place; their number of weights."""
+    """Round a transformers model's matrices of these kinds in place, in groups of inputs; their number of
+    weights."""
     import torch
 
-    rounded = 0
+    from quantlab.models.matrices import inputs_first
+
+    rounded, turned = 0, inputs_first(model)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if kind_of_parameter(name, parameter) in kinds:
                 for matrix in parameter.data if parameter.ndim > 2 else (parameter.data,):
-                    round_to_nearest(matrix, bits, grid)
+                    round_to_nearest(matrix.mT if name in turned else matrix, bits, grid)
                 rounded += parameter.numel()
     return rounded
 

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from quantlab.architecture.parameters import Matrix, ParameterCount
 from quantlab.frozen import Frozen
-from quantlab.methods import _awq_scaling, _gptqmodel
+from quantlab.methods import _awq_clipping, _awq_scaling, _gptqmodel
 from quantlab.methods._contract import InMemory, Job, Method, Serving
 from quantlab.methods._grouped import WORD_BITS, group_of
 
@@ -92,9 +92,10 @@ class Awq(Method):
 
 @contextmanager
 def _mended(model: Any, job: Job) -> Iterator[list[str]]:
-    """GPTQModel's groups of layers, each tried and mended; a note on those that cannot be scaled."""
+    """GPTQModel's groups of layers, each tried and mended, and clipping for any rows; a note on layers that
+    cannot be scaled."""
     scaling, notes = _awq_scaling.of_model(model, job.calibration[0]), list[str]()
-    with _awq_scaling.mended(scaling, model):
+    with _awq_scaling.mended(scaling, model), _awq_clipping.any_rows():
         yield notes
     notes += scaling.notes()
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from quantlab.architecture.parameters import Matrix, ParameterCount
 from quantlab.frozen import Frozen
+from quantlab.methods._bitsandbytes_experts import experts_apart, keep_apart
 from quantlab.methods._bitsandbytes_layers import layers_of, note, packable
 from quantlab.methods._contract import Arithmetic, Grid, InMemory, Job, Method, Serving
 
@@ -84,13 +85,15 @@ class BitsAndBytes(Method):
                 "dtype": torch.bfloat16,
                 "device_map": {"": job.device},
             }
-            model = load_model(job.source, job.trust_remote_code, **how)
+            with experts_apart():
+                model = load_model(job.source, job.trust_remote_code, **how)
+            keep_apart(model)
             model.save_pretrained(job.destination)
         return InMemory(model_loss(model), expected, (note(layers),) if layers.unpackable else ())
 
     def why_left(self, count: ParameterCount, matrix: Matrix) -> str | None:
         """Why a matrix stays in 16 bits: transformers replaces torch Linears alone."""
-        if matrix.fused:
+        if matrix.fused and not _apart(count):
             return (
                 "bitsandbytes quantizes torch Linears alone, and its experts are one three-dimensional tensor"
             )
@@ -119,7 +122,7 @@ class BitsAndBytes(Method):
 
     def remarks(self, count: ParameterCount, settings: Any) -> tuple[str, ...]:
         """What a reader of the bytes must know."""
-        fused = any(m.fused for m in count.tensors)
+        fused = any(m.fused for m in count.tensors) and not _apart(count)
         said = (
             "Experts stay in 16 bits: transformers holds them in one tensor per layer, which bitsandbytes"
             " does not quantize."
@@ -138,6 +141,11 @@ class BitsAndBytes(Method):
         """vLLM's plugin, on one GPU."""
         note = "from vLLM 0.28 on this needs `pip install vllm-bnb-plugin`"
         return Serving(("--quantization", "bitsandbytes"), (note,), several_gpus=False)
+
+
+def _apart(count: ParameterCount) -> bool:
+    """Whether transformers reads a family's experts one by one from a bitsandbytes checkpoint."""
+    return count.model_type in ("llama4", "llama4_text")
 
 
 METHOD = BitsAndBytes()

@@ -9,12 +9,12 @@ from typing import Any
 
 from quantlab.errors import QuantlabError, unknown
 from quantlab.formats.json_file import read_object
-from quantlab.formats.safetensors import header, weight_files
+from quantlab.formats.quantization import section_of
+from quantlab.formats.safetensors import FLOATS, header, weight_files
 from quantlab.models.code import check_code
 from quantlab.models.wrappers import runs
 
-FLOATS = ("auto", "float32", "bfloat16", "float16", "float64")
-PLAIN = ("F64", "F32", "F16", "BF16")
+DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
 _NAME = re.compile(r"[\w./-]{1,120}")
 """What a message repeats of a name that the folder gives itself."""
 
@@ -95,19 +95,19 @@ def check_stored(config: dict[str, Any], folder: Path) -> None:
     """Raise QuantlabError where config.json and the tensors' types do not describe one model."""
     for key in ("dtype", "torch_dtype"):
         said = config.get(key)
-        if said is not None and str(said).removeprefix("torch.") not in FLOATS:
+        if said is not None and str(said).removeprefix("torch.") not in DTYPES:
             raise QuantlabError(
                 f"{folder / 'config.json'} says {key} {str(said)!r:.60}, which no model runs in: use one of"
-                f" {', '.join(FLOATS)}"
+                f" {', '.join(DTYPES)}"
             )
-    method = config.get("quantization_config")
+    key, method = section_of(config)
     if method and all(
-        entry["dtype"] in PLAIN for path in weight_files(folder) for entry in header(path).values()
+        entry["dtype"] in FLOATS for path in weight_files(folder) for entry in header(path).values()
     ):
         name = method.get("quant_method") if isinstance(method, dict) else method
         raise QuantlabError(
             f"{folder / 'config.json'} says that the weights are quantized ({str(name)!r:.40}) and they are"
-            " plain: take quantization_config out of it, or save the model again"
+            f" plain: take {key} out of it, or save the model again"
         )
 
 

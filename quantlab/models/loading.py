@@ -44,6 +44,18 @@ def load_config(
         ) from raised
 
 
+def load_plain_config(
+    folder: Path, trust_remote_code: bool, error: Callable[[str], Exception] = QuantlabError
+) -> Any:
+    """The same without what it says of a quantization, of its language part too: a model that is built of it
+    has plain layers."""
+    config = load_config(folder, trust_remote_code, error)
+    for part in (config, config.get_text_config(decoder=True)):
+        if hasattr(part, "quantization_config"):
+            del part.quantization_config
+    return config
+
+
 def load_tokenizer(folder: Path, trust_remote_code: bool, **options: Any) -> Any:
     """The tokenizer of a model's folder. Raises QuantlabError where transformers cannot read it."""
     from transformers import AutoTokenizer
@@ -150,9 +162,8 @@ def _lacking(folder: Path, trust: bool) -> list[str]:
         return []
     lacking = parts_missing(folder)
     stored = {name for path in weight_files(folder) for name in header(path)}
-    config = load_config(folder, trust)
-    del config.quantization_config
-    for name, module in build_on_meta(config, trust).named_modules():
+    model = build_on_meta(load_plain_config(folder, trust), trust)
+    for name, module in model.named_modules():
         if type(module).__name__ == "Linear" and not any(key.startswith(f"{name}.") for key in stored):
             lacking.append(f"{name}.weight")
     return sorted(set(lacking))

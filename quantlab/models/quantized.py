@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 from quantlab.errors import QuantlabError
 from quantlab.formats.json_file import read_json
+from quantlab.formats.quantization import section_of
 from quantlab.formats.safetensors import header, weight_files
 
 SETTINGS_FILES = ("quantize_config.json", "quant_config.json", "hf_quant_config.json")
 """Of auto-gptq and GPTQModel, autoawq, and ModelOpt."""
-_SECTIONS = ("quantization_config", "compression_config")
 _PACKED = (
     *("qweight", "qzeros", "weight_packed", "weight_scale", "weight_scale_inv", "absmax", "SCB"),
     *("gate_up_proj_blocks", "down_proj_blocks"),
@@ -41,12 +41,8 @@ class Quantized(NamedTuple):
 
 def quantized_by_config(config: Mapping[str, Any]) -> Quantized | None:
     """What config.json says of its own weights; None where it says nothing."""
-    text = config.get("text_config")
-    for part in (config, text if isinstance(text, dict) else {}):
-        for key in _SECTIONS:
-            if section := part.get(key):
-                return _of(section, f"{key} in its config.json")
-    return None
+    key, section = section_of(config)
+    return _of(section, f"{key} in its config.json") if section else None
 
 
 def quantized_by_files(folder: Path) -> Quantized | None:

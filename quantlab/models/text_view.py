@@ -15,6 +15,7 @@ from typing import Any
 from quantlab import scratch
 from quantlab.files import write_json
 from quantlab.formats.json_file import read_object
+from quantlab.formats.quantization import quantization_config
 from quantlab.models.loading import broken_checkpoint, build_on_meta, load_config
 from quantlab.models.text_part import copy_tokenizer, names_of, text_config, write_weights
 from quantlab.models.wrappers import Parts, is_release, is_tied, parts_of
@@ -38,7 +39,7 @@ def text_view(weights: Path, trust_remote_code: bool) -> Iterator[Path]:
         copy_tokenizer(weights, folder)
         write_weights(weights, folder, names_of(weights, is_tied(model)))
         parts = parts_of(model)
-        said = text.to_dict() | {"quantization_config": _of_text(config["quantization_config"], parts)}
+        said = text.to_dict() | {"quantization_config": _of_text(quantization_config(weights), parts)}
         write_json(folder / "config.json", said)
         if (weights / QUANTIZED).is_file():
             write_json(folder / QUANTIZED, _of_text(read_object(weights / QUANTIZED), parts))

@@ -19,6 +19,7 @@ from quantlab.formats.quantization import quantization_config
 from quantlab.hardware.device import Device
 from quantlab.hardware.target import require_memory
 from quantlab.methods import Grid
+from quantlab.methods._nearest import FORMULA_VERSION, ROUNDED
 from quantlab.outside import as_failure
 from quantlab.progress import Progress
 from quantlab.records import RoundToNearest, WeightKind
@@ -105,8 +106,8 @@ class _Rounded:
         """From the reference, shape (windows, tokens); only windows that are not kept yet are computed."""
         rows = scored(token_ids.shape[1])
         key = key_of(
-            *(METRICS_VERSION, self.cell.variant.bits, self.grid, self.kinds, reference.notes),
-            *(self.device.name, installed(("torch", "transformers", "numpy"))),
+            *(METRICS_VERSION, FORMULA_VERSION, self.cell.variant.bits, self.grid, self.kinds),
+            *(reference.notes, self.device.name, installed(("torch", "transformers", "numpy"))),
         )
         shape = Shape(1, len(token_ids), rows.stop - rows.start)
         done = Columns(self.cell.root, reference.sha256, "nearest", key, shape)
@@ -148,8 +149,6 @@ def _not_loaded(why: str) -> CellFailure:
 
 def _quantized_kinds(cell: Cell, checkpoint: Checkpoint) -> tuple[WeightKind, ...]:
     """The kinds of layers of which the checkpoint left less than half in 16 bits."""
-    from quantlab.methods._nearest import ROUNDED
-
     stored = (
         unquantized.tensors_of_gguf(checkpoint.gguf())
         if checkpoint.manifest.format == GGUF

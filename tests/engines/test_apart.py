@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from quantlab.engines._transformers import apart
+from quantlab.engines._transformers import apart, dense
 from quantlab.engines._transformers.apart import layers_apart
 from quantlab.engines._transformers.as_stored import needs_gptqmodel
 from quantlab.errors import CellFailure
@@ -42,6 +42,23 @@ def test_layers_of_the_class_and_layers_apart(
     assert layers_apart(folder, trust_remote_code=False) == tuple(apart)
     assert needs_gptqmodel(folder, {"quant_method": "gptq"}, trust_remote_code=False) == bool(apart)
     assert not needs_gptqmodel(folder, {"quant_method": "auto-round"}, trust_remote_code=False)
+
+
+@pytest.mark.parametrize(("method", "library"), [("gptq", "gptqmodel"), ("auto-round", "transformers")])
+def test_the_dense_form_does_not_ask_replaced_classes_who_loads(
+    method: str, library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_file({"a": torch.zeros(1)}, tmp_path / "model.safetensors")
+    asked = []
+
+    def opened(by: str) -> torch.nn.Module:
+        asked.append(by)
+        return torch.nn.Linear(2, 2)
+
+    monkeypatch.setattr(dense, "load_with_gptqmodel", lambda *_: opened("gptqmodel"))
+    monkeypatch.setattr(dense, "load_as_stored", lambda *_: opened("transformers"))
+    dense._dense_apart(tmp_path, {"quant_method": method}, "cpu", False, torch.float32)
+    assert asked == [library]
 
 
 class _Packed(torch.nn.Module):

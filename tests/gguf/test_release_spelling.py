@@ -87,6 +87,50 @@ def test_deepseek_v3_is_told_to_route_by_sigmoid(tmp_path: Path) -> None:
     assert "scoring_func" not in config and as_released(config)["scoring_func"] == "sigmoid"
 
 
+def test_minimax_m2_is_told_to_route_by_sigmoid(tmp_path: Path) -> None:
+    """Without the field llama.cpp knows no function of the scores and ends the process."""
+    config = saved_config("minimax_m2", tmp_path)
+    assert "scoring_func" not in config and as_released(config)["scoring_func"] == "sigmoid"
+
+
+def test_hunyuan_has_a_number_for_each_layer() -> None:
+    config = {"model_type": "hunyuan_v1_moe", "num_hidden_layers": 3, "intermediate_size": 96, "moe_topk": 2}
+    released = as_released(config)
+    assert released["moe_topk"] == [2, 2, 2] and released["num_shared_expert"] == [1, 1, 1]
+    assert released["moe_intermediate_size"] == [96, 96, 96]
+    assert as_released(config | {"moe_topk": [4, 4, 4]})["moe_topk"] == [4, 4, 4]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_hunyuan_reads_tokenizer_json_where_there_is_one(
+    there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sys
+    import types
+
+    from quantlab.methods._gguf._convert import read_tokenizer_json
+
+    class HunYuanMoEModel:
+        dir_model, said = str(tmp_path), ""
+
+        def set_vocab(self) -> None:
+            self.said = "ranks"
+
+        def _set_vocab_gpt2(self) -> None:
+            self.said = "tokenizer.json"
+
+    module = types.ModuleType("conversion.hunyuan")
+    module.HunYuanMoEModel = HunYuanMoEModel  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "conversion", types.ModuleType("conversion"))
+    monkeypatch.setitem(sys.modules, "conversion.hunyuan", module)
+    if there:
+        (tmp_path / "tokenizer.json").write_text("{}", encoding="utf-8")
+    read_tokenizer_json()
+    model = HunYuanMoEModel()
+    model.set_vocab()
+    assert model.said == ("tokenizer.json" if there else "ranks")
+
+
 def test_a_llama_4_model_of_other_chunks_is_refused(tmp_path: Path) -> None:
     config = saved_config("llama4_text", tmp_path)
     assert as_released(config) == config

@@ -10,6 +10,7 @@ import torch
 from quantlab import methods
 from quantlab.methods import Grid
 from quantlab.methods._nearest import round_model, round_to_nearest
+from quantlab.models.tiny import build, family
 
 
 def _rounded(weight: torch.Tensor, bits: int, grid: Grid) -> torch.Tensor:
@@ -79,6 +80,25 @@ def test_only_layers_of_the_kinds_are_rounded(kinds: tuple[Any, ...]) -> None:
     assert any("experts" in name for name in changed) == ("experts" in kinds)
     assert any("q_proj" in name for name in changed) == ("linears" in kinds)
     assert not any(part in name for name in changed for part in ("embed", "lm_head", "norm", "gate.weight"))
+
+
+@pytest.mark.parametrize("name", ["gpt_oss", "gpt2"])
+def test_groups_are_of_inputs_whatever_the_order_of_storing(name: str) -> None:
+    model = build(family(name))
+    stored = {
+        "gpt_oss": "model.layers.0.mlp.experts.down_proj",
+        "gpt2": "transformer.h.0.mlp.c_fc.weight",
+    }[name]
+    before = model.get_parameter(stored).detach().clone()
+    round_model(model, 4, Grid(32, False))
+    turned = before.mT.contiguous()
+    for matrix in turned if turned.ndim == 3 else [turned]:
+        round_to_nearest(matrix, 4, Grid(32, False))
+    assert torch.equal(model.get_parameter(stored), turned.mT)
+    along = before.clone()
+    for matrix in along if along.ndim == 3 else [along]:
+        round_to_nearest(matrix, 4, Grid(32, False))
+    assert not torch.equal(along, turned.mT)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quantlab.engines._transformers.apart import layers_apart, packed_layers
+from quantlab.engines._transformers.apart import layers_apart, load_with_gptqmodel, opens, packed_layers
 from quantlab.engines._transformers.as_stored import Wanted, load_as_stored
 from quantlab.errors import CellFailure
 from quantlab.formats.packed import without_effect
@@ -91,7 +91,11 @@ def _dense_apart(
     """The model as its library opens it, each packed layer replaced by a dense one."""
     from torch import nn
 
-    model = load_as_stored(Wanted(weights, device, trust_remote_code=trust_remote_code), config)
+    # where GPTQModel has replaced classes in this process already, what transformers can load cannot be told
+    if opens(config):
+        model = load_with_gptqmodel(weights, device, trust_remote_code)
+    else:
+        model = load_as_stored(Wanted(weights, device, trust_remote_code=trust_remote_code), config)
     dtype = dtype or model.dtype
     state = _tensors(weights)
     for name in packed_layers(weights):
@@ -108,10 +112,9 @@ def _dense_apart(
 
 def _dense_of_class(weights: Path, config: dict[str, Any], trust_remote_code: bool, dtype: Any) -> Any:
     """The model's own class in transformers with the dequantized weights."""
-    from quantlab.models.loading import broken_checkpoint, build_on_meta, load_config, load_state
+    from quantlab.models.loading import broken_checkpoint, build_on_meta, load_plain_config, load_state
 
-    plain = load_config(weights, trust_remote_code, broken_checkpoint)
-    del plain.quantization_config
+    plain = load_plain_config(weights, trust_remote_code, broken_checkpoint)
     dtype = dtype or plain.dtype
     state = _tensors(weights)
     layers = packed_layers(weights)

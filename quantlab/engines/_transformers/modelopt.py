@@ -30,11 +30,9 @@ def load_modelopt(weights: Path, device: str, trust_remote_code: bool, dtype: st
     """The model with its weights unpacked. Raises CellFailure where they do not make the whole model."""
     import torch
 
-    from quantlab.models.loading import broken_checkpoint, load_config, load_state
+    from quantlab.models.loading import broken_checkpoint, load_plain_config, load_state
 
-    config = load_config(weights, trust_remote_code, broken_checkpoint)
-    if hasattr(config, "quantization_config"):
-        del config.quantization_config
+    config = load_plain_config(weights, trust_remote_code, broken_checkpoint)
     state = _tensors(weights)
     scales = _take_scales(state)
     # rounding activations in bfloat16 would add an error that no kernel has (compressed.py)

@@ -71,10 +71,29 @@ def write_plain_experts() -> None:
     kind._write_mxfp4_expert_tensor = written
 
 
+def read_tokenizer_json() -> None:
+    """Have the converter read Hunyuan's vocabulary from tokenizer.json where there is one: it asks for a
+    table of ranks, which only the release's own code makes of its tiktoken file."""
+    try:
+        kind: Any = importlib.import_module("conversion.hunyuan").HunYuanMoEModel
+    except (ModuleNotFoundError, AttributeError):
+        return
+    by_ranks = kind.set_vocab
+
+    def read(self: Any) -> None:
+        if (Path(self.dir_model) / "tokenizer.json").is_file():
+            self._set_vocab_gpt2()
+        else:
+            by_ranks(self)
+
+    kind.set_vocab = read
+
+
 if __name__ == "__main__":
     cut_network()
     sys.argv = sys.argv[1:]
     sys.path.insert(0, str(Path(sys.argv[0]).parent))
     name_pre_tokenizers_by_rule()
     write_plain_experts()
+    read_tokenizer_json()
     runpy.run_path(sys.argv[0], run_name="__main__")

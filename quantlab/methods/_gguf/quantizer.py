@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from quantlab.engines._llama.library import assign
 from quantlab.errors import CellFailure
 from quantlab.files import folder_beside
-from quantlab.formats.gguf import StoredTensor, constant, stored_tensors, tensor_types
+from quantlab.formats.gguf import StoredTensor, constant, stored_tensors, tensor_types, text_of
 from quantlab.formats.gguf_types import file_type, is_plain
 from quantlab.formats.llama_log import llama, messages
 from quantlab.outside import nearly_full
@@ -24,28 +24,26 @@ __all__ = ["StoredTensor", "quantizable", "quantize_file", "quantized", "stored_
 _BLOCK = 32
 """Columns that the smallest block takes; llama.cpp leaves other widths at F16."""
 _NEVER = (
-    "_norm.weight",
-    "ffn_gate_inp",
-    "tid2eid",
-    "altup",
-    "laurel",
-    "per_layer_model_proj",
-    "ssm_conv1d",
-    "shortconv.conv",
-    "indexer.",
+    *("_norm.weight", "ffn_gate_inp.weight", "ffn_gate_tid2eid.weight", "attn_rel_b.weight"),
+    *("altup", "laurel", "per_layer_model_proj", "ssm_conv1d", "shortconv.conv.weight"),
+    *("indexer.k_proj.weight", "indexer.q_proj.weight"),
+    *(f"time_mix_{part}.weight" for part in ("first", "decay_w1", "decay_w2", "lerp_fused")),
+    *(
+        f"time_mix_{part}{n}.weight"
+        for part, numbers in (("w", "012"), ("v", "012"), ("a", "012"), ("g", "12"))
+        for n in numbers
+    ),
 )
-_NEVER_RWKV = (
-    "time_mix_first",
-    "time_mix_w",
-    "time_mix_v0",
-    "time_mix_v1",
-    "time_mix_v2",
-    "time_mix_a",
-    "time_mix_g",
-    "time_mix_decay_w",
-)
-"""Parts of names of matrices that llama.cpp never quantizes (tensor_allows_quantization in
-llama-quant.cpp)."""
+_NEVER_IN = {
+    "glm5-next": (
+        *("hc_", "indexer.attn_q_b", "indexer.attn_k", "indexer.proj"),
+        *("indexer_compressor_gate", "indexer_compressor_ape", "ssm_beta.weight"),
+        *(f"ssm_{part}.weight" for part in ("f_a", "f_b", "g_a", "g_b")),
+        *(f"attn_{part}.weight" for part in ("kv_a_mqa", "k_b", "v_b")),
+    )
+}
+"""Parts of names of matrices that llama.cpp never quantizes, in any model and by architecture
+(tensor_allows_quantization in llama-quant.cpp)."""
 
 
 def quantize_file(
@@ -100,13 +98,14 @@ def _imatrix(importance: Importance) -> Any:
 
 def quantizable(path: Path) -> list[StoredTensor]:
     """The weight matrices of the blocks (2D, or 3D for experts) that llama.cpp quantizes."""
-    return [t for t in stored_tensors(path) if _is_layer(t)]
+    never = (*_NEVER, *_NEVER_IN.get(text_of(path, "general.architecture") or "", ()))
+    return [t for t in stored_tensors(path) if _is_layer(t, never)]
 
 
-def _is_layer(tensor: StoredTensor) -> bool:
+def _is_layer(tensor: StoredTensor, never: tuple[str, ...]) -> bool:
     matrix = sum(n > 1 for n in tensor.shape) >= 2 and tensor.shape[0] % _BLOCK == 0
     named = tensor.name.startswith("blk.") and tensor.name.endswith("weight")
-    return matrix and named and not any(part in tensor.name for part in (*_NEVER, *_NEVER_RWKV))
+    return matrix and named and not any(part in tensor.name for part in never)
 
 
 def quantized(path: Path) -> list[StoredTensor]:

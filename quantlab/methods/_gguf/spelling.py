@@ -25,8 +25,11 @@ def as_released(config: Config) -> dict[str, Any]:
             f"llama.cpp attends in chunks of {LLAMA4_CHUNK:,} tokens in every Llama 4 model, and this one's"
             f" are of {chunk:,}: run it with transformers",
         )
-    add = _ADDED.get(str(config.get("model_type")))
-    return {**(add(config) if add else {}), **config}
+    kind = str(config.get("model_type"))
+    add = _ADDED.get(kind)
+    said = {**(add(config) if add else {}), **config}
+    layers = said.get("num_hidden_layers", 0)
+    return said | {key: [said[key]] * layers for key in _BY_LAYER.get(kind, ()) if isinstance(said[key], int)}
 
 
 def _other_chunk(config: Config) -> int | None:
@@ -61,7 +64,14 @@ def _deepseek_v3(config: Config) -> dict[str, Any]:
 
 
 def _minimax_m2(config: Config) -> dict[str, Any]:
-    return {"rotary_dim": _rotary(config, config.get("rope_parameters") or {})}
+    """Without the function of its scores llama.cpp ends the process."""
+    rotary = _rotary(config, config.get("rope_parameters") or {})
+    return {"rotary_dim": rotary, "scoring_func": "sigmoid"}
+
+
+def _hunyuan_v1_moe(config: Config) -> dict[str, Any]:
+    """transformers makes one shared expert, and all of one size."""
+    return {"moe_intermediate_size": config.get("intermediate_size"), "num_shared_expert": 1, "moe_topk": 1}
 
 
 def _kimi_linear(config: Config) -> dict[str, Any]:
@@ -90,5 +100,8 @@ _ADDED: dict[str, Callable[[Config], dict[str, Any]]] = {
     "deepseek_v3": _deepseek_v3,
     "deepseek_v4": _deepseek_v4,
     "minimax_m2": _minimax_m2,
+    "hunyuan_v1_moe": _hunyuan_v1_moe,
     "kimi_linear": _kimi_linear,
 }
+_BY_LAYER = {"hunyuan_v1_moe": ("moe_intermediate_size", "num_shared_expert", "moe_topk")}
+"""Fields that the converter reads as a list with a number for each layer, as the release has them."""

@@ -1,0 +1,87 @@
+"""Quantize Llama 4's experts one by one with bitsandbytes, as transformers reads them from a checkpoint.
+
+transformers holds a layer's experts in one tensor (experts, inputs, outputs), which bitsandbytes leaves in 16
+bits, and it saves them so. When it loads a bitsandbytes checkpoint it makes them modules of their own
+(MODULES_TO_PATCH_FOR_QUANTIZATION) and looks for one tensor of each. Here they are made so while quantizing
+too, and the tensors of the files are taken apart as they are loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+_MODEL_TYPE = "llama4_text"
+_SOURCES = {
+    "feed_forward.experts.gate_up_proj": ("gate_proj", "up_proj"),
+    "feed_forward.experts.down_proj": ("down_proj",),
+}
+"""Tensors of a layer's experts, and the matrices that each holds side by side along its outputs."""
+
+
+def take_apart(model: Any) -> None:
+    """Give a model without weights the experts that transformers reads from a bitsandbytes checkpoint."""
+    import torch
+    from transformers.quantizers.base import MODULES_TO_PATCH_FOR_QUANTIZATION as PATCHED
+
+    for name, module in list(model.named_modules()):
+        patch = PATCHED.get(type(module).__name__)
+        if patch and "bitsandbytes" in patch["quantization_methods"]:
+            with torch.device("meta"):
+                model.set_submodule(name, patch["module_name"](model.config.get_text_config()))
+
+
+@contextmanager
+def experts_apart() -> Iterator[None]:
+    """Build models with such experts and fill them from the files' tensors, during the block."""
+    from transformers import conversion_mapping
+    from transformers.quantizers.base import HfQuantizer
+
+    prepare = HfQuantizer.preprocess_model
+
+    def prepare_apart(quantizer: Any, model: Any, *given: Any, **options: Any) -> None:
+        take_apart(model)
+        prepare(quantizer, model, *given, **options)
+
+    conversion_mapping.register_checkpoint_conversion_mapping(_MODEL_TYPE, _converters())
+    HfQuantizer.preprocess_model = prepare_apart
+    try:
+        yield
+    finally:
+        HfQuantizer.preprocess_model = prepare
+        conversion_mapping._checkpoint_conversion_mapping_cache.pop(_MODEL_TYPE)
+        conversion_mapping.USER_REGISTERED_MAPPINGS.discard(_MODEL_TYPE)
+
+
+def _converters() -> list[Any]:
+    from transformers.core_model_loading import ConversionOps, WeightConverter
+
+    class OneByOne(ConversionOps):  # type: ignore[misc]  # transformers has no types
+        """The matrices (outputs, inputs) of each expert, of a tensor (experts, inputs, outputs)."""
+
+        def __init__(self, matrices: tuple[str, ...]) -> None:
+            self.matrices = matrices
+
+        def convert(self, input_dict: dict[str, Any], *_: Any, **__: Any) -> dict[str, Any]:
+            (tensors,) = input_dict.values()
+            stacked = tensors[0] if isinstance(tensors, list) else tensors
+            return {
+                _target(matrix, expert): part.T.contiguous()
+                for expert, whole in enumerate(stacked)
+                for matrix, part in zip(self.matrices, whole.chunk(len(self.matrices), -1), strict=True)
+            }
+
+    return [
+        WeightConverter(source, _target(matrices[0], 0), [OneByOne(matrices)])
+        for source, matrices in _SOURCES.items()
+    ]
+
+
+def _target(matrix: str, expert: int) -> str:
+    return f"feed_forward.experts.{expert}.{matrix}.weight"
+
+
+def keep_apart(model: Any) -> None:
+    """Let transformers save the experts one by one: it would put back together what it took apart."""
+    used = getattr(model, "_weight_conversions", None) or []
+    model._weight_conversions = [each for each in used if not set(each.source_patterns) & set(_SOURCES)]
