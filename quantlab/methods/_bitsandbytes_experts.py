@@ -22,10 +22,11 @@ _SOURCES = {
 def take_apart(model: Any) -> None:
     """Give a model without weights the experts that transformers reads from a bitsandbytes checkpoint."""
     import torch
-    from transformers.quantizers.base import MODULES_TO_PATCH_FOR_QUANTIZATION as PATCHED
+    from transformers.quantizers.base import MODULES_TO_PATCH_FOR_QUANTIZATION
 
+    patches: dict[str, Any] = MODULES_TO_PATCH_FOR_QUANTIZATION
     for name, module in list(model.named_modules()):
-        patch = PATCHED.get(type(module).__name__)
+        patch = patches.get(type(module).__name__)
         if patch and "bitsandbytes" in patch["quantization_methods"]:
             with torch.device("meta"):
                 model.set_submodule(name, patch["module_name"](model.config.get_text_config()))
@@ -37,26 +38,28 @@ def experts_apart() -> Iterator[None]:
     from transformers import conversion_mapping
     from transformers.quantizers.base import HfQuantizer
 
-    prepare = HfQuantizer.preprocess_model
+    mapping: Any = conversion_mapping
+    kind: Any = HfQuantizer
+    prepare = kind.preprocess_model
 
     def prepare_apart(quantizer: Any, model: Any, *given: Any, **options: Any) -> None:
         take_apart(model)
         prepare(quantizer, model, *given, **options)
 
-    conversion_mapping.register_checkpoint_conversion_mapping(_MODEL_TYPE, _converters())
-    HfQuantizer.preprocess_model = prepare_apart
+    mapping.register_checkpoint_conversion_mapping(_MODEL_TYPE, _converters())
+    kind.preprocess_model = prepare_apart
     try:
         yield
     finally:
-        HfQuantizer.preprocess_model = prepare
-        conversion_mapping._checkpoint_conversion_mapping_cache.pop(_MODEL_TYPE)
-        conversion_mapping.USER_REGISTERED_MAPPINGS.discard(_MODEL_TYPE)
+        kind.preprocess_model = prepare
+        mapping._checkpoint_conversion_mapping_cache.pop(_MODEL_TYPE)
+        mapping.USER_REGISTERED_MAPPINGS.discard(_MODEL_TYPE)
 
 
 def _converters() -> list[Any]:
     from transformers.core_model_loading import ConversionOps, WeightConverter
 
-    class OneByOne(ConversionOps):  # type: ignore[misc]  # transformers has no types
+    class OneByOne(ConversionOps):
         """The matrices (outputs, inputs) of each expert, of a tensor (experts, inputs, outputs)."""
 
         def __init__(self, matrices: tuple[str, ...]) -> None:

@@ -26,7 +26,8 @@ def _with_inputs_first(model: Any) -> Iterator[tuple[str, Any]]:
 def _transposed_experts(module: Any) -> bool:
     """By the two shapes together, which fit one order alone: what goes up from the hidden size to twice the
     inner one comes down from the inner one."""
-    up, down = (getattr(module, name, None) for name in ("gate_up_proj", "down_proj"))
+    up: Any = getattr(module, "gate_up_proj", None)
+    down: Any = getattr(module, "down_proj", None)
     if getattr(up, "ndim", 0) != 3 or getattr(down, "ndim", 0) != 3:
         return False
     return bool(up.shape[-1] == 2 * down.shape[-2] and up.shape[-2] == down.shape[-1])
