@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from quantlab.architecture._meta_build import NoSuchArchitectureError, build, known_by, nested_config
-from quantlab.architecture._meta_pieces import Piece, buffers, pieces
 from quantlab.architecture.fields import EXPERT_COUNTS, MTP_COUNTS, attribute, experts_of, keys_of
+from quantlab.architecture.meta_pieces import Piece, buffers, pieces
 from quantlab.architecture.parameters import Matrix, ParameterCount, Role
 
 _BLOCK = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.")

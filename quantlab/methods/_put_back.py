@@ -8,6 +8,7 @@ names them."""
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,8 @@ def renamed(said: dict[str, Any], release: Release) -> dict[str, Any]:
     method = str(section.get("quant_method", ""))
     for key in _LEFT:
         if key in section or key == _key_of_left(method):
-            section[key] = [*(_module(name, release) for name in section.get(key) or ()), *release.towers]
+            towers = [_beneath(name) for name in release.towers] if key == "ignore" else release.towers
+            section[key] = [*(_module(name, release) for name in section.get(key) or ()), *towers]
             if method == "bitsandbytes":
                 section[key].append(release.head_module)
             section[key] = sorted(set(section[key]))
@@ -115,6 +117,12 @@ def _key_of_left(method: str) -> str | None:
         "compressed-tensors": "ignore",
     }
     return keys.get(method)
+
+
+def _beneath(tower: str) -> str:
+    """What compressed-tensors reads as a tower and every module in it: its names stand for themselves alone.
+    A server may call what stands before a tower otherwise."""
+    return f"re:(.*\\.)?{re.escape(tower.rpartition('.')[2])}(\\..*)?$"
 
 
 def _module(name: str, release: Release) -> str:

@@ -24,7 +24,7 @@ def _serve(method: str, bits: int, gpus: int = 1, folder: str = "runs/m/checkpoi
         ("gptq", 8, "gptq_marlin"),
         ("awq", 4, "awq_marlin"),
         ("bitsandbytes", 4, "bitsandbytes"),
-        ("fp8", 8, "fp8"),
+        ("fp8", 8, "compressed-tensors"),
     ],
 )
 def test_vllm_gets_the_quantization_the_context_and_the_gpus(method: str, bits: int, flag: str) -> None:

@@ -37,8 +37,6 @@ def needs_gptqmodel(weights: Path, config: dict[str, Any], trust_remote_code: bo
 
 def load_as_stored(wanted: Wanted, config: dict[str, Any]) -> Any:
     """The model with the layers that its checkpoint stores. Raises CellFailure where it cannot run here."""
-    from quantlab.models.loading import broken_checkpoint, load_model
-
     device, trust = wanted.device, wanted.trust_remote_code
     try:
         if needs_gptqmodel(wanted.weights, config, trust):
@@ -46,11 +44,7 @@ def load_as_stored(wanted: Wanted, config: dict[str, Any]) -> Any:
                 return load_with_gptqmodel(text, device, trust, wanted.dtype)
         if config.get("quant_method") == "modelopt":
             return _load_modelopt(wanted)
-        packed = config.get("quant_method") not in (None, "bitsandbytes")
-        places = placement(device, wanted.offload)
-        model = load_model(
-            wanted.weights, trust, broken_checkpoint, left_over=packed, dtype=wanted.dtype, **places
-        )
+        model = _load_with_transformers(wanted, config)
     except ImportError as error:
         raise CellFailure(
             "not_installed", f"{' '.join(str(error).split())[:200]} (install quantlab[all])"
@@ -61,16 +55,26 @@ def load_as_stored(wanted: Wanted, config: dict[str, Any]) -> Any:
         raise CellFailure(
             "unsupported", f"it cannot be spread over {device}: {' '.join(str(error).split())[:300]}"
         ) from error
-    if config.get("quant_method") == "compressed-tensors":
-        from quantlab.engines._transformers.compressed import unpack
-
-        model = unpack(model)
     if not check_disk(model, device):
         raise CellFailure(
             "does_not_fit",
             f"the model does not fit into {device}: name more places, such as --device {device},disk",
         )
     return model
+
+
+def _load_with_transformers(wanted: Wanted, config: dict[str, Any]) -> Any:
+    from quantlab.models.loading import broken_checkpoint, load_model
+
+    trust, places = wanted.trust_remote_code, placement(wanted.device, wanted.offload)
+    if config.get("quant_method") == "compressed-tensors":
+        from quantlab.engines._transformers.compressed import load_compressed
+
+        return load_compressed(wanted.weights, parse_places(wanted.device).first, trust, wanted.dtype, places)
+    packed = config.get("quant_method") not in (None, "bitsandbytes")
+    return load_model(
+        wanted.weights, trust, broken_checkpoint, left_over=packed, dtype=wanted.dtype, **places
+    )
 
 
 def _load_modelopt(wanted: Wanted) -> Any:

@@ -28,6 +28,11 @@ class Piece(NamedTuple):
 
 def pieces(model: Any) -> Iterator[Piece]:
     """Every parameter, tied ones once."""
+    return (piece for _, piece in named_pieces(model))
+
+
+def named_pieces(model: Any) -> Iterator[tuple[str, Piece]]:
+    """Every parameter by its name, tied ones once."""
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     hidden = model.config.get_text_config().hidden_size
     seen: set[int] = set()
@@ -36,7 +41,8 @@ def pieces(model: Any) -> Iterator[Piece]:
             if tensor is None or id(tensor) in seen:
                 continue
             seen.add(id(tensor))
-            yield _piece(name, module, key, tensor, embedding, head, hidden)
+            whole = f"{name}.{key}" if name else key
+            yield whole, _piece(name, module, key, tensor, embedding, head, hidden)
 
 
 def buffers(model: Any) -> tuple[int, int]:
