@@ -1,6 +1,7 @@
 """Every method on a tiny model of every family: what works, what is refused and by whom, and what is wrong.
 
     python benchmarks/architectures.py run [--families llama,gpt_oss] [--variants gguf-4] [--again failed]
+    python benchmarks/architectures.py run --cells llama:gguf-4,gpt_oss:gptq-4
     python benchmarks/architectures.py write        # docs/architectures.md from the results
 
 Each cell goes through the stages quantize (with its check), diverge, evaluate (4 items) and a generation, in
@@ -64,10 +65,7 @@ def read_results(path: Path) -> dict[tuple[str, str], dict[str, Any]]:
 
 def run(arguments: argparse.Namespace) -> None:
     """Run the cells that are missing, family by family."""
-    known = [name for name, family in families().items() if not family.unavailable]
-    chosen = arguments.families.split(",") if arguments.families else known
-    variants = arguments.variants.split(",") if arguments.variants else list(_cells.VARIANTS)
-    version = code_version()
+    cells, version = cells_of(arguments), code_version()
     for library in (*LIBRARIES, "quantlab.stages.reference"):
         importlib.import_module(library)  # once for all the children
     arguments.work.mkdir(parents=True, exist_ok=True)
@@ -75,15 +73,29 @@ def run(arguments: argparse.Namespace) -> None:
     server = _warm.serve(warm)
     _warm.use(warm)  # in the children too, which are copies
     try:
-        run_families(arguments, chosen, variants, version)
+        run_families(arguments, cells, version)
     finally:
         _warm.stop(server)
         warm.unlink(missing_ok=True)
 
 
-def run_families(arguments: argparse.Namespace, chosen: list[str], variants: list[str], version: str) -> None:
+def cells_of(arguments: argparse.Namespace) -> dict[str, list[str]]:
+    """The variants that are asked for, by family."""
+    if arguments.cells:
+        cells: dict[str, list[str]] = {}
+        for cell in arguments.cells.split(","):
+            name, _, variant = cell.partition(":")
+            cells.setdefault(name, []).append(variant)
+        return cells
+    known = [name for name, family in families().items() if not family.unavailable]
+    chosen = arguments.families.split(",") if arguments.families else known
+    variants = arguments.variants.split(",") if arguments.variants else list(_cells.VARIANTS)
+    return dict.fromkeys(chosen, variants)
+
+
+def run_families(arguments: argparse.Namespace, cells: dict[str, list[str]], version: str) -> None:
     """Run the cells of each family that are wanted, and append what came of them."""
-    for name in chosen:
+    for name, variants in cells.items():
         before = read_results(arguments.results)
         missing = [v for v in variants if wanted(before.get((name, v)), version, arguments.again)]
         if not missing:
@@ -180,6 +192,7 @@ def main() -> None:
     )
     commands = parser.add_subparsers(required=True)
     runs = commands.add_parser("run")
+    runs.add_argument("--cells", default="")
     runs.add_argument("--families", default="")
     runs.add_argument("--variants", default="")
     runs.add_argument("--again", choices=("changed", "failed", "all"), default="changed")

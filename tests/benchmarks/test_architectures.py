@@ -2,30 +2,58 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from _architectures_table import outcome, page
+from architectures import read_results
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 ROUNDED = {"8": 0.001, "4": 0.1, "3": 0.4, "2": 1.0}
 
 
+CELLS = {
+    "llama": "gguf-2",
+    "gemma3_text": "awq-4",
+    "phi3": "bitsandbytes-8",
+    "gpt2": "bitsandbytes-4",
+    "falcon_h1": "gguf-8",
+    "qwen3_5_text": "gptq-2",
+    "qwen3_5_moe_text": "gptq-4",
+    "qwen3_moe": "autoround-4",
+    "mixtral": "fp8-8",
+    "deepseek_v3": "gptq-4",
+    "deepseek_v4": "gguf-4",
+    "llama4_text": "bitsandbytes-4",
+    "gpt_oss": "awq-4",
+    "mistral3": "gptq-4",
+}
+"""A third of the families, with every method and width at least once; `make test-architectures` runs all."""
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], dict[str, Any]]:
+    """What came of the cells, run one after another."""
+    folder = tmp_path_factory.mktemp("architectures")
+    cells = ",".join(f"{family}:{variant}" for family, variant in CELLS.items())
+    command = [sys.executable, str(BENCHMARKS / "architectures.py"), "run", "--cells", cells]
+    command += ["--results", str(folder / "results.jsonl"), "--work", str(folder / "work")]
+    subprocess.run(command, check=True)
+    return read_results(folder / "results.jsonl")
+
+
 @pytest.mark.slow
 @pytest.mark.architectures
-@pytest.mark.parametrize("family", ["qwen3_5_moe_text"])
-def test_cells_of_a_family_work(family: str, tmp_path: Path) -> None:
-    results = tmp_path / "results.jsonl"
-    command = [sys.executable, str(BENCHMARKS / "architectures.py"), "run", "--families", family]
-    command += ["--variants", "gguf-4,bitsandbytes-4", "--results", str(results), "--work", str(tmp_path)]
-    subprocess.run(command, check=True)
-    shared, *cells = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
-    said = {cell["variant"]: outcome(cell, shared["rounded"], cell["variant"]) for cell in cells}
-    assert said == {"gguf-4": "works", "bitsandbytes-4": "works"}, cells
+@pytest.mark.parametrize(("family", "variant"), CELLS.items())
+def test_a_cell_works(family: str, variant: str, results: dict[tuple[str, str], dict[str, Any]]) -> None:
+    rounded = results[family, ""].get("rounded")
+    assert rounded, results[family, ""]
+    cell = results[family, variant]
+    assert outcome(cell, rounded, variant) == "works", cell
 
 
 @pytest.mark.parametrize(
