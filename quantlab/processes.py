@@ -87,12 +87,14 @@ def _is_orphan() -> bool:
         return False
 
 
-def run(command: Sequence[str], **options: Any) -> subprocess.CompletedProcess[str]:
+def run(
+    command: Sequence[str], timeout: float | None = None, **options: Any
+) -> subprocess.CompletedProcess[str]:
     """`subprocess.run` of a child that ends, with all that it started, when this process is interrupted or
-    killed."""
+    killed, or after `timeout` seconds. Raises subprocess.TimeoutExpired then."""
     with subprocess.Popen(command, preexec_fn=child_begins(), **options) as process:
         try:
-            said, error = process.communicate()
+            said, error = process.communicate(timeout=timeout)
         except BaseException:  # also an interrupt: no child may outlive it; raised again
             end_tree(process.pid)
             raise

@@ -1,5 +1,5 @@
 """Check what is installed and what works on this machine, and print the commands that install what is
-missing."""
+missing; with --verify, prove it by running everything."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from quantlab.cli._common import Context, common, say
+from quantlab.cli._common import Context, Ending, common, say
+from quantlab.cli._stage import device_option
+from quantlab.cli._verify import verify_machine
+from quantlab.errors import QuantlabError
 
 if TYPE_CHECKING:
     from quantlab.environments.health import Health
@@ -28,17 +31,60 @@ CUDA_BUILD = (
 @click.command()
 @click.option("--quick", is_flag=True, help="Check versions only; import nothing.")
 @click.option("--online", is_flag=True, help="Also check that the model hub answers.")
+@click.option(
+    "--verify", is_flag=True, help="Run every method and engine on the device, and check its figures."
+)
+@device_option
+@click.option(
+    "--minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    default=None,
+    help="With --verify: begin nothing that would not fit into this time. Default: 10.",
+)
+@click.option(
+    "--check",
+    "checks",
+    multiple=True,
+    help="With --verify: only this check, or its subjects that begin so, such as engine or variant:wide/.",
+)
+@click.option("--again", is_flag=True, help="With --verify: do again what was done before.")
 @common
-def command(ctx: Context, quick: bool, online: bool) -> dict[str, Any]:
+def command(
+    ctx: Context,
+    quick: bool,
+    online: bool,
+    verify: bool,
+    device: str | None,
+    minutes: float | None,
+    checks: tuple[str, ...],
+    again: bool,
+) -> dict[str, Any] | Ending:
     """Check what is installed and what works on this machine, and print the commands that install what is
     missing.
 
-    Imports every library once, each in its own process, which takes up to a minute. The exit code is always
-    0.
+    Imports every library once, each in its own process, which takes up to a minute. The exit code is 0,
+    whatever is found.
+
+    With --verify the machine proves itself instead: on random models made on the spot every method and
+    engine that is there quantizes, saves, reloads, measures, diverges and generates, and memory, speed,
+    energy and kernels are checked. The results go to verification/DEVICE.json and DEVICE.md in the current
+    folder. What was done with this code and these libraries is not done again, so a run that ended in time
+    goes on where it stopped. The exit code is 1 if a check failed.
+
+    \b
+    quantlab doctor --verify --minutes 30
+    quantlab doctor --verify --device cuda:0 --check engine --check variant:wide/
 
     With --json: machine, gpus, tools, libraries (distribution, version, state, detail, fix), methods and
     engines (name, ready, lacks), disk (place, path, free_bytes), hub (null without --online), fixes (the
-    commands, in order)."""
+    commands, in order); with --verify: device, versions, models, results (check, subject, outcome (status,
+    reason, figures, facts), seconds, finished) and what else the file holds."""
+    if verify:
+        if quick or online:
+            raise QuantlabError("--verify runs everything itself: leave --quick and --online out")
+        return verify_machine(ctx, device, 10 if minutes is None else minutes, checks, again)
+    if device or minutes or checks or again:
+        raise QuantlabError("--device, --minutes, --check and --again belong to --verify: add it")
     if not (ctx.quiet or quick):
         say("importing every library once, each in its own process; this takes up to a minute", err=True)
     libraries = _libraries(quick)

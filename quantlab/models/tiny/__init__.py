@@ -1,4 +1,4 @@
-"""Make a tiny random model of a family, as its release stores it: for tests, `quantlab doctor` and
+"""Make a tiny random model of a family, as its release stores it: for tests, `quantlab doctor --verify` and
 benchmarks.
 
 It has every kind of layer that the release has, in its proportions, and takes a second to make; it says
@@ -17,7 +17,7 @@ from quantlab.models.tiny.families import Family, families, family
 from quantlab.models.tiny.tokenizer import write_tokenizer
 from quantlab.models.tiny.weights import fill
 
-__all__ = ["Family", "families", "family", "write_tiny_model"]
+__all__ = ["Family", "families", "family", "write_model", "write_tiny_model"]
 
 
 def write_tiny_model(name: str, folder: Path) -> Path:
@@ -27,6 +27,11 @@ def write_tiny_model(name: str, folder: Path) -> Path:
     chosen = family(name)
     if chosen.unavailable:
         raise QuantlabError(f"no tiny model of {name}: {chosen.unavailable}")
+    return write_model(chosen, folder)
+
+
+def write_model(chosen: Family, folder: Path) -> Path:
+    """The same of a family whose fields may be others than those of the table, and so of any size."""
     with new_folder(folder) as partial:
         _save(build(chosen), partial)
         _rename(partial / "model.safetensors", chosen.renamed)
