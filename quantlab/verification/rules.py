@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from quantlab.comparison.nearest import NOISE_NATS, SUSPICIOUS_TIMES
 from quantlab.hardware.device import Device
 from quantlab.numbers import significant
 from quantlab.records import DivergenceRecord, MeasureRecord, MemoryRecord, QuantizeRecord, SpeedRecord
@@ -107,6 +106,8 @@ def reloaded(record: QuantizeRecord) -> list[str]:
 
 def divergence_small(record: DivergenceRecord, bits: int) -> list[str]:
     """The divergence is one of rounding to so many bits: beside rounding to nearest where it was computed."""
+    from quantlab.comparison.nearest import NOISE_NATS, SUSPICIOUS_TIMES  # imports pandas
+
     assert record.kl_divergence_nats is not None
     nats, rounded = record.kl_divergence_nats.value, record.round_to_nearest
     if bits >= 16:

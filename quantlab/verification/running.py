@@ -49,23 +49,27 @@ class Verified(NamedTuple):
     page_file: Path
 
 
-def due(device: Device, only: Sequence[str] = ()) -> list[Due]:
-    """Every check of every subject, by value; `only` names checks (`engine`) or some of their subjects, by
-    how they begin (`variant:wide/`).
-
-    Raises QuantlabError for a name that there is not."""
+def due(device: Device) -> list[Due]:
+    """Every check of every subject, the most valuable first."""
     every = [
         Due(check, subject)
         for check in map(checks.load, checks.names())
         for subject in check.subjects(device)
     ]
+    return sorted(every, key=lambda one: one.subject.rank)
+
+
+def chosen(every: Sequence[Due], only: Sequence[str]) -> list[Due]:
+    """Those that are named: by their check (`engine`), or by how their subjects begin (`variant:wide/`); all
+    where nothing is named.
+
+    Raises QuantlabError for a name that there is not."""
     for name in only:
         if name.partition(":")[0] not in checks.names():
             raise unknown("check", name.partition(":")[0], checks.names())
         if not any(_named(one, name) for one in every):
             raise QuantlabError(f"no subject of that check on this device begins so: {name}")
-    chosen = [one for one in every if not only or any(_named(one, name) for name in only)]
-    return sorted(chosen, key=lambda one: one.subject.rank)
+    return [one for one in every if not only or any(_named(one, name) for name in only)]
 
 
 def _named(one: Due, name: str) -> bool:
@@ -87,8 +91,9 @@ def verify(
     `told` hears of each result, and whether it is one that was kept. Raises QuantlabError."""
     ends = time.monotonic() + 60 * minutes
     slug = slug_of(device)
-    wanted, state = due(device, only), State(folder / f"{slug}.json", device)
-    state.keep_only([one.name for one in due(device)])
+    every, state = due(device), State(folder / f"{slug}.json", device)
+    wanted = chosen(every, only)
+    state.keep_only([one.name for one in every])
     work = _work_folder(folder / f"{slug}.work", state.key)
     page_file = folder / f"{slug}.md"
     for one in wanted:
@@ -100,7 +105,7 @@ def verify(
             state.put(result)
             write_text(page_file, page(state.verification()))
         told(result, result is before)
-    if all(state.done(*one.name) for one in due(device)):
+    if all(state.done(*one.name) for one in every):
         _tidy(work)
     write_text(page_file, page(state.verification()))
     return Verified(state.verification(), state.file, page_file)

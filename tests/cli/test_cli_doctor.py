@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import Result
 
+from quantlab import registry
 from quantlab.environments import health as _imports
 
 
@@ -140,3 +142,48 @@ def test_doctor_says_so_where_the_hub_is_not_reached(
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     found = json.loads(quantlab("doctor", "--quick", "--online", "--json").stdout)
     assert found["hub"]["reachable"] is False
+
+
+@pytest.fixture
+def watcher(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A check of another package, whose subjects end in every way."""
+    outside = str(Path(__file__).resolve().parents[1] / "verification" / "outside")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [outside, os.environ.get("PYTHONPATH")])))
+    monkeypatch.syspath_prepend(outside)
+    registry._entry_points.cache_clear()
+    yield
+    registry._entry_points.cache_clear()
+
+
+def test_a_machine_that_proves_itself_ends_well_and_leaves_a_file_and_a_page(
+    watcher: None, quantlab: Callable[..., Result], here: Path
+) -> None:
+    result = quantlab("doctor", "--verify", "--device", "cpu", "--check", "watcher:passes")
+    assert result.exit_code == 0, result.output
+    assert "watcher passes" in result.stdout and "counted 1.50 s" in result.stdout
+    (page,), (file,) = (here / "verification").glob("*.md"), (here / "verification").glob("*.json")
+    assert "1 passed, 0 failed" in page.read_text()
+    scripted = quantlab(
+        "doctor", "--verify", "--device", "cpu", "--check", "watcher:passes", "--json", "--quiet"
+    )
+    assert json.loads(scripted.stdout) == json.loads(file.read_text())
+    assert scripted.exit_code == 0 and scripted.stderr == ""
+
+
+def test_a_check_that_fails_is_named_and_ends_with_code_1(
+    watcher: None, quantlab: Callable[..., Result]
+) -> None:
+    wanted = ("--check", "watcher:passes", "--check", "watcher:complains")
+    result = quantlab("doctor", "--verify", "--device", "cpu", *wanted)
+    assert result.exit_code == 1
+    assert result.stderr.endswith("quantlab: 1 of 2 checks failed: watcher complains\n")
+    assert "it is not so" in result.stdout
+
+
+def test_options_of_a_verification_need_it(refused: Callable[..., str]) -> None:
+    assert "belong to --verify" in refused("doctor", "--minutes", "3")
+    assert "belong to --verify" in refused("doctor", "--device", "cpu")
+    assert "leave --quick and --online out" in refused("doctor", "--verify", "--quick")
+    assert "unknown check 'enginee': known are engine, " in refused(
+        "doctor", "--verify", "--quiet", "--device", "cpu", "--check", "enginee"
+    )

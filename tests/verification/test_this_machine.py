@@ -1,0 +1,44 @@
+"""This machine's processor proves itself: a few checks in every run of the tests, all of them in
+`make test-engines`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from quantlab.hardware.device import Device
+from quantlab.verification import checks
+from quantlab.verification.running import verify
+
+MINUTES = 600
+"""More than it takes: nothing is left out for want of time."""
+
+
+@pytest.mark.slow
+def test_a_few_checks_pass_here(cpu: Device, tmp_path: Path) -> None:
+    few = ["identity", "bandwidth", "energy", "cpu_only", "places", "variant:narrow/bitsandbytes-4"]
+    done = verify(tmp_path, cpu, MINUTES, few)
+    found = {result.name: result.outcome for result in done.verification.results}
+    assert not done.verification.failed(), found
+    assert found["identity"].status == found["bandwidth"].status == "passed"
+    made = found["variant narrow/bitsandbytes-4"]
+    assert made.status == "passed" and made.figures["kl_divergence_nats"] > 0
+    assert "4bit" in made.facts["kernel"]
+    assert {name: each.reason for name, each in found.items() if name.startswith(("cpu_only", "places"))} == {
+        name: "no GPU" for name in found if name.startswith(("cpu_only", "places"))
+    }
+
+
+@pytest.mark.engines
+def test_this_processor_passes_every_check(cpu: Device, tmp_path: Path) -> None:
+    done = verify(tmp_path, cpu, MINUTES)
+    outcomes = {result.name: result.outcome for result in done.verification.results}
+    assert not done.verification.failed(), [(r.name, r.outcome.reason) for r in done.verification.failed()]
+    assert {result.check for result in done.verification.results} == set(checks.names())
+    assert not [name for name, outcome in outcomes.items() if outcome.status == "not_run"]
+    for name, outcome in outcomes.items():
+        if outcome.status == "not_applicable":
+            assert (
+                "no GPU" in outcome.reason or "not installed" in outcome.reason or "counter" in outcome.reason
+            ), name
