@@ -2,16 +2,23 @@
 # make test-engines: whole runs of more models, methods and engines than each commit needs;
 # make test-faults: the campaign of bad inputs and killed processes, which says how many were tried and came out right;
 # make test-architectures: every method on a tiny model of every family (hours), which writes docs/architectures.md.
+# llama.cpp is built with CUDA where nvcc and NVIDIA's driver are here, and a line says so; QUANTLAB_CUDA=on builds it
+# without a GPU (as in an image), QUANTLAB_CUDA=off never.
 PYTHON ?= python3
 BIN := .venv/bin
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
+PIP := $(BIN)/pip install --progress-bar off -c constraints.txt
 
 .PHONY: demo test test-engines test-faults test-architectures lint install
 install: .venv/.installed
 
+# A wheel of llama.cpp that pip built before may be one without CUDA: with CUDA it is built afresh, before the rest.
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --progress-bar off -c constraints.txt -e '.[all,dev]'
+	@args="$$($(PYTHON) quantlab/environments/cuda.py)" && if [ -n "$$args" ]; then \
+	  echo "CMAKE_ARGS='$$args' $(PIP) --no-cache-dir llama-cpp-python" && \
+	  CMAKE_ARGS="$$args" $(PIP) --no-cache-dir llama-cpp-python; fi
+	$(PIP) -e '.[all,dev]'
 	touch $@
 
 demo: install

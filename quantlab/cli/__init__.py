@@ -11,6 +11,7 @@ import click
 
 from quantlab import __version__
 from quantlab.cli._group import LazyGroup
+from quantlab.processors import limit_threads
 
 EPILOG = """\b
 Examples:
@@ -38,5 +39,6 @@ each command; with --json a command prints one JSON object."""
 @click.pass_context
 def main(ctx: click.Context) -> None:
     """Quantize a language model, measure memory, speed and quality loss, and write a report."""
+    limit_threads()
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())

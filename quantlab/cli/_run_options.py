@@ -87,6 +87,7 @@ def run(
     """Check the request, write its workspace, run the pipeline there, and show the report. Raises
     QuantlabError."""
     from quantlab.hardware.device import find
+    from quantlab.hardware.target import require_usable
     from quantlab.parsing import as_path
     from quantlab.run.request import build
     from quantlab.run.workspace import Workspace
@@ -98,7 +99,7 @@ def run(
         options.of_tasks(),
         options.trust_remote_code,
         checkpoints,
-        find(options.device),
+        require_usable(find(options.device)),
         options.engine,
     )
     folder = options.workspace or Path("runs") / request.recipe.model

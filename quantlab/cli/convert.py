@@ -1,6 +1,7 @@
 """Convert a model to F16 GGUF and compute its importance matrix, for its GGUF variants.
 
-Reads models/MODEL/source/ and text/, writes models/MODEL/gguf/.
+Reads models/MODEL/source/ and text/, writes models/MODEL/gguf/. The importance matrix is computed on the GPU
+where the unquantized file fits there, else on the CPU.
 """
 
 from __future__ import annotations
@@ -11,20 +12,22 @@ from typing import Any
 import click
 
 from quantlab.cli._common import Context, common, say
-from quantlab.cli._stage import model_option, require_recipe, stage_of
+from quantlab.cli._stage import device_option, model_option, require_recipe, stage_of
 
 
 @click.command()
 @model_option
+@device_option
 @common
-def command(ctx: Context, model: str) -> Any:
+def command(ctx: Context, model: str, device: str | None) -> Any:
+    from quantlab.hardware.target import target_device
     from quantlab.stages import convert
 
     root = Path.cwd()
     require_recipe(root, model)
     log = root / "logs" / model / "convert.log"
     with stage_of(root, model, "convert", ctx.quiet) as progress:
-        made = convert.run(root, model, log, progress)
+        made = convert.run(root, model, log, progress, target_device(root, device))
     if not ctx.quiet and not ctx.json:
         said = (
             f"{made.failure.kind}: {made.failure.reason}"

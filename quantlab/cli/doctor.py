@@ -22,10 +22,6 @@ TOOLS = {"git": "git", "c++": "g++"}
 """Programs, and the Debian package of each; llama-cpp-python and GPTQModel's CPU kernels are compiled on this
 machine."""
 MARKS = {"works": "ok", "installed": "ok", "other version": "!!", "missing": "--", "broken": "!!"}
-CUDA_BUILD = (
-    "CMAKE_ARGS=-DGGML_CUDA=on pip install --force-reinstall --no-deps --no-cache-dir --no-binary"
-    " llama-cpp-python"
-)
 
 
 @click.command()
@@ -211,13 +207,15 @@ def _hub() -> dict[str, Any]:
 
 
 def _fixes(checked: dict[str, Any]) -> list[str]:
+    from quantlab.environments.install import cuda_build
+
     commands = [row["fix"] for row in (*checked["tools"], *checked["libraries"]) if row["fix"]]
     llama = next(
         (row for row in checked["libraries"] if row["distribution"] == "llama-cpp-python" and row["version"]),
         None,
     )
     if checked["gpus"] and llama and "without GPU offload" in llama["detail"]:
-        commands.append(f"{CUDA_BUILD} llama-cpp-python=={llama['version']}")
+        commands.append(cuda_build(llama["version"]))
     return list(dict.fromkeys(commands))
 
 

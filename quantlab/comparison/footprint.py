@@ -99,7 +99,8 @@ def runtime(records: ModelRecords, variant: VariantRecords, kind: str) -> Saving
         return Saving(None, None, variant.why_not("measure"))
     used = of_kind(measured, kind)
     if used is None:
-        return Saving(None, None, _ABSENT.get(kind, _NOT_SHOWN))
+        own = measured.memory.weights_reason if kind == "weights_bytes" else None
+        return Saving(None, None, own or _ABSENT.get(kind, _NOT_SHOWN))
     base = comparable(records, variant)
     if base.record is None or base.record.memory is None:
         return Saving(used, None, base.reason or "not compared: the 16-bit variant has no memory measurement")

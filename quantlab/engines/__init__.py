@@ -9,7 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from quantlab.engines._contract import (
+    ANYTHING,
     AllocatorPeaks,
+    Demand,
     Engine,
     EngineMemory,
     OpenCheckpoint,
@@ -27,7 +29,9 @@ if TYPE_CHECKING:
     from quantlab.workspace.checkpoint import Checkpoint
 
 __all__ = [
+    "ANYTHING",
     "AllocatorPeaks",
+    "Demand",
     "Engine",
     "EngineMemory",
     "OpenCheckpoint",

@@ -20,12 +20,14 @@ if TYPE_CHECKING:
 class EngineMemory(NamedTuple):
     """What the engine itself knows of its memory."""
 
-    weights_bytes: int
+    weights_bytes: int | None
+    """None where it does not count them; `weights_reason` says why."""
     kv_cache_bytes: int
     state_bytes: int = 0
     """Recurrent states, which do not grow with the context."""
     by_device: Mapping[str, int] = {}
     """Weights by place, where the model lies in several."""
+    weights_reason: str | None = None
 
 
 class AllocatorPeaks(NamedTuple):
@@ -34,6 +36,19 @@ class AllocatorPeaks(NamedTuple):
 
     allocated_bytes: int | None = None
     reserved_bytes: int | None = None
+
+
+class Demand(NamedTuple):
+    """What will be asked of an open checkpoint, for an engine that reserves its memory when it opens one."""
+
+    tokens: int | None = None
+    """Tokens of the longest sequence, prompt and answer together; None where that is not known before."""
+    scored_tokens: int = 0
+    """The most tokens whose log-probabilities are asked for in one call; 0 where none are."""
+
+
+ANYTHING = Demand()
+"""Nothing is known of what will be asked: the model's whole context, or as much of it as fits."""
 
 
 class WorkerPlace(NamedTuple):
@@ -95,7 +110,8 @@ class OpenCheckpoint(ABC):
     cache_dtype: str
     """What keys and values are stored in."""
     context_tokens: int | None
-    """The longest context that the model was made for; None where it does not say."""
+    """The longest context that it takes: what the model was made for, or less where the engine was opened for
+    less; None where neither is known."""
     parallel: int = 1
     """GPUs that read their part of the weights at the same time."""
 
@@ -189,6 +205,8 @@ class Engine(ABC):
     """What it stores keys and values in unless told otherwise; None for the dtype that it computes in."""
     scores_without_cache: bool = False
     """Whether its tasks are scored without the variant's own type of cache."""
+    reserves_gpu: bool = False
+    """Whether it takes most of a GPU's memory as it opens, so that nothing else of ours may lie there."""
 
     @abstractmethod
     def imports(self, checkpoint: Checkpoint) -> tuple[str, ...]:
@@ -197,9 +215,15 @@ class Engine(ABC):
 
     @abstractmethod
     def open_checkpoint(
-        self, checkpoint: Checkpoint, device: str, dense: bool = False, float32: bool = False
+        self,
+        checkpoint: Checkpoint,
+        device: str,
+        dense: bool = False,
+        float32: bool = False,
+        demand: Demand = ANYTHING,
     ) -> OpenCheckpoint:
-        """Load the checkpoint. `float32` asks for arithmetic in float32, where engine and format can do it.
+        """Load the checkpoint. `float32` asks for arithmetic in float32, where engine and format can do it;
+        `demand` says what will be asked of it.
 
         Raises CellFailure where it cannot run here.
         """

@@ -2,7 +2,9 @@
 
 Prefill and decode are llama-bench's: batches of 2,048 tokens computed 512 at a time, the logits of the last
 token only, then single tokens chosen greedily, from an empty cache. The cache is allocated for the run's
-length, rounded up by llama.cpp to 256 tokens. No GPU has run this file yet."""
+length, rounded up by llama.cpp to 256 tokens. On a GPU llama.cpp chooses flash attention for these runs by
+itself, as its server does, and the kernel says what it chose; on a CPU, and wherever logits are compared, it
+is off. No GPU has run this file yet."""
 
 from __future__ import annotations
 
@@ -14,7 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 from quantlab.architecture.cache_types import is_quantized
 from quantlab.architecture.roofline import WeightReads
-from quantlab.engines._contract import Engine, EngineMemory, OpenCheckpoint, Served, ServeTarget
+from quantlab.engines._contract import (
+    ANYTHING,
+    Demand,
+    Engine,
+    EngineMemory,
+    OpenCheckpoint,
+    Served,
+    ServeTarget,
+)
 from quantlab.engines._llama.library import Batch, Context, Model, laid_out
 from quantlab.formats import GGUF
 from quantlab.formats.gguf import StoredTensor, stored_tensors, tensor_types
@@ -65,7 +75,8 @@ class LlamaCppEngine(OpenCheckpoint):
         self.device = find(device).name
         self.threads = None if parse_places(device).gpus else cores()
         self.dtype = self.scored_in = _dtype(file, device, cache)
-        self.kernel = _kernel(self._model)
+        self._on_gpu = bool(parse_places(device).gpus)
+        self.kernel = _kernel(self._model, self._chosen_flash())
         self.cache_dtype, self.context_tokens = cache, self._model.trained_context
 
     def logits(self, token_ids: NDArray[np.int64], first: int = 0) -> NDArray[np.float32]:
@@ -148,6 +159,15 @@ class LlamaCppEngine(OpenCheckpoint):
         self._close_contexts()
         self._model.close()
 
+    def _chosen_flash(self) -> bool:
+        """Whether timed runs compute flash attention: on a GPU a small context tells what llama.cpp
+        chooses."""
+        if not self._on_gpu:
+            return is_quantized(self._model.cache)
+        tried = Context(self._model, 256, 1, 1, full_window=False, choose_flash=True)
+        tried.close()
+        return tried.flash_attention
+
     def _make(self, cells: int, batch: int, ubatch: int, sequences: int, full_window: bool) -> Context:
         """The one context that is held, made anew where another is asked for: a run needs only one at a
         time."""
@@ -155,7 +175,11 @@ class LlamaCppEngine(OpenCheckpoint):
         if self._context is None or self._key != key:
             self._close_contexts()
             self._context, self._key = (
-                Context(self._model, cells, batch, ubatch, sequences, full_window=full_window),
+                Context(
+                    *(self._model, cells, batch, ubatch, sequences),
+                    full_window=full_window,
+                    choose_flash=self._on_gpu and not full_window,
+                ),
                 key,
             )
         return self._context
@@ -191,10 +215,12 @@ def _dtype(file: Path, device: str, cache: str) -> str:
     return f"float32{inside}, {held} cache"
 
 
-def _kernel(model: Model) -> str:
-    """The instructions that llama.cpp was built for and uses, and whether it repacked weights for them."""
+def _kernel(model: Model, flash: bool) -> str:
+    """The instructions that llama.cpp was built for and uses, whether it repacked weights for them, and
+    whether attention is flash attention."""
+    attention = f"flash attention {'on' if flash else 'off'}"
     if model.device.startswith("cuda"):
-        return "llama.cpp CUDA"
+        return f"llama.cpp CUDA ({attention})"
     said = {part.split(":")[-1].strip() for part in llama().llama_print_system_info().decode().split("|")}
     used = [name for name in _INSTRUCTIONS if f"{name} = 1" in said]
     repacked = (
@@ -205,7 +231,7 @@ def _kernel(model: Model) -> str:
     # Threads that sleep between the graph's nodes decode three times slower on an idle machine, at every
     # width alike.
     waits = "; OMP_WAIT_POLICY=passive" if os.environ.get("OMP_WAIT_POLICY", "").lower() == "passive" else ""
-    return f"llama.cpp CPU ({', '.join(used) or 'generic'}; {repacked}{waits})"
+    return f"llama.cpp CPU ({', '.join(used) or 'generic'}; {repacked}; {attention}{waits})"
 
 
 class LlamaCpp(Engine):
@@ -228,10 +254,15 @@ class LlamaCpp(Engine):
         return ("numpy", "llama_cpp")
 
     def open_checkpoint(
-        self, checkpoint: Checkpoint, device: str, dense: bool = False, float32: bool = False
+        self,
+        checkpoint: Checkpoint,
+        device: str,
+        dense: bool = False,
+        float32: bool = False,
+        demand: Demand = ANYTHING,
     ) -> LlamaCppEngine:
         """Load a GGUF checkpoint; `dense` means nothing here, nor does `float32`: llama.cpp computes in it
-        anyway.
+        anyway. A context is made for each call, whatever the `demand`.
 
         Raises CellFailure where it cannot run.
         """

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from quantlab.engines._contract import Engine
+from quantlab.engines._contract import ANYTHING, Demand, Engine
 from quantlab.engines._transformers.dense import form_of
 from quantlab.engines._transformers.load import computes_in_float32
 from quantlab.engines._transformers.open import TransformersEngine
@@ -35,10 +35,15 @@ class Transformers(Engine):
         return ("torch", "transformers.models.auto.modeling_auto")
 
     def open_checkpoint(
-        self, checkpoint: Checkpoint, device: str, dense: bool = False, float32: bool = False
+        self,
+        checkpoint: Checkpoint,
+        device: str,
+        dense: bool = False,
+        float32: bool = False,
+        demand: Demand = ANYTHING,
     ) -> TransformersEngine:
-        """Load a checkpoint; `dense` takes the form that `_dense.form_of` names. Raises CellFailure where it
-        cannot run."""
+        """Load a checkpoint; `dense` takes the form that `_dense.form_of` names. Its memory grows as it runs,
+        whatever the `demand`. Raises CellFailure where it cannot run."""
         checkpoint.require_weights()
         manifest = checkpoint.manifest
         cache = manifest.settings.get("cache")

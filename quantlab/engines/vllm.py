@@ -1,19 +1,18 @@
 """Run safetensors checkpoints with vLLM on NVIDIA GPUs, in process, with tensor parallelism.
 
 **No GPU has run this file.** It is written against the interface of vLLM 0.33.0 (`LLM`, `SamplingParams`,
-`LLMEngine`), and its tests run it over a module that records what it is asked. vLLM reads GPTQ, AWQ and FP8
-checkpoints; 0.33.0 has no bitsandbytes method (older versions do), and what it refuses is recorded with its
-own words.
+`LLMEngine`), and its tests run it over a module that records what it is asked. On a CPU vLLM 0.32 loaded
+GPTQ, AWQ and compressed-tensors checkpoints of quantlab, but no FP8 ones that GPTQModel wrote; 0.33.0 has no
+bitsandbytes method (older versions do). What vLLM refuses is recorded with its own words.
 
 It is never chosen by itself: `engines.engine_for` gives it where it is asked for by name. It needs an
-environment of its own, because it pins another torch.
+environment of its own, because it pins other versions of torch and transformers than quantlab is tested with.
 
 Prefill and decode are vLLM's own steps (`LLMEngine.step`), counted by the tokens that each sequence has: a
 prefill ends when every sequence has its first token. Where a batch is more than vLLM schedules in one step,
 the first sequences decode while the last ones are still read, and prefill takes that work with it. Logits are
-log-probabilities (a constant per position away, which no divergence sees) of the whole vocabulary, exact:
-vLLM gives them as lists of numbers, which is slow and takes about 100 bytes each; a window that does not fit
-is refused."""
+log-probabilities (a constant per position away, which no divergence sees) of the whole vocabulary
+(`_vllm/logits.py`). What is reserved is the longest sequence that the job needs (`_vllm/reserve.py`)."""
 
 from __future__ import annotations
 
@@ -25,6 +24,8 @@ from typing import TYPE_CHECKING, Any
 from quantlab.architecture.fields import experts_of
 from quantlab.architecture.roofline import WeightReads
 from quantlab.engines._contract import (
+    ANYTHING,
+    Demand,
     Engine,
     EngineMemory,
     OpenCheckpoint,
@@ -36,6 +37,7 @@ from quantlab.engines._contract import (
 from quantlab.engines._vllm import worker as _vllm_worker
 from quantlab.engines._vllm.load import INSTALL as INSTALL
 from quantlab.engines._vllm.load import gpus_only, load, require_vllm, watching_limits
+from quantlab.engines._vllm.logits import window_logits
 from quantlab.errors import CellFailure
 from quantlab.formats import SAFETENSORS
 from quantlab.hardware.device import parse_places, visible_to
@@ -46,7 +48,8 @@ if TYPE_CHECKING:
 
     from quantlab.workspace.checkpoint import Checkpoint
 
-_BYTES_PER_LOGPROB = 100  # a float and an integer as Python objects, and four places in lists
+_FIRST_NAME = 10**9
+"""vLLM reads the names of requests as numbers, and counts its own from 0."""
 
 
 class VllmEngine(OpenCheckpoint):
@@ -64,56 +67,29 @@ class VllmEngine(OpenCheckpoint):
         trust_remote_code: bool = False,
         cache: str | None = None,
         dtype: str = "auto",
+        demand: Demand = ANYTHING,
     ) -> None:
         places = gpus_only(device)
         self.parallel = len(places.gpus)
         """GPUs that read their part of the weights at the same time."""
         self.device = f"{len(places.gpus)} GPU of {device}" if len(places.gpus) > 1 else device
         self._weights, self._tokenizer, self._trust = weights, tokenizer, trust_remote_code
-        self._llm = load(weights, tokenizer, places, trust_remote_code, cache, dtype)
+        self._llm = load(weights, tokenizer, places, trust_remote_code, cache, dtype, demand)
         config = self._llm.llm_engine.vllm_config
         self._cache = config.cache_config
         self.dtype = str(config.model_config.dtype).removeprefix("torch.")
         self.scored_in = with_float32_softmax(self.dtype)
         self.cache_dtype = self.dtype if self._cache.cache_dtype == "auto" else str(self._cache.cache_dtype)
-        self.context_tokens: int | None = int(config.model_config.max_model_len)
+        self._context = int(config.model_config.max_model_len)
+        self.context_tokens: int | None = self._context
         self._vocabulary = int(config.model_config.get_vocab_size())
         self.kernel = _named(self._llm.collective_rpc(_vllm_worker.kernels))
         self._tokens: dict[str, int] = {}
-        self._prompt_tokens, self._runs = 0, 0
+        self._prompt_tokens, self._requests = 0, 0
 
     def logits(self, token_ids: NDArray[np.int64], first: int = 0) -> NDArray[np.float32]:
-        import numpy as np
-        import psutil
-        from vllm import SamplingParams
-
-        needed, there = (
-            len(token_ids) * self._vocabulary * _BYTES_PER_LOGPROB,
-            psutil.virtual_memory().available,
-        )
-        if needed > there:
-            raise CellFailure(
-                "does_not_fit",
-                f"vLLM gives the log-probabilities of {len(token_ids)} tokens over {self._vocabulary:,} words"
-                f" in about {needed / 2**30:.0f} GiB of lists, {there / 2**30:.0f} GiB are free: use shorter"
-                " windows or the transformers engine",
-            )
-        wanted = SamplingParams(
-            temperature=0,
-            max_tokens=1,
-            ignore_eos=True,
-            detokenize=False,
-            prompt_logprobs=-1,
-            logprobs=-1,
-            flat_logprobs=True,
-        )
-        [output] = self._llm.generate([{"prompt_token_ids": token_ids.tolist()}], wanted, use_tqdm=False)
-        rows = np.full((len(token_ids), self._vocabulary), np.nan, np.float32)
-        _scatter(rows[:-1], output.prompt_logprobs, first=1)  # entry i is of token i, so of the row before it
-        _scatter(rows[-1:], output.outputs[0].logprobs, first=0)
-        if np.isnan(rows).any():
-            raise CellFailure("unsupported", "vLLM left words of the vocabulary out of its log-probabilities")
-        return rows[first:]
+        self._drop()
+        return window_logits(self._llm, token_ids, self._vocabulary, self._context)[first:]
 
     def language_model(self, batch_size: int) -> Any:
         """lm-eval's own vLLM model, around the engine that is loaded: it makes one from this name
@@ -122,6 +98,7 @@ class VllmEngine(OpenCheckpoint):
 
         from lm_eval.models import vllm_causallms
 
+        self._drop()
         with mock.patch.object(vllm_causallms, "LLM", lambda **_: self._llm):
             return watching_limits(vllm_causallms.VLLM)(
                 pretrained=str(self._weights),
@@ -134,26 +111,35 @@ class VllmEngine(OpenCheckpoint):
         from vllm import SamplingParams
 
         self._drop()
-        self._runs, self._prompt_tokens = self._runs + 1, token_ids.shape[1]
-        room = (self.context_tokens or 0) - self._prompt_tokens
+        self._prompt_tokens = token_ids.shape[1]
+        room = self._context - self._prompt_tokens
         if room < 1:
             raise CellFailure(
                 "unsupported",
-                f"a prompt of {self._prompt_tokens} tokens leaves no room in {self.context_tokens}",
+                f"a prompt of {self._prompt_tokens} tokens leaves no room in {self._context}",
             )
         going_on = SamplingParams(temperature=0, max_tokens=room, ignore_eos=True, detokenize=False)
-        for row, ids in enumerate(token_ids.tolist()):
-            name = f"run-{self._runs}-{row}"
+        for ids in token_ids.tolist():
+            name, self._requests = str(_FIRST_NAME + self._requests), self._requests + 1
             self._tokens[name] = 0
             self._llm.llm_engine.add_request(name, {"prompt_token_ids": ids}, going_on)
         self._until(dict.fromkeys(self._tokens, 1))
 
     def generate(self, prompts: Sequence[str], tokens: int) -> list[list[int]]:
+        """lm-eval's model reads the prompts: vLLM itself would put a second start token before a chat
+        template's."""
         from vllm import SamplingParams
 
-        self._drop()
-        greedy = SamplingParams(temperature=0, max_tokens=tokens)
-        made = self._llm.generate(list(prompts), greedy, use_tqdm=False)
+        if tokens >= self._context:
+            asked = f"{tokens} tokens of an answer are asked for"
+            raise CellFailure("unsupported", f"{asked}, the model's context has {self._context}")
+        lm = self.language_model(len(prompts))
+        asked_ids = [lm.tok_encode(prompt)[-(self._context - tokens) :] for prompt in prompts]
+        made = self._llm.generate(
+            [{"prompt_token_ids": ids} for ids in asked_ids],
+            SamplingParams(temperature=0, max_tokens=tokens),
+            use_tqdm=False,
+        )
         return [list(each.outputs[0].token_ids) for each in made]
 
     def end_ids(self) -> frozenset[int]:
@@ -185,14 +171,23 @@ class VllmEngine(OpenCheckpoint):
     def memory(self) -> EngineMemory:
         """Weights of all GPUs, and the blocks of the cache that the sequences hold, by vLLM's own sizes."""
         states = self._llm.collective_rpc(_vllm_worker.state)
+        weights = [s.weights_bytes for s in states]
+        known = [size for size in weights if size is not None]
+        counted = len(known) == len(weights)
+        return EngineMemory(
+            weights_bytes=sum(known) if counted else None,
+            kv_cache_bytes=self._cache_share(sum(s.cache_bytes for s in states)),
+            by_device={f"cuda:{n}": size for n, size in enumerate(known)}
+            if counted and len(known) > 1
+            else {},
+            weights_reason=None if counted else _vllm_worker.NOT_COUNTED,
+        )
+
+    def _cache_share(self, allocated: int) -> int:
+        """Of the allocated bytes of cache, those of the blocks that the sequences hold."""
         block, whole = int(self._cache.block_size), int(self._cache.kv_cache_size_tokens or 0)
         held = sum(-(-(self._prompt_tokens + made) // block) * block for made in self._tokens.values())
-        cache = sum(s.cache_bytes for s in states)
-        return EngineMemory(
-            weights_bytes=sum(s.weights_bytes for s in states),
-            kv_cache_bytes=cache * held // whole if whole else cache,
-            by_device={f"cuda:{n}": s.weights_bytes for n, s in enumerate(states)} if len(states) > 1 else {},
-        )
+        return allocated * held // whole if whole else allocated
 
     def weight_reads(self) -> WeightReads:
         states = self._llm.collective_rpc(_vllm_worker.state)
@@ -208,19 +203,9 @@ class VllmEngine(OpenCheckpoint):
         import gc
 
         self._drop()
+        self._llm.llm_engine.engine_core.shutdown()  # vLLM hides its objects from the collector until then
         self._llm = None
         gc.collect()
-
-
-def _scatter(rows: NDArray[np.float32], flat: Any, first: int) -> None:
-    """Fill rows (positions, vocabulary) from vLLM's FlatLogprobs, whose entries from `first` on are the
-    positions."""
-    import numpy as np
-
-    for row, (start, stop) in enumerate(
-        zip(flat.start_indices[first:], flat.end_indices[first:], strict=True)
-    ):
-        rows[row, np.asarray(flat.token_ids[start:stop])] = flat.logprobs[start:stop]
 
 
 def _named(counts: list[dict[str, int]]) -> str:
@@ -242,6 +227,7 @@ class Vllm(Engine):
     formats = (SAFETENSORS,)
     requires = ("vllm",)
     install = INSTALL
+    reserves_gpu = True
     serves_releases = True
     by_layers_note = (
         "vLLM can split it by layers alone (--pipeline-parallel-size), and its GPUs then work in turn"
@@ -254,7 +240,12 @@ class Vllm(Engine):
         return ("torch", "vllm")
 
     def open_checkpoint(
-        self, checkpoint: Checkpoint, device: str, dense: bool = False, float32: bool = False
+        self,
+        checkpoint: Checkpoint,
+        device: str,
+        dense: bool = False,
+        float32: bool = False,
+        demand: Demand = ANYTHING,
     ) -> VllmEngine:
         """Load a checkpoint; `dense` means nothing here, `float32` only to plain layers. Raises CellFailure
         where it cannot run."""
@@ -265,7 +256,7 @@ class Vllm(Engine):
         cache = manifest.settings.get("cache")
         dtype = "float32" if float32 and not quantization_config(checkpoint.weights) else "auto"
         return VllmEngine(
-            checkpoint.weights, checkpoint.tokenizer, device, manifest.trust_remote_code, cache, dtype
+            checkpoint.weights, checkpoint.tokenizer, device, manifest.trust_remote_code, cache, dtype, demand
         )
 
     def place(self, device: str, environment: Mapping[str, str]) -> WorkerPlace:

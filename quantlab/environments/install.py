@@ -10,6 +10,8 @@ import re
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
+from quantlab.environments.cuda import WITH_CUDA
+
 
 class RequiredDistribution(NamedTuple):
     """A requirement of quantlab's own metadata."""
@@ -75,6 +77,18 @@ def reinstall(distribution: str) -> str:
     """The command that mends one that is installed and broken, without touching what it depends on."""
     wanted = asked().get(distribution)
     return f"pip install --force-reinstall --no-deps '{distribution}{wanted.specifier if wanted else ''}'"
+
+
+def cuda_build(version: str | None = None) -> str:
+    """The command that builds llama.cpp with CUDA in place of a build without it.
+
+    Without `--no-cache-dir` pip would take the wheel that it built before."""
+    name = "llama-cpp-python"
+    wanted = f"=={version}" if version else asked()[name].specifier
+    return (
+        f"CMAKE_ARGS={WITH_CUDA} pip install --force-reinstall --no-deps --no-cache-dir --no-binary {name}"
+        f" {name}{wanted}"
+    )
 
 
 def missing(distributions: tuple[str, ...]) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from quantlab import processes
 from quantlab.errors import CellFailure
 from quantlab.files import write_json
 from quantlab.hardware.device import Device, parse_places
+from quantlab.hardware.memory import available_bytes
 from quantlab.processors import cores
 from quantlab.records.measured import Bandwidth
 
@@ -70,12 +71,10 @@ def _cpu() -> Bandwidth:
 
 def _block_bytes() -> int:
     """Four times the last cache, at most an eighth of the free memory."""
-    import psutil
-
     sizes = [p.read_text().strip() for p in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")]
     units = {"K": 2**10, "M": 2**20, "G": 2**30}
     last = max((int(size[:-1]) * units[size[-1]] for size in sizes if size[-1:] in units), default=0)
-    return min(max(_CACHES * last, _LEAST), psutil.virtual_memory().available // 8, _MOST)
+    return min(max(_CACHES * last, _LEAST), available_bytes() // 8, _MOST)
 
 
 def _cuda(place: str) -> Bandwidth:

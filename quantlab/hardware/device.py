@@ -12,9 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from quantlab.container import ROOT, memory_limit_bytes
 from quantlab.errors import QuantlabError
 from quantlab.frozen import Frozen
 from quantlab.hardware import rocm
+from quantlab.hardware.torch_view import seen_without_nvml
 from quantlab.processors import cores
 
 
@@ -74,6 +76,7 @@ class Device(Frozen):
     cores: int
     """Processors that this process may use."""
     memory_gib: int
+    """The machine's, or the container's limit."""
     gpus: tuple[Gpu, ...] = ()
     system: str
     python: str
@@ -97,7 +100,7 @@ class Device(Frozen):
 
 def gpus() -> tuple[Gpu, ...]:
     """NVIDIA GPUs that CUDA would see, in the order of the PCI bus (CUDA_VISIBLE_DEVICES heeded); without
-    any, AMD's.
+    NVML AMD's, else those that torch sees.
 
     CUDA puts the fastest first unless it is told otherwise. This sets CUDA_DEVICE_ORDER=PCI_BUS_ID for this
     process and those that it starts, whatever it was: CUDA must not have been opened before."""
@@ -107,7 +110,7 @@ def gpus() -> tuple[Gpu, ...]:
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError:
-        return _amd_gpus()
+        return _amd_gpus() or _torch_gpus()
     try:
         driver = str(told(pynvml.nvmlSystemGetDriverVersion) or "unknown")
         driven = _on_the_bus()
@@ -122,7 +125,6 @@ def gpus() -> tuple[Gpu, ...]:
 
 def _on_the_bus() -> list[tuple[str, str, int]]:
     """List UUID, name and memory of each NVIDIA GPU in the order of the PCI bus; NVML must be started."""
-    import psutil
     import pynvml
 
     handles = [
@@ -136,10 +138,7 @@ def _on_the_bus() -> list[tuple[str, str, int]]:
             str(pynvml.nvmlDeviceGetUUID(h)),
             str(told(pynvml.nvmlDeviceGetName, h) or "NVIDIA GPU"),
             # of a chip that shares the machine's memory (GB10) the driver tells no size
-            int(
-                getattr(told(pynvml.nvmlDeviceGetMemoryInfo, h), "total", None)
-                or psutil.virtual_memory().total
-            ),
+            int(getattr(told(pynvml.nvmlDeviceGetMemoryInfo, h), "total", None) or memory_bytes()),
         )
         for h in there
     ]
@@ -150,6 +149,15 @@ def _amd_gpus() -> tuple[Gpu, ...]:
     driven = rocm.gpus()
     order = _visible([gpu.uuid for gpu in driven], os.environ.get("HIP_VISIBLE_DEVICES"))
     return tuple(Gpu(index=i, **driven[n]._asdict()) for i, n in enumerate(order))
+
+
+def _torch_gpus() -> tuple[Gpu, ...]:
+    """GPUs that torch opens though there is no NVML to tell of them (a container without it)."""
+    seen = seen_without_nvml()
+    return tuple(
+        Gpu(index=i, uuid=gpu.uuid, name=gpu.name, memory_bytes=gpu.memory_bytes, driver="unknown")
+        for i, gpu in enumerate(seen)
+    )
 
 
 def told(ask: Callable[..., Any], *arguments: Any) -> Any:
@@ -216,6 +224,14 @@ def cpu_name() -> str:
     return " ".join(match[1].split()) if match else platform.processor() or platform.machine()
 
 
+def memory_bytes(root: Path = ROOT) -> int:
+    """The machine's memory, or the container's limit where that is less."""
+    import psutil
+
+    total, limit = int(psutil.virtual_memory().total), memory_limit_bytes(root)
+    return total if limit is None else min(total, limit)
+
+
 def quick_bfloat16() -> bool:
     """Whether the processor multiplies bfloat16 natively; where it does not, bfloat16 is several times slower
     than float32."""
@@ -228,8 +244,6 @@ def find(device: str = "auto") -> Device:
 
     Raises QuantlabError where it is not there, and for a slice of a GPU (MIG), whose memory and speed are not
     the GPU's."""
-    import psutil
-
     there = gpus()
     if device == "auto":
         device = "cuda:0" if there or _shown_a_slice() else "cpu"
@@ -254,7 +268,7 @@ def find(device: str = "auto") -> Device:
         name=_name(places, [there[n].name for n in places.gpus], cpu),
         cpu=cpu,
         cores=cores(),
-        memory_gib=round(psutil.virtual_memory().total / 2**30),
+        memory_gib=max(round(memory_bytes() / 2**30), 1),
         gpus=there,
         system=f"{platform.system()} {platform.machine()}",
         python=platform.python_version(),

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
 from typing import NamedTuple
 
 from quantlab import engines
 from quantlab.errors import CellFailure, QuantlabError
 from quantlab.hardware.device import Device
-from quantlab.hardware.memory import free_vram_bytes
+from quantlab.hardware.memory import available_bytes, free_vram_bytes
 from quantlab.records.measured import SampledMemory
 from quantlab.workspace.cell import Cell
 
@@ -36,12 +34,12 @@ def sixteen_bit(cell: Cell, engine: str) -> Beside:
     return Beside(other)
 
 
-def fit_together(other: Cell, seen: SampledMemory | None, weights_bytes: int, device: Device) -> bool:
+def fit_together(other: Cell, seen: SampledMemory | None, weights_bytes: int | None, device: Device) -> bool:
     """Whether the 16-bit variant fits into the memory that is free while the variant is loaded.
 
     It is taken to need its weights, what the variant held beyond its own, and a tenth more. Where nothing was
-    seen, it is not tried."""
-    if seen is None:
+    seen, or the engine does not count its weights, it is not tried."""
+    if seen is None or weights_bytes is None:
         return False
     gpu = bool(device.places.gpus)
     peak = seen.peak_vram_bytes if gpu else (seen.peak.tree_pss_bytes or seen.peak.tree_rss_bytes)
@@ -55,34 +53,6 @@ def fit_together(other: Cell, seen: SampledMemory | None, weights_bytes: int, de
 
 
 def _free_bytes(device: Device) -> int:
-    import psutil
-
     if device.places.gpus:
         return sum(free_vram_bytes(device.places.gpus).values())
-    return min([int(psutil.virtual_memory().available), *group_free_bytes()])
-
-
-def group_free_bytes(root: Path = Path("/")) -> list[int]:
-    """What the limits of this process's control group and of those above it (version 2) leave; [] without a
-    limit.
-
-    Pages of files that are in no use (`inactive_file`) count as free, as the kernel drops them first.
-    """
-    said = root / "proc/self/cgroup"
-    lines = said.read_text().splitlines() if said.exists() else []
-    group = next((line.removeprefix("0::/") for line in lines if line.startswith("0::/")), None)
-    if group is None:
-        return []
-    top = root / "sys/fs/cgroup"
-    here = top / group
-    folders = [folder for folder in (here, *here.parents) if folder == top or top in folder.parents]
-    return [size for folder in folders if (size := _left(folder)) is not None]
-
-
-def _left(group: Path) -> int | None:
-    try:
-        limit, used = (group / "memory.max").read_text().strip(), int((group / "memory.current").read_text())
-        idle = re.search(r"^inactive_file (\d+)$", (group / "memory.stat").read_text(), re.M)
-    except OSError:
-        return None
-    return None if limit == "max" else max(int(limit) - used + (int(idle[1]) if idle else 0), 0)
+    return available_bytes()

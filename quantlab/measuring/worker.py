@@ -35,6 +35,7 @@ class WorkerCommands:
         self._name: str = job["engine"]
         self._module = engines.load(self._name)
         self._engine: engines.OpenCheckpoint | None = None
+        self._demand = engines.Demand(tokens=job["tokens"])
         self._gpus = [f"cuda:{n}" for n in parse_places(self._device).gpus]
 
     def open_device(self) -> dict[str, Any]:
@@ -52,7 +53,9 @@ class WorkerCommands:
     def load(self) -> dict[str, Any]:
         """Load the checkpoint."""
         began = time.perf_counter()
-        engine = self._engine = self._module.open_checkpoint(self._checkpoint, self._device)
+        engine = self._engine = self._module.open_checkpoint(
+            self._checkpoint, self._device, demand=self._demand
+        )
         seconds, memory = time.perf_counter() - began, engine.memory()
         about = {
             "kernel": engine.kernel,
@@ -65,6 +68,7 @@ class WorkerCommands:
             "context_tokens": engine.context_tokens,
             "reads": engine.weight_reads()._asdict(),
             "weights_bytes": memory.weights_bytes,
+            "weights_reason": memory.weights_reason,
             "by_device": memory.by_device,
             "parallel": engine.parallel,
             "rss_bytes": process_memory().rss_bytes,

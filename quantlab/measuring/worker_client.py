@@ -37,6 +37,11 @@ class GridPoint(NamedTuple):
         return self.context + self.prompt
 
     @property
+    def tokens(self) -> int:
+        """Of each sequence at the end: the prefill's last logits give one more than the decode."""
+        return self.length + 1 + self.decode
+
+    @property
     def label(self) -> str:
         return f"b{self.batch} c{self.context}"
 
@@ -44,7 +49,8 @@ class GridPoint(NamedTuple):
 class Worker:
     """A process that holds one cell's engine, for the length of a `with` block."""
 
-    def __init__(self, cell: Cell, engine: str, device: str) -> None:
+    def __init__(self, cell: Cell, engine: str, device: str, tokens: int | None = None) -> None:
+        """`tokens` are those of the longest sequence that it will run."""
         self.cell, self.engine = cell, engine
         self._log = log_path(cell, "measure")
         place = engines.load(engine).place(device, dict(os.environ) | {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"})
@@ -60,6 +66,7 @@ class Worker:
             "variant": cell.variant.slug,
             "engine": engine,
             "device": device,
+            "tokens": tokens,
         }
         self._job = json.dumps(job | {"log": str(self._log)})
         self.about: dict[str, Any] = {}

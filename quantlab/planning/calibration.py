@@ -45,8 +45,7 @@ class GpuOverhead(Frozen):
     overhead_gib: tuple[float, float]
     """Lowest and highest."""
     vllm_share: float
-    """Of a GPU's memory that vLLM takes unless told otherwise (gpu_memory_utilization; 0.92 in newer
-    versions)."""
+    """Of a GPU's memory that vLLM takes unless told otherwise (gpu_memory_utilization)."""
     known_misses: dict[str, str]
     """By model type: a fit that turned out wrong."""
     source: str

@@ -16,8 +16,11 @@ class MemoryRecord(Frozen):
     """
 
     disk_bytes: int
-    weights_bytes: int
-    """Weights and buffers resident after loading, by the engine's own account, over all devices."""
+    weights_bytes: int | None
+    """Weights and buffers resident after loading, by the engine's own account, over all devices; None where
+    it counts none."""
+    weights_reason: str | None = None
+    """Why there is no account of the weights."""
     weights_by_device_bytes: dict[str, int] = {}
     """The same by device (`cpu`, `cuda:0`, `disk`), where the model lies on more than one."""
     kv_cache_bytes: int | None

@@ -4,8 +4,9 @@ bandwidth."""
 from __future__ import annotations
 
 from quantlab.comparison.load import ModelRecords
-from quantlab.numbers import listing, significant
-from quantlab.records import SpeedPoint, SpeedRecord
+from quantlab.engines import sixteen_bit
+from quantlab.numbers import listing, percent, significant
+from quantlab.records import MeasureRecord, SpeedPoint, SpeedRecord
 from quantlab.reporting.places import device_of, home
 from quantlab.reporting.table import Row
 
@@ -20,6 +21,8 @@ _WHY = (
     ),
 )
 """On a processor, on a GPU."""
+_FED_BY_MEMORY = 0.5
+"""From this share of the ceiling on, reading the weights is most of what a decode does."""
 _NOT_RECORDED = "the record has no memory bandwidth"
 
 
@@ -61,6 +64,33 @@ def bandwidths(records: ModelRecords) -> list[str]:
             )
             texts[text] = None
     return list(texts)
+
+
+def far_below(records: ModelRecords) -> list[str]:
+    """One sentence for each engine whose unquantized model decodes on a GPU far below what memory could feed:
+    its ratios do not show what fewer bits save."""
+    said: dict[str, None] = {}
+    for variant in records.variants.values():
+        measured, share = variant.measure, _share_of_one_sequence(variant.measure)
+        if measured and share is not None and variant.slug == sixteen_bit(measured.engine):
+            said[
+                f"On {device_of(records, variant)} {variant.slug} in {measured.engine} decodes one sequence"
+                f" at {percent(share)} of its ceiling: most of the time goes into something else than reading"
+                " weights, such as launching each layer's kernels one by one, so this engine's ratios can lie"
+                " near 1 at every width. A server that replays its steps as a CUDA graph gains more from"
+                " fewer bits."
+            ] = None
+    return list(said)
+
+
+def _share_of_one_sequence(measured: MeasureRecord | None) -> float | None:
+    """The largest share of the ceiling at batch 1 on a GPU; None on a CPU, and where it is not far below."""
+    speed = measured.speed if measured else None
+    if speed is None or speed.bandwidth is None or speed.bandwidth.threads is not None:  # threads: a CPU
+        return None
+    roofs = [point.roofline for point in speed.points if point.batch == 1 and point.roofline]
+    share = max((roof.share for roof in roofs if roof.share is not None), default=None)
+    return share if share is not None and share < _FED_BY_MEMORY else None
 
 
 def above_one(records: ModelRecords) -> str | None:

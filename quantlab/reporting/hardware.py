@@ -7,7 +7,7 @@ from typing import Any
 
 from quantlab.comparison.load import ModelRecords
 from quantlab.inert import Markdown, markdown
-from quantlab.reporting.ceilings import above_one, bandwidths
+from quantlab.reporting.ceilings import above_one, bandwidths, far_below
 from quantlab.reporting.conditions import condition_warnings
 from quantlab.reporting.memory import memory_columns
 from quantlab.reporting.places import DevicePart, per_device
@@ -27,7 +27,10 @@ def hardware(devices: Sequence[ModelRecords], tables: Mapping[str, Table]) -> di
         "high_water": any(c.keys[0] == "peak_process_rss_bytes" for c in memory.columns),
         "ratio_kinds": kinds,
         "ceilings": [
-            text for records in devices for text in (*bandwidths(records), above_one(records)) if text
+            text
+            for records in devices
+            for text in (*bandwidths(records), *far_below(records), above_one(records))
+            if text
         ],
         "has_ceilings": any(row.values["ceiling_tokens_per_second"] is not None for row in speed.rows),
         "has_energy": any(row.values["decode_joules_per_token"] is not None for row in speed.rows),

@@ -13,6 +13,9 @@ from quantlab.environments.versions import installed
 from quantlab.errors import CellFailure
 from quantlab.files import new_folder, write_text
 from quantlab.formats.half_precision import beyond_f16
+from quantlab.formats.llama_log import llama
+from quantlab.hardware.device import Device
+from quantlab.hardware.memory import free_vram_bytes
 from quantlab.models.text import embedded_passages
 from quantlab.outside import as_failure
 from quantlab.progress import Progress
@@ -20,9 +23,15 @@ from quantlab.records import Failure
 from quantlab.workspace.checkpoint import list_files
 from quantlab.workspace.prepared import Gguf, Prepared
 
+_BUFFER_BYTES = 2**30
+"""For llama.cpp's context of CUDA and its compute buffers, per GPU."""
+_LOGIT_BYTES = 4
 
-def run(root: Path, model: str, log: Path, progress: Progress) -> Gguf:
-    """Convert one model. What llama.cpp cannot do with it is recorded, so that its other variants go on.
+
+def run(root: Path, model: str, log: Path, progress: Progress, device: Device | None = None) -> Gguf:
+    """Convert one model; its importance matrix is computed on the device's GPUs where it fits there.
+
+    What llama.cpp cannot do with it is recorded, so that its other variants go on.
 
     Raises QuantlabError where the weights are not those prepared.
     """
@@ -30,7 +39,7 @@ def run(root: Path, model: str, log: Path, progress: Progress) -> Gguf:
     prepared.require_unchanged()
     with new_folder(prepared.gguf_folder) as folder:
         try:
-            made = _make(prepared, folder, log, progress)
+            made = _make(prepared, folder, log, progress, device)
         except Exception as error:  # a library may raise anything; what is not expected goes on its way
             failure = as_failure(error)
             if failure is None:
@@ -41,7 +50,7 @@ def run(root: Path, model: str, log: Path, progress: Progress) -> Gguf:
     return made
 
 
-def _make(prepared: Prepared, folder: Path, log: Path, progress: Progress) -> Gguf:
+def _make(prepared: Prepared, folder: Path, log: Path, progress: Progress, device: Device | None) -> Gguf:
     if not installed(["llama-cpp-python"]):
         raise CellFailure("not_installed", f"llama-cpp-python is not installed: {bring('llama-cpp-python')}")
     from quantlab.methods._gguf import converter
@@ -52,11 +61,26 @@ def _make(prepared: Prepared, folder: Path, log: Path, progress: Progress) -> Gg
         by_rule = converter.convert(prepared.weights, folder / "f16.gguf", log, dtype.name, trust)
         if by_rule:
             _require_same_tokens(prepared, folder / "f16.gguf", by_rule)
+    windows, words = prepared.token_ids("calibration"), prepared.source().vocabulary or 0
+    place = place_of_importance(device, folder / "f16.gguf", int(windows.shape[1]), words)
     compute_apart(
-        folder / "f16.gguf", prepared.text_folder / "calibration.npy", folder / "imatrix.gguf", log, progress
+        *(folder / "f16.gguf", prepared.text_folder / "calibration.npy", folder / "imatrix.gguf"),
+        *(log, progress, place),
     )
-    tokens = int(prepared.token_ids("calibration").size)
-    return Gguf(imatrix_tokens=tokens, files=list_files(folder), notes=dtype.notes)
+    said = (f"Its importance matrix was computed on {device.name}.",) if device and place != "cpu" else ()
+    return Gguf(imatrix_tokens=int(windows.size), files=list_files(folder), notes=(*dtype.notes, *said))
+
+
+def place_of_importance(device: Device | None, file: Path, window: int, words: int) -> str:
+    """The GPUs of the device where the unquantized file fits beside the logits of a window, else `cpu`.
+
+    No GPU has run it: the room for llama.cpp's buffers is an assumption."""
+    if device is None or not device.places.gpus or not llama().llama_supports_gpu_offload():
+        return "cpu"
+    gpus = device.places.gpus
+    room = len(gpus) * _BUFFER_BYTES + 2 * window * words * _LOGIT_BYTES
+    fits = file.stat().st_size + room <= sum(free_vram_bytes(gpus).values())
+    return f"cuda:{','.join(map(str, gpus))}" if fits else "cpu"
 
 
 class _Dtype(NamedTuple):

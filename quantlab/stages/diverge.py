@@ -38,14 +38,14 @@ def run(cell: Cell, device: Device, progress: Progress) -> DivergenceRecord:
     """Compare the cell's checkpoint with the reference. Raises CellFailure where it cannot run here."""
     checkpoint = cell.checkpoint()
     cell.prepared.require_unchanged(weights=False)  # its tokenizer counts the text's bytes
-    reference = Reference(folder_of(cell.root, cell.model), device)
+    module = engines.load(engines.engine_or_usual(checkpoint.manifest.format, cell.recipe.engine))
+    reference = Reference(folder_of(cell.root, cell.model), None if module.reserves_gpu else device)
     reference.require_current(cell)
     require_same_vocabulary(checkpoint, cell.prepared.source().vocabulary, reference.info.vocabulary)
     token_ids = cell.prepared.token_ids("evaluation")
     require_memory(device, checkpoint.disk_bytes, "the checkpoint")
     dense = engines.runs_dense(checkpoint, device)
-    name = engines.engine_or_usual(checkpoint.manifest.format, cell.recipe.engine)
-    engine = engines.load(name).open_checkpoint(checkpoint, device.device, dense)
+    engine = module.open_checkpoint(checkpoint, device.device, dense, demand=_demand(token_ids.shape[1]))
     settings = key_of(
         *(
             STAGES["diverge"].version,
@@ -68,6 +68,11 @@ def run(cell: Cell, device: Device, progress: Progress) -> DivergenceRecord:
     nearest, why_none = compare_with_nearest(cell, checkpoint, reference, device, values.kl, progress)
     record = _record(cell, checkpoint, reference, engine, device, token_ids, values, dense)
     return record.model_copy(update={"round_to_nearest": nearest, "round_to_nearest_reason": why_none})
+
+
+def _demand(window: int) -> engines.Demand:
+    """The log-probabilities of one window, and a token after it: some engines give the last row with that."""
+    return engines.Demand(tokens=window + 1, scored_tokens=window)
 
 
 def compare(

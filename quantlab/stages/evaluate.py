@@ -48,7 +48,10 @@ def run(cell: Cell, device: Device, progress: Progress, until_decided: bool = Fa
     began = time.monotonic()
     name = engines.engine_or_usual(checkpoint.manifest.format, cell.recipe.engine)
     dense = engines.runs_dense(checkpoint, device)
-    engine = engines.load(name).open_checkpoint(checkpoint, device.device, dense, _in_float32(cell, device))
+    engine = engines.load(name).open_checkpoint(
+        *(checkpoint, device.device, dense, _in_float32(cell, device)),
+        demand=engines.Demand(scored_tokens=_TOKENS_OF_AN_ITEM),
+    )
     versions = installed(("lm-eval", *engines.load(name).requires))
     lm = engine.language_model(spec.batch_size)
     settings = key_of(

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from quantlab import methods, processes
+from quantlab import engines, methods, processes
 from quantlab.errors import CellFailure, FailureKind, QuantlabError
 from quantlab.hardware.device import parse_places
 from quantlab.measuring.sampling_client import read_samples, sample_file
@@ -39,17 +39,18 @@ def run_isolated(cell: Cell, stage: StageName, device: str, quiet: bool, **optio
     record_path(cell.root, cell.model, cell.variant.slug, stage).unlink(missing_ok=True)
     sample_file(cell.root, cell.model, cell.variant.slug).unlink(missing_ok=True)
     with scratch(cell.root) as folder:
+        place = place_of(cell, stage, device)
         said, kills = folder / "error.json", memory_kills()
         job: dict[str, Any] = {
             "root": str(cell.root),
             "model": cell.model,
             "variant": cell.variant.slug,
             "stage": stage,
-            "device": device,
+            "device": place.device,
         }
         job |= {"quiet": quiet, "log": str(log), "error": str(said), "options": options}
         command = [sys.executable, "-P", "-m", "quantlab.stages", json.dumps(job)]
-        code = processes.run(command, env=environment_of(cell, stage, device)).returncode
+        code = processes.run(command, env=place.environment).returncode
         error = json.loads(said.read_text()) if said.exists() else None
     if code == UNWRITABLE:
         raise CellFailure(
@@ -103,6 +104,18 @@ def _death(code: int, error: dict[str, Any] | None, shown: Path, log: Path, bega
     after = f" after {raised}" if raised else ""
     where = "traceback" if raised else "its output is"
     return Failure(kind="crashed", reason=f"the process ended with code {code}{after} ({where} in {shown})")
+
+
+def place_of(cell: Cell, stage: StageName, device: str) -> engines.WorkerPlace:
+    """What the child must see of the machine, and what the device is called there.
+
+    A stage that opens an engine in its own process gets the engine's own view before anything in it opens
+    CUDA, which reads CUDA_VISIBLE_DEVICES once."""
+    environment = environment_of(cell, stage, device)
+    if stage not in ("diverge", "evaluate") or cell.variant.method not in methods.names():
+        return engines.WorkerPlace(environment, device)
+    name = engines.engine_or_usual(methods.load(cell.variant.method).format, cell.recipe.engine)
+    return engines.load(name).place(device, environment)
 
 
 def environment_of(cell: Cell, stage: StageName, device: str) -> dict[str, str]:

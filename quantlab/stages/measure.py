@@ -51,7 +51,7 @@ def run(cell: Cell, device: Device, progress: Progress) -> MeasureRecord:
     file = sample_file(cell.root, cell.model, cell.variant.slug)
     with (
         SamplingClient(file, [gpu.uuid for gpu in device.used_gpus]) as sampler,
-        Worker(cell, name, device.device) as worker,
+        Worker(cell, name, device.device, max(work.tokens for work in works)) as worker,
     ):
         try:
             with progress.step(f"{cell.variant.slug}: loading"):
@@ -167,6 +167,7 @@ def _memory(
     return MemoryRecord(
         disk_bytes=checkpoint.disk_bytes,
         weights_bytes=about["weights_bytes"],
+        weights_reason=about["weights_reason"],
         weights_by_device_bytes=about["by_device"],
         kv_cache_bytes=largest.kv_cache_bytes if largest else None,
         state_bytes=largest.state_bytes if largest else None,

@@ -1,8 +1,9 @@
 """Record what this machine is, what is installed, the version of each metric, and each model's source.
 
-It always runs and takes a second: it imports no torch, and reads a source's large files only where they are
-not those that it read before. Every later stage depends on the file of `env/` that could change its outcome,
-so nothing measured elsewhere or under other versions passes for a result of this run."""
+It always runs and takes a second (on a GPU some more, while torch opens it in another process): it imports no
+torch, and reads a source's large files only where they are not those that it read before. Every later stage
+depends on the file of `env/` that could change its outcome, so nothing measured elsewhere or under other
+versions passes for a result of this run."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from quantlab import engines, methods
 from quantlab.environments.versions import installed
 from quantlab.files import write_json, write_text
 from quantlab.hardware.device import Device, find
+from quantlab.hardware.target import require_usable
 from quantlab.recipe import read_recipe
 from quantlab.records import SCHEMA_VERSION, STAGES
 from quantlab.stages._identity import identity
@@ -23,8 +25,9 @@ from quantlab.stages._identity import identity
 def run(root: Path, device: str = "auto", models: Iterable[str] = ()) -> Device:
     """Write env/device.json, env/methods/*.json, env/stages/*.json and env/models/*.json.
 
-    Raises QuantlabError for a device that is not there, and a recipe or a source that cannot be read."""
-    machine = find(device)
+    Raises QuantlabError for a device that is not there or that torch cannot use, and a recipe or a source
+    that cannot be read."""
+    machine = require_usable(find(device))
     sources = {model: identity(root, read_recipe(root / "recipes" / f"{model}.yaml")) for model in models}
     folder = root / "env"
     write_text(folder / "device.json", machine.model_dump_json(indent=2) + "\n")

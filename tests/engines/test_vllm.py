@@ -1,148 +1,39 @@
-"""The vLLM engine over a module that records what it is asked: no GPU and no vLLM here.
-
-The stand-in keeps to vLLM 0.33.0: `LLM(**EngineArgs)`, `LLM.generate`, `LLM.collective_rpc` with a callable,
-and `LLMEngine.add_request`, `step`, `abort_request`, whose outputs are cumulative. It schedules `budget`
-prompts a step."""
+"""The vLLM engine over a stand-in that records what it is asked."""
 
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
-from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+from stand_in_vllm import LLM, install, open_engine
 
 from quantlab import engines
 from quantlab.engines._vllm import load as _vllm_load
-from quantlab.engines._vllm.worker import WorkerState
-from quantlab.engines.vllm import VllmEngine
 from quantlab.errors import CellFailure, QuantlabError
-
-VOCABULARY = 11
-
-
-class Flat(SimpleNamespace):
-    """vLLM's FlatLogprobs."""
-
-
-def _flat(rows: list[np.ndarray | None]) -> Flat:
-    """Rows in the order that vLLM has: the most likely first, and the prompt's own token once more before
-    them."""
-    flat = Flat(start_indices=[], end_indices=[], token_ids=[], logprobs=[])
-    for row in rows:
-        flat.start_indices.append(len(flat.logprobs))
-        order = [] if row is None else [3, *np.argsort(-row).tolist()]
-        flat.token_ids += order
-        flat.logprobs += [] if row is None else [float(row[i]) for i in order]
-        flat.end_indices.append(len(flat.logprobs))
-    return flat
-
-
-class Core:
-    """LLMEngine."""
-
-    def __init__(self, llm: Any) -> None:
-        self.llm, self.requests, self.aborted = llm, dict[str, Any](), list[str]()
-        model = SimpleNamespace(
-            dtype="torch.bfloat16",
-            max_model_len=64,
-            get_vocab_size=lambda: VOCABULARY,
-            hf_text_config=SimpleNamespace(num_local_experts=8, num_experts_per_tok=2),
-        )
-        cache = SimpleNamespace(cache_dtype="auto", block_size=16, kv_cache_size_tokens=1600)
-        self.vllm_config = SimpleNamespace(model_config=model, cache_config=cache)
-
-    def add_request(self, name: str, prompt: Any, params: Any) -> None:
-        self.requests[name] = SimpleNamespace(prompt=prompt, params=params, made=0, read=False)
-
-    def has_unfinished_requests(self) -> bool:
-        return any(r.made < r.params.max_tokens for r in self.requests.values())
-
-    def step(self) -> list[Any]:
-        self.llm.steps += 1
-        waiting = [r for r in self.requests.values() if not r.read][: self.llm.budget]
-        for request in waiting:
-            request.read = True
-        running = [(n, r) for n, r in self.requests.items() if r.read and r.made < r.params.max_tokens]
-        for _, request in running:
-            request.made += 1
-        return [
-            SimpleNamespace(request_id=n, outputs=[SimpleNamespace(token_ids=[5] * r.made)])
-            for n, r in running
-        ]
-
-    def abort_request(self, names: list[str]) -> None:
-        self.aborted += names
-        for name in names:
-            del self.requests[name]
-
-
-class LLM:
-    """vllm.LLM."""
-
-    made: list[LLM] = []
-    budget = 100
-    refusal: Exception | None = None
-
-    def __init__(self, **arguments: Any) -> None:
-        if self.refusal:
-            raise self.refusal
-        self.arguments, self.steps, self.asked = arguments, 0, list[Any]()
-        self.llm_engine = Core(self)
-        self.rows = np.log(np.random.default_rng(0).dirichlet(np.ones(VOCABULARY), 7)).astype(np.float32)
-        LLM.made.append(self)
-
-    def collective_rpc(self, function: Any) -> list[Any]:
-        workers = self.arguments["tensor_parallel_size"]
-        return [
-            {"LinearMethod": 4} if function.__name__ == "kernels" else WorkerState(1000, 3200, 900, 80)
-        ] * workers
-
-    def generate(self, prompts: Any, params: Any, use_tqdm: bool) -> list[Any]:
-        self.asked.append((prompts, params))
-        length = len(prompts[0]["prompt_token_ids"])
-        prompt = _flat([None, *self.rows[: length - 1]])
-        return [
-            SimpleNamespace(
-                prompt_logprobs=prompt, outputs=[SimpleNamespace(logprobs=_flat([self.rows[length - 1]]))]
-            )
-        ]
 
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> type[LLM]:
-    module = ModuleType("vllm")
-    module.LLM = LLM  # type: ignore[attr-defined]
-    module.SamplingParams = lambda **given: SimpleNamespace(**given)  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "vllm", module)
-    for name in ("CUDA_VISIBLE_DEVICES", "VLLM_ENABLE_V1_MULTIPROCESSING", "VLLM_NO_USAGE_STATS"):
-        monkeypatch.setenv(name, "")
-        monkeypatch.delenv(name)
-    monkeypatch.setattr(LLM, "made", [])
-    return LLM
-
-
-def _open(device: str = "cuda:0", cache: str | None = None) -> VllmEngine:
-    return VllmEngine(Path("weights"), Path("tokenizer"), device, cache=cache)
+    return install(monkeypatch)
 
 
 def test_the_cache_that_a_variant_asks_for_is_vllms_or_refused(fake: type[LLM]) -> None:
-    _open(), _open(cache="fp8")
+    open_engine(), open_engine(cache="fp8")
     assert [made.arguments.get("kv_cache_dtype") for made in fake.made] == [None, "fp8"]
     with pytest.raises(CellFailure, match="no quanto4 cache") as failure:
-        _open(cache="quanto4")
+        open_engine(cache="quanto4")
     assert failure.value.kind == "unsupported" and len(fake.made) == 2
 
 
 def test_it_is_loaded_without_what_would_make_a_figure_wrong(
     fake: type[LLM], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import os
-
-    engine = _open()
+    engine = open_engine()
     given = fake.made[0].arguments
     assert (
         given["model"] == "weights"
@@ -181,11 +72,9 @@ def test_it_sees_the_gpus_that_were_asked_for(
     fake: type[LLM],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    import os
-
     if before:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", before)
-    opened = _open(device)
+    opened = open_engine(device)
     assert os.environ.get("CUDA_VISIBLE_DEVICES") == visible
     assert fake.made[0].arguments["tensor_parallel_size"] == parallel == opened.parallel
 
@@ -193,7 +82,7 @@ def test_it_sees_the_gpus_that_were_asked_for(
 @pytest.mark.parametrize("device", ["cpu", "cuda:0,cpu", "cuda:0,disk"])
 def test_it_runs_on_gpus_alone(device: str, fake: type[LLM]) -> None:
     with pytest.raises(CellFailure, match="runs on GPUs") as failure:
-        _open(device)
+        open_engine(device)
     assert failure.value.kind == "unsupported"
 
 
@@ -203,7 +92,7 @@ def test_a_missing_vllm_is_recorded_with_the_command(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "")
     monkeypatch.setenv("VLLM_NO_USAGE_STATS", "1")
     with pytest.raises(CellFailure, match="pip install vllm==") as failure:
-        _open()
+        open_engine()
     assert failure.value.kind == "not_installed"
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(CellFailure, match="pip install vllm==") as failure:
@@ -223,7 +112,7 @@ def test_what_vllm_refuses_is_recorded_in_its_words(
 ) -> None:
     monkeypatch.setattr(fake, "refusal", ValueError(said))
     with pytest.raises(CellFailure) as failure:
-        _open()
+        open_engine()
     assert (
         failure.value.kind == kind
         and said.split("\n")[0] in failure.value.reason
@@ -234,7 +123,7 @@ def test_what_vllm_refuses_is_recorded_in_its_words(
 def test_a_prefill_ends_with_the_first_token_of_every_sequence_and_a_decode_with_as_many_more(
     fake: type[LLM],
 ) -> None:
-    engine = _open()
+    engine = open_engine()
     core = fake.made[0].llm_engine
     engine.prefill(np.arange(20).reshape(2, 10))
     assert fake.made[0].steps == 1 and [r.made for r in core.requests.values()] == [1, 1]
@@ -251,7 +140,7 @@ def test_a_prefill_ends_with_the_first_token_of_every_sequence_and_a_decode_with
 
 
 def test_a_decode_past_the_context_is_refused(fake: type[LLM]) -> None:
-    engine = _open()
+    engine = open_engine()
     engine.prefill(np.arange(60).reshape(1, 60))
     with pytest.raises(CellFailure, match="the context is full"):
         engine.decode(8)
@@ -263,7 +152,7 @@ def test_sequences_that_were_read_later_have_as_many_tokens_at_the_end(
     fake: type[LLM], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fake, "budget", 1)
-    engine = _open()
+    engine = open_engine()
     engine.prefill(np.zeros((3, 8), np.int64))
     made = [r.made for r in fake.made[0].llm_engine.requests.values()]
     assert made == [3, 2, 1]
@@ -274,7 +163,7 @@ def test_sequences_that_were_read_later_have_as_many_tokens_at_the_end(
 def test_logits_are_the_log_probabilities_of_every_position_over_the_whole_vocabulary(
     fake: type[LLM],
 ) -> None:
-    engine = _open()
+    engine = open_engine()
     rows = engine.logits(np.array([3, 1, 4, 1, 5], np.int64))
     assert rows.dtype == np.float32 and np.array_equal(rows, fake.made[0].rows[:5])
     [(prompts, params)] = fake.made[0].asked
@@ -282,16 +171,8 @@ def test_logits_are_the_log_probabilities_of_every_position_over_the_whole_vocab
     assert (params.prompt_logprobs, params.logprobs, params.max_tokens) == (-1, -1, 1)
 
 
-def test_a_window_whose_lists_do_not_fit_is_refused(fake: type[LLM], monkeypatch: pytest.MonkeyPatch) -> None:
-    import psutil
-
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=5 * VOCABULARY * 100 - 1))
-    with pytest.raises(CellFailure, match="use shorter windows"):
-        _open().logits(np.zeros(5, np.int64))
-
-
 def test_memory_is_what_the_workers_say_and_the_blocks_that_are_held(fake: type[LLM]) -> None:
-    engine = _open("cuda:0,1")
+    engine = open_engine("cuda:0,1")
     engine.prefill(np.zeros((2, 20), np.int64))
     memory = engine.memory()
     assert memory.weights_bytes == 2000 and memory.by_device == {"cuda:0": 1000, "cuda:1": 1000}
@@ -312,7 +193,7 @@ def test_lm_eval_gets_the_engine_that_is_loaded(fake: type[LLM], monkeypatch: py
     module.VLLM = Theirs  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "lm_eval.models.vllm_causallms", module)
     monkeypatch.setattr(lm_eval.models, "vllm_causallms", module, raising=False)
-    engine = _open()
+    engine = open_engine()
     lm = engine.language_model(4)
     assert lm.model is fake.made[0] and len(fake.made) == 1 and module.LLM is fake  # type: ignore[attr-defined]
     assert lm.given["pretrained"] == "weights" and lm.given["batch_size"] == 4

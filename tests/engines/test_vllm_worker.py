@@ -62,3 +62,45 @@ def test_a_step_reads_all_but_the_input_embedding(tied: bool) -> None:
 
 def test_the_kernel_that_multiplies_is_named() -> None:
     assert _vllm_worker.kernels(_worker(False)) == {"AutoGPTQLinearMethod (Marlin)": 1}
+
+
+def test_a_runner_that_does_not_count_its_weights_says_so_instead_of_failing() -> None:
+    worker = _worker(False)
+    del worker.model_runner.model_memory_usage
+    state = _vllm_worker.state(worker)
+    assert state.weights_bytes is None and state.always_bytes == 4 * (8 * 8 + 100 * 8)
+
+
+class CompressedTensorsLinearMethod:
+    """vLLM's method for compressed-tensors: the layer's scheme multiplies."""
+
+
+class CompressedTensorsWNA16:
+    """A scheme that keeps its kernel."""
+
+    kernel = Marlin()
+
+
+class CompressedTensorsW8A8Fp8:
+    """A scheme that keeps it under another name."""
+
+    fp8_linear = Marlin()
+
+
+class CompressedTensorsW4A4Bare:
+    """A scheme without a kernel of its own."""
+
+
+@pytest.mark.parametrize(
+    ("scheme", "said"),
+    [
+        (CompressedTensorsWNA16(), "CompressedTensorsWNA16 (Marlin)"),
+        (CompressedTensorsW8A8Fp8(), "CompressedTensorsW8A8Fp8 (Marlin)"),
+        (CompressedTensorsW4A4Bare(), "CompressedTensorsW4A4Bare"),
+    ],
+)
+def test_the_kernel_of_a_compressed_tensors_layer_is_its_schemes(scheme: object, said: str) -> None:
+    worker = _worker(False)
+    layer = worker.get_model()["up"]
+    layer.quant_method, layer.scheme = CompressedTensorsLinearMethod(), scheme
+    assert _vllm_worker.kernels(worker) == {said: 1}

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from quantlab import engines
 from quantlab.errors import CellFailure
-from quantlab.measuring.beside import group_free_bytes
 from quantlab.measuring.memory import hold
 from quantlab.measuring.worker_client import GridPoint, WorkerDied
 from quantlab.progress import Progress
@@ -83,19 +81,6 @@ def test_a_process_with_an_unexpected_error_is_not_used_again(kind: Any, restart
     )
     found = _hold(worker)
     assert worker.restarts == restarts and [bool(h.failure) for h in found] == [False, True, False]
-
-
-def test_free_memory_of_the_control_group_and_those_above_it(tmp_path: Path) -> None:
-    inner = tmp_path / "sys/fs/cgroup/outer/inner"
-    inner.mkdir(parents=True)
-    (tmp_path / "proc/self").mkdir(parents=True)
-    (tmp_path / "proc/self/cgroup").write_text("0::/outer/inner\n")
-    for folder, limit in ((inner, "max"), (inner.parent, "1000")):
-        (folder / "memory.max").write_text(f"{limit}\n")
-        (folder / "memory.current").write_text("700\n")
-        (folder / "memory.stat").write_text("anon 500\nactive_file 50\ninactive_file 150\n")
-    assert group_free_bytes(tmp_path) == [1000 - (700 - 150)]
-    assert group_free_bytes(tmp_path / "nothing") == []
 
 
 def test_vllms_worker_sees_its_gpus_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,8 +34,12 @@ class FakeWorker:
     dies_at: dict[str, int] = {}
     """In which decode the process dies, by variant."""
 
-    def __init__(self, cell: Cell, engine: str, device: str) -> None:
+    tokens: list[int] = []
+    """Of the longest sequence that each was opened for, in order."""
+
+    def __init__(self, cell: Cell, engine: str, device: str, tokens: int) -> None:
         self.events.append(f"{cell.variant.slug} start")
+        self.tokens.append(tokens)
         self.cell, self.engine, self.last = cell, engine, None
         self.about = {"kernel": "k", "dtype": "d", "weights_bytes": 1}
 
@@ -93,16 +97,27 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(timing, "sixteen_bit", lambda cell, engine: Beside(other))
     monkeypatch.setattr(speed, "_PAUSE_SECONDS", 0)
     monkeypatch.setattr(FakeWorker, "events", [])
+    monkeypatch.setattr(FakeWorker, "tokens", [])
     monkeypatch.setattr(FakeWorker, "dies_at", {})
     device: Device = find("cpu")
 
     def time_all(together: bool, fails_at: dict[str, str] | None = None) -> timing.Timed:
         monkeypatch.setattr(timing, "fit_together", lambda *_: together)
         monkeypatch.setattr(FakeWorker, "fails_at", fails_at or {})
-        worker: Any = FakeWorker(cell, "transformers", "cpu")
+        worker: Any = FakeWorker(cell, "transformers", "cpu", WORK.tokens)
         return timing.time_all(cell, device, worker, [Held(WORK)], None, METER, Progress(quiet=True))
 
     return time_all
+
+
+def test_gpu_row_9_both_variants_are_opened_for_the_longest_workload(run: Any) -> None:
+    """One more than prompt and decode: the prefill's last logits give a token, too."""
+    run(together=True)
+    run(together=False)
+    assert (
+        set(FakeWorker.tokens) == {WORK.context + WORK.prompt + 1 + WORK.decode}
+        and len(FakeWorker.tokens) == 4
+    )
 
 
 def test_repeats_alternate(run: Any) -> None:

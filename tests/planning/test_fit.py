@@ -251,11 +251,11 @@ def test_gpus_that_work_in_turn_are_no_faster_than_one() -> None:
 
 def test_the_share_that_vllm_takes_is_judged_apart() -> None:
     assert only(plan("llama-3.1-8b", "h100", "gptq-4")).fits_vllm_share is True
-    assert only(plan("deepseek-v4-flash", "h100:2", "gptq-4")).fits_vllm_share is False
+    assert only(plan("llama-3.1-70b", "h100", "gptq-8")).fits_vllm_share is False
     assert only(plan("llama-3.1-8b", "h100", "gguf-4")).fits_vllm_share is None
     assert only(plan("llama-3.1-70b", "h100", "baseline-16")).fits_vllm_share is None
-    said = [line for line in notes(plan("deepseek-v4-flash", "h100:2", "gptq-4")) if "vLLM uses 0.9" in line]
-    assert len(said) == 1 and "too large for that: gptq-4 on 2 × h100-sxm-80gb" in said[0]
+    said = [line for line in notes(plan("llama-3.1-70b", "h100", "gptq-8")) if "vLLM uses 0.92" in line]
+    assert len(said) == 1 and "too large for that: gptq-8 on 1 × h100-sxm-80gb" in said[0]
 
 
 def test_gpus_that_cannot_share_the_heads_hold_whole_layers() -> None:

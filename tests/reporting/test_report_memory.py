@@ -118,6 +118,17 @@ def test_weights_on_several_devices_stand_by_device(tmp_path: Path) -> None:
     assert "weights on cpu (MB) | weights on cuda:0 (MB)" in headers(table(tmp_path))
 
 
+def test_weights_that_the_engine_does_not_count_have_its_reason(tmp_path: Path) -> None:
+    write_grid(tmp_path, "gguf-16", "gguf-4")
+    memory = measured("gguf-4").memory
+    assert memory is not None
+    why = {"weights_bytes": None, "weights_reason": "this runner counts none"}
+    change(tmp_path, "gguf-4", memory=memory.model_copy(update=why))
+    row = rows(tmp_path)["gguf-4"]
+    assert row.values["weights_bytes"] is None and row.missing["weights_bytes"] == "this runner counts none"
+    assert row.values["disk_bytes"] is not None
+
+
 def test_a_process_that_died_says_its_step_and_last_sample(tmp_path: Path) -> None:
     write_grid(tmp_path, "gguf-16", "gguf-4")
     record = killed("gguf-4")

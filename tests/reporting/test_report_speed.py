@@ -24,9 +24,9 @@ from madeup_hardware import (
 
 from quantlab.comparison.compare import compare
 from quantlab.comparison.load import load_model
-from quantlab.records import Failure, SpeedRecord
+from quantlab.records import Failure, Roofline, SpeedRecord
 from quantlab.records.measured import Bandwidth, Conditions, GpuCondition
-from quantlab.reporting.ceilings import above_one, bandwidths
+from quantlab.reporting.ceilings import above_one, bandwidths, far_below
 from quantlab.reporting.conditions import condition_warnings
 from quantlab.reporting.lines import grid_svg
 from quantlab.reporting.speed import absences, speed_table, timed_points
@@ -264,3 +264,32 @@ def test_records_of_an_older_version_have_dashes_with_reasons(tmp_path: Path) ->
 def test_speed_record_of_the_oldest_form_is_read() -> None:
     old = {"kernel": "K", "dtype": "d", "threads": 2, "load_seconds": 1.0, "points": []}
     assert SpeedRecord.model_validate(old).baseline is None
+
+
+@pytest.mark.parametrize(
+    ("threads", "share", "said"),
+    [(None, 0.1, True), (None, 0.6, False), (2, 0.1, False), (None, None, False)],
+)
+def test_gpu_row_18_an_engine_that_launches_its_kernels_one_by_one_is_named(
+    threads: int | None, share: float | None, said: bool, tmp_path: Path
+) -> None:
+    """On a GPU, by the 16-bit variant's share of its ceiling at batch 1; a CPU's share has other reasons."""
+    write_grid(tmp_path, "baseline-16", "gptq-4")
+    band = Bandwidth(measured_bytes_per_second=1e9, copied_bytes=1, threads=threads)
+    for slug in ("baseline-16", "gptq-4"):
+        points = []
+        for each in (point(slug, 1, 0), point(slug, 8, 0)):
+            reached = share if each.batch == 1 else 0.9  # a batch reuses the weights that it reads
+            roof = Roofline(
+                weight_bytes_per_step=1, cache_bytes_per_step=1, tokens_per_second=100.0, share=reached
+            )
+            points.append(each.model_copy(update={"roofline": roof}))
+        change_speed(tmp_path, slug, bandwidth=band, points=tuple(points))
+    found = far_below(load_model(tmp_path, MODEL))
+    assert len(found) == said
+    if said:
+        assert "baseline-16 in transformers decodes one sequence at 10.0 % of its ceiling" in found[0]
+        assert "ratios can lie near 1 at every width" in found[0]
+        run(tmp_path, MODEL)
+        report = (tmp_path / "reports" / MODEL / "report.md").read_text(encoding="utf-8")
+        assert "decodes one sequence at 10.0 % of its ceiling" in report

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -202,3 +203,35 @@ def test_the_childs_temporary_files_lie_in_the_workspace(
     run_isolated(cell, "diverge", "cpu", quiet=True)
     folder = Path((tmp_path / "said").read_text().strip())
     assert folder.parent == cell.root / ".quantlab" / "tmp" and not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("stage", "engine", "before", "seen", "device"),
+    [
+        ("diverge", "vllm", "", "1", "cuda:0"),
+        ("evaluate", "vllm", "4,5", "5", "cuda:0"),
+        ("diverge", "transformers", "4,5", "4,5", "cuda:1"),
+        ("quantize", "vllm", "4,5", "4,5", "cuda:1"),
+    ],
+)
+def test_gpu_row_10_the_stages_process_sees_the_engines_gpus_before_anything_opens_cuda(
+    stage: StageName,
+    engine: str,
+    before: str,
+    seen: str,
+    device: str,
+    cell: Cell,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """CUDA reads CUDA_VISIBLE_DEVICES once, and vLLM takes the first GPUs that it sees."""
+    path = cell.root / "recipes" / "m.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"engine": engine}))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", before)
+    if not before:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    said = tmp_path / "said"
+    _child(tmp_path, monkeypatch, f'echo "$CUDA_VISIBLE_DEVICES" > {said}; echo "$4" >> {said}')
+    run_isolated(cell, stage, "cuda:1", quiet=True)
+    visible, job = said.read_text().splitlines()
+    assert visible == seen and json.loads(job)["device"] == device

@@ -1,8 +1,9 @@
 """Run llama.cpp in this process: a model file, a context on it, tokens in, logits out.
 
-Flash attention is off in every context, for the 16-bit model and the quantized ones alike: llama.cpp's
-default lets the backend choose, and the choice moves logits by more than good quantization does. Only with a
-quantized key-value cache is it on, because llama.cpp has quantized values in no other way."""
+Flash attention is off wherever logits are compared, for the 16-bit model and the quantized ones alike:
+llama.cpp's default lets the backend choose, and the choice moves logits by more than good quantization does.
+Only with a quantized key-value cache is it on, because llama.cpp has quantized values in no other way. A
+context that is timed may leave the choice to llama.cpp, as a server does."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from quantlab.architecture.cache_types import is_quantized
+from quantlab.environments.install import cuda_build
 from quantlab.errors import CellFailure
 from quantlab.formats.gguf import block_count
 from quantlab.formats.gguf_parts import parts_of
@@ -26,10 +28,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_NO_CUDA = (
-    "llama-cpp-python was built without CUDA: CMAKE_ARGS=-DGGML_CUDA=on pip install --force-reinstall"
-    " --no-binary llama-cpp-python llama-cpp-python==0.3.36"
-)
+_FLASH_ENABLED = "Flash Attention enabled"
+"""What llama.cpp says where it chose flash attention by itself (src/llama-context.cpp)."""
 
 
 def assign(struct: Any, **values: Any) -> None:
@@ -119,7 +119,7 @@ class Model:
         places = parse_places(device)
         if places.gpus:
             if not api.llama_supports_gpu_offload():
-                raise CellFailure("not_installed", _NO_CUDA)
+                raise CellFailure("not_installed", f"llama-cpp-python was built without CUDA: {cuda_build()}")
             self._split = _place(parameters, places, path)
         else:
             # An empty list of devices keeps a build with CUDA off the GPU.
@@ -195,13 +195,13 @@ def _load_failure(path: Path, said: Messages) -> CellFailure:
     return CellFailure("broken_checkpoint", f"llama.cpp cannot load {path.name}: {reason}")
 
 
-def _context_parameters(model: Model) -> Any:
+def _context_parameters(model: Model, choose_flash: bool) -> Any:
     """Parameters of a context that the model's device and type of cache decide."""
     api, gpu = llama(), model.device.startswith("cuda")
     parameters = api.llama_context_default_params()
-    flash = (
-        api.LLAMA_FLASH_ATTN_TYPE_ENABLED if is_quantized(model.cache) else api.LLAMA_FLASH_ATTN_TYPE_DISABLED
-    )
+    flash = api.LLAMA_FLASH_ATTN_TYPE_AUTO if choose_flash else api.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    if is_quantized(model.cache):
+        flash = api.LLAMA_FLASH_ATTN_TYPE_ENABLED
     assign(parameters, n_threads=cores(), n_threads_batch=cores(), flash_attn_type=flash)
     kind = getattr(api, f"GGML_TYPE_{model.cache.upper()}")
     assign(parameters, type_k=kind, type_v=kind, offload_kqv=gpu, op_offload=gpu, no_perf=True)
@@ -221,15 +221,16 @@ class Context:
         unified: bool = False,
         full_window: bool = True,
         watch: Any = None,
+        choose_flash: bool = False,
     ) -> None:
         """`cells` tokens of cache in all, at most `batch` tokens per call, computed `ubatch` at a time.
 
         `unified` lets tokens belong to several sequences; `full_window` keeps all cells of layers with
-        sliding-window attention; `watch` is a ctypes callback on every node of the graph. Raises CellFailure
-        where it does not fit."""
+        sliding-window attention; `watch` is a ctypes callback on every node of the graph; `choose_flash`
+        lets llama.cpp choose flash attention. Raises CellFailure where it does not fit."""
         self.model, self.cells, self.batch = model, cells, batch
         self.sequences, self.unified = sequences, unified
-        parameters = _context_parameters(model)
+        parameters = _context_parameters(model, choose_flash)
         assign(parameters, n_ctx=cells, n_batch=batch, n_ubatch=min(ubatch, batch))
         assign(parameters, n_seq_max=sequences, kv_unified=unified, swa_full=full_window)
         if watch is not None:
@@ -241,6 +242,8 @@ class Context:
             reason = f"llama.cpp cannot make a context of {cells} tokens: {said.reason('no reason given')}"
             refused = is_quantized(model.cache) and "alloc" not in reason
             raise CellFailure("unsupported" if refused else "out_of_memory", reason)
+        self.flash_attention = is_quantized(model.cache) or _FLASH_ENABLED in "".join(said.lines)
+        """Whether this context computes attention that way."""
         self.cache_bytes, self.state_bytes = said.mebibytes("KV buffer"), said.mebibytes("RS buffer")
         """Key-value cache and recurrent states, as llama.cpp logs them: allocated for all cells at once."""
 

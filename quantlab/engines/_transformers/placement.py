@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from quantlab.hardware.device import parse_places
+from quantlab.hardware.memory import available_bytes
 
 _KEPT_FREE = 0.1
 """Share of every place's free memory that is left for activations and the cache."""
@@ -25,7 +26,6 @@ def placement(device: str, offload_folder: str) -> dict[str, Any]:
 
 def _limits(device: str) -> dict[int | str, int]:
     """Bytes that each place may take: nine tenths of what is free. accelerate sends the rest to the disk."""
-    import psutil
     import torch
 
     places = parse_places(device)
@@ -33,7 +33,7 @@ def _limits(device: str) -> dict[int | str, int]:
         gpu: int((1 - _KEPT_FREE) * torch.cuda.mem_get_info(gpu)[0]) for gpu in places.gpus
     }
     if places.cpu:
-        limits["cpu"] = int((1 - _KEPT_FREE) * psutil.virtual_memory().available)
+        limits["cpu"] = int((1 - _KEPT_FREE) * available_bytes())
     return limits
 
 

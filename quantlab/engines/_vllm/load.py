@@ -10,12 +10,14 @@ import os
 from pathlib import Path
 from typing import Any
 
+from quantlab.engines._contract import ANYTHING, Demand
 from quantlab.engines._limits import Limits
+from quantlab.engines._vllm.reserve import reservations
 from quantlab.errors import CellFailure
 from quantlab.hardware.device import Places, parse_places, visible_to
 
 INSTALL = "pip install vllm==0.33.0"
-"""For an environment of its own: it pins another torch than quantlab's other engines run with."""
+"""For an environment of its own: it pins other versions of torch and transformers."""
 _HOW = f"{INSTALL} (in an environment of its own, it pins another torch)"
 
 
@@ -42,9 +44,10 @@ def load(
     trust_remote_code: bool,
     cache: str | None = None,
     dtype: str = "auto",
+    demand: Demand = ANYTHING,
 ) -> Any:
     """vLLM's LLM: one sequence never helps another (no prefix cache), safetensors only, everything in this
-    process."""
+    process, and no more reserved than is asked for."""
     if cache not in (None, "fp8"):
         raise CellFailure(
             "unsupported",
@@ -53,6 +56,7 @@ def load(
     # The engine's core in a process of its own would hide the workers, and its memory from this process.
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    reserved = reservations(weights, places, demand)
     show_only(places.gpus)
     vllm = _imported()
     try:
@@ -67,6 +71,7 @@ def load(
             max_logprobs=-1,
             enable_prefix_caching=False,
             async_scheduling=False,
+            **reserved,
             **({"kv_cache_dtype": cache} if cache else {}),
         )
     except ValueError as error:  # vLLM's word for a method, a model or a size that it does not take

@@ -8,12 +8,17 @@ from __future__ import annotations
 import collections
 from typing import Any, NamedTuple
 
+NOT_COUNTED = "vLLM counts the memory of loaded weights on GPUs alone"
+_KERNELS = ("kernel", "fp8_linear", "linear_kernel")
+"""Where the methods and schemes of vllm/model_executor/layers/quantization keep what multiplies."""
+
 
 class WorkerState(NamedTuple):
     """One worker's account of its part of the model, in bytes."""
 
-    weights_bytes: int
-    """Memory that loading the model took on its device (`GPUModelRunner.model_memory_usage`)."""
+    weights_bytes: int | None
+    """Memory that loading the model took on its device (`GPUModelRunner.model_memory_usage`); None where the
+    runner does not count it."""
     cache_bytes: int
     """All of the cache that it allocated at the start, used or not."""
     always_bytes: int
@@ -25,7 +30,8 @@ class WorkerState(NamedTuple):
 def state(worker: Any) -> WorkerState:
     """Memory of a worker, and what a decode reads of it."""
     model, caches = worker.get_model(), worker.model_runner.kv_caches
-    weights = int(worker.model_runner.model_memory_usage)
+    counted = getattr(worker.model_runner, "model_memory_usage", None)  # the CPU's runner has none
+    weights = None if counted is None else int(counted)
     heads = {id(m.weight) for m in model.modules() if type(m).__name__ == "ParallelLMHead"}
     embeddings = {id(m.weight) for m in model.modules() if type(m).__name__ == "VocabParallelEmbedding"}
     always, experts, seen = 0, 0, set[int]()
@@ -47,11 +53,16 @@ def kernels(worker: Any) -> dict[str, int]:
     for module in worker.get_model().modules():
         method = getattr(module, "quant_method", None)
         if method is not None:
-            kernel = getattr(method, "kernel", None)
-            kernels[
-                type(method).__name__ + (f" ({type(kernel).__name__})" if kernel is not None else "")
-            ] += 1
+            kernels[_name(method, getattr(module, "scheme", None))] += 1
     return dict(kernels)
+
+
+def _name(method: Any, scheme: Any) -> str:
+    """The class that multiplies a layer, with its kernel; compressed-tensors leaves both to the layer's
+    scheme."""
+    multiplies = method if scheme is None else scheme
+    kernel = next((k for name in _KERNELS if (k := getattr(multiplies, name, None)) is not None), None)
+    return type(multiplies).__name__ + (f" ({type(kernel).__name__})" if kernel is not None else "")
 
 
 def _bytes(caches: Any) -> int:

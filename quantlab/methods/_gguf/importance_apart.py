@@ -18,7 +18,9 @@ SECONDS_ALLOWED = 24 * 3600.0
 """The calibration text takes minutes; a process that hangs ends some day."""
 
 
-def compute_apart(model: Path, token_ids: Path, target: Path, log: Path, progress: Progress) -> None:
+def compute_apart(
+    model: Path, token_ids: Path, target: Path, log: Path, progress: Progress, device: str = "cpu"
+) -> None:
     """Write the importance matrix of a GGUF file on the windows in `token_ids` (.npy) to `target`.
 
     Raises CellFailure where llama.cpp cannot run the model, or died of it.
@@ -31,6 +33,7 @@ def compute_apart(model: Path, token_ids: Path, target: Path, log: Path, progres
             "target": str(target),
             "said": str(said),
             "console": console,
+            "device": device,
         }
         command = [sys.executable, "-P", "-m", "quantlab.methods._gguf.importance_apart", json.dumps(job)]
         what = "the process that computes the importance matrix"
@@ -54,7 +57,8 @@ def main(job: dict[str, Any]) -> None:
     )
     try:
         windows = np.load(job["token_ids"], allow_pickle=False)
-        made = importance.compute(Path(job["model"]), windows, Progress(console is None, console))
+        progress = Progress(console is None, console)
+        made = importance.compute(Path(job["model"]), windows, progress, job["device"])
         importance.save(made, Path(job["target"]))
     except (CellFailure, OSError) as error:
         failure = disk_full(error) or error

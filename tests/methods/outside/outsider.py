@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from quantlab.engines import ANYTHING, Demand
 from quantlab.engines.transformers import Transformers, TransformersEngine
 from quantlab.methods import InMemory, Job, Method
 
@@ -48,10 +49,15 @@ class Sibling(Transformers):
     summary = "transformers under another name, for a test"
 
     def open_checkpoint(
-        self, checkpoint: Any, device: str, dense: bool = False, float32: bool = False
+        self,
+        checkpoint: Any,
+        device: str,
+        dense: bool = False,
+        float32: bool = False,
+        demand: Demand = ANYTHING,
     ) -> TransformersEngine:
         """Open it as transformers does."""
-        opened = super().open_checkpoint(checkpoint, device, dense, float32)
+        opened = super().open_checkpoint(checkpoint, device, dense, float32, demand)
         opened.name = self.name
         return opened
 

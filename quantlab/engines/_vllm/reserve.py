@@ -1,0 +1,58 @@
+"""Choose what vLLM reserves as it opens: the longest sequence, and its share of the GPU's memory.
+
+No GPU has run this file. Written against vLLM 0.33.0.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from quantlab.engines._contract import Demand
+from quantlab.formats.json_file import read_object
+from quantlab.hardware.device import Places, gpus
+from quantlab.models.positions import positions_of
+
+SHARE = 0.92
+"""Of a GPU's memory that vLLM takes unless told otherwise (`gpu_memory_utilization`,
+vllm/entrypoints/llm.py)."""
+BYTES_PER_SORTED_LOGPROB = 42
+"""Of each token and word while vLLM sorts the log-probabilities of a whole vocabulary: the logit (2 or 4),
+its log-probability in float32 (4), the sorted values with their indices (12), as much again while they are
+sorted, and the indices that it returns (8). Counted in vllm/v1/worker/gpu_model_runner.py and
+gpu/sample/logprob.py; not measured."""
+_FIT = -1
+"""`max_model_len` by which vLLM takes the longest sequence that fits."""
+
+
+def reservations(weights: Path, places: Places, demand: Demand) -> dict[str, Any]:
+    """Arguments of `LLM` for what will be asked of it.
+
+    vLLM refuses to start where the cache of one sequence of `max_model_len` tokens does not fit, and takes
+    the model's whole context unless told otherwise (vllm/v1/core/kv_cache_utils.py)."""
+    config = read_object(weights / "config.json") if (weights / "config.json").is_file() else {}
+    chosen: dict[str, Any] = {"max_model_len": _longest(config, demand.tokens)}
+    share = _share(config, places, demand.scored_tokens)
+    return chosen | ({} if share is None else {"gpu_memory_utilization": share})
+
+
+def _longest(config: dict[str, Any], tokens: int | None) -> int:
+    """No more than the model's positions: vLLM refuses to start with more."""
+    if tokens is None:
+        return _FIT
+    positions = positions_of(config)
+    return min(tokens, positions) if positions else tokens
+
+
+def _share(config: dict[str, Any], places: Places, scored_tokens: int) -> float | None:
+    """vLLM's share of the smallest GPU, less what sorting takes beside it; None for its own default.
+
+    vLLM runs once with a dummy batch to see what it needs, and that batch asks for no log-probabilities: they
+    are outside what it reserves."""
+    text = config.get("text_config")
+    words = (text if isinstance(text, dict) else config).get("vocab_size") or config.get("vocab_size")
+    sizes = [gpu.memory_bytes for gpu in gpus() if gpu.index in places.gpus]
+    if not scored_tokens or not sizes or not isinstance(words, int):
+        return None
+    needed = scored_tokens * words * BYTES_PER_SORTED_LOGPROB
+    return round(max(SHARE - needed / min(sizes), 0.01), 4)
