@@ -10,6 +10,7 @@ sampling, a server."""
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from quantlab import engines
@@ -65,7 +66,8 @@ def run(cell: Cell, device: Device, progress: Progress) -> MeasureRecord:
         timed = time_all(cell, device, worker, held, read_samples(file), energy, progress, load)
         seen, about = sampler.result(), worker.about
     speed = _speed(held, timed, ceilings, energy, about, cell.recipe.measure.price_per_device_hour)
-    notes = (*timed.notes(device.cores), *_notes(device, timed, seen))
+    # the load average is the machine's, also in a container that may use few of its processors
+    notes = (*timed.notes(os.cpu_count() or device.cores), *_notes(device, timed, seen))
     measured = {
         "memory": _memory(checkpoint, about, empty, held, seen),
         "speed": speed,
