@@ -71,7 +71,9 @@ def overhead_of(record: MeasureRecord, architecture: Architecture, gpu: bool) ->
     """Of a measurement; None where its memory or the planner's figure is not known."""
     memory, speed = record.memory, record.speed
     assert memory is not None and speed is not None
-    held = (memory.weights_bytes or 0) + (memory.kv_cache_bytes or 0) + (memory.state_bytes or 0)
+    if memory.weights_bytes is None:
+        return None
+    held = memory.weights_bytes + (memory.kv_cache_bytes or 0) + (memory.state_bytes or 0)
     if not gpu:
         ends = calibration().cpu.overhead_bytes.get(record.engine or "")
         above = memory.peak_process_rss_bytes - memory.empty_process_rss_bytes
