@@ -77,6 +77,14 @@ def test_a_signal_ends_children_and_grandchildren(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux alone tells a child of its parent's death")
+def test_a_timeout_ends_children_and_grandchildren(tmp_path: Path) -> None:
+    with pytest.raises(subprocess.TimeoutExpired):
+        processes.run(["sh", "-c", TREE], timeout=2, cwd=tmp_path)
+    assert len((tmp_path / "pids").read_text().split()) == 2
+    assert _until(lambda: not _living(tmp_path), 20)
+    assert processes.run(["sh", "-c", "exit 3"], timeout=60).returncode == 3
+
+
 def test_the_death_of_the_parent_ends_its_child(parent: subprocess.Popen[bytes], tmp_path: Path) -> None:
     shell = int((tmp_path / "pids").read_text().split()[1])
     parent.kill()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Sequence
 
 from quantlab.hardware.device import Device
@@ -16,6 +17,12 @@ FLOOR_NATS = 0.01
 """bfloat16 against float32 is about 0.001 nats on trained models; a wrong kernel loses tenths."""
 MANY_BITS_NATS = 0.05
 """What more than 4 bits may lose of a random model, which no rounding to nearest is computed for."""
+ROUNDING_TIMES = 2.0
+"""Times the loss of rounding, on top of that, that a random model may lose at 4 bits and fewer: methods round
+embedding and head as well, and a random model forgives less than a trained one. What is wrong loses whole
+nats."""
+RESIDENT_SHARE = 0.05
+"""By how much weights in memory may differ from the checkpoint's: workspaces, padding."""
 
 
 def driver_bytes(seen: SampledMemory | None) -> int | None:
@@ -77,18 +84,27 @@ def below_ceiling(speed: SpeedRecord, gpu: bool) -> list[str]:
     return [f"a decode reaches {max(shares):.2f} of what the measured bandwidth allows"]
 
 
-def kernel_named(speed: SpeedRecord, quantized: bool) -> list[str]:
-    """The kernel is named, and of a quantized checkpoint is not the unquantized model's."""
+def kernel_named(speed: SpeedRecord, packed: bool) -> list[str]:
+    """The kernel is named; where layers are multiplied `packed`, it is not that of plain layers alone."""
     if not speed.kernel or "unknown" in speed.kernel:
         return ["the record does not name the kernel that ran"]
-    if quantized and speed.baseline and speed.baseline.kernel == speed.kernel and _plain(speed.kernel):
-        return [f"the unquantized model's kernel ran: {speed.kernel}"]
-    return []
+    return [f"the unquantized model's kernel ran: {speed.kernel}"] if packed and _plain(speed.kernel) else []
 
 
 def _plain(kernel: str) -> bool:
     """Whether a kernel's name is that of layers that no library of quantization made."""
-    return kernel.startswith("Linear ")
+    return re.fullmatch(r"Linear × \d+", kernel) is not None
+
+
+def resident(memory: MemoryRecord, planned: int | None, gpu: bool) -> list[str]:
+    """The weights in memory are those of the checkpoint; on a CPU kernels may unpack or repack them into
+    more."""
+    held = memory.weights_bytes
+    if held is None or planned is None or (held > planned and not gpu):
+        return []
+    if abs(held - planned) <= RESIDENT_SHARE * planned:
+        return []
+    return [f"{held:,} bytes of weights are in memory, the checkpoint has {planned:,}"]
 
 
 def reloaded(record: QuantizeRecord) -> list[str]:
@@ -106,15 +122,13 @@ def reloaded(record: QuantizeRecord) -> list[str]:
 
 def divergence_small(record: DivergenceRecord, bits: int) -> list[str]:
     """The divergence is one of rounding to so many bits: beside rounding to nearest where it was computed."""
-    from quantlab.comparison.nearest import NOISE_NATS, SUSPICIOUS_TIMES  # imports pandas
-
     assert record.kl_divergence_nats is not None
     nats, rounded = record.kl_divergence_nats.value, record.round_to_nearest
     if bits >= 16:
         most, beside = FLOOR_NATS, "an unquantized model against itself"
     elif rounded is not None:
         nats = rounded.variant_kl_divergence_nats
-        most = SUSPICIOUS_TIMES * rounded.kl_divergence_nats + NOISE_NATS
+        most = ROUNDING_TIMES * rounded.kl_divergence_nats + MANY_BITS_NATS
         beside = f"plain rounding to nearest loses {significant(rounded.kl_divergence_nats)}"
     elif bits > 4:
         most, beside = MANY_BITS_NATS, f"rounding to {bits} bits loses less than {MANY_BITS_NATS}"

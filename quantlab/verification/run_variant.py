@@ -7,6 +7,7 @@ from typing import NamedTuple
 from quantlab import engines, methods
 from quantlab.architecture.counts import count
 from quantlab.formats.json_file import read_object
+from quantlab.hardware.device import Device
 from quantlab.names import parse_variant
 from quantlab.planning.weights import weight_bytes
 from quantlab.records import DivergenceRecord, MeasureRecord, QuantizeRecord, SpeedPoint
@@ -15,6 +16,8 @@ from quantlab.verification import rules
 from quantlab.verification.bench import Bench, on_gpu
 from quantlab.verification.contract import judged
 
+_FP8_CAPABILITY = (8, 9)
+"""Compute capability of the first GPUs with FP8 instructions (Ada)."""
 PROMPTS, TOKENS = ["the water of the", "a book that was"], 8
 
 
@@ -57,13 +60,14 @@ def _planned(bench: Bench, slug: str) -> int | None:
 def complaints(bench: Bench, slug: str, ran: Ran) -> list[str]:
     """Everything that cannot be."""
     bits, gpu = parse_variant(slug).bits, on_gpu(bench.device)
+    packed = bits < 16 and multiplies_packed(bench.device, slug)
     memory, speed = ran.measured.memory, ran.measured.speed
     assert memory is not None and speed is not None
-    changed = bits < 16
     return [
         *rules.reloaded(ran.quantized),
         *rules.same_bytes("the checkpoint's tensors", ran.quantized.stored_bytes, ran.planned_weight_bytes),
         *rules.memory_order(memory, ran.measured.sampled, gpu),
+        *rules.resident(memory, ran.planned_weight_bytes, gpu),
         *rules.within_device(bench.device, memory),
         *(
             said
@@ -74,10 +78,26 @@ def complaints(bench: Bench, slug: str, ran: Ran) -> list[str]:
         ),
         *rules.points_ran(ran.measured),
         *rules.below_ceiling(speed, gpu),
-        *rules.kernel_named(speed, changed),
+        *rules.kernel_named(speed, packed),
         *rules.divergence_small(ran.diverged, bits),
         *rules.answers_whole(ran.answers),
     ]
+
+
+def multiplies_packed(device: Device, slug: str) -> bool:
+    """Whether the device multiplies what the variant stores; where it lacks the instructions, the layers are
+    unpacked while they load."""
+    variant = parse_variant(slug)
+    if methods.load(variant.method).multiplies_in(variant.bits) != "fp8":
+        return True
+    return on_gpu(device) and _capability(device) >= _FP8_CAPABILITY
+
+
+def _capability(device: Device) -> tuple[int, int]:
+    import torch
+
+    major, minor = torch.cuda.get_device_capability(device.places.first)
+    return major, minor
 
 
 def _cache_formula(bench: Bench, ran: Ran, point: SpeedPoint) -> int | None:

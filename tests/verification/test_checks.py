@@ -45,6 +45,9 @@ CACHE_BYTES = 4 * 2 * 2 * 64 * (8 + 4) * 2
 """4 layers, keys and values, 2 heads of 64, 12 tokens, bfloat16."""
 
 
+WEIGHTS = 100
+
+
 class Bench:
     """Stands for the workspace: gives made-up records instead of running a stage."""
 
@@ -74,14 +77,16 @@ class Bench:
             variant=slug,
             quantized_layers=28,
             expected_layers=28,
-            stored_bytes=500 if self.broken == "weights" else 1000,
+            stored_bytes=WEIGHTS // 2 if self.broken == "weights" else WEIGHTS,
             loss_in_memory_nats=5.0,
             loss_reloaded_nats=after,
             loss_tolerance_nats=0.05,
         )
 
     def measured(self, slug: str) -> MeasureRecord:
-        memory = MEMORY.model_copy(update={"cache_dtype": "bfloat16", "weights_bytes": 100})
+        memory = MEMORY.model_copy(update={"cache_dtype": "bfloat16", "weights_bytes": WEIGHTS})
+        if self.broken == "resident":
+            memory = memory.model_copy(update={"weights_bytes": 90})
         if self.broken == "memory":
             memory = memory.model_copy(update={"peak_process_rss_bytes": 99})
         cache = CACHE_BYTES // 2 if self.broken == "cache" else CACHE_BYTES
@@ -107,12 +112,12 @@ def context(device: Device, root: Path, subject: str = "") -> Context:
 
 def _stages(monkeypatch: Patch, broken: str) -> None:
     monkeypatch.setattr(Bench, "broken", broken)
-    monkeypatch.setattr(run_variant, "_planned", lambda bench, slug: 1000)
+    monkeypatch.setattr(run_variant, "_planned", lambda bench, slug: WEIGHTS)
     for module in (engine, variant, overhead, head, cpu_only, places):
         monkeypatch.setattr(module, "Bench", Bench)
 
 
-STAGES = ("reload", "weights", "memory", "cache", "divergence", "answers")
+STAGES = ("resident", "reload", "weights", "memory", "cache", "divergence", "answers")
 
 
 @pytest.mark.parametrize("broken", ["", *STAGES])
@@ -378,3 +383,19 @@ def test_an_engine_that_is_not_the_usual_one_runs_what_it_reads(
     assert run(context(cpu, tmp_path, "wide/gptq-4@vllm")).status == "passed"
     run(context(cpu, tmp_path, "wide/gptq-4"))
     assert chosen == ["vllm", None]
+
+
+def test_fp8_is_unpacked_where_the_gpu_has_no_instructions_for_it(
+    cpu: Device, gpu: Device, monkeypatch: Patch
+) -> None:
+    from quantlab import methods
+
+    (slug,) = [
+        f"{n}-8"
+        for n in methods.names()
+        if methods.load(n).multiplies_in(8) == "fp8" and methods.load(n).bits
+    ]
+    for capability, packed in (((8, 6), False), ((8, 9), True), ((10, 0), True)):
+        monkeypatch.setattr(run_variant, "_capability", lambda device, found=capability: found)
+        assert run_variant.multiplies_packed(gpu, slug) == packed
+    assert not run_variant.multiplies_packed(cpu, slug) and run_variant.multiplies_packed(cpu, "gptq-4")

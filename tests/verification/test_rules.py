@@ -130,18 +130,28 @@ def test_no_decode_beats_the_bandwidth_of_a_gpu() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kernel", "quantized", "said"),
+    ("kernel", "packed", "said"),
     [
-        ("Packed × 28 (a library's kernel)", True, None),
+        ("Packed × 28, Linear × 1 (a library's kernel)", True, None),
         ("Linear × 29", False, None),
         ("unknown", False, "does not name"),
         ("", True, "does not name"),
         ("Linear × 29", True, "the unquantized model's kernel ran"),
     ],
 )
-def test_the_kernel_is_named_and_is_the_quantized_one(kernel: str, quantized: bool, said: str | None) -> None:
-    complaints = rules.kernel_named(_speed(kernel), quantized)
+def test_the_kernel_is_named_and_is_the_quantized_one(kernel: str, packed: bool, said: str | None) -> None:
+    complaints = rules.kernel_named(_speed(kernel), packed)
     assert any(said in complaint for complaint in complaints) if said else not complaints
+
+
+@pytest.mark.parametrize(
+    ("planned", "on_gpu", "on_cpu"),
+    [(101, False, False), (120, True, True), (80, True, False), (None, False, False)],
+)
+def test_the_weights_in_memory_are_the_checkpoints(planned: int | None, on_gpu: bool, on_cpu: bool) -> None:
+    """100 bytes are in memory; a processor's kernels may take more than is stored."""
+    assert bool(rules.resident(MEMORY, planned, gpu=True)) == on_gpu
+    assert bool(rules.resident(MEMORY, planned, gpu=False)) == on_cpu
 
 
 @pytest.mark.parametrize(
