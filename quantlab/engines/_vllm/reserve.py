@@ -16,8 +16,8 @@ from quantlab.models.positions import positions_of
 SHARE = 0.92
 """Of a GPU's memory that vLLM takes unless told otherwise (`gpu_memory_utilization`,
 vllm/entrypoints/llm.py)."""
-BYTES_PER_SORTED_LOGPROB = 42
-"""Of each token and word while vLLM sorts the log-probabilities of a whole vocabulary: the logit (2 or 4),
+BYTES_PER_SORTED_LOGPROB = 40
+"""Of each token and word while vLLM sorts the log-probabilities of a whole vocabulary: the logit (at most 4),
 its log-probability in float32 (4), the sorted values with their indices (12), as much again while they are
 sorted, and the indices that it returns (8). Counted in vllm/v1/worker/gpu_model_runner.py and
 gpu/sample/logprob.py; not measured."""
