@@ -212,6 +212,21 @@ def divide(before: Any, scales: Any) -> None:
             before.bias.div_(scales)
 
 
+def storable(norm: Any, scales: Any) -> Any:
+    """Scales near these by which the norm can be divided without loss: what is left is a bfloat16 value.
+
+    A norm that multiplies by 1 + w is stored as w: divided by 100, w is near -1, where bfloat16 has steps of
+    1/256, as large as what is left. A channel that nothing near would be left of is not scaled."""
+    import torch
+
+    one = adds_one(norm)
+    times = norm.weight.float() + one
+    left = (times / scales.float() - one).to(torch.bfloat16).float() + one
+    nearby = times / left
+    usable = torch.isfinite(nearby) & (nearby / scales.float() < 2) & (nearby / scales.float() > 0.5)
+    return torch.where(usable, nearby, torch.ones_like(nearby)).to(scales.dtype)
+
+
 def adds_one(norm: Any) -> int:
     """1 for a norm that multiplies by 1 + w: with w = 0 it still gives something."""
     import torch

@@ -27,6 +27,7 @@ from quantlab.methods._awq_groups import (
     joined,
     readers_of_norms,
     split_by_norm,
+    storable,
     together,
     unlisted,
     unscaled_node,
@@ -156,6 +157,8 @@ def mended(scaling: Scaling, model: Any) -> Iterator[None]:
         return _search(scaling, search, processor, block, node)
 
     def mended_norms(norm: Any, layers: Any, scales: Any) -> None:
+        # in place: GPTQModel divides the inputs that it clips with by the same
+        scales.copy_(storable(norm, scales.to(norm.weight.device)))
         divide(norm, scales)
         for layer in (*(layers if isinstance(layers, list) else [layers]), *scaling.others_of(norm)):
             layer.weight.data.mul_(scales.view(1, -1).to(layer.weight))

@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from quantlab.methods._awq_groups import Group, Trial, adds_one, changes, joined, split_by_norm
+from quantlab.methods._awq_groups import (
+    Group,
+    Trial,
+    adds_one,
+    changes,
+    divide,
+    joined,
+    split_by_norm,
+    storable,
+)
 from quantlab.methods._awq_scaling import TOLERANCE, Scaling
 from quantlab.models.tiny import build, family
 
@@ -37,6 +46,26 @@ def test_a_norm_that_adds_one_is_recognised_by_what_it_does() -> None:
 
     made: list[Any] = [LlamaRMSNorm(8), Gemma3RMSNorm(8), Qwen3_5RMSNorm(8), torch.nn.LayerNorm(8)]
     assert [adds_one(norm) for norm in made] == [0, 1, 1, 0]
+
+
+def _product_after_storing(norm: Any, scales: torch.Tensor) -> torch.Tensor:
+    """What a norm in bfloat16 and a layer of ones behind it multiply by, scaled."""
+    divide(norm, scales)
+    return (norm.weight.to(torch.bfloat16).float() + adds_one(norm)) * scales
+
+
+def test_a_norm_that_adds_one_loses_nothing_when_it_is_stored_in_bfloat16() -> None:
+    from transformers.models.gemma3.modeling_gemma3 import Gemma3RMSNorm
+
+    weight = torch.linspace(-0.9, 40, 512).to(torch.bfloat16).float()
+    scales = torch.exp(torch.linspace(-3, 5, 512))[torch.randperm(512, generator=torch.manual_seed(0))]
+    plain, mended = Gemma3RMSNorm(512), Gemma3RMSNorm(512)
+    for norm in (plain, mended):
+        norm.weight.data.copy_(weight)
+    lost = (_product_after_storing(plain, scales) / (weight + 1) - 1).abs().max()
+    kept = (_product_after_storing(mended, storable(mended, scales)) / (weight + 1) - 1).abs().max()
+    assert lost > 0.05
+    assert kept < 1e-4
 
 
 @pytest.mark.parametrize("name", ["llama", "qwen3", "phi3"])
