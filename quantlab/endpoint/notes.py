@@ -65,6 +65,11 @@ def _told_hidden(request: RequestRecord) -> bool:
 def _on_hidden_tokens(good: Sequence[RequestRecord]) -> list[str]:
     notes = []
     unknown, hidden = sum(r.hidden_tokens is None for r in good), [r for r in good if _told_hidden(r)]
+    if beside := sum(r.uncounted_tokens > 0 for r in good):
+        notes.append(
+            f"{beside} of {len(good)} answers have tokens in the server's total that it counts in neither"
+            " prompt nor output (reasoning): they are in no figure."
+        )
     if unknown:
         notes.append(
             f"{unknown} of {len(good)} answers have more tokens by the server's count than their events show "
