@@ -103,11 +103,15 @@ def parse(text: str) -> Address:
         raise QuantlabError(f"the address names no host, or has characters that no address has: {_EXAMPLE}")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     origin = f"{parts.scheme}://{host}" + (f":{port}" if port is not None else "")
-    rest = parts.path.rstrip("/")
-    named: Path | None = next((path for path in _NAMED if rest.endswith(f"/{path}")), None)
+    return _address(origin, host, parts.path, parts.query)
+
+
+def _address(origin: str, host: str, path: str, query: str) -> Address:
+    rest = path.rstrip("/")
+    named: Path | None = next((each for each in _NAMED if rest.endswith(f"/{each}")), None)
     if named:
         rest = rest.removesuffix(f"/{named}")
-    openai = named is not None and _NAMED[named] == "openai"
-    based = openai or _VERSION.search(rest) or _DEPLOYMENT.search(rest)
-    slash = "/" if named and parts.path.endswith("/") else ""
-    return Address(origin, rest.removesuffix("/v1"), host, named, rest if based else None, parts.query, slash)
+    full = named is not None and _NAMED[named] == "openai"
+    based = full or _VERSION.search(rest) or _DEPLOYMENT.search(rest)
+    slash = "/" if named and path.endswith("/") else ""
+    return Address(origin, rest.removesuffix("/v1"), host, named, rest if based else None, query, slash)

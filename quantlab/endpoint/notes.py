@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from quantlab.endpoint.client import Client
+from quantlab.endpoint.protocols import CUT
 from quantlab.records.endpoint import EndpointWorkload, Level, RequestRecord
 
 LEAST_PER_WORKER = 2
@@ -100,7 +101,7 @@ def _on_prompts(good: Sequence[RequestRecord], load: EndpointWorkload, counted: 
 
 
 def _on_short_answers(good: Sequence[RequestRecord], load: EndpointWorkload) -> list[str]:
-    short = sum((r.output_tokens or 0) < load.decode_tokens and r.finish_reason != "length" for r in good)
+    short = sum((r.output_tokens or 0) < load.decode_tokens and r.finish_reason not in CUT for r in good)
     if not short:
         return []
     return [

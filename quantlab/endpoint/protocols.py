@@ -15,6 +15,10 @@ from quantlab.endpoint.streams import DONE, JsonLines, Malformed, ServerSentEven
 LimitField = Literal["max_tokens", "max_completion_tokens"]
 """What OpenAI's protocol calls the most tokens of an answer: the first was withdrawn, and most servers know
 it alone."""
+BROKEN_OFF = ("abort", "error", "cancelled")
+"""Finish reasons of an answer that is none."""
+CUT = ("length", "max_tokens", "model_length")
+"""Finish reasons of an answer that the limit on tokens ended, as OpenAI, Anthropic and Mistral call it."""
 _NANOSECOND = 1e-9
 _MOST_TOKENS = 10**9
 """A count beyond it is none."""
@@ -153,6 +157,7 @@ def _openai(path: Path, payload: dict[str, Any]) -> Event:
         if isinstance(said.get(name), str)
     ]
     text = any(texts)
+    own = _timings(payload.get("timings"))
     pending = "" in texts and "role" not in said and not choice.get("finish_reason")
     return Event(
         text=text,
@@ -165,22 +170,30 @@ def _openai(path: Path, payload: dict[str, Any]) -> Event:
         reasoning_tokens=_reasoning_tokens(usage),
         uncounted_tokens=_uncounted(usage),
         total=bool(usage) and not choices,
-        **_timings(payload.get("timings")),
+        seconds=own.seconds,
+        rates=own.rates,
     )
 
 
-def _timings(said: Any) -> dict[str, dict[str, float]]:
+class _Own(NamedTuple):
+    """A server's own account of a request."""
+
+    seconds: Mapping[str, float] = {}
+    rates: Mapping[str, float] = {}
+
+
+def _timings(said: Any) -> _Own:
     """llama.cpp's own account of a request. It makes a decode speed up where there is only one token."""
     if not isinstance(said, dict):
-        return {}
-    seconds = {"prompt": said.get("prompt_ms"), "decode": said.get("predicted_ms")}
-    rates = {"prompt": said.get("prompt_per_second")}
+        return _Own()
+    seconds = {"prompt": _number(said.get("prompt_ms")), "decode": _number(said.get("predicted_ms"))}
+    rates = {"prompt": _number(said.get("prompt_per_second"))}
     if (_count(said.get("predicted_n")) or 0) > 1:
-        rates["decode"] = said.get("predicted_per_second")
-    return {
-        "seconds": {name: 1e-3 * value for name, value in seconds.items() if _is_number(value)},
-        "rates": {name: float(value) for name, value in rates.items() if value and _is_number(value)},
-    }
+        rates["decode"] = _number(said.get("predicted_per_second"))
+    return _Own(
+        {name: 1e-3 * value for name, value in seconds.items() if value is not None},
+        {name: value for name, value in rates.items() if value},
+    )
 
 
 def _reasoning_tokens(usage: dict[str, Any]) -> int | None:
@@ -242,9 +255,10 @@ def _is_duration(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 86_400 * 10**9
 
 
-def _is_number(value: Any) -> bool:
-    """Whether a value is a finite number of at most a day in milliseconds, or a speed that there can be."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _MOST_TOKENS
+def _number(value: Any) -> float | None:
+    """A finite number that milliseconds or a speed can have."""
+    number = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _MOST_TOKENS
+    return float(value) if number else None
 
 
 def _text(value: Any) -> str | None:
@@ -252,4 +266,4 @@ def _text(value: Any) -> str | None:
     place."""
     if not isinstance(value, str) or not value:
         return None
-    return value if re.fullmatch(r"[a-z_]{1,40}", value) else "other"
+    return value.lower() if re.fullmatch(r"[A-Za-z_]{1,40}", value) else "other"

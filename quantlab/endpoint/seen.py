@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from quantlab.endpoint.protocols import Ask, Event
+from quantlab.endpoint.protocols import BROKEN_OFF, Ask, Event
 from quantlab.records.endpoint import Fault, RequestRecord
 
 _TEMPLATE_TOKENS = 2**14
@@ -13,7 +13,6 @@ _NEARLY = 1.1
 _BUNDLED = 0.6
 """Words over tokens that explain them: English text has about 0.75 words a token. A stream of single tokens
 has at most one word a piece, so that pieces of one word explain no more tokens than there are pieces."""
-_BROKEN_OFF = ("abort", "error", "cancelled")
 
 
 class Seen:
@@ -66,7 +65,7 @@ class Seen:
         another one."""
         reason = self._last.finish_reason
         whole = self._done and (self.tokens >= ask.tokens or self._counted_at_the_end())
-        if reason in _BROKEN_OFF or (reason is None and not whole):
+        if reason in BROKEN_OFF or (reason is None and not whole):
             how = "the stream ended before the answer did"
             if self._done or reason:
                 how = "the server broke the answer off" + (f" ({reason})" if reason else "")

@@ -161,6 +161,13 @@ class TaskOutcome(Frozen):
     truncated: int | None = None
     """Answers in `result` that were cut at their greatest length, or within reasoning; None where nothing is
     generated."""
+    empty: int | None = None
+    """Answers without any text, up to the first stop string and beside reasoning; None where nothing is
+    generated. Where all are, there is no result."""
+    whole: int | None = None
+    """Answers that are neither cut nor empty; None where nothing is generated."""
+    resumed: int = 0
+    """Answers from an earlier run that was interrupted."""
     reasoning: int | None = None
     """Answers in `result` with reasoning text, which is not scored; None where nothing is generated."""
 
