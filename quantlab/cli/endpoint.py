@@ -4,7 +4,8 @@ URL is the root of an OpenAI-compatible server (vLLM, SGLang, llama-server, llam
 Ollama, or one of its endpoints, such as http://127.0.0.1:8000/v1/completions; a base with a version of
 its own, such as https://host/v1beta/openai, and Azure's ?api-version=2024-10-21 are kept on every
 request. Requests are streamed and decoded greedily; every sample is kept. The key is read from an
-environment variable, written nowhere, and sent only over https or to this machine.
+environment variable, written nowhere, and sent only over https or to this machine. Answers to tasks are
+kept in OUT as they come: the same command resumes a run that was interrupted there; speed is measured anew.
 
 \b
 quantlab endpoint http://127.0.0.1:8000 --concurrency 1,8 --requests 100
@@ -133,12 +134,14 @@ def _measure(
     samples: list[dict[str, Any]] = []
     folder = out or folder_for(address, record.model)
     if task_options.tasks and record.fault is None:
+        from quantlab.endpoint.keeping import KeptAnswers
         from quantlab.endpoint.tasks import TasksWanted, evaluate
 
         names, task_set, items, tokenizer = task_options
         tasks = TasksWanted(names, task_set, items, tokenizer, wanted.seed)
         with masked_log(folder, key) as log, noise_to(log, ctx.quiet) as progress:
-            record, samples = evaluate(record, address, key, tasks, progress, keep)
+            kept = KeptAnswers(folder, record, key)
+            record, samples = evaluate(record, address, key, tasks, progress, keep, kept)
     if note:
         record = record.model_copy(update={"notes": (*record.notes, note)})
     return write(folder, record, samples, key)

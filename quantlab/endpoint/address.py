@@ -35,9 +35,12 @@ class Address(NamedTuple):
     path: Path | None
     """The endpoint that the user named; None where quantlab chooses it."""
     base: str | None = None
-    """What OpenAI's endpoints lie under where the user named a version, such as `/v1` or `/v1beta/openai`."""
+    """What OpenAI's endpoints lie under where the user named a version, such as `/v1` or `/v1beta/openai`, or
+    one of the endpoints."""
     query: str = ""
     """`api-version=...`, which goes with every request, or ''."""
+    slash: str = ""
+    """`/` where the endpoint that the user named ends with one."""
 
     @property
     def secure(self) -> bool:
@@ -56,10 +59,11 @@ class Address(NamedTuple):
 
     def url(self, path: str) -> str:
         """The URL of an endpoint: OpenAI's lie under /v1 or what the user named instead, Ollama's under
-        /api."""
+        /api. The one that the user named is called as it was given."""
         own = path.startswith("api/")
         before = self.prefix if own else f"{self.prefix}/v1" if self.base is None else self.base
-        return f"{self.origin}{before}/{path}" + (f"?{self.query}" if self.query else "")
+        last = self.slash if path == self.path else ""
+        return f"{self.origin}{before}/{path}{last}" + (f"?{self.query}" if self.query else "")
 
     def root(self, path: str) -> str:
         """The URL of what lies beside the API, such as vLLM's /version."""
@@ -99,9 +103,15 @@ def parse(text: str) -> Address:
         raise QuantlabError(f"the address names no host, or has characters that no address has: {_EXAMPLE}")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     origin = f"{parts.scheme}://{host}" + (f":{port}" if port is not None else "")
-    rest = parts.path.rstrip("/")
-    named: Path | None = next((path for path in _NAMED if rest.endswith(f"/{path}")), None)
+    return _address(origin, host, parts.path, parts.query)
+
+
+def _address(origin: str, host: str, path: str, query: str) -> Address:
+    rest = path.rstrip("/")
+    named: Path | None = next((each for each in _NAMED if rest.endswith(f"/{each}")), None)
     if named:
         rest = rest.removesuffix(f"/{named}")
-    based = _VERSION.search(rest) or _DEPLOYMENT.search(rest)
-    return Address(origin, rest.removesuffix("/v1"), host, named, rest if based else None, parts.query)
+    full = named is not None and _NAMED[named] == "openai"
+    based = full or _VERSION.search(rest) or _DEPLOYMENT.search(rest)
+    slash = "/" if named and path.endswith("/") else ""
+    return Address(origin, rest.removesuffix("/v1"), host, named, rest if based else None, query, slash)

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from quantlab.endpoint.echo import scored
+from quantlab.endpoint.protocols import BROKEN_OFF, CUT
 from quantlab.errors import CellFailure
 
+NO_TOKEN = "a continuation has no token of its own, so no log-probability"
 _BEGINS, _ENDS = "<think>", "</think>"
 """Around reasoning that a server leaves in the text (the form of DeepSeek, Qwen and those made from them)."""
 
@@ -21,6 +23,11 @@ class ItemAnswer(NamedTuple):
     """Whether a text was cut at its greatest length, or ended within its reasoning."""
     reasoning: bool = False
     """Whether there was reasoning beside the text, or in it."""
+
+    @property
+    def empty(self) -> bool:
+        """Whether a text has nothing but white space."""
+        return isinstance(self.value, str) and not self.value.strip()
 
 
 def choice_of(answer: dict[str, Any]) -> dict[str, Any]:
@@ -57,16 +64,17 @@ def generated(answer: dict[str, Any], chat: bool, stops: Sequence[str]) -> ItemA
         )
     if reason == "content_filter":
         raise CellFailure("not_measured", "the server's content filter ended the answer")
+    if reason in BROKEN_OFF:
+        raise CellFailure("not_measured", f"the server broke the answer off ({reason})")
     thought = text.lstrip().startswith(_BEGINS) or _ENDS in text
     if thought:
         _, ended, text = text.rpartition(_ENDS)
         if not ended:
             return ItemAnswer("", truncated=True, reasoning=True)
         text = text.lstrip()
+    cut = str(reason).lower() in CUT
     places = [text.find(stop) for stop in stops if stop in text]
-    return ItemAnswer(
-        text[: min(places)] if places else text, reason == "length" and not places, thought or beside
-    )
+    return ItemAnswer(text[: min(places)] if places else text, cut and not places, thought or beside)
 
 
 def continuation(answer: dict[str, Any], ids: Sequence[int], context: int) -> tuple[float, bool]:
@@ -87,7 +95,7 @@ def continuation(answer: dict[str, Any], ids: Sequence[int], context: int) -> tu
         )
     entries = range(context + added, score.prompt_tokens)
     if not entries:
-        raise CellFailure("unsupported", "a continuation has no token of its own, so no log-probability")
+        raise CellFailure("unsupported", NO_TOKEN)
     logprobs, best = [score.token_logprobs[i] for i in entries], [score.top_logprobs[i] for i in entries]
     if any(value is None for value in logprobs) or any(not top for top in best):
         raise CellFailure("unsupported", "the server leaves out the log-probability of a token")

@@ -9,7 +9,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from quantlab.endpoint.posting import Passing, exchange, open_session
+from quantlab.endpoint.keeping import TaskAnswers
+from quantlab.endpoint.posting import Passing, TimedOut, exchange, open_session
 from quantlab.endpoint.secrets import Key
 from quantlab.errors import CellFailure
 
@@ -19,6 +20,9 @@ BACKOFF_SECONDS = 0.5
 LONGEST_WAIT_SECONDS = 60.0
 """A server that asks for a longer one is not waited for."""
 _HOPELESS = 8
+"""Requests, the first ones of all, after which a server that answered none of them is asked no more."""
+_GONE = 16
+"""The same, without an answer one after the other, wherever they are; what a server refuses is an answer."""
 
 
 class Server(NamedTuple):
@@ -38,12 +42,16 @@ class Job(NamedTuple):
     read: Callable[[dict[str, Any]], Any]
 
 
-def ask_all(server: Server, jobs: Sequence[Job], advance: Callable[[], None]) -> list[Any]:
+def ask_all(
+    server: Server, jobs: Sequence[Job], advance: Callable[[], None], kept: TaskAnswers | None = None
+) -> list[Any]:
     """What each job read, or the CellFailure that it met, in the jobs' order.
 
-    Where the first ones all fail, as many as are under way but at least 8, the rest is not asked.
+    Where the first ones all fail, as many as are under way but at least 8, or 16 later ones have no answer,
+    the rest is not asked. An answer that could be read is kept at once, and one that is kept is not asked
+    for.
     """
-    return asyncio.run(_ask_all(server, jobs, advance))
+    return asyncio.run(_Asking(server, jobs, advance, kept).all())
 
 
 def ask(server: Server, body: dict[str, Any]) -> dict[str, Any]:
@@ -55,30 +63,69 @@ def ask(server: Server, body: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
-async def _ask_all(server: Server, jobs: Sequence[Job], advance: Callable[[], None]) -> list[Any]:
-    outcomes: list[Any] = [None] * len(jobs)
-    left, done, answered = iter(enumerate(jobs)), 0, False
+class _Asking:
+    """The state that the workers share."""
 
-    async def work() -> None:
-        nonlocal done, answered
-        for index, job in left:
-            if not answered and done >= max(_HOPELESS, server.concurrency):
-                outcomes[index] = CellFailure(
-                    "not_measured", f"not asked: the first {done} requests all failed"
-                )
+    def __init__(
+        self,
+        server: Server,
+        jobs: Sequence[Job],
+        advance: Callable[[], None],
+        kept: TaskAnswers | None,
+    ) -> None:
+        self.server, self.jobs, self.advance, self.kept = server, jobs, advance, kept
+        self.keys = kept.keys([job.body for job in jobs]) if kept else []
+        self.outcomes: list[Any] = [None] * len(jobs)
+        self.left = iter(range(len(jobs)))
+        self.done = self.silent = 0
+        """Requests that are over, and how many of the last ones had no answer."""
+        self.answered = False
+
+    async def all(self) -> list[Any]:
+        async with open_session(self.server.key, self.server.url) as session:
+            await asyncio.gather(*(self._work(session) for _ in range(self.server.concurrency)))
+        if self.kept and 0 < self.done == self.silent:
+            self.kept.unfinished = True
+        return self.outcomes
+
+    async def _work(self, session: Any) -> None:
+        for index in self.left:
+            given = self.kept.take(self.keys[index]) if self.kept else None
+            if given is None and (gone := self._gone()):
+                self.outcomes[index] = CellFailure("not_measured", f"not asked: the {gone}")
+                if self.kept:
+                    self.kept.unfinished = True
                 continue
             try:
-                said = await _insist(session, server, job.body)
-                answered = True
-                outcomes[index] = job.read(said)
+                job = self.jobs[index]
+                self.outcomes[index] = job.read(given) if given else await self._ask(session, index)
             except CellFailure as failure:
-                outcomes[index] = failure
-            done += 1
-            advance()
+                self.outcomes[index] = failure
+            self.advance()
 
-    async with open_session(server.key, server.url) as session:
-        await asyncio.gather(*(work() for _ in range(server.concurrency)))
-    return outcomes
+    def _gone(self) -> str | None:
+        """Why the server is asked no more."""
+        most = self.server.concurrency
+        if not self.answered and self.done >= max(_HOPELESS, most):
+            return f"first {self.done} requests all failed"
+        if self.silent >= max(_GONE, most):
+            return f"last {self.silent} requests had no answer"
+        return None
+
+    async def _ask(self, session: Any, index: int) -> Any:
+        try:
+            said = await _insist(session, self.server, self.jobs[index].body)
+        except CellFailure as failure:
+            self.silent = self.silent + 1 if isinstance(failure, Passing | TimedOut) else 0
+            raise
+        else:
+            self.answered, self.silent = True, 0
+        finally:
+            self.done += 1
+        value = self.jobs[index].read(said)
+        if self.kept:
+            self.kept.keep(self.keys[index], said)
+        return value
 
 
 async def _insist(session: Any, server: Server, body: dict[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from quantlab.endpoint import protocols
@@ -18,8 +19,12 @@ from quantlab.records.endpoint import Fault, RequestRecord
 
 _OTHER_PATH: dict[Path, Path] = {"chat/completions": "completions"}
 _OWNERS = {"vllm": "vLLM", "llamacpp": "llama.cpp", "sglang": "SGLang"}
+_WITHOUT = ((False, True), (True, False), (False, False))
+"""`ignore_eos` and `stream_options` in the order in which a request is tried without them."""
 _DESCRIBE_SECONDS = 5.0
-_REFUSED = ("not_found", "rejected", "server_error", "malformed", "error_in_stream")
+_OTHER_WAY = ("rejected", "server_error", "error_in_stream")
+"""Faults of a request that may be put otherwise."""
+_REFUSED = ("not_found", "malformed", *_OTHER_WAY)
 
 
 class Service(NamedTuple):
@@ -80,7 +85,8 @@ async def find_model(client: Client, api: Api, wanted: str | None) -> str | Faul
 async def try_out(client: Client, model: str, text: str, tokens: int) -> Trial | Fault:
     """A first request with this prompt, put in the way that the server takes.
 
-    With `ignore_eos`, else without; with `max_tokens`, else `max_completion_tokens`; chat, else completions.
+    With `ignore_eos` and `stream_options`, else without one of them, else without both; with `max_tokens`,
+    else `max_completion_tokens`; chat, else completions.
     """
     if client.path.startswith("api/"):
         answer = await client.send(Ask(model, text, tokens), time.perf_counter())
@@ -90,28 +96,44 @@ async def try_out(client: Client, model: str, text: str, tokens: int) -> Trial |
     for path in paths:
         client.path = path
         ask: Ask | None = Ask(model, text, tokens, True)
+        tried = dict[Ask, Fault]()
         while ask:
             answer = await client.send(ask, time.perf_counter())
             if answer.fault is None:
-                note = (
-                    f"/v1/{paths[0]} was refused ({first.message}); /v1/{path} was measured."
-                    if first and path != paths[0]
-                    else None
-                )
-                return Trial(path, ask, answer, (note,) if note else ())
-            first = first or answer.fault
+                notes = _notes(ask, tried)
+                if first and path != paths[0]:
+                    notes.append(f"/v1/{paths[0]} was refused ({first.message}); /v1/{path} was measured.")
+                return Trial(path, ask, answer, tuple(notes))
+            first, tried[ask] = first or answer.fault, answer.fault
             if answer.fault.kind not in _REFUSED:
                 return answer.fault
-            ask = _put_otherwise(ask, answer.fault)
+            ask = _put_otherwise(ask, tried) if answer.fault.kind in _OTHER_WAY else None
     assert first is not None
     return first
 
 
-def _put_otherwise(ask: Ask, fault: Fault) -> Ask | None:
-    """The next way to put a request that was refused; None where there is none."""
-    if ask.limit_field == "max_tokens" and "max_completion_tokens" in fault.message:
+def _put_otherwise(ask: Ask, tried: Mapping[Ask, Fault]) -> Ask | None:
+    """The next way to put a request that was refused; None where there is none.
+
+    What the server names is left out; where it names nothing, each of the two that not every server knows is
+    left out alone and then both."""
+    said = tried[ask].message
+    if ask.limit_field == "max_tokens" and "max_completion_tokens" in said:
         return ask._replace(limit_field="max_completion_tokens")
-    return ask._replace(ignore_end=False) if ask.ignore_end else None
+    named = ask._replace(
+        ignore_end=ask.ignore_end and "ignore_eos" not in said,
+        usage=ask.usage and "stream_options" not in said,
+    )
+    others = (ask._replace(ignore_end=end, usage=usage) for end, usage in _WITHOUT)
+    return next((way for way in (named, *others) if way not in tried), None)
+
+
+def _notes(ask: Ask, tried: Mapping[Ask, Fault]) -> list[str]:
+    """What was left out so that the server answers, and what it said."""
+    if ask.usage or not tried:
+        return []
+    said = next(fault.message for way, fault in tried.items() if way.usage)
+    return [f"The server refused stream_options ({said}): it was not asked to count its tokens."]
 
 
 async def describe(client: Client) -> str | None:

@@ -80,6 +80,7 @@ async def _measure(wanted: LoadWanted, progress: Progress, keep: Keep) -> Endpoi
         }
         known |= {
             "ignores_end": trial.ask.ignore_end,
+            "asks_usage": trial.ask.usage,
             "limit_field": trial.ask.limit_field,
             "notes": trial.notes,
         }

@@ -12,8 +12,9 @@ import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from quantlab.endpoint.answers import ItemAnswer, continuation, generated
+from quantlab.endpoint.answers import NO_TOKEN, ItemAnswer, continuation, generated
 from quantlab.endpoint.asking import Job, Server, ask_all
+from quantlab.endpoint.keeping import TaskAnswers
 from quantlab.endpoint.protocols import LimitField
 from quantlab.errors import CellFailure
 
@@ -26,8 +27,14 @@ _MOST_STOPS = 4
 class Collected:
     """The answers to a task's items: asked for once, then given again for the items that are kept."""
 
-    def __init__(self, server: Server, chosen: Sequence[int], advance: Callable[[], None]) -> None:
-        self.server, self.chosen, self._advance = server, list(chosen), advance
+    def __init__(
+        self,
+        server: Server,
+        chosen: Sequence[int],
+        advance: Callable[[], None],
+        kept: TaskAnswers | None = None,
+    ) -> None:
+        self.server, self.chosen, self._advance, self.kept = server, list(chosen), advance, kept
         self.lost: dict[int, str] = {}
         """Why an item has no answer, by its number in the task."""
         self._answers: dict[tuple[int, int], list[ItemAnswer]] = {}
@@ -65,7 +72,8 @@ class Collected:
         placeholder: Any,
     ) -> None:
         made = [_made(job, request) for request in requests]
-        answered = iter(ask_all(self.server, [one for one in made if isinstance(one, Job)], self._advance))
+        jobs = [one for one in made if isinstance(one, Job)]
+        answered = iter(ask_all(self.server, jobs, self._advance, self.kept))
         for key, one in zip(keys, made, strict=True):
             answer = next(answered) if isinstance(one, Job) else one
             if isinstance(answer, CellFailure):
@@ -128,10 +136,10 @@ def _completions_class(collected: Collected, limit_field: LimitField) -> Any:
 
         def _pair(self, request: Any) -> Job:
             if not self.tok_encode(request.args[1], add_special_tokens=False):
-                raise CellFailure(
-                    "unsupported", "a continuation has no token of its own, so no log-probability"
-                )
+                raise CellFailure("unsupported", NO_TOKEN)
             ((_, context, rest),) = super().loglikelihood([request], disable_tqdm=True)
+            if not rest:  # its tokens are a part of the context's last one
+                raise CellFailure("unsupported", NO_TOKEN)
             return _scoring(self, context, rest, lambda scores: scores)
 
         def _text(self, request: Any) -> Job:

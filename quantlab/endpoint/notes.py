@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from quantlab.endpoint.client import Client
+from quantlab.endpoint.protocols import CUT
 from quantlab.records.endpoint import EndpointWorkload, Level, RequestRecord
 
 LEAST_PER_WORKER = 2
@@ -65,6 +66,11 @@ def _told_hidden(request: RequestRecord) -> bool:
 def _on_hidden_tokens(good: Sequence[RequestRecord]) -> list[str]:
     notes = []
     unknown, hidden = sum(r.hidden_tokens is None for r in good), [r for r in good if _told_hidden(r)]
+    if beside := sum(r.uncounted_tokens > 0 for r in good):
+        notes.append(
+            f"{beside} of {len(good)} answers have tokens in the server's total that it counts in neither"
+            " prompt nor output (reasoning): they are in no figure."
+        )
     if unknown:
         notes.append(
             f"{unknown} of {len(good)} answers have more tokens by the server's count than their events show "
@@ -95,7 +101,7 @@ def _on_prompts(good: Sequence[RequestRecord], load: EndpointWorkload, counted: 
 
 
 def _on_short_answers(good: Sequence[RequestRecord], load: EndpointWorkload) -> list[str]:
-    short = sum((r.output_tokens or 0) < load.decode_tokens and r.finish_reason != "length" for r in good)
+    short = sum((r.output_tokens or 0) < load.decode_tokens and r.finish_reason not in CUT for r in good)
     if not short:
         return []
     return [

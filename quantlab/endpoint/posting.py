@@ -31,6 +31,13 @@ class Passing(CellFailure):
         """What the server asks to wait (Retry-After); None where it does not say."""
 
 
+class TimedOut(CellFailure):
+    """No whole answer within the time that one may take."""
+
+    def __init__(self, timeout_seconds: float) -> None:
+        super().__init__("not_measured", f"no whole answer after {timeout_seconds:g} s")
+
+
 def post(url: str, body: dict[str, Any], key: Key | None, timeout_seconds: float) -> dict[str, Any]:
     """The JSON object that answers one POST; see `exchange`."""
 
@@ -64,7 +71,7 @@ async def exchange(
     redirect.
 
     Raises CellFailure for anything else, with what the server said, the key masked in it; Passing for what
-    may pass."""
+    may pass, TimedOut."""
     import aiohttp
 
     try:
@@ -74,7 +81,7 @@ async def exchange(
         ):
             content = await (json_of(answer) if answer.status == 200 else said_in(answer))
     except TimeoutError:
-        raise CellFailure("not_measured", f"no whole answer after {timeout_seconds:g} s") from None
+        raise TimedOut(timeout_seconds) from None
     except Malformed as error:
         raise CellFailure("not_measured", _line(f"the server's answer is malformed: {error}", key)) from None
     except (aiohttp.ClientError, OSError) as error:

@@ -15,6 +15,10 @@ from quantlab.endpoint.streams import DONE, JsonLines, Malformed, ServerSentEven
 LimitField = Literal["max_tokens", "max_completion_tokens"]
 """What OpenAI's protocol calls the most tokens of an answer: the first was withdrawn, and most servers know
 it alone."""
+BROKEN_OFF = ("abort", "error", "cancelled")
+"""Finish reasons of an answer that is none."""
+CUT = ("length", "max_tokens", "model_length")
+"""Finish reasons of an answer that the limit on tokens ended, as OpenAI, Anthropic and Mistral call it."""
 _NANOSECOND = 1e-9
 _MOST_TOKENS = 10**9
 """A count beyond it is none."""
@@ -29,6 +33,8 @@ class Ask(NamedTuple):
     ignore_end: bool = False
     """Ask the server to go on past the end of text (vLLM, SGLang and llama-server know `ignore_eos`)."""
     limit_field: LimitField = "max_tokens"
+    usage: bool = True
+    """Ask the server to count the tokens at the end of the stream (`stream_options`)."""
 
 
 class Event(NamedTuple):
@@ -47,6 +53,8 @@ class Event(NamedTuple):
     output_tokens: int | None = None
     reasoning_tokens: int | None = None
     """How many of the output tokens are reasoning, seen or not."""
+    uncounted_tokens: int | None = None
+    """Tokens of the server's total that it counts neither in the prompt nor in the output."""
     total: bool = False
     """Whether it is OpenAI's last event, which counts the whole answer and comes only where that was not
     interrupted."""
@@ -55,6 +63,8 @@ class Event(NamedTuple):
     error: str | None = None
     seconds: Mapping[str, float] = {}
     """What the server says its steps took: `prompt`, `decode`, `load`."""
+    rates: Mapping[str, float] = {}
+    """What the server says of its own speed, in tokens per second: `prompt`, `decode`."""
 
 
 def body(path: Path, ask: Ask) -> dict[str, Any]:
@@ -79,7 +89,7 @@ def body(path: Path, ask: Ask) -> dict[str, Any]:
     wanted = {"model": ask.model, **text, ask.limit_field: ask.tokens, "temperature": 0, "stream": True}
     return (
         wanted
-        | {"stream_options": {"include_usage": True}}
+        | ({"stream_options": {"include_usage": True}} if ask.usage else {})
         | ({"ignore_eos": True} if ask.ignore_end else {})
     )
 
@@ -147,8 +157,8 @@ def _openai(path: Path, payload: dict[str, Any]) -> Event:
         if isinstance(said.get(name), str)
     ]
     text = any(texts)
+    own = _timings(payload.get("timings"))
     pending = "" in texts and "role" not in said and not choice.get("finish_reason")
-    details = usage.get("completion_tokens_details")
     return Event(
         text=text,
         reasoning=chat and any(said.get(name) for name in _REASONING),
@@ -157,9 +167,48 @@ def _openai(path: Path, payload: dict[str, Any]) -> Event:
         finish_reason=_text(choice.get("finish_reason")),
         prompt_tokens=_count(usage.get("prompt_tokens")),
         output_tokens=_count(usage.get("completion_tokens")),
-        reasoning_tokens=_count(details.get("reasoning_tokens")) if isinstance(details, dict) else None,
+        reasoning_tokens=_reasoning_tokens(usage),
+        uncounted_tokens=_uncounted(usage),
         total=bool(usage) and not choices,
+        seconds=own.seconds,
+        rates=own.rates,
     )
+
+
+class _Own(NamedTuple):
+    """A server's own account of a request."""
+
+    seconds: Mapping[str, float] = {}
+    rates: Mapping[str, float] = {}
+
+
+def _timings(said: Any) -> _Own:
+    """llama.cpp's own account of a request. It makes a decode speed up where there is only one token."""
+    if not isinstance(said, dict):
+        return _Own()
+    seconds = {"prompt": _number(said.get("prompt_ms")), "decode": _number(said.get("predicted_ms"))}
+    rates = {"prompt": _number(said.get("prompt_per_second"))}
+    if (_count(said.get("predicted_n")) or 0) > 1:
+        rates["decode"] = _number(said.get("predicted_per_second"))
+    return _Own(
+        {name: 1e-3 * value for name, value in seconds.items() if value is not None},
+        {name: value for name, value in rates.items() if value},
+    )
+
+
+def _reasoning_tokens(usage: dict[str, Any]) -> int | None:
+    """OpenAI has them in the details, SGLang in the usage itself."""
+    details = usage.get("completion_tokens_details")
+    told = _count(details.get("reasoning_tokens")) if isinstance(details, dict) else None
+    return _count(usage.get("reasoning_tokens")) if told is None else told
+
+
+def _uncounted(usage: dict[str, Any]) -> int | None:
+    """Reasoning as Grok and Gemini count it: in the total alone."""
+    counts = [_count(usage.get(f"{name}_tokens")) for name in ("total", "prompt", "completion")]
+    if counts[0] is None or counts[1] is None or counts[2] is None:
+        return None
+    return max(0, counts[0] - counts[1] - counts[2])
 
 
 def _ollama(path: Path, payload: dict[str, Any]) -> Event:
@@ -169,6 +218,10 @@ def _ollama(path: Path, payload: dict[str, Any]) -> Event:
     if not isinstance(said, dict):
         raise Malformed("an object whose message has another shape")
     durations = {"prompt": "prompt_eval_duration", "decode": "eval_duration", "load": "load_duration"}
+    seconds = {
+        name: _NANOSECOND * payload[key] for name, key in durations.items() if _is_duration(payload.get(key))
+    }
+    counts = {"prompt": _count(payload.get("prompt_eval_count")), "decode": _count(payload.get("eval_count"))}
     texts = [said[name] for name in ("content", "response", "thinking") if isinstance(said.get(name), str)]
     text = any(texts)
     return Event(
@@ -177,13 +230,14 @@ def _ollama(path: Path, payload: dict[str, Any]) -> Event:
         words=sum(len(each.split()) for each in texts),
         token=text,
         finish_reason=(_text(payload.get("done_reason")) or "stop") if payload["done"] else None,
-        prompt_tokens=_count(payload.get("prompt_eval_count")),
-        output_tokens=_count(payload.get("eval_count")),
+        prompt_tokens=counts["prompt"],
+        output_tokens=counts["decode"],
         done=payload["done"],
-        seconds={
-            name: _NANOSECOND * payload[key]
-            for name, key in durations.items()
-            if _is_duration(payload.get(key))
+        seconds=seconds,
+        rates={
+            name: count / seconds[name]
+            for name, count in counts.items()
+            if count is not None and seconds.get(name)
         },
     )
 
@@ -201,9 +255,15 @@ def _is_duration(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 86_400 * 10**9
 
 
+def _number(value: Any) -> float | None:
+    """A finite number that milliseconds or a speed can have."""
+    number = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _MOST_TOKENS
+    return float(value) if number else None
+
+
 def _text(value: Any) -> str | None:
     """A finish reason. An empty one is none: OpenAI has null until the end, and some servers '' in its
     place."""
     if not isinstance(value, str) or not value:
         return None
-    return value if re.fullmatch(r"[a-z_]{1,40}", value) else "other"
+    return value.lower() if re.fullmatch(r"[A-Za-z_]{1,40}", value) else "other"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from quantlab.inert import literal, one_line
 from quantlab.numbers import fixed, significant
-from quantlab.records.endpoint import Distribution, EndpointRecord, Level
+from quantlab.records.endpoint import Distribution, EndpointRecord, Level, TaskOutcome
 from quantlab.records.measured import Median
 
 _NONE = "–"
@@ -31,7 +31,9 @@ def markdown(record: EndpointRecord) -> str:
     if any(level.summary.faults for level in record.levels):
         parts.append(_table(("Concurrency", "Fault", "Requests", "The first one's message"), _faults(record)))
     if record.tasks:
-        parts.append(_table(("Task", "Metric", "Score", "Items", "Cut answers"), _tasks(record)))
+        parts.append(
+            _table(("Task", "Metric", "Score", "Items", "Cut answers", "Empty answers"), _tasks(record))
+        )
     parts += ["\n".join(f"- {_cell(note)}" for note in record.notes)] if record.notes else []
     return "\n\n".join(parts) + "\n"
 
@@ -128,20 +130,30 @@ def _tasks(record: EndpointRecord) -> list[tuple[str, ...]]:
             score = outcome.result.score
             error = "" if score.standard_error is None else f" ± {fixed(100 * score.standard_error, 1)}"
             items = f"{score.n} of {score.n + len(outcome.lost)}" if outcome.lost else str(score.n)
-            cut = _NONE if outcome.truncated is None else f"{fixed(100 * outcome.truncated / score.n, 1)} %"
             rows.append(
                 (
                     _cell(name),
                     _cell(outcome.result.metric),
-                    f"{fixed(100 * score.value, 1)}{error} %",
+                    f"{fixed(100 * score.value, 1)}{error} %{_unsound(outcome)}",
                     items,
-                    cut,
+                    _share(outcome.truncated, score.n),
+                    _share(outcome.empty, score.n),
                 )
             )
         else:
             reason = outcome.failure.reason if outcome.failure else "not measured"
-            rows.append((_cell(name), _NONE, _cell(reason), _NONE, _NONE))
+            rows.append((_cell(name), _NONE, _cell(reason), _NONE, _NONE, _NONE))
     return rows
+
+
+def _unsound(outcome: TaskOutcome) -> str:
+    """What a score of answers says that are none: more of the limit on their length than of the model."""
+    n = outcome.result.score.n if outcome.result else 0
+    return " (every answer cut or empty)" if n and outcome.whole == 0 else ""
+
+
+def _share(count: int | None, n: int) -> str:
+    return _NONE if count is None else f"{fixed(100 * count / n, 1)} %"
 
 
 def _table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:

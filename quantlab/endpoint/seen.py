@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import time
 
-from quantlab.endpoint.protocols import Ask, Event
+from quantlab.endpoint.protocols import BROKEN_OFF, Ask, Event
 from quantlab.records.endpoint import Fault, RequestRecord
 
 _TEMPLATE_TOKENS = 2**14
 """The most that a chat template and a server's own words may add to a prompt."""
 _NEARLY = 1.1
 _BUNDLED = 0.6
-"""Words over tokens: English text has about 0.75 words a token, and a stream of single tokens at most one a
-piece."""
-_BROKEN_OFF = ("abort", "error", "cancelled")
+"""Words over tokens that explain them: English text has about 0.75 words a token. A stream of single tokens
+has at most one word a piece, so that pieces of one word explain no more tokens than there are pieces."""
 
 
 class Seen:
@@ -27,6 +26,8 @@ class Seen:
         self._words = 0
         self._before_text = self._at_last_text = 0
         self._reasoned = self._done = self._total = False
+        self._counts = 0
+        self._last_count: int | None = None
         self._last = Event()
 
     def add(self, event: Event, now: float) -> None:
@@ -43,24 +44,28 @@ class Seen:
         before = self._last
         self._reasoned, self._done = self._reasoned or event.reasoning, self._done or event.done
         self._total = self._total or event.total
+        if event.output_tokens is not None:
+            self._counts, self._last_count = self._counts + 1, self.payloads
         self._last = Event(
             finish_reason=event.finish_reason or before.finish_reason,
             prompt_tokens=_latest(before.prompt_tokens, event.prompt_tokens),
             output_tokens=_latest(before.output_tokens, event.output_tokens),
             reasoning_tokens=_latest(before.reasoning_tokens, event.reasoning_tokens),
+            uncounted_tokens=_latest(before.uncounted_tokens, event.uncounted_tokens),
             seconds={**before.seconds, **event.seconds},
+            rates={**before.rates, **event.rates},
         )
 
     def missing(self, ask: Ask) -> Fault | None:
         """What a stream that has ended lacks: an end of the answer, any text, or a count that can be true.
 
-        The end is a finish reason; or `[DONE]` after all the tokens that were asked for, or after OpenAI's
-        event with the usage of the whole answer, which its reference promises only where nothing was
-        interrupted. `[DONE]` alone does not end an answer: llama-cpp-python sends it,
-        too, to a request that it interrupts for another one."""
+        The end is a finish reason; or `[DONE]` after all the tokens that were asked for, or after the usage
+        of the whole answer, which OpenAI's reference promises only where nothing was interrupted. `[DONE]`
+        alone does not end an answer: llama-cpp-python sends it, too, to a request that it interrupts for
+        another one."""
         reason = self._last.finish_reason
-        whole = self._done and (self.tokens >= ask.tokens or (self._total and bool(self._last.output_tokens)))
-        if reason in _BROKEN_OFF or (reason is None and not whole):
+        whole = self._done and (self.tokens >= ask.tokens or self._counted_at_the_end())
+        if reason in BROKEN_OFF or (reason is None and not whole):
             how = "the stream ended before the answer did"
             if self._done or reason:
                 how = "the server broke the answer off" + (f" ({reason})" if reason else "")
@@ -68,6 +73,12 @@ class Seen:
         if not self.events:
             return Fault(kind="empty", message="a complete answer without any text")
         return self._implausible(ask)
+
+    def _counted_at_the_end(self) -> bool:
+        """Whether the usage is the whole answer's: it came in OpenAI's event without choices, or only in the
+        event before `[DONE]`, where others with text had none."""
+        alone = self._counts == 1 and self._last_count == self.payloads - 1 and len(self.events) > 1
+        return bool(self._last.output_tokens) and (self._total or alone)
 
     def _implausible(self, ask: Ask) -> Fault | None:
         claimed, prompt = self._last.output_tokens, self._last.prompt_tokens
@@ -93,7 +104,8 @@ class Seen:
         seen, untimed = self.tokens, self.tokens - self._at_last_text + self._before_text
         if claimed is None:
             return untimed
-        told = 0 if self._reasoned else min(self._last.reasoning_tokens or 0, claimed)
+        beside = self._reasoned or self._last.uncounted_tokens
+        told = 0 if beside else min(self._last.reasoning_tokens or 0, claimed)
         rest = claimed - told
         if (
             rest == seen + 1 and self._last.finish_reason == "stop"
@@ -101,7 +113,7 @@ class Seen:
             return told + untimed + 1
         if rest <= max(seen + 1, _NEARLY * seen):
             return told + untimed if rest >= seen else told
-        return told if self._words >= _BUNDLED * rest else None
+        return told if self._words >= max(_BUNDLED * rest, _NEARLY * seen) else None
 
     def record(self, sent_seconds: float, fault: Fault | None, ask: Ask) -> RequestRecord:
         """The request's record."""
@@ -116,10 +128,13 @@ class Seen:
             output_tokens=self.tokens if claimed is None else claimed,
             counted_by="events" if claimed is None else "server",
             hidden_tokens=self._hidden(claimed),
+            uncounted_tokens=last.uncounted_tokens or 0,
             finish_reason=last.finish_reason,
             server_prompt_seconds=last.seconds.get("prompt"),
             server_decode_seconds=last.seconds.get("decode"),
             server_load_seconds=last.seconds.get("load"),
+            server_prompt_tokens_per_second=last.rates.get("prompt"),
+            server_decode_tokens_per_second=last.rates.get("decode"),
             fault=fault,
         )
 

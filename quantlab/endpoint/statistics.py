@@ -70,18 +70,10 @@ def summarize(requests: Sequence[RequestRecord], duration_seconds: float) -> Lev
         latency=distribution([r.event_seconds[-1] for r in good]),
         prompt_tokens=median(_known(r.prompt_tokens for r in good)),
         output_tokens_per_request=median(_known(r.output_tokens for r in good)),
-        server_prompt_tokens_per_second=median(
-            _known(_rate(r.prompt_tokens, r.server_prompt_seconds) for r in good)
-        ),
-        server_decode_tokens_per_second=median(
-            _known(_rate(r.output_tokens, r.server_decode_seconds) for r in good)
-        ),
+        server_prompt_tokens_per_second=median(_known(r.server_prompt_tokens_per_second for r in good)),
+        server_decode_tokens_per_second=median(_known(r.server_decode_tokens_per_second for r in good)),
     )
 
 
 def _known(values: Iterable[float | None]) -> list[float]:
     return [value for value in values if value is not None]
-
-
-def _rate(count: int | None, seconds: float | None) -> float | None:
-    return count / seconds if count is not None and seconds else None

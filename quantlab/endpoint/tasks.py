@@ -3,9 +3,9 @@ log-probabilities."""
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import tempfile
-import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,14 +14,15 @@ from quantlab.endpoint.address import Address
 from quantlab.endpoint.asking import Server
 from quantlab.endpoint.client import LONGEST_MESSAGE
 from quantlab.endpoint.echo import OFFERED, offers_prompt_logprobs
+from quantlab.endpoint.keeping import KeptAnswers
+from quantlab.endpoint.outcomes import crash_of, notes_of, outcome_of
 from quantlab.endpoint.secrets import Key
 from quantlab.environments.versions import installed
 from quantlab.errors import CellFailure, QuantlabError
 from quantlab.evaluation import tasksets
-from quantlab.evaluation.tasks import AskedTask
 from quantlab.progress import Progress
 from quantlab.records import Failure
-from quantlab.records.endpoint import EndpointRecord, LostItem, TaskOutcome
+from quantlab.records.endpoint import EndpointRecord, TaskOutcome
 
 if TYPE_CHECKING:
     from quantlab.endpoint.models import Collected
@@ -41,7 +42,8 @@ class TasksWanted(NamedTuple):
 
 
 def check(names: tuple[str, ...], task_set: str) -> None:
-    """Raise QuantlabError for a task that there is not, and where the library for it is missing."""
+    """Raise QuantlabError for a task that there is not, for one whose scoring runs code that the model wrote,
+    and where the library for it is missing."""
     if "tenacity" not in installed(("tenacity",)):
         raise QuantlabError("lm-eval's API models need tenacity: pip install 'lm-eval[api]'")
     for name in names:
@@ -50,6 +52,36 @@ def check(names: tuple[str, ...], task_set: str) -> None:
     tasksets.load(task_set)
     if named := tuple(name for name in names if not name.endswith(".yaml")):
         tasksets.check_tasks(task_set, named)
+    if unsafe := [*tasksets.load(task_set).unsafe_members(named), *_unsafe_in_files(names)]:
+        listed = ", ".join(unsafe[:6]) + (", ..." if len(unsafe) > 6 else "")
+        raise QuantlabError(
+            f"scoring {listed} runs code that the model wrote, which quantlab"
+            " endpoint never does: leave it out of --tasks"
+        )
+
+
+def _unsafe_in_files(names: tuple[str, ...]) -> list[str]:
+    """What the task files name. One that cannot be read is the outcome of its task, which does not run."""
+    import yaml
+
+    from quantlab.evaluation.tasksets import hub
+
+    unsafe = []
+    for name in (name for name in names if name.endswith(".yaml")):
+        with contextlib.suppress(OSError, ValueError, yaml.YAMLError):
+            unsafe += hub.unsafe_members((name,))
+    return unsafe
+
+
+class _Asked(NamedTuple):
+    """What every task is asked with."""
+
+    record: EndpointRecord
+    address: Address
+    key: Key | None
+    wanted: TasksWanted
+    progress: Progress
+    kept: KeptAnswers | None
 
 
 def evaluate(
@@ -59,64 +91,36 @@ def evaluate(
     wanted: TasksWanted,
     progress: Progress,
     keep: Keep = lambda record, rows: None,
+    kept: KeptAnswers | None = None,
 ) -> tuple[EndpointRecord, list[dict[str, Any]]]:
     """The record with the tasks' outcomes, and the rows of samples.parquet.
 
     A task that fails leaves the others: whatever lm-eval or the task's own code raises is that task's
-    outcome. `keep` gets what there is after each task, so that an interrupted run leaves what it had."""
+    outcome. `keep` gets what there is after each task, so that an interrupted run leaves what it had; `kept`
+    has the answers of one that was interrupted before, and gets each as it comes."""
+    asked = _Asked(record, address, key, wanted, progress, kept)
     outcomes: dict[str, TaskOutcome] = {}
     rows: list[dict[str, Any]] = []
     update: dict[str, Any] = {"versions": record.versions | installed(("lm-eval",))}
+
+    def so_far() -> EndpointRecord:
+        notes = (*record.notes, *notes_of(outcomes))
+        return record.model_copy(update=update | {"tasks": dict(outcomes), "notes": notes})
+
     for name, task in _load(wanted, outcomes):
         if task.OUTPUT_TYPE != "generate_until" and "prompt_logprobs" not in update:
             update["prompt_logprobs"] = _prompt_logprobs(record, address, key, wanted)
         try:
-            outcomes[name], more = _run(
-                task, record, address, key, wanted, update.get("prompt_logprobs"), progress
-            )
+            outcomes[name], more = _run(task, asked, update.get("prompt_logprobs"))
             rows += more
         except CellFailure as failure:
             outcomes[name] = TaskOutcome(failure=Failure.of(failure))
-        except Exception as error:
-            outcomes[name] = _crash(error)
-        notes = (
-            *record.notes,
-            *(note for each, outcome in outcomes.items() for note in _notes(each, outcome)),
-        )
-        keep(record.model_copy(update=update | {"tasks": dict(outcomes), "notes": notes}), rows)
-    notes = (*record.notes, *(note for each, outcome in outcomes.items() for note in _notes(each, outcome)))
-    return record.model_copy(update=update | {"tasks": outcomes, "notes": notes}), rows
-
-
-def _crash(error: Exception) -> TaskOutcome:
-    traceback.print_exception(error)  # into the log of the tasks
-    said = " ".join(
-        "".join(c if c.isprintable() else " " for c in f"{type(error).__name__}: {error}").split()
-    )
-    return TaskOutcome(failure=Failure(kind="crashed", reason=said[:LONGEST_MESSAGE]))
-
-
-def _notes(name: str, outcome: TaskOutcome) -> list[str]:
-    """What a reader of a task's score must know."""
-    notes = []
-    if outcome.lost:
-        listed = ", ".join(str(item.doc_id) for item in outcome.lost[:8]) + (
-            ", ..." if len(outcome.lost) > 8 else ""
-        )
-        first, count = outcome.lost[0], f"{len(outcome.lost)} item" + ("s" if len(outcome.lost) > 1 else "")
-        notes.append(
-            f"{name}: {count} without an answer, in no figure ({listed}); {first.doc_id}: {first.reason}"
-        )
-    n = outcome.result.score.n if outcome.result else 0
-    if outcome.truncated:
-        notes.append(
-            f"{name}: {outcome.truncated} of {n} answers were cut before their end, and scored as they were."
-        )
-    if outcome.reasoning:
-        notes.append(
-            f"{name}: {outcome.reasoning} of {n} answers came with reasoning text, which is not scored."
-        )
-    return notes
+        except Exception as error:  # the task's own code may raise anything
+            outcomes[name] = crash_of(error)
+        keep(so_far(), rows)
+    if kept:
+        kept.finish()
+    return so_far(), rows
 
 
 def _load(wanted: TasksWanted, outcomes: dict[str, TaskOutcome]) -> Iterator[tuple[str, Any]]:
@@ -132,7 +136,7 @@ def _load(wanted: TasksWanted, outcomes: dict[str, TaskOutcome]) -> Iterator[tup
             try:
                 loaded = list(manager.load([spec])["tasks"].values())
             except Exception as error:
-                outcomes[Path(spec).stem if spec.endswith(".yaml") else spec] = _crash(error)
+                outcomes[Path(spec).stem if spec.endswith(".yaml") else spec] = crash_of(error)
                 continue
             yield from ((task.task_name, task) for task in loaded)
 
@@ -153,18 +157,11 @@ def _concurrency(record: EndpointRecord) -> int:
     )
 
 
-def _run(
-    task: Any,
-    record: EndpointRecord,
-    address: Address,
-    key: Key | None,
-    wanted: TasksWanted,
-    logprobs: str | None,
-    progress: Progress,
-) -> tuple[TaskOutcome, list[dict[str, Any]]]:
+def _run(task: Any, asked: _Asked, logprobs: str | None) -> tuple[TaskOutcome, list[dict[str, Any]]]:
     from quantlab.endpoint.models import Collected, chat_model, completions_model
     from quantlab.evaluation.tasks import choose_items
 
+    record, wanted = asked.record, asked.wanted
     generative = task.OUTPUT_TYPE == "generate_until"
     if getattr(task, "UNSAFE_CODE", False):
         raise CellFailure(
@@ -172,12 +169,13 @@ def _run(
         )
     if not generative and logprobs != OFFERED:
         raise CellFailure("unsupported", logprobs or "log-probabilities were not asked for")
-    chat = generative and record.url != address.url("completions")
+    chat = generative and record.url != asked.address.url("completions")
     chosen = choose_items(len(task.eval_docs), wanted.items, wanted.seed)
-    url = address.url("chat/completions" if chat else "completions")
-    with progress.step(f"{record.model}: {task.task_name} ({len(chosen)} items)") as step:
-        server = Server(url, key, record.workload.timeout_seconds, _concurrency(record))
-        collected = Collected(server, chosen, step.advance)
+    url = asked.address.url("chat/completions" if chat else "completions")
+    with asked.progress.step(f"{record.model}: {task.task_name} ({len(chosen)} items)") as step:
+        server = Server(url, asked.key, record.workload.timeout_seconds, _concurrency(record))
+        answers = asked.kept.of(task.task_name) if asked.kept else None
+        collected = Collected(server, chosen, step.advance, answers)
         if chat:
             lm = chat_model(collected, record.model, record.limit_field)
         else:
@@ -185,7 +183,7 @@ def _run(
                 collected, record.model, record.limit_field, None if generative else wanted.tokenizer
             )
         result = _score(lm, task, chat, collected, wanted.seed)
-    return _outcome(task, result, collected)
+    return outcome_of(task, result, collected)
 
 
 def _score(lm: Any, task: Any, chat: bool, collected: Collected, seed: int) -> dict[str, Any]:
@@ -251,26 +249,3 @@ def _simple_evaluate(lm: Any, task: Any, chat: bool, chosen: list[int], seed: in
         fewshot_random_seed=seed,
     )
     return result
-
-
-def _outcome(
-    task: Any, result: dict[str, Any], collected: Collected
-) -> tuple[TaskOutcome, list[dict[str, Any]]]:
-    """The result in the evaluate stage's shape, and its samples."""
-    from quantlab.evaluation.answers import answers_of, result_of
-    from quantlab.evaluation.samples import rows_of
-
-    answers = answers_of(result, [AskedTask(task.task_name, (task,))])
-    rows = [
-        row
-        for sample in answers.samples[task.task_name]
-        for row in rows_of(task.task_name, sample, answers.configs[task.task_name])
-    ]
-    texts = collected.answers() if task.OUTPUT_TYPE == "generate_until" else None
-    outcome = TaskOutcome(
-        result=result_of(task.task_name, answers),
-        lost=tuple(LostItem(doc_id=item, reason=reason) for item, reason in sorted(collected.lost.items())),
-        truncated=None if texts is None else sum(text.truncated for text in texts),
-        reasoning=None if texts is None else sum(text.reasoning for text in texts),
-    )
-    return outcome, rows

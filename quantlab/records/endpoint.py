@@ -66,13 +66,22 @@ class RequestRecord(Frozen):
     hidden_tokens: int | None = 0
     """Output tokens by the server's count that came in no event, such as reasoning that it keeps to itself;
     None where it cannot be told whether there are any, and then there is no time per output token."""
+    uncounted_tokens: int = 0
+    """Tokens of the server's total that it counts neither in the prompt nor in the output (reasoning, as Grok
+    and Gemini count it): in no figure."""
     finish_reason: str | None = None
     server_prompt_seconds: float | None = None
-    """Ollama: what it says the prompt took (prompt_eval_duration)."""
+    """What the server says the prompt took (Ollama's prompt_eval_duration, llama.cpp's timings.prompt_ms)."""
     server_decode_seconds: float | None = None
-    """Ollama: what it says the output tokens took (eval_duration)."""
+    """What the server says the output tokens took (Ollama's eval_duration, llama.cpp's timings.predicted_ms)."""
     server_load_seconds: float | None = None
     """Ollama: what it says loading the model took; 0 or little where it was loaded."""
+    server_prompt_tokens_per_second: float | None = None
+    """The server's own account: Ollama's prompt_eval_count / prompt_eval_duration, llama.cpp's
+    timings.prompt_per_second, which is without what came from its cache."""
+    server_decode_tokens_per_second: float | None = None
+    """The server's own account: Ollama's eval_count / eval_duration, llama.cpp's
+    timings.predicted_per_second, which is tokens after the first / predicted_ms."""
     fault: Fault | None = None
 
 
@@ -115,9 +124,9 @@ class LevelSummary(Frozen):
     """Tokens per prompt by the server's count."""
     output_tokens_per_request: Median | None
     server_prompt_tokens_per_second: Median | None = None
-    """Ollama's own account: prompt_eval_count / prompt_eval_duration."""
+    """The server's own account, see RequestRecord."""
     server_decode_tokens_per_second: Median | None = None
-    """Ollama's own account: eval_count / eval_duration."""
+    """The server's own account, see RequestRecord."""
 
 
 class Level(Frozen):
@@ -152,6 +161,13 @@ class TaskOutcome(Frozen):
     truncated: int | None = None
     """Answers in `result` that were cut at their greatest length, or within reasoning; None where nothing is
     generated."""
+    empty: int | None = None
+    """Answers without any text, up to the first stop string and beside reasoning; None where nothing is
+    generated. Where all are, there is no result."""
+    whole: int | None = None
+    """Answers that are neither cut nor empty; None where nothing is generated."""
+    resumed: int = 0
+    """Answers from an earlier run that was interrupted."""
     reasoning: int | None = None
     """Answers in `result` with reasoning text, which is not scored; None where nothing is generated."""
 
@@ -198,6 +214,8 @@ class EndpointRecord(Frozen):
     ignores_end: bool = False
     """Whether the server was asked to go on past the model's end of text, so that all answers have the same
     length."""
+    asks_usage: bool = True
+    """Whether the server was asked to count tokens at the end of its streams (`stream_options`)."""
     levels: tuple[Level, ...] = ()
     tasks: dict[str, TaskOutcome] = {}
     prompt_logprobs: str | None = None

@@ -222,3 +222,34 @@ def test_a_task_that_there_is_not_is_refused_before_anything_is_asked(
 ) -> None:
     assert "no task file nope.yaml" in refused("endpoint", server.url, "--tasks", "nope.yaml")
     assert server.seen == []
+
+
+UNSAFE = "unsafe_code: true"
+FILES = {
+    "itself": f"{{task: a, {UNSAFE}}}",
+    "included": "{include: unsafe_base, task: a}",
+    "member": f"{{group: g, task: [{{task: a}}, {{task: b, {UNSAFE}}}]}}",
+    "of_lm_eval": "{group: g, task: [piqa, humaneval]}",
+    "changed": "{group: g, task: [{task: mbpp, num_fewshot: 0}]}",
+}
+
+
+@pytest.mark.parametrize("how", FILES)
+def test_a_task_that_runs_the_models_code_is_refused_before_anything_is_sent(
+    how: str, refused: Callable[..., str], server: Server, here: Path
+) -> None:
+    (here / "unsafe_base").write_text(UNSAFE)
+    (here / "task.yaml").write_text(FILES[how])
+    (here / "other.yaml").write_text("{task: other}")
+    line = refused("endpoint", server.url, "--tasks", "other.yaml,task.yaml")
+    name = {"member": "b", "of_lm_eval": "humaneval", "changed": "mbpp"}.get(how, "a")
+    assert f"scoring {name} runs code that the model wrote" in line and "--tasks" in line
+    assert server.seen == []
+
+
+@pytest.mark.parametrize("name", ["humaneval_instruct", "humaneval_infilling"])
+def test_so_is_lm_evals_own_and_a_group_of_them(
+    name: str, refused: Callable[..., str], server: Server
+) -> None:
+    assert "runs code that the model wrote" in refused("endpoint", server.url, "--tasks", f"piqa,{name}")
+    assert server.seen == []

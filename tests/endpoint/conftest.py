@@ -1,12 +1,14 @@
-"""Scripted servers, closed after the test, and a short workload."""
+"""Scripted servers, closed after the test, a short workload, and a task."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import Play, Server
+from servers import ITEMS, Play, Server
 
 from quantlab.endpoint.address import parse
 from quantlab.endpoint.measuring import LoadWanted, measure
@@ -49,3 +51,27 @@ def measured() -> Callable[..., EndpointRecord]:
         return measure(wanted, Progress(quiet=True), keep)
 
     return run
+
+
+@pytest.fixture
+def task_file(tmp_path: Path) -> Callable[..., str]:
+    """A generative task of 6 items, each of which asks for its number."""
+
+    def make(name: str = "numbers", **changes: Any) -> str:
+        docs = "".join(json.dumps({"q": f"say {n}", "a": str(n)}) + "\n" for n in range(ITEMS))
+        (tmp_path / "docs.jsonl").write_text(docs)
+        task = {
+            "task": name,
+            "dataset_path": "json",
+            "dataset_kwargs": {"data_files": {"test": str(tmp_path / "docs.jsonl")}},
+            "test_split": "test",
+            "output_type": "generate_until",
+            "doc_to_text": "{{q}}",
+            "doc_to_target": "{{a}}",
+            "generation_kwargs": {"until": ["\n\n", "Q:", "A:", "</s>", "STOP"], "max_gen_toks": 4},
+            "metric_list": [{"metric": "exact_match"}],
+        }
+        (tmp_path / f"{name}.yaml").write_text(json.dumps(task | changes))
+        return str(tmp_path / f"{name}.yaml")
+
+    return make

@@ -9,6 +9,9 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
+ITEMS = 6
+"""Of the task that is asked through them."""
+
 
 class Request(NamedTuple):
     """What a client sent."""

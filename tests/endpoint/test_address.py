@@ -24,6 +24,9 @@ from quantlab.errors import QuantlabError
         ("https://h/api/paas/v4/", None, "https://h/api/paas/v4/chat/completions"),
         ("https://h/v1/account/gateway/compat", None, "https://h/v1/account/gateway/compat/chat/completions"),
         ("https://h/v1?api-version=2024-10-21", None, "https://h/v1/chat/completions?api-version=2024-10-21"),
+        ("http://h/chat/completions", "chat/completions", "http://h/chat/completions"),
+        ("http://h/x/chat/completions/", "chat/completions", "http://h/x/chat/completions/"),
+        ("http://h/x/completions", "completions", "http://h/x/chat/completions"),
         (
             "https://h/openai/deployments/gpt/chat/completions?api-version=2024-12-01-preview",
             "chat/completions",

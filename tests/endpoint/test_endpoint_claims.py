@@ -202,6 +202,9 @@ def test_tokens_without_text_after_the_last_text_are_not_in_its_time(
         (3, "", 3, True, None),
         (3, None, None, True, "dropped"),  # llama-cpp-python says [DONE] when it interrupts
         (3, None, 3, False, "dropped"),
+        (3, "", None, False, "dropped"),
+        (3, "", 3, False, "dropped"),
+        (8, "", 8, False, "dropped"),
         (3, "stop", None, False, None),  # no [DONE] is needed after a finish reason (TGI, Ollama)
         (3, "eos_token", 3, True, None),
         (3, "abort", 3, True, "dropped"),  # vLLM and SGLang: the request was aborted

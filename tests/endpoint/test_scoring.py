@@ -26,7 +26,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> str:
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    words = ["<s>", "?", *dict.fromkeys((*WORDS, *LIKELY, "is", *(f"q{n}" for n in range(6))))]
+    words = ["<s>", "?", *dict.fromkeys((*WORDS, *LIKELY, "is", "isyes", *(f"q{n}" for n in range(6))))]
     made = Tokenizer(models.WordLevel({word: n for n, word in enumerate(words)}, unk_token="?"))
     made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     folder = tmp_path_factory.mktemp("tokenizer")
@@ -86,6 +86,23 @@ def test_an_empty_choice_has_no_score_and_cannot_win(serve: Serve, tokenizer: st
     assert (outcome.result.score.value, outcome.result.score.n) == (1.0, 5)
     assert [item.doc_id for item in outcome.lost] == [2] and "no token of its own" in outcome.lost[0].reason
     assert outcome.truncated is None and {row["doc_id"] for row in rows} == {0, 1, 3, 4, 5}
+
+
+def test_a_choice_that_merges_with_the_question_is_refused_unasked(
+    serve: Serve, tokenizer: str, tmp_path: Path
+) -> None:
+    """`is` and `yes` without a space make one token: the choice has none of its own, and would score 0.0."""
+    docs = [{"q": f"q{n} is", "c": [" no", " yes" if n != 2 else "yes"], "a": 1} for n in range(6)]
+    more = {"doc_to_choice": "{{c}}", "doc_to_target": "{{a}}", "metric_list": [{"metric": "acc"}]}
+    path = _task(tmp_path, docs, output_type="multiple_choice", target_delimiter="", **more)
+    server = serve(_echoes)
+    record, rows = _evaluate(server.url, path, tokenizer)
+    outcome = record.tasks["choices"]
+    assert outcome.result is not None and (outcome.result.score.value, outcome.result.score.n) == (1.0, 5)
+    assert [item.doc_id for item in outcome.lost] == [2] and "no token of its own" in outcome.lost[0].reason
+    assert {row["doc_id"] for row in rows} == {0, 1, 3, 4, 5}
+    prompts = [r.json["prompt"] for r in server.seen if "q2" in r.json["prompt"]]
+    assert prompts == ["q2 is no"]
 
 
 def test_a_whole_text_is_scored_from_its_first_word(serve: Serve, tokenizer: str, tmp_path: Path) -> None:

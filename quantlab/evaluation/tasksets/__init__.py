@@ -1,9 +1,9 @@
 """Give lm-eval's own tasks their data: one file per task set, with the set's name.
 
 A set is a module with `SUMMARY`, `names()` (its tasks, for listing and for refusing unknown ones),
-`unsafe(names)` (those whose scoring runs code that the model wrote) and `specs(names, folder)`: what
-lm-eval's TaskManager loads, a task's name or the path of a YAML file written in `folder`. Prompts and metrics
-are always lm-eval's."""
+`unsafe(names)` (those whose scoring runs code that the model wrote), `unsafe_members(names)` (the same, with
+the members of groups) and `specs(names, folder)`: what lm-eval's TaskManager loads, a task's name or the path
+of a YAML file written in `folder`. Prompts and metrics are always lm-eval's."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ class TaskSet(Protocol):
     def names(self) -> list[str]: ...
 
     def unsafe(self, names: tuple[str, ...]) -> list[str]: ...
+
+    def unsafe_members(self, names: tuple[str, ...]) -> list[str]: ...
 
     def specs(self, names: tuple[str, ...], folder: Path) -> list[str]: ...
 

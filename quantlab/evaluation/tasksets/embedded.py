@@ -31,6 +31,11 @@ def unsafe(names: tuple[str, ...]) -> list[str]:
     return []
 
 
+def unsafe_members(names: tuple[str, ...]) -> list[str]:
+    """None: there is no group."""
+    return []
+
+
 def specs(names: tuple[str, ...], folder: Path) -> list[str]:
     """Write one YAML file per task and return their paths."""
     import lm_eval.tasks

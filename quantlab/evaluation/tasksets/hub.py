@@ -6,6 +6,8 @@ import functools
 from pathlib import Path
 from typing import Any
 
+from quantlab.evaluation.unsafe import running_code
+
 SUMMARY = "every lm-eval task, data from the Hugging Face hub"
 
 
@@ -32,6 +34,11 @@ def unsafe(names: tuple[str, ...]) -> list[str]:
         if (entry := _manager().task_index.get(name)) and entry.yaml_path
     }
     return [name for name, path in files.items() if load_yaml(path, resolve_func=False).get("unsafe_code")]
+
+
+def unsafe_members(names: tuple[str, ...]) -> list[str]:
+    """The tasks among these, their members and the members of YAML files that are named instead."""
+    return [task for name in names for task in running_code(name, lambda: _manager().task_index)]
 
 
 def specs(names: tuple[str, ...], folder: Path) -> list[str]:
