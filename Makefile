@@ -3,11 +3,11 @@
 # make test-faults: the campaign of bad inputs and killed processes, which says how many were tried and came out right;
 # make test-architectures: every method on a tiny model of every family (hours), which writes docs/architectures.md.
 # llama.cpp is built with CUDA where nvcc and NVIDIA's driver are here, and a line says so; QUANTLAB_CUDA=on builds it
-# without a GPU (as in an image), QUANTLAB_CUDA=off never.
+# without a GPU (as in an image), QUANTLAB_CUDA=off never. UV=uv installs with uv, which reads no configuration of pip's.
 PYTHON ?= python3
 BIN := .venv/bin
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
-PIP := $(BIN)/pip install --progress-bar off -c constraints.txt
+PIP := $(if $(UV),$(UV) pip install --python $(BIN)/python,$(BIN)/pip install --progress-bar off) -c constraints.txt
 
 .PHONY: demo test test-engines test-faults test-architectures lint install
 install: .venv/.installed

@@ -99,6 +99,13 @@ def test_gpu_row_7_and_13_make_install_asks_before_it_builds() -> None:
     assert asks < builds and "--no-cache-dir llama-cpp-python" in said[asks:builds]
 
 
+def test_uv_installs_instead_of_pip_where_it_is_named() -> None:
+    command = ["make", "--dry-run", "--always-make", "install", "UV=uv"]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "uv pip install --python .venv/bin/python -c constraints.txt -e '.[all,dev]'" in said
+    assert "bin/pip " not in said
+
+
 def test_gpu_row_13_the_image_needs_no_gpu_and_takes_nothing_of_the_host() -> None:
     recipe = (ROOT / "Dockerfile").read_text(encoding="utf-8")
     steps = re.findall(r"^(?:RUN|ENV) .*$", recipe, re.M)
