@@ -3,6 +3,7 @@ missing; with --verify, prove it by running everything."""
 
 from __future__ import annotations
 
+import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 TOOLS = {"git": "git", "c++": "g++"}
 """Programs, and the Debian package of each; llama-cpp-python and GPTQModel's CPU kernels are compiled on this
 machine."""
+WITHOUT_NVCC = (
+    "GPTQ, AWQ and auto-round run by Triton's or torch's kernels, and llama.cpp is built without CUDA;"
+    " install the CUDA toolkit of torch's CUDA version"
+)
 MARKS = {"works": "ok", "installed": "ok", "other version": "!!", "missing": "--", "broken": "!!"}
 
 
@@ -71,7 +76,8 @@ def command(
     quantlab doctor --verify --minutes 30
     quantlab doctor --verify --device cuda:0 --check engine --check variant:wide/
 
-    With --json: machine, gpus, tools, libraries (distribution, version, state, detail, fix), methods and
+    With --json: machine, gpus, tools (name, path, fix; nvcc where there is a GPU, and what is not there
+    without it), libraries (distribution, version, state, detail, fix), methods and
     engines (name, ready, lacks), disk (place, path, free_bytes), hub (null without --online), fixes (the
     commands, in order); with --verify: device, versions, models, results (check, subject, outcome (status,
     reason, figures, facts), seconds, finished) and what else the file holds."""
@@ -86,14 +92,7 @@ def command(
     libraries = _libraries(quick)
     checked: dict[str, Any] = {
         **_machine(),
-        "tools": [
-            {
-                "name": name,
-                "path": shutil.which(name),
-                "fix": None if shutil.which(name) else f"apt-get install {package}",
-            }
-            for name, package in TOOLS.items()
-        ],
+        "tools": _tools(),
         "libraries": [library._asdict() for library in libraries],
         **_ready(libraries),
         "disk": _disk(),
@@ -117,6 +116,20 @@ def _machine() -> dict[str, Any]:
         "memory_gib": device.memory_gib,
     }
     return {"machine": machine, "gpus": [gpu.model_dump() for gpu in device.gpus]}
+
+
+def _tools() -> list[dict[str, Any]]:
+    """Programs and where they are; CUDA's compiler where there is a GPU."""
+    from quantlab.environments.cuda import find_nvcc
+    from quantlab.hardware.device import gpus
+
+    tools: list[dict[str, Any]] = []
+    for name, package in TOOLS.items():
+        path = shutil.which(name)
+        tools.append({"name": name, "path": path, "fix": None if path else f"apt-get install {package}"})
+    if gpus():
+        tools.append({"name": "nvcc", "path": find_nvcc(os.environ), "fix": None, "without": WITHOUT_NVCC})
+    return tools
 
 
 def _libraries(quick: bool) -> list[Health]:
@@ -174,8 +187,6 @@ def _ready(libraries: list[Health]) -> dict[str, list[dict[str, Any]]]:
 
 
 def _disk() -> list[dict[str, Any]]:
-    import os
-
     from quantlab.files import cache_folder
 
     hub = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
@@ -234,7 +245,8 @@ def _print(checked: dict[str, Any]) -> None:
         state = row["state"] + (f": {row['detail']}" if row["detail"] else "")
         say(f"  {MARKS[row['state']]}  {row['distribution']:<18}{row['version'] or '':<12}{state}")
     for row in checked["tools"]:
-        say(f"  {'ok' if row['path'] else '--'}  {row['name']:<30}{row['path'] or 'missing'}")
+        lacking = f"missing: {row['without']}" if row.get("without") else "missing"
+        say(f"  {'ok' if row['path'] else '--'}  {row['name']:<30}{row['path'] or lacking}")
     for kind in ("methods", "engines"):
         say(f"\n{kind.capitalize()}")
         for row in checked[kind]:

@@ -25,7 +25,12 @@ def command(ctx: Context, model: str, device: str | None) -> Any:
     from quantlab.stages import reference
 
     with stage_of(root, model, "reference", ctx.quiet) as progress:
-        info = reference.run(root, model, target_device(root, device), progress)
+        made = reference.run(root, model, target_device(root, device), progress)
     if not ctx.quiet and not ctx.json:
-        say(f"{model}: reference in {info.dtype}, {info.windows} windows of {info.length} tokens", err=True)
-    return info
+        said = (
+            f"none: {made.failure.kind}: {made.failure.reason}"
+            if isinstance(made, reference.NoReference)
+            else f"in {made.dtype}, {made.windows} windows of {made.length} tokens"
+        )
+        say(f"{model}: reference {said}", err=True)
+    return made

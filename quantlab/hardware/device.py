@@ -19,6 +19,8 @@ from quantlab.hardware import rocm
 from quantlab.hardware.torch_view import seen_without_nvml
 from quantlab.processors import cores
 
+_VISIBLE, _VISIBLE_TO_HIP = "CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"
+
 
 class Places(NamedTuple):
     """Where a model may lie, in the order in which it is filled: GPUs, the machine's memory, the disk."""
@@ -91,6 +93,12 @@ class Device(Frozen):
         return tuple(self.gpus[n] for n in self.places.gpus)
 
     @property
+    def first_name(self) -> str:
+        """The device that tokens go to, in words: the first GPU alone, or the processor."""
+        gpus = self.used_gpus
+        return gpus[0].name if gpus else self.cpu
+
+    @property
     def memory_bytes(self) -> int:
         """Memory that a model can use: the GPUs', the machine's, or both; the disk is not memory."""
         return sum(gpu.memory_bytes for gpu in self.used_gpus) + (
@@ -116,7 +124,7 @@ def gpus() -> tuple[Gpu, ...]:
         driven = _on_the_bus()
     finally:
         pynvml.nvmlShutdown()
-    order = _visible([uuid for uuid, _, _ in driven], os.environ.get("CUDA_VISIBLE_DEVICES"))
+    order = _visible([uuid for uuid, _, _ in driven], os.environ.get(_VISIBLE))
     return tuple(
         Gpu(index=i, uuid=driven[n][0], name=driven[n][1], memory_bytes=driven[n][2], driver=driver)
         for i, n in enumerate(order)
@@ -147,7 +155,7 @@ def _on_the_bus() -> list[tuple[str, str, int]]:
 def _amd_gpus() -> tuple[Gpu, ...]:
     """AMD GPUs that ROCm would see, where its Python package is installed (HIP_VISIBLE_DEVICES heeded)."""
     driven = rocm.gpus()
-    order = _visible([gpu.uuid for gpu in driven], os.environ.get("HIP_VISIBLE_DEVICES"))
+    order = _visible([gpu.uuid for gpu in driven], os.environ.get(_VISIBLE_TO_HIP))
     return tuple(Gpu(index=i, **driven[n]._asdict()) for i, n in enumerate(order))
 
 
@@ -175,6 +183,23 @@ def visible_to(gpus: tuple[int, ...], setting: str | None) -> str:
     setting."""
     visible = [entry.strip() for entry in (setting or "").split(",") if entry.strip()]
     return ",".join(visible[n] if visible else str(n) for n in gpus)
+
+
+def visible_alone(device: str) -> dict[str, str]:
+    """The environment of a process that shall see the GPUs of a device and no other; none for `cpu`.
+
+    AMD's runtime reads a variable of its own."""
+    gpus = parse_places(device).gpus
+    return {name: visible_to(gpus, os.environ.get(name)) for name in (_VISIBLE, _VISIBLE_TO_HIP)}
+
+
+def renumbered(device: str) -> str:
+    """The same device in a process that sees its GPUs alone, where CUDA counts them from 0."""
+    places = parse_places(device)
+    if not places.gpus:
+        return device
+    numbers = ",".join(str(n) for n in range(len(places.gpus)))
+    return f"cuda:{numbers}" + ",cpu" * places.cpu + ",disk" * places.disk
 
 
 def _shown_a_slice() -> bool:

@@ -77,6 +77,16 @@ def require_memory(device: Device, needed_bytes: int, what: str) -> None:
         )
 
 
+def require_host_memory(device: Device, needed_bytes: int, what: str) -> None:
+    """Raise CellFailure where the machine's memory is smaller than what is certainly needed of it."""
+    if needed_bytes > device.memory_gib * 2**30:
+        raise CellFailure(
+            "does_not_fit",
+            f"{what} needs at least {needed_bytes / 2**30:.1f} GiB of the machine's memory, which has"
+            f" {device.memory_gib} GiB",
+        )
+
+
 def fits_in_float32(parameters: int, device: Device, more_bytes: int = 0) -> bool:
     """Whether a model fits into the device's memory in float32, with three tenths for all else and so many
     bytes more."""

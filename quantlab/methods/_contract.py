@@ -78,10 +78,13 @@ class Grid(NamedTuple):
 
 
 class Needs(NamedTuple):
-    """Memory that is certainly needed to quantize; less than the true peak."""
+    """Memory that is certainly needed to quantize and to load the checkpoint again; less than the true
+    peak."""
 
     device_bytes: int
+    """Of the device that quantizes, a GPU or the machine itself."""
     host_bytes: int = 0
+    """Of the machine, whatever the device is."""
 
 
 class Serving(NamedTuple):
@@ -177,8 +180,8 @@ class Method(ABC):
         return self.effective(self.Settings(), bits) if bits in self.bits else {}
 
     def memory(self, parameters: int, bits: int) -> Needs:
-        """Memory that quantizing a model of so many parameters certainly needs: the weights in the width it
-        is loaded in."""
+        """Memory that quantizing a model of so many parameters certainly needs: the weights on the device, in
+        the width they are loaded in."""
         return Needs(parameters * max(bits, 8) // 8 if self.starts_from == "source" else 0)
 
     def why_left(self, count: ParameterCount, matrix: Matrix) -> str | None:

@@ -1,5 +1,6 @@
-"""Quantize with GPTQModel for gptq, awq and fp8: the successor of auto-gptq and autoawq (same formats on
-disk)."""
+"""Quantize with GPTQModel for gptq and awq: the successor of auto-gptq and autoawq (same formats on disk).
+
+No GPU has quantized through it yet."""
 
 from __future__ import annotations
 
@@ -64,9 +65,12 @@ def allocator() -> dict[str, str]:
     return {"LD_PRELOAD": str(library.locate().resolve())} if library else {}  # type: ignore[attr-defined]
 
 
-def quantize(job: Job, config: Any, float32: bool = False, around: Around | None = None) -> InMemory:
-    """Load, quantize with the calibration windows, save; `float32` where the method's layers can compute in
-    it, `around` what mends the library while it quantizes.
+def quantize(
+    job: Job, config: Any, packs_with: str, float32: bool = False, around: Around | None = None
+) -> InMemory:
+    """Load, quantize with the calibration windows, save; `packs_with` is the kernel that packs the layers,
+    which lie on the CPU by then, `float32` where they can compute in it, `around` what mends the library
+    while it quantizes.
 
     Raises CellFailure for what GPTQModel refuses or stops at.
     """
@@ -76,7 +80,8 @@ def quantize(job: Job, config: Any, float32: bool = False, around: Around | None
 
     # on a CPU without bfloat16 instructions the calibration passes take four times as long in bfloat16
     in_float32 = float32 and job.device == "cpu" and not quick_bfloat16()
-    model, notes = _run(job, config, torch.float32 if in_float32 else torch.bfloat16, around)
+    dtype = torch.float32 if in_float32 else torch.bfloat16
+    model, notes = _run(job, config, dtype, packs_with, around)
     if in_float32:
         restore_dtypes(job.source, job.destination)
     layers = _layers(model)
@@ -92,7 +97,9 @@ def quantize(job: Job, config: Any, float32: bool = False, around: Around | None
     return InMemory(model_loss(model), len(layers.packed), notes, frozenset(layers.packed), tokens)
 
 
-def _run(job: Job, config: Any, dtype: Any, around: Around | None) -> tuple[Any, tuple[str, ...]]:
+def _run(
+    job: Job, config: Any, dtype: Any, packs_with: str, around: Around | None
+) -> tuple[Any, tuple[str, ...]]:
     """The quantized model in memory after it was saved, and notes on how."""
     import torch
     from gptqmodel import GPTQModel
@@ -112,7 +119,7 @@ def _run(job: Job, config: Any, dtype: Any, around: Around | None) -> tuple[Any,
                 str(job.source), config, device=job.device, dtype=dtype, trust_remote_code=trust
             )
             with around(model, job) if around else nullcontext(list[str]()) as notes:
-                model.quantize(windows, batch_size=min(BATCH_WINDOWS, len(windows)))
+                model.quantize(windows, batch_size=min(BATCH_WINDOWS, len(windows)), backend=packs_with)
             model.save(str(job.destination))
         _undo_saving(model.model)
     except Exception as error:  # the library raises whatever a model leads it to

@@ -13,7 +13,8 @@ from pydantic import Field
 from quantlab.architecture.parameters import Matrix, ParameterCount
 from quantlab.errors import CellFailure
 from quantlab.frozen import Frozen
-from quantlab.methods._contract import Grid, InMemory, Job, Method, Serving
+from quantlab.methods._by_block import needs_by_block
+from quantlab.methods._contract import Grid, InMemory, Job, Method, Needs, Serving
 from quantlab.methods._grouped import grouped_bytes
 from quantlab.outside import as_failure
 
@@ -71,6 +72,10 @@ class AutoRound(Method):
     def grid(self, settings: Any) -> Grid:
         """Of its scheme, which has no zero points."""
         return super().grid(settings)._replace(symmetric=True)
+
+    def memory(self, parameters: int, bits: int) -> Needs:
+        """The unquantized model in the machine's memory, one block at a time on the device."""
+        return needs_by_block(parameters, bits)
 
     def why_left(self, count: ParameterCount, matrix: Matrix) -> str | None:
         """Why a matrix stays in 16 bits."""

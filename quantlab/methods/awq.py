@@ -9,15 +9,23 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from math import ceil
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
 from quantlab.architecture.parameters import Matrix, ParameterCount
+from quantlab.formats.json_file import read_object
 from quantlab.frozen import Frozen
 from quantlab.methods import _awq_clipping, _awq_scaling, _gptqmodel
-from quantlab.methods._contract import InMemory, Job, Method, Serving
+from quantlab.methods._by_block import needs_by_block
+from quantlab.methods._contract import InMemory, Job, Method, Needs, Serving
 from quantlab.methods._grouped import WORD_BITS, group_of
+
+_FLOAT16 = (
+    "On a GPU transformers runs AWQ's layers and all others in float16, whose range and rounding are not"
+    " those of a bfloat16 baseline."
+)
 
 
 class Settings(Frozen):
@@ -69,8 +77,15 @@ class Awq(Method):
         # its layer refuses float32 when it is made, and packs float32 weights without fault; the reload is
         # compared anyway
         AwqTorchLinear.SUPPORTS_DTYPES = [*AwqTorchLinear.SUPPORTS_DTYPES, torch.float32]
-        windows = job.calibration[: settings.calibration_windows]
-        return _gptqmodel.quantize(replace(job, calibration=windows), config, float32=True, around=_mended)
+        job = replace(job, calibration=job.calibration[: settings.calibration_windows])
+        # by itself GPTQModel packs with a kernel of CUDA's where it quantizes on a GPU, and stops: the layers
+        # are back on the CPU by then, and that kernel has no 3 bits
+        made = _gptqmodel.quantize(job, config, "awq_torch", float32=True, around=_mended)
+        return made._replace(notes=(*made.notes, *_in_float16(job.source, job.device)))
+
+    def memory(self, parameters: int, bits: int) -> Needs:
+        """The unquantized model in the machine's memory, one block at a time on the device."""
+        return needs_by_block(parameters, bits)
 
     def why_left(self, count: ParameterCount, matrix: Matrix) -> str | None:
         """Why a matrix stays in 16 bits: what GPTQModel leaves alone."""
@@ -85,9 +100,20 @@ class Awq(Method):
         groups, words = ceil(columns / group_of(columns, settings.group_size)), ceil(rows * bits / WORD_BITS)
         return 4 * columns * words + 4 * groups * words + 2 * groups * rows
 
+    def reading_notes(self, config: Mapping[str, Any], device: str) -> tuple[str, ...]:
+        """What a reader of the numbers must know: what a GPU computes in."""
+        return (_FLOAT16,) if device.startswith("cuda") else ()
+
     def serving(self, bits: int, source: str) -> Serving:
         """vLLM's Marlin kernel, at 4 bits alone."""
         return Serving(("--quantization", "awq_marlin")) if bits == 4 else self.no_kernel(bits)
+
+
+def _in_float16(source: Path, device: str) -> tuple[str, ...]:
+    """The note on what a GPU computes in, where the unquantized model computes in something else."""
+    config = read_object(source / "config.json")
+    own = str(config.get("dtype") or config.get("torch_dtype") or "")
+    return (_FLOAT16,) if device.startswith("cuda") and own != "float16" else ()
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from quantlab.architecture.parameters import Matrix, ParameterCount
 from quantlab.frozen import Frozen
 from quantlab.methods._bitsandbytes_experts import experts_apart, keep_apart
 from quantlab.methods._bitsandbytes_layers import layers_of, note, packable
-from quantlab.methods._contract import Arithmetic, Grid, InMemory, Job, Method, Serving
+from quantlab.methods._contract import Arithmetic, Grid, InMemory, Job, Method, Needs, Serving
 
 _QUANT_STATE_BYTES = 170
 """The description that a 4-bit weight carries (functional.py, QuantState.as_dict), about."""
@@ -90,6 +90,10 @@ class BitsAndBytes(Method):
             keep_apart(model)
             model.save_pretrained(job.destination)
         return InMemory(model_loss(model), expected, (note(layers),) if layers.unpackable else ())
+
+    def memory(self, parameters: int, bits: int) -> Needs:
+        """The quantized weights on the device: each is quantized as it comes from its file."""
+        return Needs(parameters * bits // 8)
 
     def why_left(self, count: ParameterCount, matrix: Matrix) -> str | None:
         """Why a matrix stays in 16 bits: transformers replaces torch Linears alone."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from quantlab.architecture.parameters import Matrix, ParameterCount
 from quantlab.errors import CellFailure
-from quantlab.methods._contract import Arithmetic, InMemory, Job, Method, Serving
+from quantlab.methods._contract import Arithmetic, InMemory, Job, Method, Needs, Serving
 from quantlab.methods._fp8_layers import KEPT, MULTIPLE
 from quantlab.methods._read_only import ACTIVATIONS_IN_16_BITS, UNPACKED
 
@@ -55,6 +55,10 @@ class Fp8(Method):
         if why := why_not_compared(job):
             return InMemory(None, len(layers), (*notes, why), layers)
         return InMemory(model_loss(rounded_model(job, chosen)), len(layers), notes, layers)
+
+    def memory(self, parameters: int, bits: int) -> Needs:
+        """The checkpoint on the device, when it is loaded again: it is written file by file."""
+        return Needs(parameters * bits // 8)
 
     def why_left(self, count: ParameterCount, matrix: Matrix) -> str | None:
         """Why a matrix stays in 16 bits: gates of linear attention, and shapes that the kernels do not

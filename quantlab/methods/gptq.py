@@ -11,7 +11,8 @@ from pydantic import Field
 from quantlab.architecture.parameters import Matrix, ParameterCount
 from quantlab.frozen import Frozen
 from quantlab.methods import _gptqmodel
-from quantlab.methods._contract import InMemory, Job, Method, Serving
+from quantlab.methods._by_block import needs_by_block
+from quantlab.methods._contract import InMemory, Job, Method, Needs, Serving
 from quantlab.methods._grouped import grouped_bytes
 
 _MARLIN_BITS = (4, 8)
@@ -59,7 +60,11 @@ class Gptq(Method):
             damp_percent=settings.damp_percent,
         )
         windows = job.calibration[: settings.calibration_windows]
-        return _gptqmodel.quantize(replace(job, calibration=windows), config, float32=True)
+        return _gptqmodel.quantize(replace(job, calibration=windows), config, "gptq_torch", float32=True)
+
+    def memory(self, parameters: int, bits: int) -> Needs:
+        """The unquantized model in the machine's memory, one block at a time on the device."""
+        return needs_by_block(parameters, bits)
 
     def why_left(self, count: ParameterCount, matrix: Matrix) -> str | None:
         """Why a matrix stays in 16 bits: what GPTQModel leaves alone."""

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from quantlab.models.matrices import experts_inputs_first
+
 if TYPE_CHECKING:
     import torch
 
 GATE_UP = "gate_up_proj"
 _BIAS = "_bias"
-_EXCHANGED = ("Llama4TextExperts",)
-"""Classes without marks that hold (experts, inputs, outputs)."""
 
 
 class Layout(NamedTuple):
@@ -51,7 +51,7 @@ def layout_of(module: Any, key: str) -> Layout:
     bias = key.endswith(_BIAS)
     name = key.removesuffix(_BIAS)
     parts = ("gate_proj", "up_proj") if name == GATE_UP else (name,)
-    exchanged = bool(getattr(module, "is_transposed", type(module).__name__ in _EXCHANGED))
+    exchanged = experts_inputs_first(module)
     in_turn = len(parts) > 1 and not getattr(module, "is_concatenated", True)
     return Layout(parts, exchanged, in_turn, bias)
 

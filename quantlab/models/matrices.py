@@ -19,13 +19,13 @@ def _with_inputs_first(model: Any) -> Iterator[tuple[str, Any]]:
     from transformers.pytorch_utils import Conv1D
 
     for name, module in model.named_modules():
-        if isinstance(module, Conv1D) or _transposed_experts(module):
+        if isinstance(module, Conv1D) or experts_inputs_first(module):
             yield name, module
 
 
-def _transposed_experts(module: Any) -> bool:
-    """By the two shapes together, which fit one order alone: what goes up from the hidden size to twice the
-    inner one comes down from the inner one."""
+def experts_inputs_first(module: Any) -> bool:
+    """Whether a module holds experts so, by the two shapes together, which fit one order alone: what goes up
+    from the hidden size to twice the inner one comes down from the inner one."""
     up: Any = getattr(module, "gate_up_proj", None)
     down: Any = getattr(module, "down_proj", None)
     if getattr(up, "ndim", 0) != 3 or getattr(down, "ndim", 0) != 3:

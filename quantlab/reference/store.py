@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from pydantic import ValidationError
 
 from quantlab.analysis.divergence import is_finite
-from quantlab.errors import QuantlabError
+from quantlab.errors import CellFailure, QuantlabError
 from quantlab.files import sha256
 from quantlab.frozen import Frozen
 from quantlab.hardware.device import Device, find
+from quantlab.records import Failure
 from quantlab.reference.head import HeadSpec, load_head
 from quantlab.workspace.cell import Cell
 
@@ -33,6 +34,9 @@ class ReferenceInfo(Frozen):
     requested_dtype: str
     """That the recipe asked for."""
     device: str
+    head_device: str | None = None
+    """The one device that the head ran on, where the model lay on several; None in older references: the
+    same."""
     head: HeadSpec
     windows: int
     length: int
@@ -56,17 +60,27 @@ class ReferenceInfo(Frozen):
     """Of the stored hidden states; llama.cpp's logits take 2 × vocabulary."""
 
 
+class NoReference(Frozen):
+    """Why there is no reference."""
+
+    schema_version: int = 3
+    failure: Failure
+    device: str
+
+
 class Reference:
     """The stored reference of a model, read window by window.
 
-    Its head runs on `device` where the reference was computed on such a one, else on the CPU. Raises
-    QuantlabError where there is none."""
+    Its head runs on `device` where the reference's ran on such a one, else on the CPU. Raises QuantlabError
+    where there is none, CellFailure where it could not be computed."""
 
     def __init__(self, folder: Path, device: Device | None = None) -> None:
         path = folder / INFO
         if not path.exists():
             raise QuantlabError(f"there is no {path}: run `quantlab reference` first")
         content = path.read_bytes()
+        if none := _why_none(content):
+            raise CellFailure("not_measured", f"there is no reference: {none.kind}: {none.reason}")
         try:
             self.info = ReferenceInfo.model_validate_json(content)
         except ValidationError:
@@ -76,14 +90,15 @@ class Reference:
         self.sha256 = hashlib.sha256(content).hexdigest()
         self._hidden = folder / HIDDEN
         _require_stored(folder, self.info)
-        used = device if device is not None and device.name == self.info.device else find("cpu")
+        before = self.info.head_device or self.info.device
+        used = device if device is not None and device.first_name == before else find("cpu")
         self._head = load_head(folder / HEAD, self.info.head, used.places.first)
         self.notes: tuple[str, ...] = ()
-        if used.name != self.info.device:
+        if used.first_name != before:
             self.notes = (
                 (
-                    f"The reference was computed on {self.info.device} and its head applied on {used.name}:"
-                    " its logits differ by rounding."
+                    f"The reference's head ran on {before} and is applied on {used.first_name}: its logits"
+                    " differ by rounding."
                 ),
             )
 
@@ -117,6 +132,14 @@ class Reference:
         for reason, differs in reasons.items():
             if differs():
                 raise QuantlabError(f"the reference of {cell.model} {reason}: run `quantlab reference` again")
+
+
+def _why_none(content: bytes) -> Failure | None:
+    """The failure that stands in place of a reference's description."""
+    try:
+        return NoReference.model_validate_json(content).failure
+    except ValidationError:
+        return None
 
 
 def _require_stored(folder: Path, info: ReferenceInfo) -> None:

@@ -18,6 +18,7 @@ from quantlab.architecture.parameters import ParameterCount
 from quantlab.architecture.shape import Architecture, read_architecture
 from quantlab.errors import CellFailure, QuantlabError
 from quantlab.hardware.device import Device
+from quantlab.hardware.target import require_host_memory
 from quantlab.measuring.grid import workloads
 from quantlab.models.ingredients import ingredients
 from quantlab.names import Variant, parse_variant
@@ -79,7 +80,8 @@ def forecast(
         needed = {variant.slug: _needed(variant, recipe, architecture, counted, device) for variant in own}
     except QuantlabError:
         return None
-    too_large = {
+    not_made = {v.slug: failure for v in own if (failure := _not_made(v, counted, device))}
+    too_large = not_made | {
         slug: _failure(slug, size, device) for slug, (_, size) in needed.items() if size > device.memory_bytes
     }
     asked = [slug for slug in needed if not slug.endswith("-16")] or list(needed)
@@ -115,6 +117,16 @@ def _needed(
     about = calibration().cpu
     beside = about.overhead_bytes[engine][0] + about.empty_process_bytes[engine]
     return files, weights.bytes_total + cache + beside
+
+
+def _not_made(variant: Variant, counted: ParameterCount, device: Device) -> CellFailure | None:
+    """Why the machine's memory does not hold what quantizing certainly needs of it; None where it does."""
+    needed = methods.load(variant.method).memory(counted.total, variant.bits).host_bytes
+    try:
+        require_host_memory(device, needed, f"{variant.slug}: quantizing")
+    except CellFailure as failure:
+        return failure
+    return None
 
 
 def _failure(slug: str, size: int, device: Device) -> CellFailure:

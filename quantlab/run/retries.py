@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
-from quantlab.errors import TRANSIENT
+from quantlab.errors import TRANSIENT, FailureKind
 from quantlab.files import write_text
 from quantlab.formats import GGUF
 from quantlab.parsing import read_yaml
@@ -52,7 +52,8 @@ def retry_transient(root: Path) -> list[Retry]:
 
 
 def transient(root: Path) -> Iterator[Retry]:
-    """Records of the cells of params.yaml, and GGUF conversions, that hold a transient failure anywhere."""
+    """Records of the cells of params.yaml, and GGUF conversions, that hold a transient failure anywhere, and
+    references that could not be computed."""
     params = (read_yaml(root / "params.yaml") if (root / "params.yaml").is_file() else None) or {}
     places = [
         (f"{stage.name}@{name}", record_path(root, cell["model"], cell["variant"], stage.name))
@@ -64,25 +65,30 @@ def transient(root: Path) -> Iterator[Retry]:
         for model in params.get("gguf_models") or []
     ]
     for stage, file in places:
-        failure = _failure_in(file)
+        failure = _failure_in(file, TRANSIENT)
         if failure:
             yield Retry(stage, file, failure)
+    for model in params.get("models") or []:
+        # a reference does not depend on the device, so that the next one, which may be larger, has to try
+        file = root / "references" / model / "reference.json"
+        if failure := _failure_in(file, get_args(FailureKind)):
+            yield Retry(f"reference@{model}", file, failure)
 
 
-def _failure_in(file: Path) -> dict[str, Any] | None:
+def _failure_in(file: Path, kinds: Collection[str]) -> dict[str, Any] | None:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None  # not there, or no record: its own reader says so
-    return next(_failures(content), None)
+    return next(_failures(content, kinds), None)
 
 
-def _failures(value: Any) -> Iterator[dict[str, Any]]:
+def _failures(value: Any, kinds: Collection[str]) -> Iterator[dict[str, Any]]:
     inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    if isinstance(value, dict) and value.get("kind") in TRANSIENT and "reason" in value:
+    if isinstance(value, dict) and value.get("kind") in kinds and "reason" in value:
         yield value
     for one in inside:
-        yield from _failures(one)
+        yield from _failures(one, kinds)
 
 
 def _forget(root: Path, digests: list[str]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from quantlab import engines, methods, processes
 from quantlab.errors import CellFailure, FailureKind, QuantlabError
-from quantlab.hardware.device import parse_places
+from quantlab.hardware.device import parse_places, renumbered, visible_alone
 from quantlab.measuring.sampling_client import read_samples, sample_file
 from quantlab.outside import ended_from_outside, memory_kills
 from quantlab.processors import cores
@@ -26,6 +26,9 @@ from quantlab.workspace.logs import last_exception, log_path, said_out_of_memory
 from quantlab.workspace.results import is_stale, made_with, read_record, record_path, write_record
 from quantlab.workspace.tracked import changed_meanwhile
 
+_SEES_ITS_GPUS_ALONE: tuple[StageName, ...] = ("quantize",)
+"""Stages whose libraries take a GPU that nobody named: GPTQModel takes the first and every other. On the CPU
+no stage sees one."""
 UNWRITABLE = 74
 """Exit code of a child that could not write its record (EX_IOERR of sysexits.h)."""
 
@@ -112,6 +115,8 @@ def place_of(cell: Cell, stage: StageName, device: str) -> engines.WorkerPlace:
     A stage that opens an engine in its own process gets the engine's own view before anything in it opens
     CUDA, which reads CUDA_VISIBLE_DEVICES once."""
     environment = environment_of(cell, stage, device)
+    if stage in _SEES_ITS_GPUS_ALONE:
+        return engines.WorkerPlace(environment, renumbered(device))
     if stage not in ("diverge", "evaluate") or cell.variant.method not in methods.names():
         return engines.WorkerPlace(environment, device)
     name = engines.engine_or_usual(methods.load(cell.variant.method).format, cell.recipe.engine)
@@ -120,7 +125,7 @@ def place_of(cell: Cell, stage: StageName, device: str) -> engines.WorkerPlace:
 
 def environment_of(cell: Cell, stage: StageName, device: str) -> dict[str, str]:
     """The child's environment: what the user set comes first, but for the order of the GPUs, by which they
-    are named."""
+    are named, and for which of them are seen."""
     chosen: dict[str, str] = {"TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
     if not parse_places(device).gpus:
         chosen["TORCHDYNAMO_DISABLE"] = "1"  # loading a GPTQ checkpoint otherwise compiles for minutes
@@ -132,4 +137,5 @@ def environment_of(cell: Cell, stage: StageName, device: str) -> dict[str, str]:
         chosen["HF_HUB_OFFLINE"] = "1"
     if stage == "quantize" and cell.variant.method in methods.names():
         chosen |= methods.load(cell.variant.method).environment()
-    return chosen | dict(os.environ) | {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    hidden = visible_alone(device) if stage in _SEES_ITS_GPUS_ALONE or not parse_places(device).gpus else {}
+    return chosen | dict(os.environ) | {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"} | hidden

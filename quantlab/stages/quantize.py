@@ -16,7 +16,7 @@ from quantlab.files import new_folder
 from quantlab.formats import GGUF
 from quantlab.hardware.device import Device
 from quantlab.hardware.memory import process_memory
-from quantlab.hardware.target import require_memory
+from quantlab.hardware.target import require_host_memory, require_memory
 from quantlab.methods import InMemory, Job, Method
 from quantlab.methods import _foreign as foreign
 from quantlab.methods._put_back import put_back
@@ -154,7 +154,7 @@ def _make(
     notes = external.notes_of(cell, device) if cell.variant.external else _notes_on_start(prepared, method)
     # no name is bound to the model in memory: it is gone before the checkpoint is loaded again
     made = made_of(cell, InMemory(None, None) if cell.variant.external else method.quantize(job), device)
-    gc.collect()
+    _give_back(device)
     release = prepared.source().release
     if release and not cell.variant.external:
         notes = (*notes, _with_towers(method, folder, prepared.origin, release))
@@ -170,12 +170,23 @@ def _make(
     return manifest, check._replace(notes=notes + check.notes), seconds
 
 
+def _give_back(device: Device) -> None:
+    """Give the memory of a model that nobody holds any more back to the device: another process loads the
+    checkpoint, and torch keeps what it freed."""
+    gc.collect()
+    if device.places.gpus:
+        import torch
+
+        torch.cuda.empty_cache()
+
+
 def _start(cell: Cell, method: Method, device: Device) -> Path:
     """The folder that the method starts from. Raises CellFailure where it was not made or does not fit."""
     prepared = cell.prepared
     if method.starts_from == "source":
-        needed = method.memory(prepared.source().parameters, cell.variant.bits).device_bytes
-        require_memory(device, needed, "quantizing")
+        needs = method.memory(prepared.source().parameters, cell.variant.bits)
+        require_memory(device, needs.device_bytes, "quantizing")
+        require_host_memory(device, needs.host_bytes, "quantizing")
         if not cell.variant.external:
             settings = methods.settings_in(cell.recipe, cell.variant)
             require_groups(prepared.weights, prepared.source().trust_remote_code, settings)

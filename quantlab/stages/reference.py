@@ -19,14 +19,18 @@ from quantlab.environments.versions import installed
 from quantlab.errors import QuantlabError
 from quantlab.files import new_folder, sha256, write_text
 from quantlab.hardware.device import Device
-from quantlab.hardware.target import fits_in_float32
+from quantlab.hardware.target import fits_in_float32, require_memory
 from quantlab.methods import checked_recipe
+from quantlab.outside import as_failure
 from quantlab.progress import Progress
+from quantlab.recipe import Recipe
+from quantlab.records import Failure
 from quantlab.reference.head import Head, spec_of
 from quantlab.reference.store import (
     HEAD,
     HIDDEN,
     INFO,
+    NoReference,
     Reference,
     ReferenceInfo,
     folder_of,
@@ -41,49 +45,67 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Reference", "ReferenceInfo", "folder_of", "run"]
+__all__ = ["NoReference", "Reference", "ReferenceInfo", "folder_of", "run"]
 
 
-def run(root: Path, model: str, device: Device, progress: Progress) -> ReferenceInfo:
-    """Compute and store the reference.
+def run(root: Path, model: str, device: Device, progress: Progress) -> ReferenceInfo | NoReference:
+    """Compute and store the reference, or why it cannot be had on this device.
 
     Raises QuantlabError where the weights are not those prepared, a logit is not finite, or the head does not
     give the model's logits back."""
+    prepared, recipe = Prepared(root, model), checked_recipe(root / "recipes" / f"{model}.yaml")
+    prepared.require_unchanged()
+    made: ReferenceInfo | NoReference
+    with new_folder(folder_of(root, model)) as folder:
+        try:
+            made = _make(prepared, recipe, folder, device, progress)
+        except Exception as error:  # a library may raise anything; what is not expected goes on its way
+            failure = as_failure(error)
+            if failure is None:
+                raise
+            made = NoReference(failure=Failure.of(failure), device=device.name)
+            for name in (HIDDEN, HEAD):
+                (folder / name).unlink(missing_ok=True)
+        prepared.require_unchanged()  # nor did they change while they were read
+        write_text(folder / INFO, made.model_dump_json(indent=2) + "\n")
+    require_same_settings(root, recipe, "reference")
+    return made
+
+
+def _make(
+    prepared: Prepared, recipe: Recipe, folder: Path, device: Device, progress: Progress
+) -> ReferenceInfo:
+    """Write hidden states and head; the description. Raises CellFailure where the model does not fit."""
     import torch
 
     from quantlab.models.loading import load_model
 
-    prepared, recipe = Prepared(root, model), checked_recipe(root / "recipes" / f"{model}.yaml")
-    prepared.require_unchanged()
     source, dtype = prepared.source(), recipe.reference.dtype
     if dtype == "auto":
         dtype = "float32" if fits_in_float32(source.parameters, device) else source.dtype
-    offload = Path(os.environ.get(scratch.FOLDER, root / ".quantlab" / "tmp")) / "offload"
-    with progress.step(f"{model}: loading the reference in {dtype}"):
+    wanted = getattr(torch, dtype)
+    require_memory(device, source.parameters * wanted.itemsize, f"the unquantized model in {dtype}")
+    offload = Path(os.environ.get(scratch.FOLDER, prepared.root / ".quantlab" / "tmp")) / "offload"
+    with progress.step(f"{prepared.model}: loading the reference in {dtype}"):
         places = placement(device.device, str(offload))
-        loaded = load_model(prepared.weights, source.trust_remote_code, dtype=getattr(torch, dtype), **places)
+        loaded = load_model(prepared.weights, source.trust_remote_code, dtype=wanted, **places)
     token_ids = prepared.token_ids("evaluation")
-    with new_folder(folder_of(root, model)) as folder:
-        computed = _compute(loaded.eval(), token_ids, folder, device, progress)
-        windows, length = token_ids.shape
-        rows = scored(length)
-        info = ReferenceInfo(
-            requested_dtype=recipe.reference.dtype,
-            device=device.name,
-            windows=windows,
-            length=length,
-            evaluation_sha256=prepared.text().evaluation_sha256,
-            source_sha256=prepared.source_sha256,
-            revision=source.revision,
-            versions=installed(("torch", "transformers")),
-            bytes_per_scored_token=computed.hidden_bytes / (windows * (rows.stop - rows.start)),
-            **computed.about,
-        )
-        prepared.require_unchanged()  # nor did they change while they were read
-        write_text(folder / INFO, info.model_dump_json(indent=2) + "\n")
+    computed = _compute(loaded.eval(), token_ids, folder, device, progress)
     shutil.rmtree(offload, ignore_errors=True)
-    require_same_settings(root, recipe, "reference")
-    return info
+    windows, length = token_ids.shape
+    rows = scored(length)
+    return ReferenceInfo(
+        requested_dtype=recipe.reference.dtype,
+        device=device.name,
+        windows=windows,
+        length=length,
+        evaluation_sha256=prepared.text().evaluation_sha256,
+        source_sha256=prepared.source_sha256,
+        revision=source.revision,
+        versions=installed(("torch", "transformers")),
+        bytes_per_scored_token=computed.hidden_bytes / (windows * (rows.stop - rows.start)),
+        **computed.about,
+    )
 
 
 class _Computed(NamedTuple):
@@ -128,6 +150,7 @@ def _compute(
     about = {"dtype": dtype, "head": head.spec, "hidden_size": shape[2], "vocabulary": weight.shape[0]}
     about |= {"hidden_sha256": digest.hexdigest(), "head_sha256": sha256(folder / HEAD)}
     about |= {"head_max_difference": difference, "head_divergence_nats": nats}
+    about |= {"head_device": device.first_name if weight.device.type == "cuda" else device.cpu}
     return _Computed(about, kept.itemsize * math.prod(shape))
 
 

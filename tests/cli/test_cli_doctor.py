@@ -30,6 +30,23 @@ def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], 
     return install
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_gpu_row_1_the_doctor_says_whether_nvcc_is_there(
+    there: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from quantlab.cli import doctor
+    from quantlab.environments import cuda
+    from quantlab.hardware import device
+
+    monkeypatch.setattr(cuda, "find_nvcc", lambda _: "/cuda/bin/nvcc" if there else None)
+    monkeypatch.setattr(device, "gpus", lambda: ())
+    assert "nvcc" not in [tool["name"] for tool in doctor._tools()]
+    monkeypatch.setattr(device, "gpus", lambda: ("a card",))
+    tool = doctor._tools()[-1]
+    assert tool["name"] == "nvcc" and tool["path"] == ("/cuda/bin/nvcc" if there else None)
+    assert "Triton" in tool["without"]
+
+
 def test_a_library_that_imports_works(library: Callable[[str], None]) -> None:
     library("print('a banner')")
     assert _imports.check("qlfake") == _imports.Health("qlfake", "1.2", "works")

@@ -94,6 +94,13 @@ def test_gpu_row_6_it_is_stored_as_vllm_and_transformers_multiply_it(
     assert bool((apart <= torch.maximum(source.float().abs() / 15, step)).all())
 
 
+def test_gpu_row_21_scales_multiply_under_the_name_that_says_so(quantized: dict[str, Quantized]) -> None:
+    """GPTQModel's `weight_scale_inv` multiplied, and elsewhere that name is of a scale to divide by."""
+    names = [tensor.name for cell in quantized.values() for tensor in stored.safetensors(cell.folder)]
+    assert not any(name.endswith("_scale_inv") for name in names)
+    assert any(name.endswith(".weight_scale") for name in names)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_gpu_row_6_transformers_fp8_kernels_run_it(
     family: str, quantized: dict[str, Quantized], monkeypatch: pytest.MonkeyPatch

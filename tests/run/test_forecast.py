@@ -17,6 +17,7 @@ from quantlab.run.forecast import forecast
 from quantlab.workspace.results import write_record
 
 VARIANTS = ("baseline-16", "gptq-8", "gptq-4")
+IN_PLACE = ("baseline-16", "bitsandbytes-8", "bitsandbytes-4")
 
 
 def machine(gib: int) -> Device:
@@ -35,7 +36,7 @@ def recipe() -> Recipe:
     return Recipe(
         model="llama",
         source=SourceSpec(hub="meta-llama/Llama-3.1-8B"),
-        variants={slug: {} for slug in VARIANTS},
+        variants={slug: {} for slug in (*VARIANTS, *IN_PLACE)},
     )
 
 
@@ -48,11 +49,19 @@ def test_what_fits_is_not_spoken_of(tmp_path: Path) -> None:
 
 
 def test_a_variant_that_cannot_fit_is_named_where_others_fit(tmp_path: Path) -> None:
-    found = forecast("llama-3.1-8b", recipe(), VARIANTS, machine(8), tmp_path)
+    found = forecast("llama-3.1-8b", recipe(), IN_PLACE, machine(8), tmp_path)
     assert found is not None
-    assert set(found.too_large) == {"baseline-16", "gptq-8"}
-    assert found.too_large["gptq-8"].kind == "does_not_fit"
-    assert "gptq-8 needs at least 9." in found.lines()[1]
+    assert set(found.too_large) == {"baseline-16", "bitsandbytes-8"}
+    assert found.too_large["bitsandbytes-8"].kind == "does_not_fit"
+    assert "bitsandbytes-8 needs at least 9." in found.lines()[1]
+
+
+def test_gpu_row_5_what_cannot_be_made_is_named_before_the_download(tmp_path: Path) -> None:
+    """gptq-4 of 8B runs in 8 GiB, and is made from 16 GB that GPTQModel holds in memory."""
+    both = (*IN_PLACE, "gptq-4")
+    found = forecast("llama-3.1-8b", recipe(), both, machine(8), tmp_path)
+    assert found is not None and "bitsandbytes-4" not in found.too_large
+    assert "quantizing needs at least 15.0 GiB of the machine's memory" in found.too_large["gptq-4"].reason
 
 
 def test_where_nothing_fits_the_run_is_refused(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from quantlab.outside import as_failure
 from quantlab.recipe import read_recipe
 from quantlab.records import STAGES, MeasureRecord, StageName
 from quantlab.records.measured import Sample, SampledMemory
-from quantlab.stages.isolation import run_isolated
+from quantlab.stages.isolation import environment_of, run_isolated
 from quantlab.workspace.cell import Cell
 from quantlab.workspace.logs import log_path
 from quantlab.workspace.results import is_stale, read_record, record_path
@@ -68,6 +68,44 @@ def test_a_death_is_recorded(
             cell.checkpoint()
     if stage == "evaluate":
         assert (cell.data_folder / "samples.parquet").exists()
+
+
+@pytest.mark.parametrize(
+    ("device", "shown", "visible", "seen"),
+    [
+        ("cpu", None, "", "cpu"),
+        ("cpu", "2,3", "", "cpu"),
+        ("cuda:1", None, "1", "cuda:0"),
+        ("cuda:1", "GPU-a,GPU-b", "GPU-b", "cuda:0"),
+        ("cuda:1,0,cpu,disk", "4,5", "5,4", "cuda:0,1,cpu,disk"),
+    ],
+)
+def test_gpu_row_3_the_quantizer_sees_the_gpus_that_were_named_alone(
+    device: str,
+    shown: str | None,
+    visible: str,
+    seen: str,
+    cell: Cell,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """GPTQModel takes the first GPU that it sees and every other, whatever device it is given."""
+    if shown is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", shown)
+    said = tmp_path / "said"
+    _child(tmp_path, monkeypatch, f"""echo "$CUDA_VISIBLE_DEVICES $4" > {said}; exit 3""")
+    run_isolated(cell, "quantize", device, quiet=True)
+    told, _, job = said.read_text().partition(" ")
+    assert told == visible and json.loads(job)["device"] == seen
+
+
+@pytest.mark.parametrize("stage", ["measure", "diverge", "evaluate"])
+def test_gpu_row_3_cpu_hides_every_gpu(stage: StageName, cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    assert environment_of(cell, stage, "cpu")["CUDA_VISIBLE_DEVICES"] == ""
+    assert environment_of(cell, stage, "cuda:1")["CUDA_VISIBLE_DEVICES"] == "0,1"
 
 
 def test_an_abort_for_want_of_gpu_memory_is_no_crash(

@@ -57,7 +57,9 @@ def opens(config: dict[str, Any]) -> bool:
     return config.get("quant_method") in _READ_BY_GPTQMODEL
 
 
-def load_with_gptqmodel(weights: Path, device: str, trust_remote_code: bool, dtype: str = "auto") -> Any:
+def load_with_gptqmodel(
+    weights: Path, device: str, trust_remote_code: bool, dtype: str = "auto", backend: str = "auto"
+) -> Any:
     """The model as GPTQModel opens it. Raises CellFailure where it does not, or where tensors are missing."""
     if parse_places(device).several:
         raise CellFailure(
@@ -73,7 +75,11 @@ def load_with_gptqmodel(weights: Path, device: str, trust_remote_code: bool, dty
     try:
         with only_trusted_code(trust_remote_code):
             model = GPTQModel.load(
-                str(weights), device=device, trust_remote_code=trust_remote_code, dtype=dtype
+                str(weights),
+                device=device,
+                backend=backend,
+                trust_remote_code=trust_remote_code,
+                dtype=dtype,
             ).model
     except Exception as error:  # the library raises whatever a file leads it to
         said = " ".join(str(error).split())[:200]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from quantlab.engines._transformers.apart import layers_apart, load_with_gptqmodel, opens
+from quantlab.engines._transformers.kernels import choice_for, with_backend
 from quantlab.engines._transformers.placement import check_disk, placement
 from quantlab.errors import CellFailure
 from quantlab.hardware.device import parse_places
@@ -41,7 +42,9 @@ def load_as_stored(wanted: Wanted, config: dict[str, Any]) -> Any:
     try:
         if needs_gptqmodel(wanted.weights, config, trust):
             with text_view(wanted.weights, trust) as text:
-                return load_with_gptqmodel(text, device, trust, wanted.dtype)
+                choice = choice_for(text, parse_places(device).first)
+                backend = choice.backend if choice else "auto"
+                return load_with_gptqmodel(text, device, trust, wanted.dtype, backend)
         if config.get("quant_method") == "modelopt":
             return _load_modelopt(wanted)
         model = _load_with_transformers(wanted, config)
@@ -72,9 +75,10 @@ def _load_with_transformers(wanted: Wanted, config: dict[str, Any]) -> Any:
 
         return load_compressed(wanted.weights, parse_places(wanted.device).first, trust, wanted.dtype, places)
     packed = config.get("quant_method") not in (None, "bitsandbytes")
-    return load_model(
-        wanted.weights, trust, broken_checkpoint, left_over=packed, dtype=wanted.dtype, **places
-    )
+    how = {"dtype": wanted.dtype, **places}
+    if choice := choice_for(wanted.weights, parse_places(wanted.device).first):
+        how["quantization_config"] = with_backend(config, choice.backend)
+    return load_model(wanted.weights, trust, broken_checkpoint, left_over=packed, **how)
 
 
 def _load_modelopt(wanted: Wanted) -> Any:

@@ -16,6 +16,7 @@ from quantlab.engines._contract import AllocatorPeaks, EngineMemory, OpenCheckpo
 from quantlab.engines._transformers.as_stored import Wanted
 from quantlab.engines._transformers.cache import cache_bytes, chunked_logits, new_cache
 from quantlab.engines._transformers.inside import kernel_of, reads_of
+from quantlab.engines._transformers.kernels import choice_for
 from quantlab.engines._transformers.load import load
 from quantlab.engines._transformers.placement import bytes_by_place
 from quantlab.errors import CellFailure
@@ -55,6 +56,8 @@ class TransformersEngine(OpenCheckpoint):
         offload = self._offloaded.name
         self.model = load(Wanted(weights, device, dense, trust_remote_code, dtype, offload))
         self._describe(quantization_config(weights), cache)
+        if not dense and (choice := choice_for(weights, str(self._torch_device))):
+            self.kernel += f"; {choice.said()}"
         self.tokenizer = load_tokenizer(tokenizer, trust_remote_code)
         self._quantized_cache = cache
         self._cache: Any = None

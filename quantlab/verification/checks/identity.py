@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 from typing import Any, NamedTuple
 
+from quantlab.environments.cuda import find_nvcc
 from quantlab.hardware.device import Device, told
 from quantlab.records.verification import Outcome
 from quantlab.verification.contract import Check, Context, judged, once
@@ -88,7 +88,7 @@ def _facts(device: Device) -> dict[str, str]:
     if device.places.gpus:
         major, minor = torch.cuda.get_device_capability(device.places.first)
         facts |= {"driver": device.used_gpus[0].driver, "compute capability": f"{major}.{minor}"}
-        facts |= {"nvcc": "there" if shutil.which("nvcc") else "missing"}
+        facts |= {"nvcc": "there" if find_nvcc(os.environ) else "missing"}
         facts |= {"the driver shows this process": "yes" if _shown(device) else "no"}
     return facts
 
