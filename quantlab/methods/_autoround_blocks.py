@@ -77,6 +77,25 @@ def each_its_own(model: Any, names: Sequence[str], windows: Sequence[Any]) -> It
             block.__dict__.pop("forward", None)
 
 
+@contextmanager
+def loss_of_streams() -> Iterator[None]:
+    """Let auto-round compare outputs (batch, tokens, streams, width), as DeepSeek V4's blocks have: it masks
+    the last token of outputs (batch, tokens, width) alone."""
+    from auto_round.algorithms.quantization.sign_round.quantizer import SignRoundQuantizer
+
+    kind: Any = SignRoundQuantizer
+    loss = kind._get_loss
+
+    def flat(quantizer: Any, predicted: Any, exact: Any, *given: Any, **named: Any) -> Any:
+        return loss(quantizer, predicted.flatten(2), exact.flatten(2), *given, **named)
+
+    kind._get_loss = flat
+    try:
+        yield
+    finally:
+        kind._get_loss = loss
+
+
 def _renamed(_: Any, given: Any, named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     return given, {_ALIAS if key == _IDS else key: value for key, value in named.items()}
 

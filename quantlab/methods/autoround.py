@@ -13,7 +13,7 @@ from pydantic import Field
 from quantlab.architecture.parameters import Matrix, ParameterCount
 from quantlab.errors import CellFailure
 from quantlab.frozen import Frozen
-from quantlab.methods._autoround_blocks import each_its_own
+from quantlab.methods._autoround_blocks import each_its_own, loss_of_streams
 from quantlab.methods._contract import Grid, InMemory, Job, Method, Serving
 from quantlab.methods._grouped import grouped_bytes
 from quantlab.outside import as_failure
@@ -59,7 +59,7 @@ class AutoRound(Method):
         step = f"auto-round: {job.bits} bits, {job.settings.iterations} steps per block"
         try:
             with job.progress.step(step), only_trusted_code(job.trust_remote_code):
-                with each_its_own(model, _blocks(model), windows):
+                with each_its_own(model, _blocks(model), windows), loss_of_streams():
                     rounding = _rounding(job, model, windows)
                     quantized, _ = rounding.quantize()
                 # saving packs the layers in place and frees them: the model in memory is asked before

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from quantlab.methods._autoround_blocks import each_its_own, recorded
+from quantlab.methods._autoround_blocks import each_its_own, loss_of_streams, recorded
 from quantlab.models.tiny import build, family
 
 WINDOWS = [torch.randint(5, 900, (1, 48), generator=torch.Generator().manual_seed(seed)) for seed in (0, 1)]
@@ -87,3 +88,23 @@ def test_token_ids_reach_a_block_under_a_name_that_auto_round_does_not_use() -> 
 def test_one_window_alone_tells_nothing() -> None:
     model = build(family("llama"))
     assert recorded(model, _blocks(model), WINDOWS[:1]) == {}
+
+
+def test_the_loss_of_several_streams_is_that_of_one_wide_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    from auto_round.algorithms.quantization.sign_round.quantizer import SignRoundQuantizer
+
+    quantizer: Any = SignRoundQuantizer.__new__(SignRoundQuantizer)
+    monkeypatch.setattr(SignRoundQuantizer, "model_context", SimpleNamespace(amp=False))
+    random = torch.Generator().manual_seed(0)
+    predicted, exact = (torch.randn(2, 6, 4, 8, generator=random) for _ in range(2))
+    masks = [torch.tensor([[1, 1, 1, 1, 1, 0]]) for _ in range(2)]
+
+    def loss(one: torch.Tensor, other: torch.Tensor) -> float:
+        mse = torch.nn.functional.mse_loss
+        return float(quantizer._get_loss(one, other, [0, 1], mse, "cpu", masks))
+
+    expected = loss(predicted.flatten(2), exact.flatten(2))
+    with pytest.raises(RuntimeError):
+        loss(predicted, exact)
+    with loss_of_streams():
+        assert loss(predicted, exact) == expected == loss(predicted.flatten(2), exact.flatten(2))
