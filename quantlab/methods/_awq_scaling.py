@@ -190,7 +190,7 @@ def _search(scaling: Scaling, search: Any, processor: Any, block: Any, node: dic
     scaling.remember(before, [block.get_submodule(name) for name in others])
     try:
         return search(processor, block, **node)
-    except (TypeError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         if as_failure(error):  # memory that runs out is no matter of the module
             raise
         return search(processor, block, **node | {"module2inspect": together(layers), "kwargs": {}})

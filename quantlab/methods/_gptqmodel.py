@@ -4,7 +4,6 @@ No GPU has quantized through it yet."""
 
 from __future__ import annotations
 
-import collections
 import csv
 import importlib.metadata
 import io
@@ -16,7 +15,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from quantlab.architecture.parameters import Matrix, ParameterCount
 from quantlab.errors import CellFailure
@@ -24,6 +23,14 @@ from quantlab.files import write_json, write_text
 from quantlab.hardware.device import quick_bfloat16
 from quantlab.methods._contract import InMemory, Job
 from quantlab.methods._expert_tokens import note_of, read_expert_tokens
+from quantlab.methods._gptqmodel_layers import (
+    OUTPUTS,
+    layers_of,
+    name_unquantized,
+    note_on_left,
+    odd_layers,
+    stacked_experts,
+)
 from quantlab.outside import as_failure
 
 BATCH_WINDOWS = 8
@@ -42,6 +49,8 @@ name."""
 
 def why_left(count: ParameterCount, matrix: Matrix) -> str | None:
     """Why GPTQModel leaves a linear layer in 16 bits; None where it quantizes it."""
+    if matrix.role in ("linear", "expert") and matrix.out_features % OUTPUTS:
+        return f"its outputs are no multiple of {OUTPUTS}"
     leaves = next((names for types, names in _LEAVES if re.match(types, count.model_type)), None)
     return (
         "GPTQModel leaves it alone in this architecture"
@@ -84,16 +93,18 @@ def quantize(
     model, notes = _run(job, config, dtype, packs_with, around)
     if in_float32:
         restore_dtypes(job.source, job.destination)
-    layers = _layers(model)
-    if experts := [name for name in layers.plain if ".experts." in name]:
+    layers = layers_of(model)
+    if experts := [name for name in layers.plain if ".experts." in name] + stacked_experts(model):
         raise CellFailure(
-            "unsupported", f"GPTQModel left {len(experts)} experts in 16 bits, such as {experts[0]}"
+            "unsupported",
+            f"GPTQModel left experts in 16 bits ({len(experts)} tensors, such as {experts[0]}): use gguf or"
+            " autoround",
         )
     if layers.plain:
-        _name_unquantized(job.destination, layers.packed, layers.plain)
+        name_unquantized(job.destination, layers.packed, layers.plain)
     _forget_the_run(job.destination)
     tokens = read_expert_tokens(job.destination / "quant_log.csv", job.calibration.size)
-    notes += _left(layers) + note_of(tokens)
+    notes += note_on_left(layers) + note_of(tokens)
     return InMemory(model_loss(model), len(layers.packed), notes, frozenset(layers.packed), tokens)
 
 
@@ -110,6 +121,7 @@ def _run(
     complete_trees()
     torch.manual_seed(job.seed)
     windows = [{"input_ids": ids.tolist(), "attention_mask": [1] * len(ids)} for ids in job.calibration]
+    config.dynamic = {f"-:^{re.escape(name)}$": {} for name in odd_layers(job)} or None
     config.offload_to_disk = False  # it leaves meta tensors behind, and the model could not be checked
     trust = job.trust_remote_code
     step = f"quantizing to {job.bits} bits, {len(windows)} calibration windows"
@@ -142,59 +154,6 @@ def is_own(error: BaseException) -> bool:
     packages = [str(frame.f_globals.get("__name__")).partition(".")[0] for frame in frames]
     of_these = [package for package in packages if package in _RAISING]
     return of_these[-1:] == ["quantlab"]
-
-
-class _Layers(NamedTuple):
-    """Names of the linear layers of a quantized model, its output head left out."""
-
-    packed: list[str]
-    plain: list[str]
-
-
-def _layers(model: Any) -> _Layers:
-    from torch import nn
-
-    head = model.get_output_embeddings()
-    packed = {n for n, m in model.named_modules() if hasattr(m, "qweight") or hasattr(m, "weight_scale_inv")}
-    plain = [
-        name
-        for name, layer in model.named_modules()
-        if isinstance(layer, nn.Linear) and layer is not head and name not in packed
-    ]
-    return _Layers(sorted(packed), sorted(plain))
-
-
-def _left(layers: _Layers) -> tuple[str, ...]:
-    """A sentence on the linear layers that were left in 16 bits, by name and count."""
-    if not layers.plain:
-        return ()
-    names = collections.Counter(re.sub(r"\.\d+\.", ".*.", name).rpartition("*.")[2] for name in layers.plain)
-    listed = ", ".join(f"{name} × {count}" for name, count in sorted(names.items()))
-    total = len(layers.plain) + len(layers.packed)
-    return (
-        f"GPTQModel leaves {len(layers.plain)} of {total} linear layers of this architecture unquantized:"
-        f" {listed}.",
-    )
-
-
-def _name_unquantized(folder: Path, packed: list[str], plain: list[str]) -> None:
-    """Say in the saved configuration which layers are packed, where some of a block are not.
-
-    GPTQModel leaves for example the small gates of Qwen3.5's linear attention alone and does not say so;
-    transformers then makes packed layers of them, finds no tensors for these and computes with whatever the
-    memory held. Transformers reads `modules_to_not_convert` for AWQ and, through optimum,
-    `modules_in_block_to_quantize` for GPTQ."""
-    named = {"modules_to_not_convert": sorted(plain), "modules_in_block_to_quantize": [sorted(packed)]}
-    for path in (folder / "config.json", folder / "quantize_config.json"):
-        if path.exists():
-            config = json.loads(path.read_text(encoding="utf-8"))
-            section = config["quantization_config"] if path.name == "config.json" else config
-            key = {"awq": "modules_to_not_convert", "gptq": "modules_in_block_to_quantize"}.get(
-                section.get("quant_method")
-            )
-            if key:
-                section[key] = named[key]
-                write_json(path, config)
 
 
 def _forget_the_run(folder: Path) -> None:

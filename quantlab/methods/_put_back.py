@@ -18,6 +18,7 @@ from quantlab.files import write_json
 from quantlab.formats.copying import copy_tensors, name_shards
 from quantlab.formats.json_file import read_object
 from quantlab.formats.safetensors import INDEX, header, weight_files
+from quantlab.models.stacked import is_apart, is_stacked, write_together
 from quantlab.workspace.checkpoint import model_files
 from quantlab.workspace.release import Release
 
@@ -47,10 +48,17 @@ def put_back(folder: Path, origin: Path, release: Release) -> None:
 
 def _write_weights(folder: Path, origin: Path, release: Release) -> None:
     made = weight_files(folder)
-    parts = []
+    stacked = any(is_stacked(name) for path in weight_files(origin) for name in header(path))
+    parts: list[Path] = []
+    experts: dict[str, str] = {}
     for number, path in enumerate(made):
-        parts.append(folder / f"part-text-{number}")
-        copy_tensors(path, {name: _stored(name, release) for name in header(path)}, parts[-1])
+        names = {name: _stored(name, release) for name in header(path)}
+        experts |= {name: names.pop(name) for name in [*names] if stacked and is_apart(name)}
+        if names:
+            parts.append(folder / f"part-text-{number}")
+            copy_tensors(path, names, parts[-1])
+    if experts:
+        parts += write_together(made, experts, weight_files(origin), folder / "part-experts")
     for number, path in enumerate(weight_files(origin)):
         towers = {name: name for name in header(path) if release.is_of_tower(name)}
         if towers:

@@ -13,6 +13,7 @@ from pydantic import Field
 from quantlab.architecture.parameters import Matrix, ParameterCount
 from quantlab.errors import CellFailure
 from quantlab.frozen import Frozen
+from quantlab.methods._autoround_blocks import each_its_own, loss_of_streams
 from quantlab.methods._by_block import needs_by_block
 from quantlab.methods._contract import Grid, InMemory, Job, Method, Needs, Serving
 from quantlab.methods._grouped import grouped_bytes
@@ -50,13 +51,18 @@ class AutoRound(Method):
 
         Raises CellFailure for what auto-round refuses or stops at."""
         from quantlab.methods._loss import model_loss
+        from quantlab.models.auto_round_experts import complete_replacements, note_for
         from quantlab.models.loading import only_trusted_code
 
-        rounding = _rounding(job)
+        complete_replacements()
+        model, windows = _loaded(job)
+        kind = str(model.config.model_type)
         step = f"auto-round: {job.bits} bits, {job.settings.iterations} steps per block"
         try:
             with job.progress.step(step), only_trusted_code(job.trust_remote_code):
-                quantized, _ = rounding.quantize()
+                with each_its_own(model, _blocks(model), windows), loss_of_streams():
+                    rounding = _rounding(job, model, windows)
+                    quantized, _ = rounding.quantize()
                 # saving packs the layers in place and frees them: the model in memory is asked before
                 loss = None if job.check_tokens is None else model_loss(quantized)(job.check_tokens)
                 rounding.save_quantized(str(job.destination), format="auto_round")
@@ -67,7 +73,7 @@ class AutoRound(Method):
             text = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
             raise known or CellFailure("unsupported", f"auto-round stops at this model: {text}") from error
         packed = frozenset(name for name, layer in quantized.named_modules() if hasattr(layer, "qweight"))
-        return InMemory(None if loss is None else lambda _: loss, len(packed), layers=packed)
+        return InMemory(None if loss is None else lambda _: loss, len(packed), note_for(kind), packed)
 
     def grid(self, settings: Any) -> Grid:
         """Of its scheme, which has no zero points."""
@@ -106,17 +112,32 @@ class AutoRound(Method):
         )
 
 
-def _rounding(job: Job) -> Any:
-    """auto-round's own object, with the model loaded."""
+def _loaded(job: Job) -> tuple[Any, list[Any]]:
+    """The unquantized model, and the calibration windows (1, length)."""
     import torch
+
+    from quantlab.models.loading import load_model
+
+    windows = [torch.from_numpy(ids)[None] for ids in job.calibration[: job.settings.samples]]
+    return load_model(job.source, job.trust_remote_code, dtype="auto"), windows
+
+
+def _blocks(model: Any) -> list[str]:
+    """Names of the blocks that auto-round quantizes one after the other."""
+    from auto_round.utils import get_block_names
+
+    return [name for group in get_block_names(model) for name in group]
+
+
+def _rounding(job: Job, model: Any, windows: list[Any]) -> Any:
+    """auto-round's own object."""
     from auto_round import AutoRound as Rounder
 
-    from quantlab.models.loading import load_model, load_tokenizer
+    from quantlab.models.loading import load_tokenizer
 
     settings: Settings = job.settings
-    windows = [torch.from_numpy(ids)[None] for ids in job.calibration[: settings.samples]]
     return Rounder(
-        load_model(job.source, job.trust_remote_code, dtype="auto"),
+        model,
         load_tokenizer(job.source, job.trust_remote_code),
         scheme=scheme(job.bits, settings.group_size),
         iters=settings.iterations,

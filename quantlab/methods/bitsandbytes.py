@@ -11,6 +11,7 @@ from math import ceil
 from typing import Any, Literal
 
 from quantlab.architecture.parameters import Matrix, ParameterCount
+from quantlab.engines._transformers.int8 import flattened, take_any_shape
 from quantlab.frozen import Frozen
 from quantlab.methods._bitsandbytes_experts import experts_apart, keep_apart
 from quantlab.methods._bitsandbytes_layers import layers_of, note, packable
@@ -89,7 +90,13 @@ class BitsAndBytes(Method):
                 model = load_model(job.source, job.trust_remote_code, **how)
             keep_apart(model)
             model.save_pretrained(job.destination)
-        return InMemory(model_loss(model), expected, (note(layers),) if layers.unpackable else ())
+            take_any_shape(model)
+        notes = (note(layers),) if layers.unpackable else ()
+        loss = model_loss(model)
+        if job.check_tokens is None:
+            return InMemory(loss, expected, notes)
+        nats = loss(job.check_tokens)
+        return InMemory(lambda _: nats, expected, (*notes, *_needing_shape(flattened(model))))
 
     def memory(self, parameters: int, bits: int) -> Needs:
         """The quantized weights on the device: each is quantized as it comes from its file."""
@@ -145,6 +152,17 @@ class BitsAndBytes(Method):
         """vLLM's plugin, on one GPU."""
         note = "from vLLM 0.28 on this needs `pip install vllm-bnb-plugin`"
         return Serving(("--quantization", "bitsandbytes"), (note,), several_gpus=False)
+
+
+def _needing_shape(names: list[str]) -> tuple[str, ...]:
+    """What other programs have to do with layers that get inputs of four dimensions, in one sentence."""
+    if not names:
+        return ()
+    kinds = ", ".join(sorted({name.rpartition(".")[2] for name in names}))
+    return (
+        f"{len(names)} layers ({kinds}) are given four dimensions, and LLM.int8 of bitsandbytes takes at most"
+        " three: quantlab flattens them; other programs stop or compute something else.",
+    )
 
 
 def _apart(count: ParameterCount) -> bool:

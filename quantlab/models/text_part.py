@@ -1,6 +1,7 @@
 """Take the text model out of a multimodal release, as a folder of its own that every library loads.
 
-Only names are changed: tensors are copied byte for byte, and no weights are loaded."""
+Only names are changed: tensors are copied byte for byte, and no weights are loaded, but for experts that the
+release stores in one tensor and the text model one by one (stacked.py)."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from quantlab.formats.safetensors import INDEX, header, weight_files
 from quantlab.formats.stored import safetensors
 from quantlab.models.disk import require_disk
 from quantlab.models.loading import build_on_meta, load_config, require_whole
+from quantlab.models.stacked import Sizes, is_stacked, sizes_of, write_apart
 from quantlab.models.wrappers import PLAIN_TEXT, class_name, is_tied, parts_of
 from quantlab.workspace.checkpoint import model_files
 from quantlab.workspace.release import Release
@@ -49,7 +51,7 @@ def take_out(release: Path, folder: Path, final: Path, trust_remote_code: bool =
     names = names_of(release, is_tied(model))
     text = text_config(config, release, is_tied(model))
     require_disk(folder, sum(t.bytes for t in safetensors(release) if names.of_text(t.name)))
-    write_weights(release, folder, names)
+    write_weights(release, folder, names, sizes_of(config.get_text_config(decoder=True)))
     text.save_pretrained(folder)
     copy_tokenizer(release, folder)
     require_whole(folder, trust_remote_code)
@@ -82,7 +84,7 @@ def text_config(config: Any, release: Path, tied: bool) -> Any:
     from transformers import CONFIG_MAPPING
 
     text = config.get_text_config(decoder=True)
-    kind = PLAIN_TEXT.get(text.model_type, text.model_type)
+    kind, more = PLAIN_TEXT.get(text.model_type, (text.model_type, {}))
     name = class_name(kind)
     if name is None:
         raise QuantlabError(
@@ -92,7 +94,7 @@ def text_config(config: Any, release: Path, tied: bool) -> Any:
     if kind != text.model_type:
         said = {k: v for k, v in text.to_dict().items() if k != "model_type"}
         said["rope_parameters"] = {k: v for k, v in said["rope_parameters"].items() if "mrope" not in k}
-        text = CONFIG_MAPPING[kind](**said)
+        text = CONFIG_MAPPING[kind](**(said | more))
     text.architectures = [name]
     text.tie_word_embeddings = tied
     text.dtype = text.dtype or config.dtype
@@ -110,14 +112,19 @@ def copy_tokenizer(release: Path, folder: Path) -> None:
             shutil.copyfile(path, folder / path.name)
 
 
-def write_weights(release: Path, folder: Path, names: Names) -> None:
-    """Write the tensors of the language part into a folder, under the text model's names."""
+def write_weights(release: Path, folder: Path, names: Names, stacked: Sizes | None) -> None:
+    """Write the tensors of the language part into a folder, under the text model's names; experts that are
+    `stacked` in the release, one by one."""
     parts = []
     for number, path in enumerate(weight_files(release)):
         wanted = {name: new for name in header(path) if (new := names.of_text(name))}
+        whole = {name: wanted.pop(name) for name in [*wanted] if stacked and is_stacked(name)}
         if wanted:
             parts.append(folder / f"part-{number}")
             copy_tensors(path, wanted, parts[-1])
+        if stacked and whole:
+            parts.append(folder / f"part-{number}-experts")
+            write_apart(path, whole, stacked, parts[-1])
     name_shards(folder, parts)
 
 

@@ -17,6 +17,7 @@ from quantlab.files import write_json
 from quantlab.formats.json_file import read_object
 from quantlab.formats.quantization import quantization_config
 from quantlab.models.loading import broken_checkpoint, build_on_meta, load_config
+from quantlab.models.stacked import sizes_of
 from quantlab.models.text_part import copy_tokenizer, names_of, text_config, write_weights
 from quantlab.models.wrappers import Parts, is_release, is_tied, parts_of
 
@@ -37,7 +38,8 @@ def text_view(weights: Path, trust_remote_code: bool) -> Iterator[Path]:
         model = build_on_meta(whole, trust_remote_code, broken_checkpoint)
         text = text_config(whole, weights, is_tied(model))
         copy_tokenizer(weights, folder)
-        write_weights(weights, folder, names_of(weights, is_tied(model)))
+        stacked = sizes_of(whole.get_text_config(decoder=True))
+        write_weights(weights, folder, names_of(weights, is_tied(model)), stacked)
         parts = parts_of(model)
         said = text.to_dict() | {"quantization_config": _of_text(quantization_config(weights), parts)}
         write_json(folder / "config.json", said)

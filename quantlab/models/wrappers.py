@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-PLAIN_TEXT = {
-    "qwen2_vl_text": "qwen2",
-    "qwen2_5_vl_text": "qwen2",
-    "qwen3_vl_text": "qwen3",
+PLAIN_TEXT: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "qwen2_vl_text": ("qwen2", {}),
+    "qwen2_5_vl_text": ("qwen2", {}),
+    "qwen3_vl_text": ("qwen3", {}),
+    "qwen3_vl_moe_text": ("qwen3_moe", {"norm_topk_prob": True}),
 }
-"""Text parts without a causal class of their own, and the type that they equal on text: each of the three
-positions of their rotary embedding is then the token's."""
+"""Text parts without a causal class of their own, the type that they equal on text, and what its
+configuration has to say for it: each of the three positions of their rotary embedding is then the token's."""
 
 
 class Parts(NamedTuple):

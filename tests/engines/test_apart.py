@@ -61,6 +61,13 @@ def test_the_dense_form_does_not_ask_replaced_classes_who_loads(
     assert asked == [library]
 
 
+def test_a_layer_under_the_release_s_name_has_its_place() -> None:
+    mixtral, llama = build(family("mixtral")), build(family("llama"))
+    gate = "model.layers.0.block_sparse_moe.gate"
+    assert dense.place_in(mixtral, gate) == "model.layers.0.mlp.gate"
+    assert dense.place_in(llama, _PROJECTION) == _PROJECTION
+
+
 class _Packed(torch.nn.Module):
     """Stands for a packed layer of GPTQModel, whose codes are buffers."""
 

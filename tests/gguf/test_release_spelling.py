@@ -101,6 +101,13 @@ def test_hunyuan_has_a_number_for_each_layer() -> None:
     assert as_released(config | {"moe_topk": [4, 4, 4]})["moe_topk"] == [4, 4, 4]
 
 
+def test_layers_of_granite_have_the_release_s_names(tmp_path: Path) -> None:
+    config = saved_config("granitemoehybrid", tmp_path)
+    assert set(config["layer_types"]) == {"linear_attention", "full_attention"}
+    assert as_released(config)["layer_types"] == ["mamba", "mamba", "attention", "mamba"]
+    assert as_released(config | {"layer_types": ["mamba"]})["layer_types"] == ["mamba"]
+
+
 @pytest.mark.parametrize("there", [True, False])
 def test_hunyuan_reads_tokenizer_json_where_there_is_one(
     there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

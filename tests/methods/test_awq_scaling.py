@@ -131,3 +131,30 @@ def test_a_layer_that_is_listed_twice_is_scaled_once() -> None:
     ((group, node),) = joined(nodes, names, readers)
     assert node["layers"] == [query, key, value]
     assert group.layers == ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj") and not group.others
+
+
+@pytest.mark.parametrize("error", [TypeError, ValueError, RuntimeError])
+def test_layers_are_compared_by_their_own_outputs_where_the_module_around_them_does_not_run(
+    error: type[Exception],
+) -> None:
+    """As Kimi Linear's latent attention, which takes no inputs of four dimensions."""
+    from quantlab.methods._awq_scaling import _search
+
+    block = torch.nn.ModuleDict({"norm": torch.nn.LayerNorm(4), "up": torch.nn.Linear(4, 4)})
+    asked: list[Any] = []
+
+    def search(_: Any, __: Any, **node: Any) -> str:
+        asked.append(node)
+        if len(asked) == 1:
+            raise error("too many values to unpack")
+        return "scales"
+
+    class Remembering:
+        def remember(self, *_: Any) -> None:
+            pass
+
+    node = {"prev_op": block["norm"], "layers": [block["up"]], "others": (), "module2inspect": block}
+    scaling: Any = Remembering()
+    assert _search(scaling, search, None, block, node) == "scales"
+    assert asked[0]["module2inspect"] is block and asked[1]["kwargs"] == {}
+    assert list(asked[1]["module2inspect"].layers) == [block["up"]]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from quantlab.errors import CellFailure
 from quantlab.methods._put_back import put_back, renamed
@@ -28,9 +28,12 @@ FAMILIES = (
     "llama4",
     "mistral3",
     "mistral3_ministral3",
+    "mistral3_mistral4",
+    "qwen2_5_vl",
     "qwen3_5",
     "qwen3_5_moe",
     "qwen3_vl",
+    "qwen3_vl_moe",
 )
 IDS = torch.arange(5, 45)[None]
 MODULES = Release(
@@ -108,14 +111,40 @@ def test_a_quantized_text_model_goes_back_into_its_release(
     assert json.loads((tmp_path / "quantized/config.json").read_text())["model_type"] == "mistral3"
 
 
+@pytest.mark.parametrize("inputs_first", [True, False])
+def test_experts_are_stored_in_the_order_that_the_release_has(
+    inputs_first: bool, release: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """Qwen3-VL's own files have the inputs first, those that transformers saves the outputs."""
+    origin = tmp_path / "released"
+    shutil.copytree(release("qwen3_vl_moe"), origin)
+    stored = load_file(origin / "model.safetensors")
+    name = "model.language_model.layers.0.mlp.experts.gate_up_proj"
+    upright = stored[name] if stored[name].shape[1:] == (128, 256) else stored[name].mT
+    if inputs_first == (stored[name].shape[1:] == (128, 256)):
+        stored = {n: t.mT.contiguous() if ".experts." in n else t for n, t in stored.items()}
+        save_file(stored, origin / "model.safetensors", {"format": "pt"})
+    assert stored[name].shape[1:] == ((256, 128) if inputs_first else (128, 256))
+    found = text_of(origin, tmp_path / "text")
+    apart = read(tmp_path / "text")
+    for expert in (0, 7):
+        gate, up = upright[expert].chunk(2)
+        assert torch.equal(apart[f"model.layers.0.mlp.experts.{expert}.gate_proj.weight"], gate)
+        assert torch.equal(apart[f"model.layers.0.mlp.experts.{expert}.up_proj.weight"], up)
+    put_back(tmp_path / "text", origin, found)
+    after = read(tmp_path / "text")
+    assert after.keys() == stored.keys() and all(torch.equal(stored[n], after[n]) for n in stored)
+
+
 def read(folder: Path) -> dict[str, torch.Tensor]:
     return {n: t for path in folder.glob("*.safetensors") for n, t in load_file(path).items()}
 
 
+@pytest.mark.parametrize("family", ["qwen3_5", "qwen3_vl_moe"])
 def test_a_text_model_that_comes_back_unchanged_is_the_release(
-    release: Callable[[str], Path], tmp_path: Path
+    family: str, release: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    origin = release("qwen3_5")
+    origin = release(family)
     found = text_of(origin, tmp_path / "text")
     (tmp_path / "text/tokenizer.json").write_text("{}")  # what a library saved in the tokenizer's place
     put_back(tmp_path / "text", origin, found)
@@ -150,8 +179,6 @@ def test_a_release_is_shown_as_its_text_model_to_a_library_that_does_not_know_it
 
 
 def test_a_tensor_that_the_release_has_no_place_for_is_refused(tmp_path: Path) -> None:
-    from safetensors.torch import save_file
-
     save_file(
         {"lm_head.weight": torch.zeros(1), "extra.weight": torch.zeros(1)}, tmp_path / "model.safetensors"
     )

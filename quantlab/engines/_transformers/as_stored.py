@@ -10,7 +10,10 @@ from quantlab.engines._transformers.kernels import choice_for, with_backend
 from quantlab.engines._transformers.placement import check_disk, placement
 from quantlab.errors import CellFailure
 from quantlab.hardware.device import parse_places
+from quantlab.models.auto_round_experts import complete_replacements
 from quantlab.models.text_view import text_view
+
+_BY_AUTO_ROUND = ("auto-round", "autoround", "intel/auto-round")
 
 
 class Wanted(NamedTuple):
@@ -74,6 +77,8 @@ def _load_with_transformers(wanted: Wanted, config: dict[str, Any]) -> Any:
         from quantlab.engines._transformers.compressed import load_compressed
 
         return load_compressed(wanted.weights, parse_places(wanted.device).first, trust, wanted.dtype, places)
+    if config.get("quant_method") in _BY_AUTO_ROUND:
+        complete_replacements()
     packed = config.get("quant_method") not in (None, "bitsandbytes")
     how = {"dtype": wanted.dtype, **places}
     if choice := choice_for(wanted.weights, parse_places(wanted.device).first):

@@ -106,8 +106,20 @@ def _dense_apart(
         layer.weight.data = weight.to(device)
         if bias is not None:
             layer.bias.data = bias.to(dtype).to(device)
-        model.set_submodule(name, layer)
+        model.set_submodule(place_in(model, name), layer)
     return model.to(dtype)
+
+
+def place_in(model: Any, layer: str) -> str:
+    """The module's name of a layer that the files have under the release's, as Mixtral's."""
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import WeightRenaming, apply_renamings
+
+    if layer in {name for name, _ in model.named_modules()}:
+        return layer
+    renamings = [each for each in get_model_conversion_mapping(model) if isinstance(each, WeightRenaming)]
+    renamed: str = apply_renamings(f"{layer}.weight", renamings)
+    return renamed.removesuffix(".weight")
 
 
 def _dense_of_class(weights: Path, config: dict[str, Any], trust_remote_code: bool, dtype: Any) -> Any:

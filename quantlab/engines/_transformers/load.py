@@ -6,7 +6,9 @@ from typing import Any
 
 from quantlab.engines._transformers.as_stored import Wanted, load_as_stored
 from quantlab.engines._transformers.dense import load_dense
+from quantlab.engines._transformers.int8 import take_any_shape
 from quantlab.formats.quantization import quantization_config
+from quantlab.hardware.device import quick_bfloat16
 
 
 def load(wanted: Wanted) -> Any:
@@ -17,6 +19,10 @@ def load(wanted: Wanted) -> Any:
     else:
         model = load_as_stored(wanted._replace(dtype="float32") if wanted.dense else wanted, config)
     model.eval()
+    if config.get("quant_method") == "bitsandbytes":
+        if wanted.dtype == "float32" or (wanted.dense and not quick_bfloat16()):
+            plain_in_float32(model)
+        take_any_shape(model)
     if wanted.dtype == "float32" and config.get("load_in_4bit"):
         _multiply_in_float32(model)
     return model
@@ -31,6 +37,14 @@ def computes_in_float32(config: dict[str, Any], device: str) -> bool:
     if config.get("quant_method") == "bitsandbytes":
         return not config.get("load_in_4bit") or device.startswith("cuda")
     return not config
+
+
+def plain_in_float32(model: Any) -> None:
+    """Let the layers that bitsandbytes left compute in float32: transformers loads them in the dtype that
+    the checkpoint stores, whatever is asked for. Packed weights are whole numbers and stay."""
+    import torch
+
+    torch.nn.Module.float(model)  # transformers refuses to cast a quantized model
 
 
 def _multiply_in_float32(model: Any) -> None:

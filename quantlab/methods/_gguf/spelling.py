@@ -29,7 +29,10 @@ def as_released(config: Config) -> dict[str, Any]:
     add = _ADDED.get(kind)
     said = {**(add(config) if add else {}), **config}
     layers = said.get("num_hidden_layers", 0)
-    return said | {key: [said[key]] * layers for key in _BY_LAYER.get(kind, ()) if isinstance(said[key], int)}
+    said |= {key: [said[key]] * layers for key in _BY_LAYER.get(kind, ()) if isinstance(said[key], int)}
+    if types := _LAYER_TYPES.get(kind):
+        said["layer_types"] = [types.get(each, each) for each in said.get("layer_types") or ()]
+    return said
 
 
 def _other_chunk(config: Config) -> int | None:
@@ -105,3 +108,5 @@ _ADDED: dict[str, Callable[[Config], dict[str, Any]]] = {
 }
 _BY_LAYER = {"hunyuan_v1_moe": ("moe_intermediate_size", "num_shared_expert", "moe_topk")}
 """Fields that the converter reads as a list with a number for each layer, as the release has them."""
+_LAYER_TYPES = {"granitemoehybrid": {"linear_attention": "mamba", "full_attention": "attention"}}
+"""The release's words for kinds of layers, by transformers'."""
