@@ -18,13 +18,16 @@ from quantlab.architecture.cache_types import is_quantized
 from quantlab.architecture.roofline import WeightReads
 from quantlab.engines._contract import (
     ANYTHING,
+    Chosen,
     Demand,
     Engine,
     EngineMemory,
     OpenCheckpoint,
+    Routed,
     Served,
     ServeTarget,
 )
+from quantlab.engines._llama.experts import ChosenExperts
 from quantlab.engines._llama.library import Batch, Context, Model, laid_out
 from quantlab.formats import GGUF
 from quantlab.formats.gguf import StoredTensor, stored_tensors, tensor_types
@@ -70,6 +73,7 @@ class LlamaCppEngine(OpenCheckpoint):
         self._tokenizer, self._trust = tokenizer, trust_remote_code
         self._context: Context | None = None
         self._key: tuple[int, ...] = ()
+        self._experts: ChosenExperts | None = None
         self._lm: Any = None
         self._decode_tokens = 0
         self.device = find(device).name
@@ -80,8 +84,18 @@ class LlamaCppEngine(OpenCheckpoint):
         self.cache_dtype, self.context_tokens = cache, self._model.trained_context
 
     def logits(self, token_ids: NDArray[np.int64], first: int = 0) -> NDArray[np.float32]:
+        return self._logits(token_ids, first)
+
+    def routed_logits(self, token_ids: NDArray[np.int64], first: int = 0) -> Routed:
+        if not self._model.metadata(".expert_count"):
+            return Routed(self.logits(token_ids, first), Chosen())
+        self._experts = self._experts or ChosenExperts()
+        logits = self._logits(token_ids, first, self._experts.callback)
+        return Routed(logits, Chosen(self._experts.take(len(token_ids) - first)))
+
+    def _logits(self, token_ids: NDArray[np.int64], first: int, watch: Any = None) -> NDArray[np.float32]:
         n = len(token_ids)
-        context = self._make(n, n, n, 1, True)
+        context = self._make(n, n, n, 1, True, watch)
         context.clear()
         # the head is a fifth of a small model's work: it is not asked for rows that nobody reads
         return context.run(Batch(token_ids, range(n), [(0,)] * n, [row >= first for row in range(n)])).copy()
@@ -168,20 +182,21 @@ class LlamaCppEngine(OpenCheckpoint):
         tried.close()
         return tried.flash_attention
 
-    def _make(self, cells: int, batch: int, ubatch: int, sequences: int, full_window: bool) -> Context:
+    def _make(
+        self, cells: int, batch: int, ubatch: int, sequences: int, full_window: bool, watch: Any = None
+    ) -> Context:
         """The one context that is held, made anew where another is asked for: a run needs only one at a
         time."""
-        key = (cells, batch, ubatch, sequences, full_window)
+        key = (cells, batch, ubatch, sequences, full_window, watch is not None)
         if self._context is None or self._key != key:
             self._close_contexts()
-            self._context, self._key = (
-                Context(
-                    *(self._model, cells, batch, ubatch, sequences),
-                    full_window=full_window,
-                    choose_flash=self._on_gpu and not full_window,
-                ),
-                key,
+            self._context = Context(
+                *(self._model, cells, batch, ubatch, sequences),
+                full_window=full_window,
+                choose_flash=self._on_gpu and not full_window,
+                watch=watch,
             )
+            self._key = key
         return self._context
 
     def _close_contexts(self) -> None:

@@ -10,15 +10,18 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from quantlab.architecture.fields import Experts, experts_of
 from quantlab.architecture.parameters import Matrix, ParameterCount
 from quantlab.errors import CellFailure
 from quantlab.frozen import Frozen
 from quantlab.methods._contract import Grid, InMemory, Job, Method, Serving
+from quantlab.methods._counted_experts import CountedExperts
 from quantlab.methods._grouped import grouped_bytes
-from quantlab.outside import as_failure
+from quantlab.outside import as_failure, is_own
 
 _MULTIPLE = 32
 """Both sides of a quantized layer are a multiple of it (layer_config_resolver.py)."""
+_FEW_ARE = "auto-round learns their rounding from those few, and rounds to nearest where there are none"
 
 
 class Settings(Frozen):
@@ -51,22 +54,33 @@ class AutoRound(Method):
         from quantlab.methods._loss import model_loss
         from quantlab.models.loading import only_trusted_code
 
-        rounding = _rounding(job)
+        rounding, experts = _rounding(job)
+        counted = CountedExperts(experts, job.calibration[: job.settings.samples].size)
         step = f"auto-round: {job.bits} bits, {job.settings.iterations} steps per block"
         try:
             with job.progress.step(step), only_trusted_code(job.trust_remote_code):
-                quantized, _ = rounding.quantize()
+                with counted:
+                    quantized, _ = rounding.quantize()
                 # saving packs the layers in place and frees them: the model in memory is asked before
                 loss = None if job.check_tokens is None else model_loss(quantized)(job.check_tokens)
                 rounding.save_quantized(str(job.destination), format="auto_round")
         except Exception as error:  # the library raises whatever a model leads it to
             known = as_failure(error)
+            if known is None and is_own(error, "auto_round", "transformers"):
+                raise
             if known is None:
                 traceback.print_exc()  # for the log
             text = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
             raise known or CellFailure("unsupported", f"auto-round stops at this model: {text}") from error
         packed = frozenset(name for name, layer in quantized.named_modules() if hasattr(layer, "qweight"))
-        return InMemory(None if loss is None else lambda _: loss, len(packed), layers=packed)
+        tokens = counted.tokens_of(quantized, _FEW_ARE)
+        return InMemory(
+            None if loss is None else lambda _: loss,
+            len(packed),
+            notes=tokens.note if tokens else (),
+            layers=packed,
+            expert_tokens=tokens,
+        )
 
     def grid(self, settings: Any) -> Grid:
         """Of its scheme, which has no zero points."""
@@ -101,8 +115,8 @@ class AutoRound(Method):
         )
 
 
-def _rounding(job: Job) -> Any:
-    """auto-round's own object, with the model loaded."""
+def _rounding(job: Job) -> tuple[Any, Experts]:
+    """auto-round's own object with the model loaded, and the sizes of its mixtures."""
     import torch
     from auto_round import AutoRound as Rounder
 
@@ -110,8 +124,9 @@ def _rounding(job: Job) -> Any:
 
     settings: Settings = job.settings
     windows = [torch.from_numpy(ids)[None] for ids in job.calibration[: settings.samples]]
-    return Rounder(
-        load_model(job.source, job.trust_remote_code, dtype="auto"),
+    model = load_model(job.source, job.trust_remote_code, dtype="auto")
+    rounder = Rounder(
+        model,
         load_tokenizer(job.source, job.trust_remote_code),
         scheme=scheme(job.bits, settings.group_size),
         iters=settings.iterations,
@@ -124,6 +139,7 @@ def _rounding(job: Job) -> Any:
         low_cpu_mem_usage=False,
         seed=job.seed,
     )
+    return rounder, experts_of(model.config.get_text_config(decoder=True))
 
 
 def scheme(bits: int, group_size: int) -> Any:

@@ -1,16 +1,16 @@
 """Run the unquantized model on the evaluation text and store its output, once per model, exact and small.
 
 Stored are the final hidden states of every window in the precision that the model ran in, and the output
-head; the exact logits are the head applied to a whole window."""
+head; the exact logits are the head applied to a whole window. Of a mixture of experts the choices of its
+routers are stored as well."""
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from quantlab import scratch
 from quantlab.analysis.divergence import scored, window_values
@@ -22,6 +22,8 @@ from quantlab.hardware.device import Device
 from quantlab.hardware.target import fits_in_float32
 from quantlab.methods import checked_recipe
 from quantlab.progress import Progress
+from quantlab.reference.arrays import ArrayFile
+from quantlab.reference.experts import ExpertsWriter
 from quantlab.reference.head import Head, spec_of
 from quantlab.reference.store import (
     HEAD,
@@ -66,7 +68,6 @@ def run(root: Path, model: str, device: Device, progress: Progress) -> Reference
     with new_folder(folder_of(root, model)) as folder:
         computed = _compute(loaded.eval(), token_ids, folder, device, progress)
         windows, length = token_ids.shape
-        rows = scored(length)
         info = ReferenceInfo(
             requested_dtype=recipe.reference.dtype,
             device=device.name,
@@ -76,8 +77,7 @@ def run(root: Path, model: str, device: Device, progress: Progress) -> Reference
             source_sha256=prepared.source_sha256,
             revision=source.revision,
             versions=installed(("torch", "transformers")),
-            bytes_per_scored_token=computed.hidden_bytes / (windows * (rows.stop - rows.start)),
-            **computed.about,
+            **computed,
         )
         prepared.require_unchanged()  # nor did they change while they were read
         write_text(folder / INFO, info.model_dump_json(indent=2) + "\n")
@@ -86,15 +86,10 @@ def run(root: Path, model: str, device: Device, progress: Progress) -> Reference
     return info
 
 
-class _Computed(NamedTuple):
-    about: dict[str, Any]
-    """Fields of the info."""
-    hidden_bytes: int
-
-
 def _compute(
     model: Any, token_ids: NDArray[np.int64], folder: Path, device: Device, progress: Progress
-) -> _Computed:
+) -> dict[str, Any]:
+    """Fields of the info that the run gives."""
     import numpy as np
     import torch
 
@@ -104,14 +99,12 @@ def _compute(
     head = _head_of(model)
     weight = head.weight
     dtype = str(weight.dtype).removeprefix("torch.")
-    kept = np.dtype("int16" if dtype == "bfloat16" else dtype)
-    shape = (*token_ids.shape, weight.shape[1])
-    digest, difference, nats = hashlib.sha256(), 0.0, 0.0
-    step_ = progress.step("reference: hidden states of the evaluation text", len(token_ids))
-    with step_ as step, torch.inference_mode(), (folder / HIDDEN).open("wb") as file:
-        np.lib.format.write_array_header_1_0(
-            file, {"descr": np.lib.format.dtype_to_descr(kept), "fortran_order": False, "shape": shape}
-        )
+    kept, (windows, length) = np.dtype("int16" if dtype == "bfloat16" else dtype), token_ids.shape
+    states = ArrayFile(folder / HIDDEN, kept, (windows, length, weight.shape[1]))
+    rows, difference, nats = scored(length), 0.0, 0.0
+    experts = ExpertsWriter(model, folder, windows, rows)
+    step_ = progress.step("reference: hidden states of the evaluation text", windows)
+    with step_ as step, torch.inference_mode():
         for i, ids in enumerate(token_ids):
             inputs = torch.from_numpy(ids)[None].to(device.places.first)
             logits = model(input_ids=inputs, use_cache=False).logits[0].float().cpu().numpy()
@@ -120,15 +113,16 @@ def _compute(
             caught.clear()
             differs_by = _check_head(head, unpacked(hidden, dtype), logits, ids, device)
             difference, nats = max(difference, differs_by[0]), max(nats, differs_by[1])
-            content = hidden.tobytes()
-            digest.update(content)
-            file.write(content)
+            states.append(hidden)
+            experts.append(length)
             step.advance()
+    states.close()
     head.save(folder / HEAD)
-    about = {"dtype": dtype, "head": head.spec, "hidden_size": shape[2], "vocabulary": weight.shape[0]}
-    about |= {"hidden_sha256": digest.hexdigest(), "head_sha256": sha256(folder / HEAD)}
+    about = {"dtype": dtype, "head": head.spec, "hidden_size": weight.shape[1], "vocabulary": weight.shape[0]}
+    about |= {"hidden_sha256": states.sha256, "head_sha256": sha256(folder / HEAD)}
     about |= {"head_max_difference": difference, "head_divergence_nats": nats}
-    return _Computed(about, kept.itemsize * math.prod(shape))
+    about |= {"experts": experts.close(), "experts_reason": experts.reason}
+    return about | {"bytes_per_scored_token": states.bytes / (windows * (rows.stop - rows.start))}
 
 
 def _head_of(model: Any) -> Head:

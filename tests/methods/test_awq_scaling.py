@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from quantlab.methods._awq_groups import Group, Trial, adds_one, changes, joined, split_by_norm
-from quantlab.methods._awq_scaling import TOLERANCE, Scaling
+from quantlab.methods._awq_scaling import TOLERANCE, Scaling, _search
 from quantlab.models.tiny import build, family
 
 
@@ -102,3 +102,27 @@ def test_a_layer_that_is_listed_twice_is_scaled_once() -> None:
     ((group, node),) = joined(nodes, names, readers)
     assert node["layers"] == [query, key, value]
     assert group.layers == ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj") and not group.others
+
+
+def test_scales_that_were_chosen_without_the_module_around_a_layer_are_said() -> None:
+    scaling = _opened("llama")
+    block = build(family("llama")).model.layers[0]
+    layers = [block.mlp.gate_proj, block.mlp.up_proj]
+    asked: list[Any] = []
+
+    def search(_processor: Any, _block: Any, **node: Any) -> Any:
+        asked.append(node["module2inspect"])
+        if len(asked) == 1:
+            raise TypeError("forward() misses layer_type")
+        return "found"
+
+    node = {"prev_op": block.post_attention_layernorm, "layers": layers, "others": ()}
+    node |= {"module2inspect": block.mlp, "kwargs": {"mask": None}}
+    assert _search(scaling, search, None, block, node) == "found"
+    assert asked[0] is block.mlp and asked[1] is not block.mlp
+    scaling.scaled = 1
+    (note,) = scaling.notes()
+    assert note == (
+        "AWQ chose the scales of these layers by their own outputs, since GPTQModel cannot run the module"
+        " around them: mlp.gate_proj × 1, mlp.up_proj × 1."
+    )
