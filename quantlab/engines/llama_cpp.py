@@ -87,7 +87,7 @@ class LlamaCppEngine(OpenCheckpoint):
         return self._logits(token_ids, first)
 
     def routed_logits(self, token_ids: NDArray[np.int64], first: int = 0) -> Routed:
-        if not self._model.metadata(".expert_count"):
+        if not int(self._model.metadata(".expert_count") or 0):
             return Routed(self.logits(token_ids, first), Chosen())
         self._experts = self._experts or ChosenExperts()
         logits = self._logits(token_ids, first, self._experts.callback)

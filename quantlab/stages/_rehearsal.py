@@ -32,7 +32,8 @@ from quantlab.workspace.prepared import Prepared
 
 LARGEST_SHARE = 0.25
 """Of the model's bytes: a copy that is larger costs more than it can save."""
-_WINDOWS, _LENGTH = 2, 128
+_WINDOWS, _LENGTH = 8, 256
+"""So many tokens that most experts of a mixture see some: starved ones take other ways in the libraries."""
 _TELLING: tuple[FailureKind, ...] = ("unsupported", "broken_checkpoint", "crashed")
 """Failures of a copy that the whole model would have as well."""
 
@@ -94,7 +95,7 @@ def _rehearse(
         )
         with _workspace(prepared, recipe, layers, progress) as root:
             failure = run(root)
-    except QuantlabError as error:  # of the copy: it says nothing of the method
+    except (QuantlabError, CellFailure) as error:  # of making the copy: it says nothing of the method
         note = f"There was no rehearsal on the first layers: {error}."
         progress.say(note)
         return Rehearsal(None, (note,))

@@ -23,13 +23,13 @@ from quantlab.models.tiny import write_tiny_model
 TOKENS = torch.arange(20).reshape(1, -1) * 47 % 1000
 NEEDED = {
     "llama": 2,
-    "gemma3_text": 2,  # sliding and full attention in turn
+    "gemma3_text": 6,  # the first with full attention
     "deepseek_v3": 2,  # a dense layer, then mixtures
     "deepseek_v4": 4,  # every ratio of compression
     "llama4_text": 4,  # without rotary embedding at the fourth
     "qwen3_next": 4,
     "nemotron_h": 4,
-    "lfm2_moe": 3,
+    "lfm2_moe": 4,
     "gpt_oss": 2,
     "gpt2": 2,
 }

@@ -12,7 +12,7 @@ from trained import RECIPE
 from quantlab.errors import CellFailure, FailureKind
 from quantlab.files import write_text
 from quantlab.hardware.device import find
-from quantlab.models.tiny import family, tiny_folder
+from quantlab.models.tiny import family, write_model
 from quantlab.progress import Progress
 from quantlab.records import Failure, QuantizeRecord
 from quantlab.stages import _rehearsal, prepare
@@ -34,7 +34,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     deep = deep._replace(fields={**deep.fields, "num_hidden_layers": LAYERS, "intermediate_size": 768})
     recipe = RECIPE | {
         "model": "deep",
-        "source": {"path": str(tiny_folder(deep, root / "tiny"))},
+        "source": {"path": str(write_model(deep, root / "tiny"))},
         "variants": VARIANTS,
         "rehearsal_above_parameters": 1_000_000,
     }
@@ -51,7 +51,7 @@ def _ends_with(monkeypatch: pytest.MonkeyPatch, kind: FailureKind | None) -> lis
         source = cell.prepared.source()
         seen.append((cell.root, stage))
         assert source.parameters < 0.25 * 20_000_000 and cell.recipe.rehearsal_above_parameters is None
-        assert cell.prepared.token_ids("calibration").shape == (2, 128)
+        assert cell.prepared.token_ids("calibration").shape == (8, 256)
         failure = Failure(kind=kind, reason="the library stops at this layer") if kind else None
         return QuantizeRecord(model=cell.model, variant=cell.variant.slug, failure=failure)
 
