@@ -3,7 +3,7 @@ model's routers are asked on the calibration text."""
 
 from __future__ import annotations
 
-import collections
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 
 from quantlab.files import write_text
 from quantlab.hardware.device import find
-from quantlab.models.tiny import write_tiny_model
+from quantlab.models.tiny import family, tiny_folder
 from quantlab.progress import Progress
 from quantlab.records import DivergenceRecord, QuantizeRecord
 from quantlab.stages import convert, diverge, prepare, quantize, reference, report
@@ -25,9 +25,9 @@ from quantlab.workspace.results import write_record
 
 pytestmark = pytest.mark.slow
 QUIET = Progress(quiet=True)
-EXPERTS, PER_TOKEN, BLOCKS = 8, 2, 4
-STARVED = 5
-"""An expert of block 1 that the router is kept from choosing."""
+EXPERTS, PER_TOKEN, BLOCKS = 16, 2, 2
+TOKENS = 32
+"""So few that some experts see none."""
 VARIANTS: dict[str, dict[str, Any]] = {
     "gptq-4": {"group_size": 32},
     "gguf-4": {},
@@ -43,9 +43,11 @@ FEW_ARE = {
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("experts")
-    source = write_tiny_model("qwen3_moe", root / "tiny")
-    _starve(source)
+    tiny = family("qwen3_moe")
+    fields = {**tiny.fields, "num_experts": EXPERTS, "num_hidden_layers": BLOCKS}
+    source = tiny_folder(tiny._replace(fields=fields), root / "tiny")
     recipe = RECIPE | {"model": "m", "source": {"path": str(source)}, "variants": VARIANTS}
+    recipe["calibration"] = {"text": "embedded", "windows": 1, "length": TOKENS}
     write_text(root / "recipes" / "m.yaml", yaml.safe_dump(recipe))
     prepare.run(root, "m", QUIET)
     convert.run(root, "m", root / "convert.log", QUIET)
@@ -53,41 +55,26 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def _starve(source: Path) -> None:
-    """Turn the starved expert's row of the router against the mean input, which its norm has in every token."""
-    from safetensors.torch import load_file, save_file
-
-    tensors = load_file(source / "model.safetensors")
-    model: Any = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
-    seen: list[torch.Tensor] = []
-    model.model.layers[1].mlp.gate.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    with torch.no_grad():
-        model(input_ids=torch.arange(200)[None] * 5 % 1000)
-    mean = torch.cat(seen).reshape(-1, seen[0].shape[-1]).mean(0)
-    tensors["model.layers.1.mlp.gate.weight"][STARVED] = (-20 * mean / mean.norm()).bfloat16()
-    save_file(tensors, source / "model.safetensors", {"format": "pt"})
-
-
 @pytest.fixture(scope="module")
 def counted(root: Path) -> dict[int, np.ndarray]:
-    """Tokens by block and expert, from the routers' own outputs."""
+    """Tokens by block and expert, from the routers' own outputs; before GPTQModel replaces their classes."""
     prepared = Cell(root, "m", "gptq-4").prepared
     model: Any = AutoModelForCausalLM.from_pretrained(prepared.weights, dtype=torch.float32)
-    found: dict[int, np.ndarray] = collections.defaultdict(lambda: np.zeros(EXPERTS, int))
+    found = {block: np.zeros(EXPERTS, int) for block in range(BLOCKS)}
+
+    def count(block: int, _module: Any, _inputs: Any, output: Any) -> None:
+        found[block] += np.bincount(output[2].flatten(), minlength=EXPERTS)
+
     for block, layer in enumerate(model.model.layers):
-        layer.mlp.gate.register_forward_hook(
-            lambda _m, _i, output, block=block: found[block].__iadd__(
-                np.bincount(output[2].flatten(), minlength=EXPERTS)
-            )
-        )
+        layer.mlp.gate.register_forward_hook(functools.partial(count, block))
     with torch.no_grad():
         for ids in prepared.token_ids("calibration"):
             model(input_ids=torch.from_numpy(ids)[None])
-    return dict(found)
+    return found
 
 
 @pytest.fixture(scope="module")
-def records(root: Path) -> dict[str, tuple[QuantizeRecord, DivergenceRecord]]:
+def records(root: Path, counted: dict[int, np.ndarray]) -> dict[str, tuple[QuantizeRecord, DivergenceRecord]]:
     made = {}
     for slug in VARIANTS:
         cell = Cell(root, "m", slug)
@@ -102,35 +89,34 @@ def test_the_recorded_tokens_are_those_that_the_routers_choose(
     slug: str, records: dict[str, Any], counted: dict[int, np.ndarray]
 ) -> None:
     tokens = records[slug][0].expert_tokens
-    windows = RECIPE["calibration"]
-    total = windows["windows"] * windows["length"]  # type: ignore[index]
-    assert tokens and tokens.calibration_tokens == total and tuple(tokens.by_block) == tuple(range(BLOCKS))
+    assert tokens and tokens.calibration_tokens == TOKENS and tuple(tokens.by_block) == tuple(range(BLOCKS))
     for block, found in tokens.by_block.items():
-        assert sum(found) == sum(counted[block]) == PER_TOKEN * total
-        # blocks behind the first see what the library makes of those before, and other roundings of close calls
-        assert np.abs(np.array(found) - counted[block]).sum() <= (0 if block == 0 else 0.1 * total)
+        assert sum(found) == sum(counted[block]) == PER_TOKEN * TOKENS
+        # close calls are rounded otherwise, and GPTQModel's second block sees what it made of the first
+        assert np.abs(np.array(found) - counted[block]).sum() <= 2 * (block + 1)
 
 
 @pytest.mark.parametrize("slug", VARIANTS)
-def test_a_starved_expert_is_counted_and_said(
+def test_experts_that_saw_nothing_are_counted_and_said(
     slug: str, records: dict[str, Any], counted: dict[int, np.ndarray]
 ) -> None:
     record = records[slug][0]
     tokens = record.expert_tokens
-    assert counted[1][STARVED] == 0 == tokens.by_block[1][STARVED]
-    limit = 0.005 * tokens.calibration_tokens
+    assert counted[0].tolist().count(0) >= 1
+    limit = 0.005 * TOKENS
     below = [found for block in tokens.by_block.values() for found in block if found < limit]
     assert (tokens.few, tokens.none) == (len(below), below.count(0)) and tokens.none >= 1
     assert tokens.few_are == FEW_ARE[slug]
     assert tokens.rounded == (tokens.few if slug == "gptq-4" else None)
-    assert any(f"{tokens.few} of 32 experts saw fewer than 0.5 %" in note for note in record.notes)
+    said = f"{tokens.few} of {BLOCKS * EXPERTS} experts saw fewer than 0.5 % of the calibration tokens"
+    assert any(said in note and FEW_ARE[slug] in note for note in record.notes)
 
 
 @pytest.mark.parametrize("slug", VARIANTS)
 def test_routing_is_read_from_every_form_of_checkpoint(slug: str, records: dict[str, Any]) -> None:
     changes = records[slug][1].routing_changes
     assert changes and records[slug][1].routing_changes_reason is None
-    assert 0 < changes.changed_token_share.value < 0.5
+    assert 0 < changes.changed_token_share.value < 1
     assert tuple(changes.changed_token_share_by_block) == tuple(range(BLOCKS))
 
 
@@ -142,6 +128,6 @@ def test_the_report_has_all_of_it(root: Path, records: dict[str, Any]) -> None:
         row = next(line for line in lines if line.startswith(f"| {slug}"))
         tokens = records[slug][0].expert_tokens
         cells = [cell.strip() for cell in row.split("|")[2:-1]]
-        assert cells[:3] == [f"{tokens.calibration_tokens:,}", "32", str(tokens.few)]
+        assert cells[:3] == [str(TOKENS), str(BLOCKS * EXPERTS), str(tokens.few)]
         assert f"With few tokens: {FEW_ARE[slug]}." in section
     assert "plots/experts.svg" in text and "plots/routing.svg" in text
