@@ -8,7 +8,6 @@ is off. No GPU has run this file yet."""
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,11 +27,10 @@ from quantlab.engines._contract import (
     ServeTarget,
 )
 from quantlab.engines._llama.experts import ChosenExperts
+from quantlab.engines._llama.inside import dtype_of, kernel_of, reads_of
 from quantlab.engines._llama.library import Batch, Context, Model, laid_out
 from quantlab.formats import GGUF
-from quantlab.formats.gguf import StoredTensor, stored_tensors, tensor_types
-from quantlab.formats.gguf_types import is_plain
-from quantlab.formats.llama_log import llama
+from quantlab.formats.gguf import stored_tensors
 from quantlab.hardware.device import find, parse_places
 from quantlab.processors import cores
 
@@ -45,19 +43,6 @@ if TYPE_CHECKING:
 _BATCH, _UBATCH = 2048, 512
 _ALL_LAYERS = 999
 """llama-server takes it for all layers, in old and new versions; `all` is understood by new ones alone."""
-_INSTRUCTIONS = (
-    "AVX2",
-    "AVX_VNNI",
-    "AVX512",
-    "AVX512_VNNI",
-    "AVX512_BF16",
-    "AMX_INT8",
-    "NEON",
-    "DOTPROD",
-    "MATMUL_INT8",
-    "SVE",
-    "LLAMAFILE",
-)
 
 
 class LlamaCppEngine(OpenCheckpoint):
@@ -78,9 +63,9 @@ class LlamaCppEngine(OpenCheckpoint):
         self._decode_tokens = 0
         self.device = find(device).name
         self.threads = None if parse_places(device).gpus else cores()
-        self.dtype = self.scored_in = _dtype(file, device, cache)
+        self.dtype = self.scored_in = dtype_of(file, device, cache)
         self._on_gpu = bool(parse_places(device).gpus)
-        self.kernel = _kernel(self._model, self._chosen_flash())
+        self.kernel = kernel_of(self._model, self._chosen_flash())
         self.cache_dtype, self.context_tokens = cache, self._model.trained_context
 
     def logits(self, token_ids: NDArray[np.int64], first: int = 0) -> NDArray[np.float32]:
@@ -167,7 +152,7 @@ class LlamaCppEngine(OpenCheckpoint):
         return EngineMemory(self._model.weights_bytes, *held, by_device=self._model.bytes_by_device)
 
     def weight_reads(self) -> WeightReads:
-        return _reads(stored_tensors(self._file), self._model.metadata(".expert_used_count"))
+        return reads_of(stored_tensors(self._file), self._model.metadata(".expert_used_count"))
 
     def close(self) -> None:
         self._close_contexts()
@@ -209,44 +194,6 @@ class LlamaCppEngine(OpenCheckpoint):
 def _padded(tokens: int) -> int:
     """llama.cpp allocates caches in steps of 256 tokens."""
     return -(-tokens // 256) * 256
-
-
-def _reads(tensors: list[StoredTensor], used: str | None) -> WeightReads:
-    """Weights that a decode reads, as the file stores them: repacking keeps their size."""
-    tied = not any(tensor.name == "output.weight" for tensor in tensors)
-    experts = [tensor for tensor in tensors if "_exps." in tensor.name]
-    always = [t for t in tensors if "_exps." not in t.name and (tied or t.name != "token_embd.weight")]
-    count = max((t.shape[2] for t in experts), default=0)
-    return WeightReads(
-        sum(t.bytes for t in always), sum(t.bytes for t in experts), count, int(used or 0) if experts else 0
-    )
-
-
-def _dtype(file: Path, device: str, cache: str) -> str:
-    """What llama.cpp computes in: between layers always float32."""
-    quantized = not parse_places(device).gpus and not all(is_plain(kind) for kind in tensor_types(file))
-    inside = " (8-bit activations inside quantized products)" if quantized else ""
-    held = "float16" if cache == "f16" else f"{cache}{' (flash attention)' if is_quantized(cache) else ''}"
-    return f"float32{inside}, {held} cache"
-
-
-def _kernel(model: Model, flash: bool) -> str:
-    """The instructions that llama.cpp was built for and uses, whether it repacked weights for them, and
-    whether attention is flash attention."""
-    attention = f"flash attention {'on' if flash else 'off'}"
-    if model.device.startswith("cuda"):
-        return f"llama.cpp CUDA ({attention})"
-    said = {part.split(":")[-1].strip() for part in llama().llama_print_system_info().decode().split("|")}
-    used = [name for name in _INSTRUCTIONS if f"{name} = 1" in said]
-    repacked = (
-        f"{model.repacked_bytes / 1e6:.0f} MB of weights repacked"
-        if model.repacked_bytes
-        else "no weights repacked"
-    )
-    # Threads that sleep between the graph's nodes decode three times slower on an idle machine, at every
-    # width alike.
-    waits = "; OMP_WAIT_POLICY=passive" if os.environ.get("OMP_WAIT_POLICY", "").lower() == "passive" else ""
-    return f"llama.cpp CPU ({', '.join(used) or 'generic'}; {repacked}; {attention}{waits})"
 
 
 class LlamaCpp(Engine):
