@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import re
 import signal
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -105,6 +106,15 @@ def nearly_full(folder: Path) -> bool:
     import psutil
 
     return psutil.disk_usage(str(folder)).free < _NEARLY_FULL_BYTES
+
+
+def is_own(error: BaseException, *libraries: str) -> bool:
+    """Whether quantlab's own code raised an exception while one of these packages ran it: a fault of its own
+    keeps its traceback, and is not put down to the library or the model."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    packages = [str(frame.f_globals.get("__name__")).partition(".")[0] for frame in frames]
+    of_these = [package for package in packages if package in ("quantlab", *libraries)]
+    return of_these[-1:] == ["quantlab"]
 
 
 def as_failure(error: BaseException) -> CellFailure | None:

@@ -197,6 +197,8 @@ class Recipe(Strict):
     measure: MeasureSpec = MeasureSpec()
     tasks: TasksSpec = TasksSpec()
     comparison: ComparisonSpec = ComparisonSpec()
+    rehearsal_above_parameters: int | None = Field(default=3_000_000_000, ge=0)
+    """A larger model's first layers are quantized by each method before the whole is; null for never."""
     variants: dict[str, dict[str, Any]] = {}
 
     @field_validator("model")

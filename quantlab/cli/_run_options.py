@@ -29,6 +29,7 @@ class RunOptions(NamedTuple):
     recipe_file: Path | None
     workspace: Path | None
     trust_remote_code: bool
+    no_rehearsal: bool
     no_run: bool
 
     def of_tasks(self) -> dict[str, Any]:
@@ -76,6 +77,11 @@ run_options = grouped(
         "--trust-remote-code", is_flag=True, help="Allow Python code from the model's repository to run."
     ),
     click.option(
+        "--no-rehearsal",
+        is_flag=True,
+        help="Quantize a model above 3B parameters at once, without trying its first layers before.",
+    ),
+    click.option(
         "--no-run", is_flag=True, help="Check the request and write the workspace, but run nothing."
     ),
 )
@@ -101,6 +107,7 @@ def run(
         checkpoints,
         require_usable(find(options.device)),
         options.engine,
+        rehearsal=not options.no_rehearsal,
     )
     folder = options.workspace or Path("runs") / request.recipe.model
     place = Workspace(as_path(str(folder)).resolve())

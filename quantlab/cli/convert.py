@@ -20,14 +20,20 @@ from quantlab.cli._stage import device_option, model_option, require_recipe, sta
 @device_option
 @common
 def command(ctx: Context, model: str, device: str | None) -> Any:
+    from functools import partial
+
     from quantlab.hardware.target import target_device
+    from quantlab.methods import checked_recipe
     from quantlab.stages import convert
+    from quantlab.stages._rehearsal import rehearse_conversion
 
     root = Path.cwd()
     require_recipe(root, model)
     log = root / "logs" / model / "convert.log"
+    recipe = checked_recipe(root / "recipes" / f"{model}.yaml")
     with stage_of(root, model, "convert", ctx.quiet) as progress:
-        made = convert.run(root, model, log, progress, target_device(root, device))
+        rehearse = partial(rehearse_conversion, root, model, recipe, log, progress)
+        made = convert.run(root, model, log, progress, target_device(root, device), rehearse)
     if not ctx.quiet and not ctx.json:
         said = (
             f"{made.failure.kind}: {made.failure.reason}"

@@ -86,6 +86,22 @@ class Served(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
+class Chosen(NamedTuple):
+    """The experts that the routers of a mixture sent tokens to."""
+
+    by_block: Mapping[int, NDArray[np.integer[Any]]] = {}
+    """By the block's number, experts (tokens, per token) in any order; none without experts."""
+    reason: str | None = None
+    """Why they are not known; None where they are, and for a model without experts."""
+
+
+class Routed(NamedTuple):
+    """Logits (tokens, vocabulary) and the experts that the same tokens were sent to."""
+
+    logits: NDArray[np.float32]
+    chosen: Chosen
+
+
 def with_float32_softmax(dtype: str) -> str:
     """In words: a model that computes in this dtype, its log-probabilities taken in float32."""
     return dtype if dtype.startswith("float32") else f"{dtype}, log-probabilities in float32"
@@ -119,6 +135,11 @@ class OpenCheckpoint(ABC):
     def logits(self, token_ids: NDArray[np.int64], first: int = 0) -> NDArray[np.float32]:
         """Compute teacher-forced next-token logits of one window from row `first` on: (length,) token ids to
         (length - first, vocabulary)."""
+
+    def routed_logits(self, token_ids: NDArray[np.int64], first: int = 0) -> Routed:
+        """Compute the same logits, and say which experts the routers chose for the same tokens."""
+        why = f"{self.name} does not tell which experts it chose"
+        return Routed(self.logits(token_ids, first), Chosen(reason=why))
 
     @abstractmethod
     def language_model(self, batch_size: int) -> Any:

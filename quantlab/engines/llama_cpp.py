@@ -8,7 +8,6 @@ is off. No GPU has run this file yet."""
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,18 +17,20 @@ from quantlab.architecture.cache_types import is_quantized
 from quantlab.architecture.roofline import WeightReads
 from quantlab.engines._contract import (
     ANYTHING,
+    Chosen,
     Demand,
     Engine,
     EngineMemory,
     OpenCheckpoint,
+    Routed,
     Served,
     ServeTarget,
 )
+from quantlab.engines._llama.experts import ChosenExperts
+from quantlab.engines._llama.inside import dtype_of, kernel_of, reads_of
 from quantlab.engines._llama.library import Batch, Context, Model, laid_out
 from quantlab.formats import GGUF
-from quantlab.formats.gguf import StoredTensor, stored_tensors, tensor_types
-from quantlab.formats.gguf_types import is_plain
-from quantlab.formats.llama_log import llama
+from quantlab.formats.gguf import stored_tensors
 from quantlab.hardware.device import find, parse_places
 from quantlab.processors import cores
 
@@ -42,19 +43,6 @@ if TYPE_CHECKING:
 _BATCH, _UBATCH = 2048, 512
 _ALL_LAYERS = 999
 """llama-server takes it for all layers, in old and new versions; `all` is understood by new ones alone."""
-_INSTRUCTIONS = (
-    "AVX2",
-    "AVX_VNNI",
-    "AVX512",
-    "AVX512_VNNI",
-    "AVX512_BF16",
-    "AMX_INT8",
-    "NEON",
-    "DOTPROD",
-    "MATMUL_INT8",
-    "SVE",
-    "LLAMAFILE",
-)
 
 
 class LlamaCppEngine(OpenCheckpoint):
@@ -70,18 +58,29 @@ class LlamaCppEngine(OpenCheckpoint):
         self._tokenizer, self._trust = tokenizer, trust_remote_code
         self._context: Context | None = None
         self._key: tuple[int, ...] = ()
+        self._experts: ChosenExperts | None = None
         self._lm: Any = None
         self._decode_tokens = 0
         self.device = find(device).name
         self.threads = None if parse_places(device).gpus else cores()
-        self.dtype = self.scored_in = _dtype(file, device, cache)
+        self.dtype = self.scored_in = dtype_of(file, device, cache)
         self._on_gpu = bool(parse_places(device).gpus)
-        self.kernel = _kernel(self._model, self._chosen_flash())
+        self.kernel = kernel_of(self._model, self._chosen_flash())
         self.cache_dtype, self.context_tokens = cache, self._model.trained_context
 
     def logits(self, token_ids: NDArray[np.int64], first: int = 0) -> NDArray[np.float32]:
+        return self._logits(token_ids, first)
+
+    def routed_logits(self, token_ids: NDArray[np.int64], first: int = 0) -> Routed:
+        if not int(self._model.metadata(".expert_count") or 0):
+            return Routed(self.logits(token_ids, first), Chosen())
+        self._experts = self._experts or ChosenExperts()
+        logits = self._logits(token_ids, first, self._experts.callback)
+        return Routed(logits, Chosen(self._experts.take(len(token_ids) - first)))
+
+    def _logits(self, token_ids: NDArray[np.int64], first: int, watch: Any = None) -> NDArray[np.float32]:
         n = len(token_ids)
-        context = self._make(n, n, n, 1, True)
+        context = self._make(n, n, n, 1, True, watch)
         context.clear()
         # the head is a fifth of a small model's work: it is not asked for rows that nobody reads
         return context.run(Batch(token_ids, range(n), [(0,)] * n, [row >= first for row in range(n)])).copy()
@@ -153,7 +152,7 @@ class LlamaCppEngine(OpenCheckpoint):
         return EngineMemory(self._model.weights_bytes, *held, by_device=self._model.bytes_by_device)
 
     def weight_reads(self) -> WeightReads:
-        return _reads(stored_tensors(self._file), self._model.metadata(".expert_used_count"))
+        return reads_of(stored_tensors(self._file), self._model.metadata(".expert_used_count"))
 
     def close(self) -> None:
         self._close_contexts()
@@ -168,20 +167,21 @@ class LlamaCppEngine(OpenCheckpoint):
         tried.close()
         return tried.flash_attention
 
-    def _make(self, cells: int, batch: int, ubatch: int, sequences: int, full_window: bool) -> Context:
+    def _make(
+        self, cells: int, batch: int, ubatch: int, sequences: int, full_window: bool, watch: Any = None
+    ) -> Context:
         """The one context that is held, made anew where another is asked for: a run needs only one at a
         time."""
-        key = (cells, batch, ubatch, sequences, full_window)
+        key = (cells, batch, ubatch, sequences, full_window, watch is not None)
         if self._context is None or self._key != key:
             self._close_contexts()
-            self._context, self._key = (
-                Context(
-                    *(self._model, cells, batch, ubatch, sequences),
-                    full_window=full_window,
-                    choose_flash=self._on_gpu and not full_window,
-                ),
-                key,
+            self._context = Context(
+                *(self._model, cells, batch, ubatch, sequences),
+                full_window=full_window,
+                choose_flash=self._on_gpu and not full_window,
+                watch=watch,
             )
+            self._key = key
         return self._context
 
     def _close_contexts(self) -> None:
@@ -194,44 +194,6 @@ class LlamaCppEngine(OpenCheckpoint):
 def _padded(tokens: int) -> int:
     """llama.cpp allocates caches in steps of 256 tokens."""
     return -(-tokens // 256) * 256
-
-
-def _reads(tensors: list[StoredTensor], used: str | None) -> WeightReads:
-    """Weights that a decode reads, as the file stores them: repacking keeps their size."""
-    tied = not any(tensor.name == "output.weight" for tensor in tensors)
-    experts = [tensor for tensor in tensors if "_exps." in tensor.name]
-    always = [t for t in tensors if "_exps." not in t.name and (tied or t.name != "token_embd.weight")]
-    count = max((t.shape[2] for t in experts), default=0)
-    return WeightReads(
-        sum(t.bytes for t in always), sum(t.bytes for t in experts), count, int(used or 0) if experts else 0
-    )
-
-
-def _dtype(file: Path, device: str, cache: str) -> str:
-    """What llama.cpp computes in: between layers always float32."""
-    quantized = not parse_places(device).gpus and not all(is_plain(kind) for kind in tensor_types(file))
-    inside = " (8-bit activations inside quantized products)" if quantized else ""
-    held = "float16" if cache == "f16" else f"{cache}{' (flash attention)' if is_quantized(cache) else ''}"
-    return f"float32{inside}, {held} cache"
-
-
-def _kernel(model: Model, flash: bool) -> str:
-    """The instructions that llama.cpp was built for and uses, whether it repacked weights for them, and
-    whether attention is flash attention."""
-    attention = f"flash attention {'on' if flash else 'off'}"
-    if model.device.startswith("cuda"):
-        return f"llama.cpp CUDA ({attention})"
-    said = {part.split(":")[-1].strip() for part in llama().llama_print_system_info().decode().split("|")}
-    used = [name for name in _INSTRUCTIONS if f"{name} = 1" in said]
-    repacked = (
-        f"{model.repacked_bytes / 1e6:.0f} MB of weights repacked"
-        if model.repacked_bytes
-        else "no weights repacked"
-    )
-    # Threads that sleep between the graph's nodes decode three times slower on an idle machine, at every
-    # width alike.
-    waits = "; OMP_WAIT_POLICY=passive" if os.environ.get("OMP_WAIT_POLICY", "").lower() == "passive" else ""
-    return f"llama.cpp CPU ({', '.join(used) or 'generic'}; {repacked}; {attention}{waits})"
 
 
 class LlamaCpp(Engine):

@@ -52,6 +52,8 @@ class Scaling:
         self._others: dict[int, list[Any]] = {}
         self.unscaled: collections.Counter[str] = collections.Counter()
         self.unseen: collections.Counter[str] = collections.Counter()
+        self.alone: collections.Counter[str] = collections.Counter()
+        """Layers whose scales were searched without the module around them."""
         self.scaled = 0
         hooks = [block.register_forward_pre_hook(self._keep, with_kwargs=True) for block in blocks]
         try:
@@ -113,11 +115,16 @@ class Scaling:
             (self.unscaled, "which would change the model"),
             (self.unseen, "since GPTQModel keeps no input of theirs"),
         )
-        return tuple(
+        rounded = tuple(
             f"AWQ rounds these layers without scaling, {why}: {_listed(layers)}."
             for layers, why in reasons
             if layers
         )
+        alone = (
+            "AWQ chose the scales of these layers by their own outputs, since GPTQModel cannot run the module"
+            f" around them: {_listed(self.alone)}."
+        )
+        return (*rounded, alone) if self.alone else rounded
 
 
 def _listed(layers: collections.Counter[str]) -> str:
@@ -184,8 +191,8 @@ def _search(scaling: Scaling, search: Any, processor: Any, block: Any, node: dic
     run the module around them (rotary embeddings by kind of layer, masks of sliding windows)."""
     others = node.pop("others")
     before, layers = node["prev_op"], node["layers"]
+    names = {id(module): name for name, module in block.named_modules()}
     if others is None:
-        names = {id(module): name for name, module in block.named_modules()}
         return names[id(before)], tuple(names[id(layer)] for layer in layers), None, 0.0
     scaling.remember(before, [block.get_submodule(name) for name in others])
     try:
@@ -193,4 +200,5 @@ def _search(scaling: Scaling, search: Any, processor: Any, block: Any, node: dic
     except (TypeError, ValueError, RuntimeError) as error:
         if as_failure(error):  # memory that runs out is no matter of the module
             raise
+        scaling.alone.update(_without_number(names[id(layer)]) for layer in layers)
         return search(processor, block, **node | {"module2inspect": together(layers), "kwargs": {}})

@@ -11,6 +11,9 @@ from quantlab.records import ExpertTokens
 
 _DOWN = re.compile(r"\.experts\.(\d+)\.(down_proj|w2|linear_2)$")
 """The projection that reads an expert's own tokens; AWQ logs the whole block's for the others."""
+_RAW = "activation_raw_tokens"
+"""AWQ's own column for the tokens that reached a projection; its `samples` are those that it kept."""
+_FEW_ARE = "GPTQModel rounds them to nearest"
 
 
 def read_expert_tokens(log: Path, calibration_tokens: int) -> ExpertTokens | None:
@@ -18,18 +21,22 @@ def read_expert_tokens(log: Path, calibration_tokens: int) -> ExpertTokens | Non
     if not log.is_file():
         return None
     blocks: dict[int, dict[int, int]] = collections.defaultdict(dict)
+    rounded = 0
     with log.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             expert = _DOWN.search(row.get("module") or "")
             if expert and (row.get("layer") or "").isdigit():
-                blocks[int(row["layer"])][int(expert[1])] = _count(row.get("samples"))
+                blocks[int(row["layer"])][int(expert[1])] = _count(row.get(_RAW) or row.get("samples"))
+                rounded += "fallback" in (row.get("loss") or "")
     if not blocks:
         return None
     by_block = {
         block: tuple(tokens.get(expert, 0) for expert in range(max(tokens) + 1))
         for block, tokens in sorted(blocks.items())
     }
-    return ExpertTokens(calibration_tokens=calibration_tokens, by_block=by_block)
+    return ExpertTokens(
+        calibration_tokens=calibration_tokens, by_block=by_block, few_are=_FEW_ARE, rounded=rounded
+    )
 
 
 def _count(text: str | None) -> int:
@@ -38,13 +45,3 @@ def _count(text: str | None) -> int:
         return int(float(text or 0))
     except ValueError:
         return 0
-
-
-def note_of(tokens: ExpertTokens | None) -> tuple[str, ...]:
-    """A sentence on experts that saw too few tokens to be calibrated."""
-    if tokens is None or not tokens.few:
-        return ()
-    return (
-        f"{tokens.few} of {tokens.experts} experts saw fewer than 0.5 % of the calibration tokens"
-        f" ({tokens.none} saw none): GPTQModel rounds them to nearest. Use more calibration text.",
-    )

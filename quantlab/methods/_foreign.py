@@ -107,7 +107,7 @@ def _safetensors(path: Path, trust_remote_code: bool) -> tuple[str, int]:
         raise QuantlabError(f"{path} cannot be measured: {why}")
     bits, widths = method.width_in(config), method.widths_read or method.bits
     if not isinstance(bits, int) or bits not in widths:
-        known_widths = ", ".join(map(str, method.bits or widths))
+        known_widths = ", ".join(map(str, widths))
         raise QuantlabError(f"{path} says {bits} bits of {method.name}: known are {known_widths}")
     return method.name, bits
 

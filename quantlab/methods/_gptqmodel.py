@@ -22,7 +22,7 @@ from quantlab.errors import CellFailure
 from quantlab.files import write_json, write_text
 from quantlab.hardware.device import quick_bfloat16
 from quantlab.methods._contract import InMemory, Job
-from quantlab.methods._expert_tokens import note_of, read_expert_tokens
+from quantlab.methods._expert_tokens import read_expert_tokens
 from quantlab.methods._gptqmodel_layers import (
     OUTPUTS,
     layers_of,
@@ -31,13 +31,13 @@ from quantlab.methods._gptqmodel_layers import (
     odd_layers,
     stacked_experts,
 )
-from quantlab.outside import as_failure
+from quantlab.outside import as_failure, is_own
 
 BATCH_WINDOWS = 8
 Around = Callable[[Any, Job], AbstractContextManager[list[str]]]
 """Mends GPTQModel's loaded model while it quantizes; gives notes, complete when the block ends."""
-_RAISING = ("quantlab", "gptqmodel", "transformers")
-"""Whose code an exception is put down to; torch is called by all of them."""
+_LIBRARIES = ("gptqmodel", "transformers")
+"""Whose code an exception is put down to; torch is called by quantlab as well."""
 _LEAVES: tuple[tuple[str, str], ...] = (
     (r"qwen3_5|qwen3_next", r"linear_attn\.in_proj_(a|b|ba)$"),
     (r"deepseek_v32|glm_moe_dsa", r"indexer\.weights_proj$"),
@@ -104,7 +104,7 @@ def quantize(
         name_unquantized(job.destination, layers.packed, layers.plain)
     _forget_the_run(job.destination)
     tokens = read_expert_tokens(job.destination / "quant_log.csv", job.calibration.size)
-    notes += note_on_left(layers) + note_of(tokens)
+    notes += note_on_left(layers) + (tokens.note if tokens else ())
     return InMemory(model_loss(model), len(layers.packed), notes, frozenset(layers.packed), tokens)
 
 
@@ -136,7 +136,7 @@ def _run(
         _undo_saving(model.model)
     except Exception as error:  # the library raises whatever a model leads it to
         known = as_failure(error)
-        if known is None and is_own(error):
+        if known is None and is_own(error, *_LIBRARIES):
             raise
         if known is None:
             traceback.print_exc()  # for the log
@@ -145,15 +145,6 @@ def _run(
             "unsupported", f"GPTQModel stops at this model: {text}; autoround and gguf take other ways"
         ) from error
     return model.model, tuple(notes)
-
-
-def is_own(error: BaseException) -> bool:
-    """Whether quantlab's own code raised an exception while a library ran it: a fault of its own keeps its
-    traceback."""
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    packages = [str(frame.f_globals.get("__name__")).partition(".")[0] for frame in frames]
-    of_these = [package for package in packages if package in _RAISING]
-    return of_these[-1:] == ["quantlab"]
 
 
 def _forget_the_run(folder: Path) -> None:

@@ -10,17 +10,20 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from quantlab.architecture.fields import experts_of
 from quantlab.architecture.parameters import Matrix, ParameterCount
 from quantlab.errors import CellFailure
 from quantlab.frozen import Frozen
 from quantlab.methods._autoround_blocks import each_its_own, loss_of_streams
 from quantlab.methods._by_block import needs_by_block
 from quantlab.methods._contract import Grid, InMemory, Job, Method, Needs, Serving
+from quantlab.methods._counted_experts import CountedExperts
 from quantlab.methods._grouped import grouped_bytes
-from quantlab.outside import as_failure
+from quantlab.outside import as_failure, is_own
 
 _MULTIPLE = 32
 """Both sides of a quantized layer are a multiple of it (layer_config_resolver.py)."""
+_FEW_ARE = "auto-round learns their rounding from those few, and rounds to nearest where there are none"
 
 
 class Settings(Frozen):
@@ -57,9 +60,11 @@ class AutoRound(Method):
         complete_replacements()
         model, windows = _loaded(job)
         kind = str(model.config.model_type)
+        experts = experts_of(model.config.get_text_config(decoder=True))
+        counted = CountedExperts(experts, job.calibration[: len(windows)].size)
         step = f"auto-round: {job.bits} bits, {job.settings.iterations} steps per block"
         try:
-            with job.progress.step(step), only_trusted_code(job.trust_remote_code):
+            with job.progress.step(step), only_trusted_code(job.trust_remote_code), counted:
                 with each_its_own(model, _blocks(model), windows), loss_of_streams():
                     rounding = _rounding(job, model, windows)
                     quantized, _ = rounding.quantize()
@@ -68,12 +73,21 @@ class AutoRound(Method):
                 rounding.save_quantized(str(job.destination), format="auto_round")
         except Exception as error:  # the library raises whatever a model leads it to
             known = as_failure(error)
+            if known is None and is_own(error, "auto_round", "transformers"):
+                raise
             if known is None:
                 traceback.print_exc()  # for the log
             text = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
             raise known or CellFailure("unsupported", f"auto-round stops at this model: {text}") from error
         packed = frozenset(name for name, layer in quantized.named_modules() if hasattr(layer, "qweight"))
-        return InMemory(None if loss is None else lambda _: loss, len(packed), note_for(kind), packed)
+        tokens = counted.tokens_of(quantized, _FEW_ARE)
+        return InMemory(
+            None if loss is None else lambda _: loss,
+            len(packed),
+            notes=note_for(kind) + (tokens.note if tokens else ()),
+            layers=packed,
+            expert_tokens=tokens,
+        )
 
     def grid(self, settings: Any) -> Grid:
         """Of its scheme, which has no zero points."""

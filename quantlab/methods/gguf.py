@@ -92,6 +92,7 @@ class Gguf(Method):
         matrix = importance.load(job.source / "imatrix.gguf") if _weighed(settings, job.bits) else None
         with job.progress.step(f"quantizing to {name}"):
             wider = quantizer.quantize_file(source, target, name, matrix, cores())
+        tokens = importance.expert_tokens(matrix) if matrix else None
         note = (
             f"{wider} tensors are stored in another type: the 256 columns of {name}'s blocks do not divide"
             " their rows."
@@ -99,7 +100,8 @@ class Gguf(Method):
         return InMemory(
             loss=None,
             expected_layers=0 if is_plain(name) else len(quantizer.quantizable(source)),
-            notes=(note,) if wider else (),
+            notes=((note,) if wider else ()) + (tokens.note if tokens else ()),
+            expert_tokens=tokens,
         )
 
     def serving(self, bits: int, source: str) -> Serving:

@@ -4,7 +4,7 @@ A quantity that was not measured is None, and `failure` (or a note) says why; th
 """
 
 from quantlab.records.base import SCHEMA_VERSION, Estimate, Failure, Record
-from quantlab.records.diverge import DivergenceRecord, RoundToNearest, SureTokens
+from quantlab.records.diverge import DivergenceRecord, RoundToNearest, RoutingChanges, SureTokens
 from quantlab.records.evaluate import Look, TaskRecord, TaskResult
 from quantlab.records.expert_tokens import ExpertTokens
 from quantlab.records.measure import (
@@ -41,6 +41,7 @@ __all__ = [
     "Record",
     "Roofline",
     "RoundToNearest",
+    "RoutingChanges",
     "SensitivityRecord",
     "SpeedPoint",
     "SpeedRecord",

@@ -20,6 +20,7 @@ _SIZE = (1, 10**16)
 """Of what is there at all: savings are divided by it."""
 _TIMED = (_SMALLEST_SECONDS, _MOST_SECONDS)
 _ONE_OR_MORE = (1, 10**9)
+_SHARE = (0, 1)
 _EXACT: dict[str, tuple[float, float]] = {
     "prefill_seconds": _TIMED,
     "decode_seconds": _TIMED,
@@ -39,6 +40,11 @@ _EXACT: dict[str, tuple[float, float]] = {
     "parameters": (1, 10**15),
     "Unquantized.weights": (1, 10**15),
     "by_kind": _WHOLE,
+    "changed_token_share": _SHARE,
+    "replaced_expert_share": _SHARE,
+    "changed_token_share_by_block": _SHARE,
+    "RoutingChanges.experts": _ONE_OR_MORE,
+    "RoutingChanges.experts_per_token": _ONE_OR_MORE,
     "disk_bytes": _SIZE,
     "stored_bytes": _SIZE,
     "weights_bytes": _SIZE,

@@ -34,6 +34,23 @@ class RoundToNearest(Frozen):
     variant_kl_divergence_nats: float
 
 
+class RoutingChanges(Frozen):
+    """Scored tokens of a mixture that the variant sends to other experts than the unquantized model does.
+
+    Compared are the sets of chosen experts, after groups, hash tables and biases."""
+
+    experts: int
+    """Of a block, routed ones alone."""
+    experts_per_token: int
+    changed_token_share: Estimate
+    """Of the scored tokens, those whose set of experts differs by one or more; mean over the blocks,
+    standard error clustered by window."""
+    replaced_expert_share: Estimate
+    """Of the experts that the tokens pass, those that are not the unquantized model's; mean over the
+    blocks."""
+    changed_token_share_by_block: dict[int, float]
+
+
 class DivergenceRecord(Record):
     """Quality against the reference on the same token ids, second half of each window scored."""
 
@@ -74,6 +91,10 @@ class DivergenceRecord(Record):
     """None above 4 bits, and where it was not measured."""
     round_to_nearest_reason: str | None = None
     """Why it was not measured; None where it was, and above 4 bits."""
+    routing_changes: RoutingChanges | None = None
+    """None for a model without experts, and where it was not measured."""
+    routing_changes_reason: str | None = None
+    """Why it was not measured; None where it was, and for a model without experts."""
     reference_sha256: str | None = None
     """Of the reference's own description: records that name different ones were measured against different
     things."""

@@ -11,6 +11,8 @@ class QuantizeRecord(Record):
     """How the checkpoint was made: time, memory, size, and the check of what was saved."""
 
     seconds: float | None = None
+    rehearsal_seconds: float | None = None
+    """What the method took on the first layers before; None where there was no rehearsal."""
     peak_rss_bytes: int | None = None
     """Peak resident memory of the quantizing process, its libraries included."""
     peak_device_bytes: int | None = None

@@ -36,9 +36,9 @@ class Stage(NamedTuple):
 
 
 _TABLE = (
-    Stage("quantize", QuantizeRecord, "quantize.json", 1, ("seed", VARIANT), merged=False),
+    Stage("quantize", QuantizeRecord, "quantize.json", 2, ("seed", VARIANT), merged=False),
     Stage("measure", MeasureRecord, "measure.json", 4, ("engine", "measure")),
-    Stage("diverge", DivergenceRecord, "divergence.json", 4, ("engine",)),
+    Stage("diverge", DivergenceRecord, "divergence.json", 5, ("engine",)),
     Stage("evaluate", TaskRecord, "tasks.json", 4, ("seed", "engine", "tasks", "comparison")),
     Stage("sensitivity", SensitivityRecord, "sensitivity.json", 2, None, merged=False),
 )

@@ -5,16 +5,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
 
-from quantlab.analysis.divergence import is_finite
+from quantlab.analysis.divergence import is_finite, scored
+from quantlab.analysis.routing import kept_type
 from quantlab.errors import CellFailure, QuantlabError
 from quantlab.files import sha256
 from quantlab.frozen import Frozen
 from quantlab.hardware.device import Device, find
 from quantlab.records import Failure
+from quantlab.reference.arrays import is_stored
+from quantlab.reference.experts import EXPERTS, StoredExperts, read_experts
 from quantlab.reference.head import HeadSpec, load_head
 from quantlab.workspace.cell import Cell
 
@@ -28,7 +31,7 @@ INFO, HIDDEN, HEAD = "reference.json", "hidden.npy", "head.safetensors"
 class ReferenceInfo(Frozen):
     """What the reference is."""
 
-    schema_version: int = 3
+    schema_version: Literal[4] = 4
     dtype: str
     """That the model ran in."""
     requested_dtype: str
@@ -58,6 +61,11 @@ class ReferenceInfo(Frozen):
     """Mean divergence between the two in the window where it is largest; 0 where all logits are the same."""
     bytes_per_scored_token: float
     """Of the stored hidden states; llama.cpp's logits take 2 × vocabulary."""
+    experts: StoredExperts | None = None
+    """To which experts the scored tokens were sent; None for a model without any, and where it is not
+    known."""
+    experts_reason: str | None = None
+    """Why it is not known; None where it is, and for a model without experts."""
 
 
 class NoReference(Frozen):
@@ -88,7 +96,7 @@ class Reference:
                 f"{path} is of another version of quantlab: run `quantlab reference` again"
             ) from None
         self.sha256 = hashlib.sha256(content).hexdigest()
-        self._hidden = folder / HIDDEN
+        self._folder, self._hidden = folder, folder / HIDDEN
         _require_stored(folder, self.info)
         before = self.info.head_device or self.info.device
         used = device if device is not None and device.first_name == before else find("cpu")
@@ -109,6 +117,11 @@ class Reference:
         # mapped anew each time: pages that stay mapped count as the process's memory
         stored = np.array(np.load(self._hidden, mmap_mode="r", allow_pickle=False)[window])
         return self._head.logits(unpacked(stored, self.info.dtype))
+
+    def experts(self, window: int) -> NDArray[np.integer[Any]]:
+        """The experts of the scored tokens of one window, sets (tokens, blocks, experts per token)."""
+        assert self.info.experts is not None, "the reference of a mixture alone has them"
+        return read_experts(self._folder, window)
 
     def require_current(self, cell: Cell) -> None:
         """Raise QuantlabError where the cell's text, weights, revision or precision are not the
@@ -143,40 +156,35 @@ def _why_none(content: bytes) -> Failure | None:
 
 
 def _require_stored(folder: Path, info: ReferenceInfo) -> None:
-    """Raise QuantlabError where the hidden states or the head are not what was stored; read in pieces."""
+    """Raise QuantlabError where hidden states, head or experts are not what was stored; read in pieces."""
+    for name, is_same in _stored(folder, info).items():
+        try:
+            same = is_same()
+        except (OSError, ValueError):
+            same = False
+        if not same:
+            raise QuantlabError(
+                f"{folder / name} is not what `quantlab reference` stored (truncated, changed or gone): run"
+                " `quantlab reference` again"
+            )
+
+
+def _stored(folder: Path, info: ReferenceInfo) -> dict[str, Callable[[], bool]]:
+    """By file, whether it is what was stored."""
     import numpy as np
 
-    shape, kind = (
-        (info.windows, info.length, info.hidden_size),
-        "int16" if info.dtype == "bfloat16" else info.dtype,
-    )
-    try:
-        with (folder / HIDDEN).open("rb") as file:
-            version = np.lib.format.read_magic(file)
-            header = (
-                np.lib.format.read_array_header_1_0
-                if version == (1, 0)
-                else np.lib.format.read_array_header_2_0
-            )(file)
-            same = header == (shape, False, np.dtype(kind)) and _rest_sha256(file) == info.hidden_sha256
-        name = HIDDEN
-        if same:
-            name, same = HEAD, sha256(folder / HEAD) == info.head_sha256
-    except (OSError, ValueError):
-        name, same = HIDDEN if not (folder / HIDDEN).is_file() or (folder / HEAD).is_file() else HEAD, False
-    if not same:
-        raise QuantlabError(
-            f"{folder / name} is not what `quantlab reference` stored (truncated, changed or gone): run"
-            " `quantlab reference` again"
-        )
-
-
-def _rest_sha256(file: BinaryIO) -> str:
-    """Hash of what is left of an open file."""
-    digest = hashlib.sha256()
-    while piece := file.read(2**22):
-        digest.update(piece)
-    return digest.hexdigest()
+    hidden = (info.windows, info.length, info.hidden_size)
+    kind = np.dtype("int16" if info.dtype == "bfloat16" else info.dtype)
+    checks: dict[str, Callable[[], bool]] = {
+        HIDDEN: lambda: is_stored(folder / HIDDEN, kind, hidden, info.hidden_sha256),
+        HEAD: lambda: sha256(folder / HEAD) == info.head_sha256,
+    }
+    if experts := info.experts:
+        rows = scored(info.length)
+        sets = (info.windows, rows.stop - rows.start, len(experts.blocks), experts.experts_per_token)
+        whole = kept_type(experts.experts)
+        checks[EXPERTS] = lambda: is_stored(folder / EXPERTS, whole, sets, experts.sha256)
+    return checks
 
 
 def require_sound(logits: NDArray[np.float32], window: int) -> None:

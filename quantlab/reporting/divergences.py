@@ -9,6 +9,7 @@ from quantlab.comparison.compare import Comparison, VariantComparison
 from quantlab.comparison.load import VariantRecords
 from quantlab.numbers import divergence, fixed, ratio, significant
 from quantlab.records import DivergenceRecord, Estimate, SureTokens
+from quantlab.reporting.routing import SHARE, is_routed, put_routing, share
 from quantlab.reporting.table import Column, Row, Table
 
 PERCENTILES = ("median", "p90", "p95", "p99", "p99.9")
@@ -26,8 +27,10 @@ def divergence_table(comparison: Comparison) -> Table:
     """One row per variant."""
     variants = comparison.variants.values()
     with_rounding = any(variant.nearest.rounded_nats is not None for variant in variants)
-    rows = tuple(_row(variant, with_rounding) for variant in variants)
-    return Table("divergence", rows, (*_COLUMNS, _ROUNDING) if with_rounding else _COLUMNS)
+    with_routing = is_routed(comparison)
+    rows = tuple(_row(variant, with_rounding, with_routing) for variant in variants)
+    more = (*((_ROUNDING,) if with_rounding else ()), *((_ROUTING,) if with_routing else ()))
+    return Table("divergence", rows, (*_COLUMNS, *more))
 
 
 def sureness_table(comparison: Comparison) -> Table:
@@ -68,7 +71,7 @@ def _edges(quarter: SureTokens) -> tuple[float, float]:
     return quarter.entropy_from_nats, quarter.entropy_to_nats
 
 
-def _row(variant: VariantComparison, with_rounding: bool) -> Row:
+def _row(variant: VariantComparison, with_rounding: bool, with_routing: bool) -> Row:
     record, why, other = variant.records.divergence, _why(variant.records), variant.divergence.other_reference
     apart = [f"not compared with the others: {other}"] if other else []
     row = Row({"variant": variant.slug}, notes=(*apart, *variant.records.notes("diverge")))
@@ -88,6 +91,8 @@ def _row(variant: VariantComparison, with_rounding: bool) -> Row:
         row.put("rounding_kl_divergence_nats", nearest.rounded_nats, nearest.reason)
         row.put("rounding_times", nearest.times)
         row.put("suspicious", nearest.suspicion is not None if nearest.rounded_nats is not None else None)
+    if with_routing:
+        put_routing(row, variant)
     row.fail(variant.status.failed)
     return row
 
@@ -105,12 +110,6 @@ def _why(variant: VariantRecords) -> str:
     if variant.divergence and not variant.divergence.failure:
         return "not in the record: run diverge again"
     return variant.why_not("diverge")
-
-
-def _share(value: float, standard_error: float | None = None) -> str:
-    return f"{fixed(100 * value, 2)}" + (
-        f" ± {fixed(100 * standard_error, 2)}" if standard_error is not None else ""
-    )
 
 
 def _mean(value: float, clustered: float | None, by_token: float | None) -> str:
@@ -135,10 +134,10 @@ _COLUMNS = (
     ),
     *(Column(name, _pair(f"kl_divergence_{name}_nats"), divergence) for name in PERCENTILES),
     Column("max", ("kl_divergence_max_nats",), significant),
-    Column("top-1 agreement (%)", _pair("top1_agreement"), _share),
-    Column("top-5 overlap (%)", _pair("top5_overlap"), _share),
-    Column("Δp mean (points)", _pair("delta_p"), _share),
-    Column("Δp RMS (points)", _pair("delta_p_rms"), _share),
+    Column("top-1 agreement (%)", _pair("top1_agreement"), share),
+    Column("top-5 overlap (%)", _pair("top5_overlap"), share),
+    Column("Δp mean (points)", _pair("delta_p"), share),
+    Column("Δp RMS (points)", _pair("delta_p_rms"), share),
     Column("ln PPL ratio", _pair("log_perplexity_ratio"), divergence),
     Column("bits per byte", ("bits_per_byte",), partial(fixed, decimals=4)),
 )
@@ -149,6 +148,9 @@ _ROUNDING = Column(
     ("rounding_kl_divergence_nats", "rounding_times", "suspicious"),
     _rounding,
 )
+
+
+_ROUTING = Column("tokens with another set of experts (%)", SHARE, share)
 
 
 def _quarter_columns(edges: Sequence[tuple[float, float]]) -> tuple[Column, ...]:

@@ -37,6 +37,8 @@ def _row(slug: str, tokens: ExpertTokens) -> Row:
     row.put("few_share", tokens.few / tokens.experts)
     row.put("none", tokens.none)
     row.put("fewest", min(min(block) for block in tokens.by_block.values() if block))
+    row.put("rounded", tokens.rounded, "the library does not say")
+    row.notes = (f"With few tokens: {tokens.few_are}.",) if tokens.few_are else ()
     return row
 
 
@@ -49,6 +51,7 @@ _COLUMNS = (
     Column("share", ("few_share",), percent),
     Column("without a token", ("none",), _whole),
     Column("fewest tokens", ("fewest",), _whole),
+    Column("rounded to nearest, by the library's log", ("rounded",), _whole),
 )
 
 

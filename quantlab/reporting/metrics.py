@@ -53,6 +53,7 @@ def plot_files(comparison: Comparison) -> dict[str, str]:
 def _metrics(variant: VariantComparison) -> dict[str, Value]:
     made, divergence = variant.records.quantize, variant.records.divergence
     perplexity, nats = divergence.perplexity if divergence else None, variant.divergence.estimate
+    routing = divergence.routing_changes if divergence else None
     decode, prefill = _speed(variant, "decode"), _speed(variant, "prefill")
     return {
         "bits_per_weight": made.bits_per_weight if made else None,
@@ -62,6 +63,7 @@ def _metrics(variant: VariantComparison) -> dict[str, Value]:
         "peak_memory_saving": variant.peak.share,
         "perplexity": perplexity.value if perplexity else None,
         "kl_divergence_nats": nats.value if nats else None,
+        "changed_token_share": routing.changed_token_share.value if routing else None,
         "mean_drop_points": variant.mean.drop.points if variant.mean.drop else None,
         "decode_tokens_per_second": decode[0],
         "decode_ratio": decode[1],

@@ -82,9 +82,10 @@ def build(
     checkpoints: Sequence[str] = (),
     device: Device | None = None,
     engine: str | None = None,
+    rehearsal: bool = True,
 ) -> RunRequest:
     """Make the recipe of a run. `overrides` are keys of its section `tasks`; `engine` is the engine of the
-    checkpoints that it can read.
+    checkpoints that it can read; without `rehearsal` a large model's first layers are not tried before.
 
     Raises QuantlabError for a request that is wrong, and CellFailure if nothing of it can be done or fits
     into the device."""
@@ -93,6 +94,8 @@ def build(
     _fill_source(base, resolved, recipe_file, trust_remote_code)
     chosen = _fill_variants(base, wanted, checkpoints, trust_remote_code)
     _override(base, overrides, engine, recipe_file)
+    if not rehearsal:
+        base["rehearsal_above_parameters"] = None
     recipe = _checked(base, recipe_file)
     expected = forecast(model, recipe, chosen, device, Path.cwd()) if device else None
     _check_source(recipe, resolved)

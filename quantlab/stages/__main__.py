@@ -7,6 +7,7 @@ import importlib
 import json
 import sys
 import traceback
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from quantlab.hardware.device import find
 from quantlab.outside import as_failure
 from quantlab.progress import noise_to
 from quantlab.records import Failure, StageName
+from quantlab.stages._rehearsal import rehearse_cell
 from quantlab.stages.isolation import UNWRITABLE, record_failure
 from quantlab.workspace.cell import Cell
 from quantlab.workspace.results import made_with, write_record
@@ -29,7 +31,10 @@ def main(job: dict[str, Any]) -> int:
             device = find(job["device"])
             recipe = cell.recipe  # read once, before the stage begins
             stage = importlib.import_module(f"quantlab.stages.{job['stage']}")
-            record = stage.run(cell, device, progress, **job.get("options", {}))
+            options = job.get("options", {})
+            if job["stage"] == "quantize":
+                options["rehearse"] = partial(rehearse_cell, cell, device, progress)
+            record = stage.run(cell, device, progress, **options)
             if job["stage"] != "quantize":
                 cell.checkpoint()  # nor did its files change while they were measured
             write_record(cell.root, made_with(record, recipe))

@@ -5,6 +5,7 @@ A stage of its own beside prepare, so that a model without GGUF variants is neve
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,10 +29,18 @@ _BUFFER_BYTES = 2**30
 _LOGIT_BYTES = 4
 
 
-def run(root: Path, model: str, log: Path, progress: Progress, device: Device | None = None) -> Gguf:
+def run(
+    root: Path,
+    model: str,
+    log: Path,
+    progress: Progress,
+    device: Device | None = None,
+    rehearse: Callable[[], None] | None = None,
+) -> Gguf:
     """Convert one model; its importance matrix is computed on the device's GPUs where it fits there.
 
-    What llama.cpp cannot do with it is recorded, so that its other variants go on.
+    What llama.cpp cannot do with it is recorded, so that its other variants go on. `rehearse` tries it on the
+    first layers and raises CellFailure where that fails.
 
     Raises QuantlabError where the weights are not those prepared.
     """
@@ -39,6 +48,8 @@ def run(root: Path, model: str, log: Path, progress: Progress, device: Device | 
     prepared.require_unchanged()
     with new_folder(prepared.gguf_folder) as folder:
         try:
+            if rehearse:
+                rehearse()
             made = _make(prepared, folder, log, progress, device)
         except Exception as error:  # a library may raise anything; what is not expected goes on its way
             failure = as_failure(error)

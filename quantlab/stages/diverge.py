@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 from quantlab import engines
 from quantlab.analysis.divergence import (
@@ -24,9 +24,9 @@ from quantlab.records import STAGES, DivergenceRecord
 from quantlab.reference.comparable import other_vocabulary, require_finite, require_same_vocabulary
 from quantlab.reference.store import Reference, folder_of, require_sound
 from quantlab.stages._nearest import compare_with_nearest
+from quantlab.stages._routing import RoutedWindows
 from quantlab.workspace.cell import Cell
 from quantlab.workspace.checkpoint import Checkpoint
-from quantlab.workspace.columns import Columns, Shape
 from quantlab.workspace.items import key_of
 
 if TYPE_CHECKING:
@@ -58,16 +58,24 @@ def run(cell: Cell, device: Device, progress: Progress) -> DivergenceRecord:
         ),
         *(reference.notes, installed(_libraries(engine.name))),
     )
-    rows = scored(token_ids.shape[1])
-    shape = Shape(len(WindowValues._fields), len(token_ids), rows.stop - rows.start)
-    done = Columns(cell.root, checkpoint.sha256, "divergence", settings, shape)
+    windows = RoutedWindows(cell, checkpoint, settings, reference, engine)
     with progress.step(f"{cell.variant.slug}: divergence from the reference", len(token_ids)) as step:
-        compare(reference.logits, lambda ids: engine.logits(ids, rows.start), token_ids, done, step)
+        compare(reference.logits, windows.logits, token_ids, windows, step)
     engine.close()
-    values = WindowValues(*done.read())
+    values = WindowValues(*windows.divergences.read())
     nearest, why_none = compare_with_nearest(cell, checkpoint, reference, device, values.kl, progress)
     record = _record(cell, checkpoint, reference, engine, device, token_ids, values, dense)
-    return record.model_copy(update={"round_to_nearest": nearest, "round_to_nearest_reason": why_none})
+    more: dict[str, Any] = {"round_to_nearest": nearest, "round_to_nearest_reason": why_none}
+    more |= {"routing_changes": windows.changes(), "routing_changes_reason": windows.reason}
+    return record.model_copy(update=more)
+
+
+class Windows(Protocol):
+    """Where finished windows are kept."""
+
+    def has(self, window: int) -> bool: ...
+
+    def put(self, window: int, values: Sequence[NDArray[Any]]) -> None: ...
 
 
 def _demand(window: int) -> engines.Demand:
@@ -79,7 +87,7 @@ def compare(
     reference: Callable[[int], NDArray[np.float32]],
     variant: Callable[[NDArray[np.int64]], NDArray[np.float32]],
     token_ids: NDArray[np.int64],
-    done: Columns,
+    done: Windows,
     step: Step,
 ) -> None:
     """Fill the windows that are not done: `reference` gives a window's logits by its number, `variant` by its

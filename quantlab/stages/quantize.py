@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,14 @@ from quantlab.workspace.prepared import Prepared
 from quantlab.workspace.release import Release
 
 
-def run(cell: Cell, device: Device, progress: Progress) -> QuantizeRecord:
-    """Make the checkpoint.
+def run(
+    cell: Cell,
+    device: Device,
+    progress: Progress,
+    rehearse: Callable[[], tuple[float | None, tuple[str, ...]]] | None = None,
+) -> QuantizeRecord:
+    """Make the checkpoint. `rehearse` tries the method on the first layers, gives its seconds and notes, and
+    raises CellFailure where it fails.
 
     Raises CellFailure for what the cell cannot do, QuantlabError for a checkpoint in the way or weights that
     are not those prepared."""
@@ -44,11 +51,13 @@ def run(cell: Cell, device: Device, progress: Progress) -> QuantizeRecord:
     cell.prepared.require_unchanged()
     manifest = _manifest(cell, method)
     _require_free(cell, manifest)
+    rehearsal_seconds, said = rehearse() if rehearse else (None, ())
     began = time.monotonic()
     with new_folder(cell.checkpoint_folder) as folder:
         made, check, seconds = _make(cell, method, manifest, folder, device, progress, began)
         cell.prepared.require_unchanged()  # nor did they change while they were read
-    return _record(cell, made, check, seconds, device)
+    record = _record(cell, made, check, seconds, device)
+    return record.model_copy(update={"rehearsal_seconds": rehearsal_seconds, "notes": (*said, *record.notes)})
 
 
 def require_possible(cell: Cell, method: Method) -> None:

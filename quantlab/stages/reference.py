@@ -1,16 +1,16 @@
 """Run the unquantized model on the evaluation text and store its output, once per model, exact and small.
 
 Stored are the final hidden states of every window in the precision that the model ran in, and the output
-head; the exact logits are the head applied to a whole window."""
+head; the exact logits are the head applied to a whole window. Of a mixture of experts the choices of its
+routers are stored as well."""
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from quantlab import scratch
 from quantlab.analysis.divergence import scored, window_values
@@ -25,6 +25,8 @@ from quantlab.outside import as_failure
 from quantlab.progress import Progress
 from quantlab.recipe import Recipe
 from quantlab.records import Failure
+from quantlab.reference.arrays import ArrayFile
+from quantlab.reference.experts import ExpertsWriter
 from quantlab.reference.head import Head, spec_of
 from quantlab.reference.store import (
     HEAD,
@@ -93,7 +95,6 @@ def _make(
     computed = _compute(loaded.eval(), token_ids, folder, device, progress)
     shutil.rmtree(offload, ignore_errors=True)
     windows, length = token_ids.shape
-    rows = scored(length)
     return ReferenceInfo(
         requested_dtype=recipe.reference.dtype,
         device=device.name,
@@ -103,20 +104,14 @@ def _make(
         source_sha256=prepared.source_sha256,
         revision=source.revision,
         versions=installed(("torch", "transformers")),
-        bytes_per_scored_token=computed.hidden_bytes / (windows * (rows.stop - rows.start)),
-        **computed.about,
+        **computed,
     )
-
-
-class _Computed(NamedTuple):
-    about: dict[str, Any]
-    """Fields of the info."""
-    hidden_bytes: int
 
 
 def _compute(
     model: Any, token_ids: NDArray[np.int64], folder: Path, device: Device, progress: Progress
-) -> _Computed:
+) -> dict[str, Any]:
+    """Fields of the info that the run gives."""
     import numpy as np
     import torch
 
@@ -126,14 +121,12 @@ def _compute(
     head = _head_of(model)
     weight = head.weight
     dtype = str(weight.dtype).removeprefix("torch.")
-    kept = np.dtype("int16" if dtype == "bfloat16" else dtype)
-    shape = (*token_ids.shape, weight.shape[1])
-    digest, difference, nats = hashlib.sha256(), 0.0, 0.0
-    step_ = progress.step("reference: hidden states of the evaluation text", len(token_ids))
-    with step_ as step, torch.inference_mode(), (folder / HIDDEN).open("wb") as file:
-        np.lib.format.write_array_header_1_0(
-            file, {"descr": np.lib.format.dtype_to_descr(kept), "fortran_order": False, "shape": shape}
-        )
+    kept, (windows, length) = np.dtype("int16" if dtype == "bfloat16" else dtype), token_ids.shape
+    states = ArrayFile(folder / HIDDEN, kept, (windows, length, weight.shape[1]))
+    rows, difference, nats = scored(length), 0.0, 0.0
+    experts = ExpertsWriter(model, folder, windows, rows)
+    step_ = progress.step("reference: hidden states of the evaluation text", windows)
+    with step_ as step, torch.inference_mode():
         for i, ids in enumerate(token_ids):
             inputs = torch.from_numpy(ids)[None].to(device.places.first)
             logits = model(input_ids=inputs, use_cache=False).logits[0].float().cpu().numpy()
@@ -142,16 +135,17 @@ def _compute(
             caught.clear()
             differs_by = _check_head(head, unpacked(hidden, dtype), logits, ids, device)
             difference, nats = max(difference, differs_by[0]), max(nats, differs_by[1])
-            content = hidden.tobytes()
-            digest.update(content)
-            file.write(content)
+            states.append(hidden)
+            experts.append(length)
             step.advance()
+    states.close()
     head.save(folder / HEAD)
-    about = {"dtype": dtype, "head": head.spec, "hidden_size": shape[2], "vocabulary": weight.shape[0]}
-    about |= {"hidden_sha256": digest.hexdigest(), "head_sha256": sha256(folder / HEAD)}
+    about = {"dtype": dtype, "head": head.spec, "hidden_size": weight.shape[1], "vocabulary": weight.shape[0]}
+    about |= {"hidden_sha256": states.sha256, "head_sha256": sha256(folder / HEAD)}
     about |= {"head_max_difference": difference, "head_divergence_nats": nats}
+    about |= {"experts": experts.close(), "experts_reason": experts.reason}
     about |= {"head_device": device.first_name if weight.device.type == "cuda" else device.cpu}
-    return _Computed(about, kept.itemsize * math.prod(shape))
+    return about | {"bytes_per_scored_token": states.bytes / (windows * (rows.stop - rows.start))}
 
 
 def _head_of(model: Any) -> Head:

@@ -25,17 +25,18 @@ from quantlab.reporting.markdown import render
 from quantlab.reporting.memory import memory_table
 from quantlab.reporting.metrics import metrics_json, plot_files
 from quantlab.reporting.plots import draw_plots
+from quantlab.reporting.routing import routing_map_svg, routing_table
 from quantlab.reporting.sensitivity import heat_map_svg, sensitivity_table
 from quantlab.reporting.speed import speed_table
 from quantlab.reporting.summary import summary_table
 
 MAKERS = (
     *(summary_table, divergence_table, sureness_table, accuracy_table, decisions_table),
-    *(quantization_table, sensitivity_table, expectations_table, experts_table),
+    *(quantization_table, sensitivity_table, expectations_table, experts_table, routing_table),
 )
 DEVICE_MAKERS = (memory_table, speed_table, cache_table, across_table)
 """Those that show other devices' records as well."""
-OPTIONAL = ("caches", "devices", "experts")
+OPTIONAL = ("caches", "devices", "experts", "routing")
 """Tables that only some reports have."""
 
 
@@ -52,10 +53,12 @@ def run(root: Path, model: str, left_out: list[str] | None = None) -> Path:
     made = [*(make(comparison) for make in MAKERS), *(make(comparison, *others) for make in DEVICE_MAKERS)]
     tables = {table.name: table for table in made if table.rows or table.name not in OPTIONAL}
     plots = draw_plots(comparison, others)
-    heat = heat_map_svg(comparison)
-    plots |= {"sensitivity.svg": heat} if heat else {}
-    experts = expert_map_svg(comparison)
-    plots |= {"experts.svg": experts} if experts else {}
+    maps = {
+        "sensitivity.svg": heat_map_svg(comparison),
+        "experts.svg": expert_map_svg(comparison),
+        "routing.svg": routing_map_svg(comparison),
+    }
+    plots |= {name: drawn for name, drawn in maps.items() if drawn}
     text = render(comparison, tables, plots, others, left_out)
 
     folder = root / "reports" / model

@@ -291,7 +291,7 @@ def test_what_a_decode_reads_is_the_file_without_the_embedding(prepared: Path, o
 
 
 def test_experts_of_a_file_are_counted_apart() -> None:
-    from quantlab.engines.llama_cpp import _reads
+    from quantlab.engines._llama.inside import reads_of
     from quantlab.formats.gguf import StoredTensor
 
     shapes = {
@@ -303,5 +303,5 @@ def test_experts_of_a_file_are_counted_apart() -> None:
         StoredTensor(name, "F16", 2 * int(np.prod(shape)), int(np.prod(shape)), shape)
         for name, shape in shapes.items()
     ]
-    reads = _reads(tensors, "2")  # without an output.weight the head is the embedding
+    reads = reads_of(tensors, "2")  # without an output.weight the head is the embedding
     assert reads == (2 * 64 * 320 + 2 * 64 * 64, 2 * 64 * 32 * 8, 8, 2)

@@ -18,7 +18,7 @@ from quantlab.methods._awq_groups import (
     split_by_norm,
     storable,
 )
-from quantlab.methods._awq_scaling import TOLERANCE, Scaling
+from quantlab.methods._awq_scaling import TOLERANCE, Scaling, _search
 from quantlab.models.tiny import build, family
 
 
@@ -158,3 +158,27 @@ def test_layers_are_compared_by_their_own_outputs_where_the_module_around_them_d
     assert _search(scaling, search, None, block, node) == "scales"
     assert asked[0]["module2inspect"] is block and asked[1]["kwargs"] == {}
     assert list(asked[1]["module2inspect"].layers) == [block["up"]]
+
+
+def test_scales_that_were_chosen_without_the_module_around_a_layer_are_said() -> None:
+    scaling = _opened("llama")
+    block = build(family("llama")).model.layers[0]
+    layers = [block.mlp.gate_proj, block.mlp.up_proj]
+    asked: list[Any] = []
+
+    def search(_processor: Any, _block: Any, **node: Any) -> Any:
+        asked.append(node["module2inspect"])
+        if len(asked) == 1:
+            raise TypeError("forward() misses layer_type")
+        return "found"
+
+    node = {"prev_op": block.post_attention_layernorm, "layers": layers, "others": ()}
+    node |= {"module2inspect": block.mlp, "kwargs": {"mask": None}}
+    assert _search(scaling, search, None, block, node) == "found"
+    assert asked[0] is block.mlp and asked[1] is not block.mlp
+    scaling.scaled = 1
+    (note,) = scaling.notes()
+    assert note == (
+        "AWQ chose the scales of these layers by their own outputs, since GPTQModel cannot run the module"
+        " around them: mlp.gate_proj × 1, mlp.up_proj × 1."
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from quantlab.methods._expert_tokens import note_of, read_expert_tokens
+from quantlab.methods._expert_tokens import read_expert_tokens
 
 _LOG = """layer,module,loss,samples,damp
 0,self_attn.q_proj,0.1,2048,0.05
@@ -23,14 +23,20 @@ def test_tokens_are_counted_by_block_and_expert(tmp_path: Path) -> None:
     tokens = read_expert_tokens(tmp_path / "quant_log.csv", 2048)
     assert tokens is not None and tokens.by_block == {0: (1500, 0, 9), 1: (700, 0, 0)}
     assert (tokens.experts, tokens.few, tokens.none) == (6, 4, 3)  # 9 tokens are below 0.5 % of 2,048
-    assert note_of(tokens) == (
+    assert tokens.note == (
         "4 of 6 experts saw fewer than 0.5 % of the calibration tokens (3 saw none): GPTQModel rounds them"
-        " to nearest. Use more calibration text.",
+        " to nearest (2 by its own log). Use more calibration text.",
     )
+
+
+def test_awq_counts_what_reached_an_expert_and_not_what_it_kept(tmp_path: Path) -> None:
+    log = "layer,module,loss,samples,activation_raw_tokens\n0,mlp.experts.0.down_proj,0.1,512,1500\n"
+    (tmp_path / "quant_log.csv").write_text(log)
+    tokens = read_expert_tokens(tmp_path / "quant_log.csv", 2048)
+    assert tokens is not None and tokens.by_block == {0: (1500,)}
 
 
 def test_a_model_without_experts_has_no_counts(tmp_path: Path) -> None:
     (tmp_path / "quant_log.csv").write_text("".join(_LOG.splitlines(keepends=True)[:2]))
     assert read_expert_tokens(tmp_path / "quant_log.csv", 2048) is None
     assert read_expert_tokens(tmp_path / "none.csv", 2048) is None
-    assert note_of(None) == ()

@@ -23,12 +23,16 @@ def _report(root: Path, tokens: ExpertTokens | None) -> Path:
 
 
 def test_a_mixtures_experts_have_a_table_and_a_map(tmp_path: Path) -> None:
-    tokens = ExpertTokens(calibration_tokens=2048, by_block={0: (1500, 0, 9), 2: (700, 30, 40)})
+    by_block = {0: (1500, 0, 9), 2: (700, 30, 40)}
+    tokens = ExpertTokens(
+        calibration_tokens=2048, by_block=by_block, few_are="it rounds them to nearest", rounded=1
+    )
     folder = _report(tmp_path, tokens)
     text = (folder / "report.md").read_text(encoding="utf-8")
     assert "![Calibration tokens by block and expert](plots/experts.svg)" in text
-    line = next(line for line in text.splitlines() if line.startswith("| gptq-4 | 2,048"))
-    assert [cell.strip() for cell in line.split("|")[2:-1]] == ["2,048", "6", "2", "33.3 %", "1", "0"]
+    line = next(line for line in text.splitlines() if line.startswith("| gptq-4") and "| 2,048 |" in line)
+    assert "With few tokens: it rounds them to nearest." in text
+    assert [cell.strip() for cell in line.split("|")[2:-1]] == ["2,048", "6", "2", "33.3 %", "1", "0", "1"]
     assert (folder / "plots" / "experts.svg").stat().st_size > 1000
     assert (folder / "tables" / "experts.csv").is_file()
 

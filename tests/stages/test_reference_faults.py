@@ -26,7 +26,7 @@ IDS = np.arange(3 * 16).reshape(3, 16)
 
 
 def _compute(model: Any, folder: Path) -> dict[str, Any]:
-    return reference._compute(model, IDS, folder, find("cpu"), Progress(quiet=True)).about
+    return reference._compute(model, IDS, folder, find("cpu"), Progress(quiet=True))
 
 
 def _model() -> Any:

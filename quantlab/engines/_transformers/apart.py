@@ -69,7 +69,7 @@ def load_with_gptqmodel(
 
     from quantlab.models.gptqmodel_trees import complete_trees
     from quantlab.models.loading import only_trusted_code
-    from quantlab.outside import as_failure
+    from quantlab.outside import as_failure, is_own
 
     complete_trees()
     try:
@@ -82,8 +82,10 @@ def load_with_gptqmodel(
                 dtype=dtype,
             ).model
     except Exception as error:  # the library raises whatever a file leads it to
-        said = " ".join(str(error).split())[:200]
-        raise as_failure(error) or CellFailure(
+        known, said = as_failure(error), " ".join(str(error).split())[:200]
+        if known is None and is_own(error, "gptqmodel", "transformers"):
+            raise
+        raise known or CellFailure(
             "broken_checkpoint", f"GPTQModel cannot open it: {type(error).__name__}: {said}"
         ) from error
     _require_complete(model, weights)

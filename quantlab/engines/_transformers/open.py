@@ -12,9 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from quantlab import scratch
 from quantlab.architecture.roofline import WeightReads
-from quantlab.engines._contract import AllocatorPeaks, EngineMemory, OpenCheckpoint, with_float32_softmax
+from quantlab.engines._contract import (
+    AllocatorPeaks,
+    EngineMemory,
+    OpenCheckpoint,
+    Routed,
+    with_float32_softmax,
+)
 from quantlab.engines._transformers.as_stored import Wanted
 from quantlab.engines._transformers.cache import cache_bytes, chunked_logits, new_cache
+from quantlab.engines._transformers.experts import watched
 from quantlab.engines._transformers.inside import kernel_of, reads_of
 from quantlab.engines._transformers.kernels import choice_for
 from quantlab.engines._transformers.load import load
@@ -93,6 +100,13 @@ class TransformersEngine(OpenCheckpoint):
                 logits = self.model(input_ids=ids, use_cache=False).logits[0]
             out: NDArray[np.float32] = logits[first:].float().cpu().numpy()
         return out
+
+    def routed_logits(self, token_ids: NDArray[np.int64], first: int = 0) -> Routed:
+        with watched(self.model) as experts:
+            logits = self.logits(token_ids, first)
+            chosen = experts.take(len(token_ids))
+        rows = {block: experts_of_all[first:] for block, experts_of_all in chosen.by_block.items()}
+        return Routed(logits, chosen._replace(by_block=rows))
 
     def language_model(self, batch_size: int) -> Any:
         from quantlab.engines._hf_lm import TransformersLM

@@ -38,8 +38,7 @@ def name_pre_tokenizers_by_rule() -> None:
             name = name_by_rule(json.loads(path.read_text(encoding="utf-8")))
             if name is None:
                 raise
-            sys.stdout.write(f"{BY_RULE}{name}\n")
-            sys.stdout.flush()
+            print(f"{BY_RULE}{name}", flush=True)
             return name
 
     model.get_vocab_base_pre = named

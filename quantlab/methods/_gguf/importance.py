@@ -10,9 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from quantlab.engines._llama.experts import EXPERTS
 from quantlab.engines._llama.library import Context, Model, one_sequence
+from quantlab.engines._llama.node import Node, operation, weight_name
 from quantlab.formats.llama_log import llama
-from quantlab.methods._gguf.node import Node, dense_squares, expert_squares, operation, weight_name
+from quantlab.methods._gguf.squares import dense_squares, expert_squares
+from quantlab.records import ExpertTokens
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 
 _FEWEST_ROWS = 16
 """llama-imatrix leaves out smaller products."""
+_FEW_ARE = "llama.cpp weighs their columns by those few, and alike where there are none"
 
 
 class Entry(NamedTuple):
@@ -83,6 +87,19 @@ def as_stored(entries: Mapping[str, Entry], model: Path) -> dict[str, Entry]:
         else entry
         for name, entry in entries.items()
     }
+
+
+def expert_tokens(importance: Importance) -> ExpertTokens | None:
+    """The tokens that each expert was sent, by block; None for a model without experts."""
+    by_block = {
+        int(named[1]): tuple(int(count) for count in entry.counts)
+        for name, entry in importance.entries.items()
+        if (named := EXPERTS.match(name))
+    }
+    if not by_block:
+        return None
+    tokens = importance.windows * importance.length
+    return ExpertTokens(calibration_tokens=tokens, by_block=dict(sorted(by_block.items())), few_are=_FEW_ARE)
 
 
 class _Collector:

@@ -1,4 +1,4 @@
-"""Read a node of llama.cpp's compute graph with ctypes, and square a matrix product's inputs.
+"""Read a node of llama.cpp's compute graph with ctypes.
 
 The structure is ggml's (`struct ggml_tensor` in ggml.h); its size is checked against the library's before it
 is used."""
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from quantlab.formats.llama_log import llama
 
@@ -48,13 +48,6 @@ Node._fields_ = [
 ]
 
 
-class Squares(NamedTuple):
-    """Sums of squared inputs (matrices, columns) and the tokens in them (1,) or (experts,)."""
-
-    sums: NDArray[np.float64]
-    counts: NDArray[np.float64]
-
-
 @functools.cache
 def _library() -> Any:
     """ggml's functions, with their types."""
@@ -87,7 +80,7 @@ def weight_name(node: Node) -> str:
     return name.split("#")[1] if "#" in name else name
 
 
-def _values(node: Node, dtype: type[Any]) -> NDArray[Any]:
+def values(node: Node, dtype: type[Any]) -> NDArray[Any]:
     """A copy of the node's data, shape ne[3], ne[2], ne[1], ne[0], wherever it lies."""
     import numpy as np
 
@@ -96,30 +89,9 @@ def _values(node: Node, dtype: type[Any]) -> NDArray[Any]:
     return np.ndarray(tuple(node.ne)[::-1], dtype, raw, strides=tuple(node.nb)[::-1])
 
 
-def dense_squares(node: Node) -> Squares:
-    """Of a MUL_MAT: inputs with a third dimension go to the weight's matrix of the same index."""
+def chosen_experts(product: Node) -> NDArray[Any]:
+    """Of a MUL_MAT_ID: the experts (tokens, per token) that the router chose, whatever way it went."""
     import numpy as np
 
-    weight, x = node.src[0].contents, _values(node.src[1].contents, np.float32)
-    matrices = weight.ne[2] * weight.ne[3]
-    each = np.square(x).sum(axis=2)
-    sums = np.zeros((matrices, x.shape[3]))
-    for i3 in range(x.shape[0]):
-        for i2 in range(x.shape[1]):
-            sums[(i3 % weight.ne[3]) * weight.ne[2] + i2 % weight.ne[2]] += each[i3, i2]
-    return Squares(sums, np.array([x.shape[0] * x.shape[1] * x.shape[2] / matrices]))
-
-
-def expert_squares(node: Node) -> Squares:
-    """Of a MUL_MAT_ID: each token's inputs go to the experts that the router chose for it."""
-    import numpy as np
-
-    experts = node.src[0].contents.ne[2]
-    squares = np.square(_values(node.src[1].contents, np.float32)[0])  # (tokens, 1 or used, columns)
-    chosen = _values(node.src[2].contents, np.int32)[0, 0]  # (tokens, used)
-    sums = np.zeros((experts, squares.shape[2]))
-    for used in range(chosen.shape[1]):
-        rows = squares[:, used % squares.shape[1]]
-        for expert in np.unique(chosen[:, used]):
-            sums[expert] += rows[chosen[:, used] == expert].sum(axis=0)
-    return Squares(sums, np.bincount(chosen.reshape(-1), minlength=experts).astype(np.float64))
+    chosen: NDArray[np.int32] = values(product.src[2].contents, np.int32)[0, 0]
+    return chosen
