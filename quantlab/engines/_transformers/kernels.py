@@ -105,7 +105,8 @@ def choice_for(weights: Path, device: str) -> Choice | None:
 
 def choose(config: dict[str, Any], layers: Iterable[Layer], device: str, dtype: str) -> Choice:
     """The first of GPTQModel's kernels that takes every layer and can be built."""
-    left_out, wanted = [], set(layers)
+    left_out: list[str] = []
+    wanted = set(layers)
     for kernel in _KERNELS[config["quant_method"]]:
         why = _why_not(kernel, config, wanted, device, dtype)
         if why is None:
