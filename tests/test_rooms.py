@@ -35,6 +35,7 @@ OTHER_MEANINGS = {
     "formats/llama_log.py": "the module of a distribution",
     "formats/quantization.py": "what a release's files call its format",
     "models/gguf_file.py": "the module of a distribution",
+    "verification/run_variant.py": "what a device multiplies in",
 }
 """Files where a word that is a method's or an engine's name means something else."""
 
