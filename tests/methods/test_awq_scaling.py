@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -150,6 +151,8 @@ def test_layers_are_compared_by_their_own_outputs_where_the_module_around_them_d
         return "scales"
 
     class Remembering:
+        alone: Counter[str] = Counter()
+
         def remember(self, *_: Any) -> None:
             pass
 
