@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from quantlab.models.experts import Layout
+
 _MODEL_TYPE = "llama4_text"
 _SOURCES = {
     "feed_forward.experts.gate_up_proj": ("gate_proj", "up_proj"),
@@ -63,15 +65,15 @@ def _converters() -> list[Any]:
         """The matrices (outputs, inputs) of each expert, of a tensor (experts, inputs, outputs)."""
 
         def __init__(self, matrices: tuple[str, ...]) -> None:
-            self.matrices = matrices
+            self.layout = Layout(matrices, exchanged=True, in_turn=False, bias=False)
 
         def convert(self, input_dict: dict[str, Any], *_: Any, **__: Any) -> dict[str, Any]:
             (tensors,) = input_dict.values()
             stacked = tensors[0] if isinstance(tensors, list) else tensors
             return {
-                _target(matrix, expert): part.T.contiguous()
-                for expert, whole in enumerate(stacked)
-                for matrix, part in zip(self.matrices, whole.chunk(len(self.matrices), -1), strict=True)
+                _target(matrix, expert): part.contiguous()
+                for matrix, experts in self.layout.apart(stacked).items()
+                for expert, part in enumerate(experts)
             }
 
     return [

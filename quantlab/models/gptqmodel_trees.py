@@ -20,6 +20,7 @@ def complete_trees() -> None:
     _granitemoehybrid()
     _nemotron_h()
     _kimi_linear()
+    _mistral4()
 
 
 def _llama4() -> None:
@@ -92,8 +93,6 @@ def _nemotron_h() -> None:
 
 def _kimi_linear() -> None:
     """It knows neither its layers nor how to take its experts apart."""
-    from defuser import model_registry
-    from gptqmodel.models import auto
     from gptqmodel.models.base import BaseQModel
     from gptqmodel.models.moe_lifecycle import GateUpDownMoELifecycleHooks
 
@@ -117,7 +116,24 @@ def _kimi_linear() -> None:
         "moe_lifecycle_hooks": GateUpDownMoELifecycleHooks(),
         "module_tree": ["model", "layers", "#", block],
     }
+    _add("kimi_linear", type("KimiLinearQModel", (BaseQModel,), facts))
+
+
+def _mistral4() -> None:
+    """Its layers are DeepSeek V3's; transformers lists its text model among those that see."""
+    from gptqmodel.models.definitions.deepseek_v3 import DeepSeekV3QModel
+    from transformers import AutoModelForImageTextToText
+
+    facts = {"loader": AutoModelForImageTextToText}
+    _add("mistral4", type("Mistral4QModel", (DeepSeekV3QModel,), facts))
+
+
+def _add(model_type: str, kind: type) -> None:
+    """Let GPTQModel know a family, and take its experts apart."""
+    from defuser import model_registry
+    from gptqmodel.models import auto
+
     known = {"min_transformers_version": model_registry.MIN_SUPPORTED_TRANSFORMERS_VERSION}
-    model_registry.MODEL_CONFIG["kimi_linear"] = known
-    auto.MODEL_MAP["kimi_linear"] = type("KimiLinearQModel", (BaseQModel,), facts)
-    auto.SUPPORTED_MODELS.append("kimi_linear")
+    model_registry.MODEL_CONFIG[model_type] = known
+    auto.MODEL_MAP[model_type] = kind
+    auto.SUPPORTED_MODELS.append(model_type)

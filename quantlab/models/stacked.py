@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from quantlab.formats.safetensors import header
+from quantlab.models.experts import Layout
 
 if TYPE_CHECKING:
     import torch
@@ -51,17 +52,15 @@ def apart(name: str, stacked: torch.Tensor, sizes: Sizes) -> Iterator[tuple[str,
     """The matrices (outputs, inputs) of each expert, under the names that the text model's files have."""
     found = _STACKED.match(name)
     assert found is not None, name
-    matrices = _MATRICES[found["what"]]
-    upright = stacked if _is_upright(stacked.shape, found["what"], sizes) else stacked.mT
-    for number, expert in enumerate(upright):
-        for matrix, part in zip(matrices, expert.chunk(len(matrices)), strict=True):
+    for matrix, experts in _layout(found["what"], stacked.shape, sizes).apart(stacked).items():
+        for number, part in enumerate(experts):
             yield f"{found['experts']}.{number}.{matrix}.weight", part.contiguous()
 
 
-def _is_upright(shape: Iterable[int], what: str, sizes: Sizes) -> bool:
-    """Whether it is stored as (experts, outputs, inputs), which transformers takes it for where both fit."""
-    expected = (2 * sizes.inner, sizes.hidden) if what == "gate_up_proj" else (sizes.hidden, sizes.inner)
-    return tuple(shape)[1:] == expected
+def _layout(what: str, shape: Iterable[int], sizes: Sizes) -> Layout:
+    """As (experts, outputs, inputs) where the shape is so, for which transformers takes it where both fit."""
+    upright = (2 * sizes.inner, sizes.hidden) if what == "gate_up_proj" else (sizes.hidden, sizes.inner)
+    return Layout(_MATRICES[what], tuple(shape)[1:] != upright, in_turn=False, bias=False)
 
 
 def write_apart(source: Path, names: Mapping[str, str], sizes: Sizes, target: Path) -> None:
@@ -108,12 +107,13 @@ def write_together(
 def _together(places: Mapping[tuple[int, str], tuple[Path, str]], what: str, shape: list[int]) -> Any:
     import torch
 
-    experts = [
-        torch.cat([_read(*places[number, matrix]) for matrix in _MATRICES[what]])
-        for number in range(shape[0])
+    parts = [
+        torch.stack([_read(*places[number, matrix]) for number in range(shape[0])])
+        for matrix in _MATRICES[what]
     ]
-    upright = torch.stack(experts)
-    return upright if list(upright.shape) == shape else upright.mT.contiguous()
+    outputs, inputs = sum(part.shape[1] for part in parts), parts[0].shape[2]
+    layout = Layout(_MATRICES[what], shape[1:] != [outputs, inputs], in_turn=False, bias=False)
+    return layout.together(parts)
 
 
 def _read(path: Path, name: str) -> Any:

@@ -44,6 +44,7 @@ def test_experts_in_one_tensor_are_told(name: str, stacked: int) -> None:
         ("kimi_linear", "model.layers.1.mlp.experts.7.gate_proj"),
         ("granitemoehybrid", "model.layers.0.block_sparse_moe.experts.7.up_proj"),
         ("nemotron_h", "model.layers.1.mixer.experts.7.down_proj"),
+        ("mistral4", "model.layers.0.mlp.experts.7.up_proj"),
     ],
 )
 def test_the_tree_names_layers_that_are_there(name: str, expert: str) -> None:

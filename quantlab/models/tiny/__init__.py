@@ -43,10 +43,12 @@ def write_model(chosen: Family, folder: Path) -> Path:
 def build(chosen: Family) -> Any:
     """The model in memory, in float32, with weights that bfloat16 holds exactly."""
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+    from transformers import AutoConfig
+
+    from quantlab.models.wrappers import auto_class
 
     config = AutoConfig.for_model(chosen.kind, **json.loads(json.dumps(chosen.fields)))
-    kind: Any = AutoModelForImageTextToText if chosen.multimodal else AutoModelForCausalLM
+    kind: Any = auto_class(config.to_dict())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = kind.from_config(config, dtype=torch.float32)
