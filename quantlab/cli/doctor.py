@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from quantlab.cli._common import Context, Ending, common, say
+from quantlab.cli._numbers import Finite
 from quantlab.cli._stage import device_option
 from quantlab.cli._verify import verify_machine
 from quantlab.errors import QuantlabError
@@ -38,7 +39,7 @@ MARKS = {"works": "ok", "installed": "ok", "other version": "!!", "missing": "--
 @device_option
 @click.option(
     "--minutes",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Finite(0, 1e6, min_open=True),
     default=None,
     help="With --verify: begin nothing that would not fit into this time. Default: 10.",
 )

@@ -249,7 +249,7 @@ def test_the_childs_temporary_files_lie_in_the_workspace(
         ("diverge", "vllm", "", "1", "cuda:0"),
         ("evaluate", "vllm", "4,5", "5", "cuda:0"),
         ("diverge", "transformers", "4,5", "4,5", "cuda:1"),
-        ("quantize", "vllm", "4,5", "4,5", "cuda:1"),
+        ("quantize", "vllm", "4,5", "5", "cuda:0"),
     ],
 )
 def test_gpu_row_10_the_stages_process_sees_the_engines_gpus_before_anything_opens_cuda(
