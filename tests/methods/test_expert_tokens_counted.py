@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 
 from quantlab.files import write_text
 from quantlab.hardware.device import find
-from quantlab.models.tiny import family, tiny_folder
+from quantlab.models.tiny import family, write_model
 from quantlab.progress import Progress
 from quantlab.records import DivergenceRecord, QuantizeRecord
 from quantlab.stages import convert, diverge, prepare, quantize, reference, report
@@ -45,7 +45,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("experts")
     tiny = family("qwen3_moe")
     fields = {**tiny.fields, "num_experts": EXPERTS, "num_hidden_layers": BLOCKS}
-    source = tiny_folder(tiny._replace(fields=fields), root / "tiny")
+    source = write_model(tiny._replace(fields=fields), root / "tiny")
     recipe = RECIPE | {"model": "m", "source": {"path": str(source)}, "variants": VARIANTS}
     recipe["calibration"] = {"text": "embedded", "windows": 1, "length": TOKENS}
     write_text(root / "recipes" / "m.yaml", yaml.safe_dump(recipe))
