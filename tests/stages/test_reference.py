@@ -147,7 +147,7 @@ def test_the_record_names_its_reference(workspace: Path, info: reference.Referen
     )
     assert record.notes == () and diverge.run(cell, find("cpu"), QUIET) == record
     elsewhere = find("cpu").model_copy(update={"name": "another machine"})
-    moved = info.model_copy(update={"device": elsewhere.name})
+    moved = info.model_copy(update={"device": elsewhere.name, "head_device": elsewhere.name})
     before = path.read_text()
     write_text(path, moved.model_dump_json())
     try:
