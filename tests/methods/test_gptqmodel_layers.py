@@ -59,7 +59,9 @@ def test_the_tree_names_layers_that_are_there(name: str, expert: str) -> None:
     kind: Any = MODEL_MAP[name]
     asked = [part.split(":")[0] for entry in _leaves(kind.module_tree[-1]) for part in entry]
     ends = {part.rpartition(".")[2] for part in names}
-    assert {part for part in asked if "norm" not in part and part not in ("gate", "router")} <= ends
+    # DeepSeek's tree, which Mistral 4 has, names the projection of models without a query's latent too
+    asked = [part for part in asked if "norm" not in part and part not in ("gate", "router")]
+    assert set(asked) - ends <= ({"q_proj"} if name == "mistral4" else set())
 
 
 def _leaves(tree: Any) -> list[tuple[str, ...]]:
