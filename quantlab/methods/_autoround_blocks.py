@@ -107,6 +107,22 @@ def _with(forward: Any, arguments: dict[str, Any]) -> Any:
     def called(*given: Any, **named: Any) -> Any:
         if _ALIAS in named:
             named[_IDS] = named.pop(_ALIAS)
-        return forward(*given, **(named | arguments))
+        windows = (given[0] if given else named["hidden_states"]).shape[0]
+        return forward(
+            *given, **(named | {key: _for_all(value, windows) for key, value in arguments.items()})
+        )
 
     return called
+
+
+def _for_all(value: Any, windows: int) -> Any:
+    """An argument of one window for several at once."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return value.expand(windows, *value.shape[1:]) if value.ndim > 1 and value.shape[0] == 1 else value
+    if isinstance(value, dict):
+        return {key: _for_all(part, windows) for key, part in value.items()}
+    return (
+        type(value)(_for_all(part, windows) for part in value) if isinstance(value, list | tuple) else value
+    )

@@ -47,6 +47,15 @@ def _hidden(model: Any) -> torch.Tensor:
     return kept[0]
 
 
+@pytest.mark.parametrize("name", ["gemma3_text", "deepseek_v4"])
+def test_several_windows_at_once_are_what_each_is_alone(name: str) -> None:
+    model, both = build(family(name)), torch.cat(WINDOWS)
+    with torch.no_grad():
+        exact = [model(input_ids=ids, use_cache=False).logits for ids in WINDOWS]
+        with each_its_own(model, _blocks(model), WINDOWS):
+            assert torch.allclose(model(input_ids=both, use_cache=False).logits, torch.cat(exact), atol=1e-4)
+
+
 @pytest.mark.parametrize("name", ["llama", "gemma3_text", "qwen3_5_text"])
 def test_blocks_called_one_by_one_make_the_model(name: str) -> None:
     model = build(family(name))
