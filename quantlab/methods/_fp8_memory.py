@@ -47,6 +47,7 @@ def rounded_model(job: Job, chosen: Chosen) -> Any:
     from torch import nn
 
     from quantlab.models.loading import load_model
+    from quantlab.models.rounded_experts import round_experts
 
     dtype = torch.float32 if job.device == "cpu" else torch.bfloat16
     model = load_model(job.source, job.trust_remote_code, dtype="auto", device_map={"": job.device})
@@ -56,6 +57,7 @@ def rounded_model(job: Job, chosen: Chosen) -> Any:
         module = model.get_submodule(name.rpartition(".")[0])
         if isinstance(module, nn.Linear):
             module.register_forward_pre_hook(_round_input)
+    round_experts(model, round_tokens)
     return model.to(dtype).eval()
 
 

@@ -110,10 +110,10 @@ def _notes(left: tuple[str, ...], experts: bool, device: str) -> tuple[str, ...]
             f"{len(left)} linear layers ({kinds}) stay in 16 bits: FP8 kernels need sides that are multiples"
             f" of {MULTIPLE}."
         )
-    if experts:
+    if experts and device != "cpu":
         notes.append(
-            "In transformers the experts' weights are unpacked and their activations stay in 16 bits; vLLM"
-            " rounds these too."
+            "In transformers on a GPU the experts' weights are unpacked and their activations stay in 16"
+            " bits; vLLM rounds these too."
         )
     return (*notes, UNPACKED) if device == "cpu" else tuple(notes)
 

@@ -120,8 +120,9 @@ def test_gpu_row_6_transformers_fp8_kernels_run_it(
         assert len(in_fp8) >= len(linears) - 4
     finally:
         engine.close()
-    # in bfloat16 against float32
-    assert float(window_values(unpacked, kernels, TOKENS).kl.mean()) < 0.06
+    # in bfloat16 against float32, experts' activations in 16 bits against 8: a token of a random model may
+    # choose another expert; what is wrong loses whole nats
+    assert float(window_values(unpacked, kernels, TOKENS).kl.mean()) < 0.1
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -134,6 +135,16 @@ def test_what_is_loaded_is_what_was_quantized(family: str, quantized: dict[str, 
         stored.safetensors(quantized[family].folder), stored.safetensors(quantized[family].source)
     )
     assert contents.names == made.layers and contents.quantized_layers == made.expected_layers
+
+
+def test_the_kernel_on_a_cpu_is_not_taken_for_the_unquantized_models(
+    quantized: dict[str, Quantized],
+) -> None:
+    cell = quantized["llama"]
+    for folder, unpacked in ((cell.folder, True), (cell.source, False)):
+        engine = TransformersEngine(folder, folder, "cpu")
+        assert engine.kernel.startswith("Linear × 29") and ("unpacked" in engine.kernel) == unpacked
+        engine.close()
 
 
 @pytest.mark.parametrize("family", FAMILIES)

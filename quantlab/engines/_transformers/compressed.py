@@ -5,7 +5,8 @@ The library rounds activations in the dtype of the model: in bfloat16 that is as
 bits itself (half a code), and a kernel has no such error. So models with rounded activations compute in
 float32.
 
-Experts that transformers holds in one tensor are unpacked while they load; where the files hold them one by
+Experts that transformers holds in one tensor are unpacked while they load, and what enters them is rounded
+too, but where FP8 kernels run: there they compute in 16 bits. Where the files hold them one by
 one and transformers has no rule that puts them together, it is given one."""
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from quantlab.formats.json_file import read_object
 from quantlab.formats.quantization import quantization_config
 from quantlab.formats.safetensors import header, weight_files
 from quantlab.models.experts import Layout, holds_experts, layout_of
+from quantlab.models.rounded_experts import Rounding, round_experts
 
 CAPABILITY = (8, 9)
 """The first with FP8 instructions (quantizer_compressed_tensors.py of transformers 5.23)."""
@@ -80,11 +82,33 @@ def unpack(model: Any) -> Any:
     if any(group.input_activations for group in groups):
         # transformers refuses to cast a quantized model: here none of its weights are packed any more
         torch.nn.Module.float(model)
+    if rounding := _rounding_of_experts(quantizer.compressor.quantization_config):
+        round_experts(model, rounding)
     for module in model.modules():
         scheme = getattr(module, "quantization_scheme", None)
         if scheme and scheme.input_activations and str(scheme.input_activations.strategy) == "token":
             _see_tokens(module)
     return model
+
+
+def _rounding_of_experts(config: Any) -> Rounding | None:
+    """How activations that enter fused experts are rounded, which the library's layers do not see: None where
+    they stay, or where each layer has a scale of its own in the files."""
+    from compressed_tensors.quantization.lifecycle.forward import fake_quantize
+    from compressed_tensors.quantization.utils import compute_dynamic_scales_and_zp
+    from transformers.integrations.compressed_tensors import get_experts_scheme
+
+    arguments = get_experts_scheme(config).input_activations
+    if arguments is None or arguments.dynamic is not True or str(arguments.strategy) != "token":
+        return None
+
+    def rounded(inputs: torch.Tensor) -> torch.Tensor:
+        batch = inputs[None]
+        scale, zero = compute_dynamic_scales_and_zp(batch, arguments, None)
+        made: torch.Tensor = fake_quantize(batch, scale, zero, arguments)[0]
+        return made
+
+    return rounded
 
 
 def _see_tokens(module: Any) -> None:

@@ -33,6 +33,8 @@ def kernel_of(model: Any) -> str:
 def _behind(layer: Any) -> str | None:
     """The library's own kernel under a layer's class."""
     origin = type(layer).__module__
+    if getattr(layer, "quantization_scheme", None):
+        return f"compressed-tensors {_version('compressed-tensors')}, weights unpacked"
     if origin.startswith("gptqmodel"):
         return f"GPTQModel {_version('gptqmodel')} {origin.rpartition('.')[2]}"
     if origin.startswith("bitsandbytes"):
