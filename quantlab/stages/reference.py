@@ -66,8 +66,8 @@ def run(root: Path, model: str, device: Device, progress: Progress) -> Reference
             if failure is None:
                 raise
             made = NoReference(failure=Failure.of(failure), device=device.name)
-            for name in (HIDDEN, HEAD):
-                (folder / name).unlink(missing_ok=True)
+            for path in list(folder.iterdir()):  # what was written before it failed
+                path.unlink()
         prepared.require_unchanged()  # nor did they change while they were read
         write_text(folder / INFO, made.model_dump_json(indent=2) + "\n")
     require_same_settings(root, recipe, "reference")
