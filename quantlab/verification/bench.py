@@ -4,10 +4,11 @@ each made by the pipeline's own stages when a check first asks for it."""
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 
@@ -24,6 +25,9 @@ from quantlab.scratch import scratch
 from quantlab.verification import models
 from quantlab.workspace.cell import Cell
 from quantlab.workspace.results import is_stale, read_record, record_path
+
+if TYPE_CHECKING:
+    from quantlab.reference.store import ReferenceInfo
 
 R = TypeVar("R", bound=Record)
 QUIET = Progress(quiet=True)
@@ -89,17 +93,20 @@ class Bench:
         self.reference()
         return self._record(self.cell(variant), "diverge", DivergenceRecord)
 
-    def reference(self) -> Any:
-        """Description of the stored reference."""
-        from quantlab.reference.store import INFO, ReferenceInfo, folder_of
+    def reference(self) -> ReferenceInfo:
+        """Description of the stored reference. Raises CellFailure where it cannot be had on this device."""
+        from quantlab.reference.store import INFO, NoReference, ReferenceInfo, folder_of
         from quantlab.stages import reference
 
-        path = folder_of(self.root, self.model) / INFO
-        cell = self.cell(BASELINE)
-        if path.exists():
-            return ReferenceInfo.model_validate_json(path.read_text(encoding="utf-8"))
+        folder, cell = folder_of(self.root, self.model), self.cell(BASELINE)
+        if (folder / INFO).exists():
+            return ReferenceInfo.model_validate_json((folder / INFO).read_text(encoding="utf-8"))
         with self._as_stage(cell):
-            return reference.run(self.root, self.model, self.device, QUIET)
+            made = reference.run(self.root, self.model, self.device, QUIET)
+        if isinstance(made, NoReference):
+            shutil.rmtree(folder)  # another check tries again
+            raise CellFailure(made.failure.kind, f"reference: {made.failure.reason}")
+        return made
 
     def answers(self, variant: str, prompts: list[str], tokens: int) -> list[tuple[int, ...]]:
         """The tokens of greedy answers to a batch of prompts, at most so many each."""

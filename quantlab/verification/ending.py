@@ -9,6 +9,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from quantlab.errors import TRANSIENT
+from quantlab.outside import ended_from_outside
 from quantlab.records.verification import Outcome
 from quantlab.verification.contract import not_applicable
 
@@ -21,14 +23,18 @@ def outcome_of(kind: str, reason: str) -> Outcome:
     """The outcome of a check that raised."""
     if kind in _NOT_HERE:
         return not_applicable(reason)
+    if kind in TRANSIENT:
+        return Outcome(status="not_run", reason=reason)
     return Outcome(status="failed", reason=f"{kind.replace('_', ' ')}: {reason}")
 
 
-def ending_of(code: int, said: Path, log: Path) -> Outcome:
-    """What a check's process left, or how it died."""
+def ending_of(code: int, said: Path, log: Path, kills_before: int | None) -> Outcome:
+    """What a check's process left, or how it died; `kills_before` is `memory_kills()` when it began."""
     try:
         return without_places(Outcome.model_validate_json(said.read_text(encoding="utf-8")))
     except (FileNotFoundError, ValidationError):
+        if outside := ended_from_outside(code, kills_before, log.parent, "its process"):
+            return outcome_of(outside.kind, outside.reason)
         how = f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
         return Outcome(status="failed", reason=f"its process {how} and left no outcome; see logs/{log.name}")
 

@@ -17,6 +17,7 @@ from quantlab import processes
 from quantlab.errors import QuantlabError, unknown
 from quantlab.files import write_text
 from quantlab.hardware.device import Device
+from quantlab.outside import memory_kills
 from quantlab.records.verification import CheckRecord, Outcome, Verification
 from quantlab.verification import checks
 from quantlab.verification.contract import Check, Subject, not_applicable
@@ -152,6 +153,7 @@ def _in_a_process(one: Due, device: Device, work: Path, left: float) -> Outcome:
     job = {"check": one.check.name, "subject": one.subject.name, "device": device.device, "seconds": seconds}
     job |= {"root": str(work), "said": str(said)}
     command = [sys.executable, "-P", "-m", "quantlab.verification", json.dumps(job)]
+    kills = memory_kills()
     with log.open("w", encoding="utf-8") as file:
         try:
             code = processes.run(command, timeout=seconds, stdout=file, stderr=file).returncode
@@ -161,7 +163,7 @@ def _in_a_process(one: Due, device: Device, work: Path, left: float) -> Outcome:
                     status="not_run", reason=f"time: ended after {seconds:.0f} s, all that were left"
                 )
             return Outcome(status="failed", reason=f"it took more than its {seconds:.0f} s and was ended")
-    return ending_of(code, said, log)
+    return ending_of(code, said, log, kills)
 
 
 def _work_folder(work: Path, key: str) -> Path:

@@ -52,6 +52,7 @@ def test_an_unknown_name_is_refused(watcher: str, cpu: Device, name: str, said: 
         ("misused", "failed", "nobody can use it so"),
         ("raises", "failed", "crashed: RuntimeError: broken in watcher.py"),
         ("dies", "failed", "its process died of SIGSEGV"),
+        ("is_ended", "not_run", "its process was ended from outside (SIGTERM); the next run tries it again"),
     ],
 )
 def test_however_a_check_ends_it_has_an_outcome(

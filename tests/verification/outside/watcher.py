@@ -11,7 +11,18 @@ from quantlab.errors import CellFailure, QuantlabError
 from quantlab.records.verification import Outcome
 from quantlab.verification.contract import Check, Context, Subject, judged
 
-WAYS = ("passes", "complains", "refuses", "lacks", "misused", "raises", "dies", "hangs", "says_places")
+WAYS = (
+    "passes",
+    "complains",
+    "refuses",
+    "lacks",
+    "misused",
+    "raises",
+    "dies",
+    "hangs",
+    "says_places",
+    "is_ended",
+)
 
 
 def run(context: Context) -> Outcome:
@@ -30,6 +41,8 @@ def run(context: Context) -> Outcome:
         raise RuntimeError(f"broken in {Path(__file__).resolve()}")
     if context.subject == "dies":
         os.kill(os.getpid(), signal.SIGSEGV)
+    if context.subject == "is_ended":
+        os.kill(os.getpid(), signal.SIGTERM)
     if context.subject == "hangs":
         time.sleep(60)
     if context.subject == "says_places":
