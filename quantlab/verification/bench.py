@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 
-from quantlab import methods
+from quantlab import engines, methods
 from quantlab.errors import CellFailure
 from quantlab.files import write_text
 from quantlab.formats import GGUF
@@ -69,11 +69,13 @@ class Bench:
             self._prepare()
         return Cell(self.root, self.model, variant)
 
-    def use_engine(self, name: str | None) -> None:
-        """Let an engine run what it can read from now on; None for the usual ones."""
+    def use_engine(self, variant: str, name: str | None = None) -> None:
+        """Let an engine run the variant, and whatever else it reads, from now on; None for the usual one."""
+        form = methods.load(self.cell(variant).variant.method).format
+        chosen = None if name in (None, engines.engine_for(form)) else name
         path = self.root / "recipes" / f"{self.model}.yaml"
         recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
-        write_text(path, yaml.safe_dump(recipe | {"engine": name}))
+        write_text(path, yaml.safe_dump(recipe | {"engine": chosen}))
 
     def quantized(self, variant: str) -> QuantizeRecord:
         """The record of its checkpoint. Raises CellFailure where there is none."""

@@ -36,9 +36,7 @@ def run_variant(bench: Bench, slug: str, engine: str | None = None) -> Outcome:
     """Quantize, save, reload, measure, diverge and generate. Raises CellFailure where a stage fails.
 
     An `engine` that is not the usual one of the variant's format runs it where it is named."""
-    usual = engines.engine_for(methods.load(parse_variant(slug).method).format)
-    bench.cell(slug)
-    bench.use_engine(None if engine in (None, usual) else engine)
+    bench.use_engine(slug, engine)
     ran = Ran(
         bench.quantized(slug),
         bench.measured(slug),

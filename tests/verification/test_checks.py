@@ -67,7 +67,7 @@ class Bench:
         checkpoint = SimpleNamespace(manifest=manifest, disk_bytes=1000)
         return SimpleNamespace(prepared=prepared, checkpoint=lambda: checkpoint)
 
-    def use_engine(self, name: str | None) -> None:
+    def use_engine(self, slug: str, name: str | None = None) -> None:
         self.engine = name
 
     def quantized(self, slug: str) -> QuantizeRecord:
@@ -376,7 +376,7 @@ def test_an_engine_that_is_not_the_usual_one_runs_what_it_reads(
     _stages(monkeypatch, "")
     monkeypatch.setattr(variant, "absent", lambda name: "")
     chosen: list[str | None] = []
-    monkeypatch.setattr(Bench, "use_engine", lambda self, name: chosen.append(name))
+    monkeypatch.setattr(Bench, "use_engine", lambda self, slug, name=None: chosen.append(name))
     others = [one.name for one in variant.CHECK.subjects(cpu) if "@" in one.name]
     assert "wide/gptq-4@vllm" in others and not any("gguf" in name for name in others)
     run: Callable[[Context], Outcome] = variant.CHECK.run
@@ -399,3 +399,31 @@ def test_fp8_is_unpacked_where_the_gpu_has_no_instructions_for_it(
         monkeypatch.setattr(run_variant, "_capability", lambda device, found=capability: found)
         assert run_variant.multiplies_packed(gpu, slug) == packed
     assert not run_variant.multiplies_packed(cpu, slug) and run_variant.multiplies_packed(cpu, "gptq-4")
+
+
+def test_an_engine_that_reserves_its_share_has_no_overhead_on_a_gpu(cpu: Device, gpu: Device) -> None:
+    from quantlab import engines
+
+    reserving = {name for name in engines.names() if engines.load(name).reserves_gpu}
+    assert reserving
+    for device, apart in ((gpu, True), (cpu, False)):
+        why = {one.name: one.why_not for one in overhead.CHECK.subjects(device)}
+        assert all(("its share" in why[name] or "not installed" in why[name]) for name in reserving)
+        assert apart or not any("its share" in reason for reason in why.values())
+
+
+@pytest.mark.parametrize("asked", ["transformers", "vllm", None])
+def test_the_recipe_names_an_engine_only_where_it_is_not_the_usual_one(
+    asked: str | None, cpu: Device, tmp_path: Path
+) -> None:
+    import yaml
+
+    from quantlab.verification.bench import Bench as Whole
+
+    for file in ("models/wide/text/text.json", "recipes/wide.yaml"):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "models/wide/text/text.json").write_text("{}")  # as if the model were prepared
+    (tmp_path / "recipes/wide.yaml").write_text("model: wide\nengine: another\n")
+    Whole(tmp_path, cpu, "wide").use_engine("gptq-4", asked)
+    recipe = yaml.safe_load((tmp_path / "recipes/wide.yaml").read_text())
+    assert recipe == {"model": "wide", "engine": "vllm" if asked == "vllm" else None}

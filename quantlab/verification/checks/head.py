@@ -22,6 +22,7 @@ _SAME_NATS = {"float32": 0.01, "bfloat16": 1e-3}
 def run(context: Context) -> Outcome:
     """Store the reference, and measure the unquantized model against it."""
     bench = Bench(context.root, context.device, WIDE, context.subject)
+    bench.use_engine(BASELINE)
     info = bench.reference()
     itself = bench.diverged(BASELINE).kl_divergence_nats
     assert itself is not None

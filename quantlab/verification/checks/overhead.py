@@ -16,12 +16,11 @@ from quantlab.planning.rig import overhead_bytes
 from quantlab.records import MeasureRecord
 from quantlab.records.verification import Outcome
 from quantlab.verification.bench import Bench, on_gpu
-from quantlab.verification.checks.engine import absent
+from quantlab.verification.checks.engine import RANK, absent
 from quantlab.verification.contract import Check, Context, Subject, judged, not_applicable
 from quantlab.verification.models import WIDE
 from quantlab.verification.rules import driver_bytes
 
-_RANK = 40
 _ROOM = 1.25
 """Times the highest figure of the planner that may be held: its figures on a CPU are of one model."""
 
@@ -39,6 +38,7 @@ def run(context: Context) -> Outcome:
     name = context.subject
     bench = Bench(context.root, context.device, WIDE)
     slug = engines.load(name).sixteen_bit
+    bench.use_engine(slug, name)
     record = bench.measured(slug)
     config = read_object(bench.cell(slug).prepared.weights / "config.json")
     found = overhead_of(record, read_architecture(config), on_gpu(context.device))
@@ -90,11 +90,17 @@ def overhead_of(record: MeasureRecord, architecture: Architecture, gpu: bool) ->
 
 
 def subjects(device: Device) -> Sequence[Subject]:
-    """Every engine."""
+    """Every engine, right after its own check, whose measurement is taken."""
     return [
-        Subject(name, _RANK + place, absent(name))
+        Subject(name, RANK + 2 * place + 1, absent(name) or _reserving(name, device))
         for place, (name, _) in enumerate(engines.with_sixteen_bit())
     ]
+
+
+def _reserving(name: str, device: Device) -> str:
+    """Why an engine's overhead cannot be seen; empty where it can."""
+    reserves = on_gpu(device) and engines.load(name).reserves_gpu
+    return "the engine takes its share of the GPU as it opens, whatever it needs" if reserves else ""
 
 
 CHECK = Check(
