@@ -73,12 +73,12 @@ def _pairs() -> list[Instance]:
 def test_log_probabilities_and_their_sum_are_float32s_whatever_the_model_computes_in(folder: Path) -> None:
     engine = TransformersEngine(folder, folder, "cpu")
     assert engine.dtype == "bfloat16" and engine.scored_in == "bfloat16, log-probabilities in float32"
-    lm = engine.language_model(4)
+    lm = engine.language_model(1)  # the shapes of the products below: bfloat16 kernels round by shape
     for request, (value, _) in zip(_pairs(), lm.loglikelihood(_pairs(), disable_tqdm=True), strict=True):
         context, continuation = (lm.tok_encode(text) for text in request.args)
-        ids = torch.tensor([context + continuation])
+        ids = torch.tensor([(context + continuation)[:-1]])
         with torch.inference_mode():
-            rows = engine.model(ids).logits[0, len(context) - 1 : -1].float().log_softmax(-1)
+            rows = engine.model(ids).logits[0, len(context) - 1 :].float().log_softmax(-1)
         assert value == pytest.approx(
             float(rows.gather(1, torch.tensor(continuation)[:, None]).sum()), abs=1e-4
         )

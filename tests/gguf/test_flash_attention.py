@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from quantlab.engines import llama_cpp
+from quantlab.engines._llama import inside
 from quantlab.engines._llama.library import Context, Model, _context_parameters
 from quantlab.engines.llama_cpp import LlamaCppEngine
 from quantlab.formats.llama_log import llama
@@ -91,7 +92,7 @@ def test_gpu_row_11_a_gpu_is_timed_as_a_server_runs_and_the_kernel_says_how(
     model = SimpleNamespace(device=device, cache="f16", trained_context=64, repacked_bytes=0)
     monkeypatch.setattr(llama_cpp, "Model", lambda *_: model)
     monkeypatch.setattr(llama_cpp, "find", lambda device: SimpleNamespace(name="card"))
-    monkeypatch.setattr(llama_cpp, "tensor_types", lambda file: ["F16"])
+    monkeypatch.setattr(inside, "tensor_types", lambda file: ["F16"])
     engine = LlamaCppEngine(Path("f.gguf"), Path("tokenizer"), device)
     assert kernel in engine.kernel
     before = len(_Context.made)

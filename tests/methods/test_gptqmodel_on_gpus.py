@@ -13,6 +13,7 @@ import pytest
 from quantlab.files import write_json
 from quantlab.methods import Job, _gptqmodel, load
 from quantlab.methods._contract import InMemory
+from quantlab.models.tiny import family
 from quantlab.progress import Progress
 
 
@@ -36,7 +37,7 @@ class Library:
 
 
 def _job(tmp_path: Path, bits: int, method: str, device: str = "cuda:0") -> Job:
-    write_json(tmp_path / "config.json", {"dtype": "bfloat16"})
+    write_json(tmp_path / "config.json", family("llama").fields | {"model_type": "llama", "dtype": "bfloat16"})
     return Job(
         source=tmp_path,
         bits=bits,

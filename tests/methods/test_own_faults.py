@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from quantlab.architecture.fields import Experts
 from quantlab.errors import CellFailure
 from quantlab.methods import Job, autoround
 from quantlab.methods._awq_groups import Trial, readers_of_norms
+from quantlab.models.tiny import build, family
 from quantlab.outside import is_own
 from quantlab.progress import Progress
 
@@ -56,8 +56,9 @@ class _Rounding:
 
 
 def _quantize(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, run: Callable[[], Any]) -> None:
-    monkeypatch.setattr(autoround, "_rounding", lambda job: (_Rounding(run), Experts(0, 0)))
     windows = np.zeros((1, 16), np.int64)
+    monkeypatch.setattr(autoround, "_loaded", lambda job: (build(family("llama")), windows))
+    monkeypatch.setattr(autoround, "_rounding", lambda job, model, windows: _Rounding(run))
     settings = autoround.Settings(group_size=32)
     job = Job(tmp_path, 4, settings, windows, tmp_path / "made", "cpu", 0, Progress(quiet=True))
     autoround.METHOD.quantize(job)
