@@ -20,6 +20,7 @@ from typing import Any
 from quantlab.architecture.parameters import Matrix, ParameterCount
 from quantlab.errors import CellFailure
 from quantlab.files import write_json, write_text
+from quantlab.formats.json_file import read_object
 from quantlab.hardware.device import quick_bfloat16
 from quantlab.methods._contract import InMemory, Job
 from quantlab.methods._expert_tokens import read_expert_tokens
@@ -117,8 +118,10 @@ def _run(
 
     from quantlab.models.gptqmodel_trees import complete_trees
     from quantlab.models.loading import only_trusted_code
+    from quantlab.models.own_classes import own_classes
 
     complete_trees()
+    kind = str(read_object(job.source / "config.json")["model_type"])
     torch.manual_seed(job.seed)
     windows = [{"input_ids": ids.tolist(), "attention_mask": [1] * len(ids)} for ids in job.calibration]
     config.dynamic = {f"-:^{re.escape(name)}$": {} for name in odd_layers(job)} or None
@@ -126,7 +129,7 @@ def _run(
     trust = job.trust_remote_code
     step = f"quantizing to {job.bits} bits, {len(windows)} calibration windows"
     try:
-        with only_trusted_code(trust), job.progress.step(step):
+        with only_trusted_code(trust), own_classes(kind), job.progress.step(step):
             model: Any = GPTQModel.load(
                 str(job.source), config, device=job.device, dtype=dtype, trust_remote_code=trust
             )

@@ -59,6 +59,7 @@ class _Context:
         sequences: int = 1,
         full_window: bool = True,
         choose_flash: bool = False,
+        watch: Any = None,
     ) -> None:
         self.made.append((cells, full_window, choose_flash))
         self.flash_attention = choose_flash and self.chooses

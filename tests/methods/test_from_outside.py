@@ -22,6 +22,7 @@ from quantlab.cli import main
 from quantlab.files import write_text
 from quantlab.hardware.device import find
 from quantlab.progress import Progress
+from quantlab.recommend import candidates
 from quantlab.stages import diverge, evaluate, measure, prepare, probe, quantize, reference, report
 from quantlab.workspace.cell import Cell
 from quantlab.workspace.results import made_with, write_record
@@ -39,10 +40,16 @@ def outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     monkeypatch.setenv("PYTHONPATH", path)
     monkeypatch.syspath_prepend(str(OUTSIDE))
     monkeypatch.chdir(tmp_path)
-    registry._entry_points.cache_clear()
+    _forget()
     assert importlib.metadata.entry_points(group="quantlab.methods", name="rounded")
     yield tmp_path
+    _forget()
+
+
+def _forget() -> None:
+    """A process finds packages once, and so plans with the methods that it found."""
     registry._entry_points.cache_clear()
+    candidates._planned.cache_clear()
 
 
 @pytest.fixture

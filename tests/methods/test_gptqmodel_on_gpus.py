@@ -37,7 +37,9 @@ class Library:
 
 
 def _job(tmp_path: Path, bits: int, method: str, device: str = "cuda:0") -> Job:
-    write_json(tmp_path / "config.json", family("llama").fields | {"model_type": "llama", "dtype": "bfloat16"})
+    write_json(
+        tmp_path / "config.json", family("llama").fields | {"model_type": "llama", "dtype": "bfloat16"}
+    )
     return Job(
         source=tmp_path,
         bits=bits,
@@ -70,7 +72,7 @@ def test_gpu_row_2_layers_are_packed_by_a_kernel_that_runs_on_the_cpu(
     library = Library()
     monkeypatch.setattr(gptqmodel, "GPTQModel", library)
     monkeypatch.setattr("quantlab.methods.awq._mended", _nothing)
-    monkeypatch.setattr(_gptqmodel, "is_own", lambda _: True)
+    monkeypatch.setattr(_gptqmodel, "is_own", lambda *_: True)
     with pytest.raises(Stopped):
         load(method).quantize(_job(tmp_path, bits, method))
     packs_with = normalize_backend(library.asked["quantized"]["backend"], quant_method=method)

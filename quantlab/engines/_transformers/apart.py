@@ -2,8 +2,7 @@
 
 transformers holds the experts of a layer in one tensor, and some families' projections in one matrix.
 GPTQModel quantizes them one by one and stores them under names of their own, which transformers cannot put
-together. GPTQModel itself opens such a checkpoint. It replaces classes of transformers for the whole process:
-load no other model in a process after it."""
+together. GPTQModel itself opens such a checkpoint."""
 
 from __future__ import annotations
 
@@ -34,8 +33,7 @@ def layers_apart(weights: Path, trust_remote_code: bool) -> tuple[str, ...]:
     """Names of packed layers that the model's class does not have; empty where transformers can load all.
 
     What stands before the number of a block is not compared: it differs between a wrapper and its text model.
-    Asked once per process: after GPTQModel has opened the checkpoint its classes stand in for transformers',
-    and the answer would be another.
+    Answered once per process: the class is built for it.
     """
     from quantlab.models.loading import broken_checkpoint, build_on_meta, load_config
 
@@ -68,12 +66,14 @@ def load_with_gptqmodel(
     from gptqmodel import GPTQModel
 
     from quantlab.models.gptqmodel_trees import complete_trees
-    from quantlab.models.loading import only_trusted_code
+    from quantlab.models.loading import broken_checkpoint, load_config, only_trusted_code
+    from quantlab.models.own_classes import own_classes
     from quantlab.outside import as_failure, is_own
 
     complete_trees()
     try:
-        with only_trusted_code(trust_remote_code):
+        kind = load_config(weights, trust_remote_code, broken_checkpoint).model_type
+        with only_trusted_code(trust_remote_code), own_classes(kind):
             model = GPTQModel.load(
                 str(weights),
                 device=device,
