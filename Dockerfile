@@ -10,7 +10,7 @@ WORKDIR /quantlab
 # .dockerignore keeps the host's .venv, checkpoints and runs out
 COPY . .
 
-# llama.cpp with CUDA for the usual architectures, although no GPU is here to ask (quantlab/environments/cuda.py). The
+# llama.cpp with CUDA for the usual architectures, although no GPU is here to ask (quantlab/environments/llama_build.py). The
 # driver's library comes from the host when the container runs; the toolkit's stub stands for it while it is linked.
 RUN QUANTLAB_CUDA=on make install
 

@@ -12,10 +12,11 @@ PIP := $(if $(UV),$(UV) pip install --python $(BIN)/python,$(BIN)/pip install --
 .PHONY: demo test test-engines test-faults test-architectures lint install
 install: .venv/.installed
 
-# A wheel of llama.cpp that pip built before may be one without CUDA: with CUDA it is built afresh, before the rest.
+# A wheel of llama.cpp that pip built before may be one without CUDA or with AMX (which GCC breaks): where the build takes
+# arguments it is made afresh, before the rest.
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	@args="$$($(PYTHON) quantlab/environments/cuda.py)" && if [ -n "$$args" ]; then \
+	@args="$$($(PYTHON) quantlab/environments/llama_build.py)" && if [ -n "$$args" ]; then \
 	  echo "CMAKE_ARGS='$$args' $(PIP) --no-cache-dir llama-cpp-python" && \
 	  CMAKE_ARGS="$$args" $(PIP) --no-cache-dir llama-cpp-python; fi
 	$(PIP) -e '.[all,dev]'

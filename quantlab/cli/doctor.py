@@ -121,7 +121,7 @@ def _machine() -> dict[str, Any]:
 
 def _tools() -> list[dict[str, Any]]:
     """Programs and where they are; CUDA's compiler where there is a GPU."""
-    from quantlab.environments.cuda import find_nvcc
+    from quantlab.environments.llama_build import find_nvcc
     from quantlab.hardware.device import gpus
 
     tools: list[dict[str, Any]] = []

@@ -10,7 +10,7 @@ import re
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from quantlab.environments.cuda import WITH_CUDA
+from quantlab.environments.llama_build import WITH_CUDA, LlamaBuild, without_amx
 
 
 class RequiredDistribution(NamedTuple):
@@ -76,7 +76,10 @@ def bring(distribution: str) -> str:
 def reinstall(distribution: str) -> str:
     """The command that mends one that is installed and broken, without touching what it depends on."""
     wanted = asked().get(distribution)
-    return f"pip install --force-reinstall --no-deps '{distribution}{wanted.specifier if wanted else ''}'"
+    what = f"--force-reinstall --no-deps '{distribution}{wanted.specifier if wanted else ''}'"
+    if distribution == "llama-cpp-python" and (flags := without_amx(LlamaBuild("", "")).cmake_args):
+        return f"CMAKE_ARGS='{flags}' pip install --no-cache-dir {what}"
+    return f"pip install {what}"
 
 
 def cuda_build(version: str | None = None) -> str:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from typing import NamedTuple
 
-from quantlab.environments.cuda import has_driver
+from quantlab.environments.llama_build import has_driver
 
 SECONDS_ALLOWED = 180.0
 _CHILD = """

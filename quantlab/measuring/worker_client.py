@@ -15,7 +15,7 @@ from quantlab import engines
 from quantlab.errors import CellFailure, FailureKind, QuantlabError
 from quantlab.hardware.device import parse_places
 from quantlab.measuring.sampling_client import SamplingClient
-from quantlab.outside import ended_from_outside, memory_kills, short_of_memory
+from quantlab.outside import ended_from_outside, ending, memory_kills, short_of_memory
 from quantlab.workspace.cell import Cell
 from quantlab.workspace.logs import log_path, said_out_of_memory, size_of
 
@@ -182,9 +182,8 @@ class Worker:
         if outside:
             return WorkerDied(outside.kind, outside.reason)
         kind: FailureKind = "out_of_memory" if said_out_of_memory(self._log, self._log_began) else "crashed"
-        how = f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
         return WorkerDied(
-            kind, f"the process {how}; its output is in {self._log.relative_to(self.cell.root)}"
+            kind, f"the process {ending(code)}; its output is in {self._log.relative_to(self.cell.root)}"
         )
 
     def close(self) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 import traceback
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from quantlab import engines, processes
 from quantlab.errors import CellFailure, QuantlabError
-from quantlab.outside import as_failure, ended_from_outside, memory_kills
+from quantlab.outside import as_failure, ended_from_outside, ending, memory_kills
 from quantlab.scratch import scratch
 from quantlab.workspace.checkpoint import Checkpoint, Manifest
 
@@ -86,8 +85,7 @@ def _failure(folder: Path, code: int, kills: int | None) -> Exception:
         return outside
     path = folder / _ERROR
     if not path.exists():
-        how = f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
-        return CellFailure("broken_checkpoint", f"{what} {how}: see the log")
+        return CellFailure("broken_checkpoint", f"{what} {ending(code)}: see the log")
     said = json.loads(path.read_text(encoding="utf-8"))
     if said["kind"] == "usage":
         return QuantlabError(said["reason"])

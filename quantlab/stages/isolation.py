@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from quantlab import engines, methods, processes
 from quantlab.errors import CellFailure, FailureKind, QuantlabError
 from quantlab.hardware.device import parse_places, renumbered, visible_alone
 from quantlab.measuring.sampling_client import read_samples, sample_file
-from quantlab.outside import ended_from_outside, memory_kills
+from quantlab.outside import ended_from_outside, ending, memory_kills
 from quantlab.processors import cores
 from quantlab.recipe import read_recipe
 from quantlab.records import STAGES, Failure, Record, StageName
@@ -98,9 +97,7 @@ def _death(code: int, error: dict[str, Any] | None, shown: Path, log: Path, bega
     it."""
     if code < 0:
         kind: FailureKind = "out_of_memory" if said_out_of_memory(log, began) else "crashed"
-        return Failure(
-            kind=kind, reason=f"the process died of {signal.Signals(-code).name}; its output is in {shown}"
-        )
+        return Failure(kind=kind, reason=f"the process {ending(code)}; its output is in {shown}")
     if error:
         return Failure(kind="crashed", reason=f"{error['message']} (traceback in {shown})")
     raised = last_exception(log, began)

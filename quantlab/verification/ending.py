@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import platform
 import re
-import signal
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from quantlab.errors import TRANSIENT
-from quantlab.outside import ended_from_outside
+from quantlab.outside import ended_from_outside, ending
 from quantlab.records.verification import Outcome
 from quantlab.verification.contract import not_applicable
 
@@ -35,7 +34,7 @@ def ending_of(code: int, said: Path, log: Path, kills_before: int | None) -> Out
     except (FileNotFoundError, ValidationError):
         if outside := ended_from_outside(code, kills_before, log.parent, "its process"):
             return outcome_of(outside.kind, outside.reason)
-        how = f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+        how = ending(code)
         return Outcome(status="failed", reason=f"its process {how} and left no outcome; see logs/{log.name}")
 
 

@@ -21,7 +21,7 @@ OWN = {
     "hardware/bandwidth.py": {"print"},
     "architecture/_meta_count.py": {"print"},
     # run by `make install`, which reads it, before there is anything to import
-    "environments/cuda.py": {"print"},
+    "environments/llama_build.py": {"print"},
     "methods/_gguf/_convert.py": {"print"},
     # lines that were made inert
     "formats/llama_log.py": {"sys.stderr.write"},

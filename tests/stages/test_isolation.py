@@ -46,6 +46,7 @@ def _child(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
         ("kill -KILL $$", "killed", "killed from outside (signal 9"),
         ("kill -TERM $$", "killed", "ended from outside (SIGTERM); the next run tries it again"),
         ("kill -SEGV $$", "crashed", "died of SIGSEGV"),
+        ("kill -ILL $$", "crashed", "--force-reinstall --no-deps 'llama-cpp-python==0.3.36' builds it"),
         ("exit 3", "crashed", "ended with code 3"),
     ],
 )

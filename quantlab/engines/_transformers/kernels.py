@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from quantlab.environments.cuda import find_nvcc
+from quantlab.environments.llama_build import find_nvcc
 from quantlab.errors import CellFailure
 from quantlab.formats.json_file import read_object
 from quantlab.formats.quantization import quantization_config

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from quantlab.errors import CellFailure, FailureKind
-from quantlab.outside import ended_from_outside, memory_kills
+from quantlab.outside import ended_from_outside, ending, memory_kills
 from quantlab.processes import child_begins
 
 _LAST_WORDS_BYTES = 2**16
@@ -76,4 +75,4 @@ def _open(log: Path) -> IO[bytes]:
 
 def _died(what: str, number: int, log: Path, said: str) -> CellFailure:
     kind: FailureKind = "out_of_memory" if "out of memory" in said.lower() else "crashed"
-    return CellFailure(kind, f"{what} died of {signal.Signals(number).name} (its output is in {log.name})")
+    return CellFailure(kind, f"{what} {ending(-number)} (its output is in {log.name})")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any, NamedTuple
 
-from quantlab.environments.cuda import find_nvcc
+from quantlab.environments.llama_build import find_nvcc
 from quantlab.hardware.device import Device, told
 from quantlab.records.verification import Outcome
 from quantlab.verification.contract import Check, Context, judged, once

@@ -1,4 +1,4 @@
-"""llama.cpp is built with CUDA where that can work, and one line says what was decided."""
+"""llama.cpp is built with CUDA where that can work, without AMX, and a line says what was decided."""
 
 from __future__ import annotations
 
@@ -12,9 +12,18 @@ from types import SimpleNamespace
 import pytest
 
 from quantlab.engines._llama import library
-from quantlab.environments.cuda import SETTING, decide, find_nvcc
 from quantlab.environments.install import cuda_build
+from quantlab.environments.llama_build import (
+    SETTING,
+    WITHOUT_AMX,
+    LlamaBuild,
+    decide,
+    find_nvcc,
+    has_amx,
+    without_amx,
+)
 from quantlab.errors import CellFailure
+from quantlab.formats.llama_log import llama
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -55,7 +64,7 @@ def test_gpu_row_7_llama_cpp_is_built_with_cuda_where_its_compiler_and_a_driver_
 def test_gpu_row_7_without_the_compiler_one_line_says_that_it_was_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("quantlab.environments.cuda.find_nvcc", lambda environment: None)
+    monkeypatch.setattr("quantlab.environments.llama_build.find_nvcc", lambda environment: None)
     for setting in ({}, {SETTING: "on"}):
         found = decide(setting, lambda: True)
         assert found == ("", "llama.cpp is built without CUDA: there is no nvcc here")
@@ -70,9 +79,38 @@ def test_gpu_row_7_the_compiler_is_found_on_the_path_too(nvcc: str, monkeypatch:
 def test_gpu_row_7_the_decision_needs_no_library(nvcc: str) -> None:
     """`make install` runs it before anything is installed: an isolated interpreter with no packages."""
     environment = {"PATH": os.environ["PATH"], "CUDA_HOME": nvcc, SETTING: "on"}
-    command = [sys.executable, "-I", "-S", str(ROOT / "quantlab/environments/cuda.py")]
+    command = [sys.executable, "-I", "-S", str(ROOT / "quantlab/environments/llama_build.py")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.startswith("-DGGML_CUDA=on ") and len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "amx", "cmake_args"),
+    [
+        ("", True, WITHOUT_AMX),
+        ("-DGGML_CUDA=on", True, f"-DGGML_CUDA=on {WITHOUT_AMX}"),
+        ("", False, ""),
+        ("-DCMAKE_CXX_FLAGS=-O2", True, "-DCMAKE_CXX_FLAGS=-O2"),
+        ("-DGGML_NATIVE=OFF", True, "-DGGML_NATIVE=OFF"),
+    ],
+)
+def test_a_processor_with_amx_gets_a_build_without_it(given: str, amx: bool, cmake_args: str) -> None:
+    made = without_amx(LlamaBuild(given, "llama.cpp is built"), lambda: amx)
+    assert made.cmake_args == cmake_args
+    assert ("without AMX" in made.said) == (WITHOUT_AMX in cmake_args)
+
+
+def test_the_processor_says_whether_it_has_amx(tmp_path: Path) -> None:
+    (tmp_path / "cpuinfo").write_text("flags\t: fpu avx512_vnni amx_tile amx_int8\n")
+    (tmp_path / "older").write_text("flags\t: fpu avx512_vnni\n")
+    assert has_amx(tmp_path / "cpuinfo")
+    assert not has_amx(tmp_path / "older") and not has_amx(tmp_path / "nothing")
+
+
+def test_the_llama_cpp_that_is_installed_has_no_amx() -> None:
+    """Else every quantized product of this machine's llama.cpp would end the process where GCC built it."""
+    said = llama().llama_print_system_info().decode()
+    assert "AMX_INT8 = 1" not in said
 
 
 def test_gpu_row_7_the_remedy_does_not_take_the_cached_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +133,7 @@ def test_gpu_row_7_and_13_make_install_asks_before_it_builds() -> None:
         text=True,
         check=True,
     ).stdout
-    asks, builds = said.index("quantlab/environments/cuda.py"), said.index("-e '.[all,dev]'")
+    asks, builds = said.index("quantlab/environments/llama_build.py"), said.index("-e '.[all,dev]'")
     assert asks < builds and "--no-cache-dir llama-cpp-python" in said[asks:builds]
 
 
