@@ -18,7 +18,7 @@ from quantlab.errors import QuantlabError, unknown
 FOLDER = Path(__file__).parent
 SECTIONS = {
     "Choose": ("plan", "recommend", "cost"),
-    "Run": ("run", "compare", "endpoint", "list", "show", "doctor", "clean"),
+    "Run": ("run", "compare", "endpoint", "list", "show", "doctor", "install", "clean"),
     "Judge the measurements": ("check", "diff", "sensitivity", "merge"),
     "Stages, in the order of the pipeline": (
         "probe",

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from quantlab.architecture.roofline import WeightReads
+from quantlab.environments.versions import installed
 from quantlab.formats import Format
 from quantlab.names import BASELINE
 
@@ -45,10 +46,20 @@ class Demand(NamedTuple):
     """Tokens of the longest sequence, prompt and answer together; None where that is not known before."""
     scored_tokens: int = 0
     """The most tokens whose log-probabilities are asked for in one call; 0 where none are."""
+    sequences: int = 1
+    """The most sequences at the same time."""
 
 
 ANYTHING = Demand()
 """Nothing is known of what will be asked: the model's whole context, or as much of it as fits."""
+
+
+class Resident(NamedTuple):
+    """Resident memory of processes that an engine started, in bytes."""
+
+    now: int = 0
+    peak: int = 0
+    """Since they began."""
 
 
 class WorkerPlace(NamedTuple):
@@ -186,6 +197,10 @@ class OpenCheckpoint(ABC):
         """Give the allocator's peaks since the last reset."""
         return AllocatorPeaks()
 
+    def resident(self) -> Resident:
+        """Give what processes of its own hold, beside this one; nothing where it runs in this one."""
+        return Resident()
+
 
 class Engine(ABC):
     """What runs checkpoints. One file of `quantlab/engines` holds one, as `ENGINE`; another package brings
@@ -226,6 +241,8 @@ class Engine(ABC):
     """What it stores keys and values in unless told otherwise; None for the dtype that it computes in."""
     scores_without_cache: bool = False
     """Whether its tasks are scored without the variant's own type of cache."""
+    apart: bool = False
+    """Whether it runs in an environment of its own, and needs nothing of a method's libraries in this one."""
     reserves_gpu: bool = False
     """Whether it takes most of a GPU's memory as it opens, so that nothing else of ours may lie there."""
 
@@ -257,9 +274,20 @@ class Engine(ABC):
         """Give the command of its server."""
         return Served(None, notes=(f"{self.title} has no server that quantlab knows",))
 
-    def open_device(self, gpus: Sequence[str]) -> None:
-        """Open the GPUs with nothing loaded, where the engine does so before it loads anything."""
-        return
+    def open_device(self, gpus: Sequence[str]) -> Resident:
+        """Open the GPUs with nothing loaded, where the engine does so before it loads anything; give what
+        processes of its own hold then. The next checkpoint is opened in these."""
+        return Resident()
+
+    def lacks(self) -> tuple[str, ...]:
+        """Name the distributions that it needs and that are not installed where it runs."""
+        from quantlab.environments.install import missing
+
+        return missing(self.requires)
+
+    def versions(self, device: str | None = None) -> dict[str, str]:
+        """Give the versions of what decides its figures on a device; without one, of all that could."""
+        return installed(self.requires)
 
     def place(self, device: str, environment: Mapping[str, str]) -> WorkerPlace:
         """Say what a process that will hold the engine must see of the machine."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from quantlab.engines._contract import ANYTHING, Demand, Engine
+from quantlab.engines._contract import ANYTHING, Demand, Engine, Resident
 from quantlab.engines._transformers.dense import form_of
 from quantlab.engines._transformers.load import computes_in_float32
 from quantlab.engines._transformers.open import TransformersEngine
@@ -59,12 +59,13 @@ class Transformers(Engine):
         """Packed layers dequantized once, and float32 where the CPU has no bfloat16 instructions."""
         return form_of(checkpoint.weights)
 
-    def open_device(self, gpus: Sequence[str]) -> None:
+    def open_device(self, gpus: Sequence[str]) -> Resident:
         """Let CUDA make its context on each GPU."""
         import torch
 
         for gpu in gpus:
             torch.zeros(1, device=gpu)
+        return Resident()
 
 
 ENGINE = Transformers()

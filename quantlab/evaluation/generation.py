@@ -69,7 +69,8 @@ def generate(
     require_memory(device, checkpoint.disk_bytes, "the checkpoint")
     module = engines.load(engines.engine_or_usual(checkpoint.manifest.format, cell.recipe.engine))
     with progress.step(f"{cell.variant.slug}: answering {len(prompts)} prompts", len(prompts)) as step:
-        engine = module.open_checkpoint(checkpoint, device.device, engines.runs_dense(checkpoint, device))
+        dense, demand = engines.runs_dense(checkpoint, device), engines.Demand(sequences=BATCH)
+        engine = module.open_checkpoint(checkpoint, device.device, dense, demand=demand)
         lm = engine.language_model(BATCH)
         chat = getattr(lm.tokenizer, "chat_template", None)
         asked = [lm.apply_chat_template([{"role": "user", "content": p}]) if chat else p for p in prompts]

@@ -59,11 +59,12 @@ def time_all(
         with contextlib.suppress(CellFailure):  # told at its own turn
             worker.warm_up(works[-1])
     together = fit_together(beside.cell, seen, worker.about["weights_bytes"], device)
-    slug, longest = beside.cell.variant.slug, max(work.tokens for work in works)
+    slug = beside.cell.variant.slug
+    longest, most = max(work.tokens for work in works), max(work.batch for work in works)
     what = f"{cell.variant.slug} {'in turn with' if together else 'and then'} {slug}: prefill and decode"
     with progress.step(what, len(works) * repeats * (1 if together else 2)) as step:
         if together:
-            with Worker(beside.cell, worker.engine, device.device, longest) as other:
+            with Worker(beside.cell, worker.engine, device.device, longest, most) as other:
                 reason = _load(other)
                 timed = _timed(
                     works, worker, None if reason else other, repeats, device, meter, step, load, reason
@@ -71,7 +72,7 @@ def time_all(
                 return timed if reason else timed._replace(baseline=_baseline(other, "alternating"))
         timed = _timed(works, worker, None, repeats, device, meter, step, load)
         worker.close()
-        with Worker(beside.cell, worker.engine, device.device, longest) as other:
+        with Worker(beside.cell, worker.engine, device.device, longest, most) as other:
             return _then(other, timed, works, repeats, device, meter, step)
 
 

@@ -35,20 +35,21 @@ class WorkerCommands:
         self._name: str = job["engine"]
         self._module = engines.load(self._name)
         self._engine: engines.OpenCheckpoint | None = None
-        self._demand = engines.Demand(tokens=job["tokens"])
+        self._demand = engines.Demand(tokens=job["tokens"], sequences=job["sequences"])
         self._gpus = [f"cuda:{n}" for n in parse_places(self._device).gpus]
 
     def open_device(self) -> dict[str, Any]:
         """Import the engine's libraries and open the device, with nothing loaded."""
         for library in (*self._module.imports(self._checkpoint), *self._loaded_by()):
             importlib.import_module(library)
-        self._module.open_device(self._gpus)
-        return {"rss_bytes": process_memory().rss_bytes}
+        theirs = self._module.open_device(self._gpus)
+        return {"rss_bytes": process_memory().rss_bytes + theirs.now}
 
     def _loaded_by(self) -> tuple[str, ...]:
-        """Modules of the checkpoint's method that the engine imports as it loads."""
+        """Modules of the checkpoint's method that the engine imports here as it loads."""
         name = self._checkpoint.manifest.method
-        return methods.load(name).loaded_by if name in methods.names() else ()
+        here = name in methods.names() and not self._module.apart
+        return methods.load(name).loaded_by if here else ()
 
     def load(self) -> dict[str, Any]:
         """Load the checkpoint."""
@@ -71,7 +72,7 @@ class WorkerCommands:
             "weights_reason": memory.weights_reason,
             "by_device": memory.by_device,
             "parallel": engine.parallel,
-            "rss_bytes": process_memory().rss_bytes,
+            "rss_bytes": process_memory().rss_bytes + engine.resident().now,
         }
 
     def clear(self) -> dict[str, Any]:
@@ -100,7 +101,8 @@ class WorkerCommands:
         seconds, memory = time.perf_counter() - began, self._engine.memory()
         held = {"kv_cache_bytes": memory.kv_cache_bytes, "state_bytes": memory.state_bytes}
         held |= {f"peak_{kind}": size for kind, size in self._engine.peaks()._asdict().items()}
-        return {"seconds": seconds, "peak_rss_bytes": process_memory().peak_rss_bytes} | held
+        peak = process_memory().peak_rss_bytes + self._engine.resident().peak
+        return {"seconds": seconds, "peak_rss_bytes": peak} | held
 
 
 def _answer(commands: WorkerCommands, line: str) -> dict[str, Any]:

@@ -49,8 +49,11 @@ class GridPoint(NamedTuple):
 class Worker:
     """A process that holds one cell's engine, for the length of a `with` block."""
 
-    def __init__(self, cell: Cell, engine: str, device: str, tokens: int | None = None) -> None:
-        """`tokens` are those of the longest sequence that it will run."""
+    def __init__(
+        self, cell: Cell, engine: str, device: str, tokens: int | None = None, sequences: int = 1
+    ) -> None:
+        """`tokens` are those of the longest sequence that it will run, `sequences` the most at the same
+        time."""
         self.cell, self.engine = cell, engine
         self._log = log_path(cell, "measure")
         place = engines.load(engine).place(device, dict(os.environ) | {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"})
@@ -67,6 +70,7 @@ class Worker:
             "engine": engine,
             "device": device,
             "tokens": tokens,
+            "sequences": sequences,
         }
         self._job = json.dumps(job | {"log": str(self._log)})
         self.about: dict[str, Any] = {}

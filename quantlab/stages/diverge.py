@@ -56,7 +56,7 @@ def run(cell: Cell, device: Device, progress: Progress) -> DivergenceRecord:
             device.name,
             reference.sha256,
         ),
-        *(reference.notes, installed(_libraries(engine.name))),
+        *(reference.notes, _versions(engine.name, device)),
     )
     windows = RoutedWindows(cell, checkpoint, settings, reference, engine)
     with progress.step(f"{cell.variant.slug}: divergence from the reference", len(token_ids)) as step:
@@ -112,8 +112,8 @@ def compare(
         step.advance()
 
 
-def _libraries(engine: str) -> tuple[str, ...]:
-    return (*engines.load(engine).requires, "numpy")
+def _versions(engine: str, device: Device) -> dict[str, str]:
+    return engines.load(engine).versions(device.device) | installed(("numpy",))
 
 
 def _record(
@@ -134,7 +134,7 @@ def _record(
         checkpoint_sha256=checkpoint.sha256,
         engine=engine.name,
         device=device.name,
-        versions=installed(_libraries(engine.name)),
+        versions=_versions(engine.name, device),
         notes=reference.notes,
         windows=len(token_ids),
         window_tokens=token_ids.shape[1],

@@ -50,9 +50,9 @@ def run(cell: Cell, device: Device, progress: Progress, until_decided: bool = Fa
     dense = engines.runs_dense(checkpoint, device)
     engine = engines.load(name).open_checkpoint(
         *(checkpoint, device.device, dense, _in_float32(cell, device)),
-        demand=engines.Demand(scored_tokens=_TOKENS_OF_AN_ITEM),
+        demand=engines.Demand(scored_tokens=_TOKENS_OF_AN_ITEM, sequences=spec.batch_size),
     )
-    versions = installed(("lm-eval", *engines.load(name).requires))
+    versions = installed(("lm-eval",)) | engines.load(name).versions(device.device)
     lm = engine.language_model(spec.batch_size)
     settings = key_of(
         *(STAGES["evaluate"].version, versions, name, engine.scored_in, dense, device.name),

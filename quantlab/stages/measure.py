@@ -14,7 +14,6 @@ import os
 from typing import Any
 
 from quantlab import engines
-from quantlab.environments.versions import installed
 from quantlab.errors import CellFailure
 from quantlab.hardware.condition import load_average
 from quantlab.hardware.device import Device
@@ -46,13 +45,14 @@ def run(cell: Cell, device: Device, progress: Progress) -> MeasureRecord:
         checkpoint_sha256=checkpoint.sha256,
         engine=name,
         device=device.name,
-        versions=installed(engines.load(name).requires),
+        versions=engines.load(name).versions(device.device),
     )
     ceilings, works, energy = ceilings_of(cell, device), workloads(cell.recipe.measure, device), meter(device)
     file = sample_file(cell.root, cell.model, cell.variant.slug)
+    longest, most = max(work.tokens for work in works), max(work.batch for work in works)
     with (
         SamplingClient(file, [gpu.uuid for gpu in device.used_gpus]) as sampler,
-        Worker(cell, name, device.device, max(work.tokens for work in works)) as worker,
+        Worker(cell, name, device.device, longest, most) as worker,
     ):
         try:
             with progress.step(f"{cell.variant.slug}: loading"):

@@ -52,8 +52,8 @@ def method_versions(name: str) -> dict[str, Any]:
 
 
 def stage_versions() -> dict[str, dict[str, Any]]:
-    """What decides each measuring stage's numbers."""
-    running = installed(sorted({r for name in engines.names() for r in engines.load(name).requires}))
+    """What decides each measuring stage's numbers; the versions of libraries by engine."""
+    running = {name: engines.load(name).versions() for name in engines.names()}
     divergence = importlib.import_module("quantlab.analysis.divergence").METRICS_VERSION
     return {
         "measure": {"schema": SCHEMA_VERSION, "version": STAGES["measure"].version, "versions": running},
@@ -66,6 +66,6 @@ def stage_versions() -> dict[str, dict[str, Any]]:
         "evaluate": {
             "schema": SCHEMA_VERSION,
             "version": STAGES["evaluate"].version,
-            "versions": running | installed(["lm-eval"]),
+            "versions": running | {"lm-eval": installed(["lm-eval"])},
         },
     }

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from quantlab.environments.install import missing
 from quantlab.hardware.device import Device
 from quantlab.records.verification import Outcome
 
@@ -61,9 +60,9 @@ def no_gpu(device: Device) -> str:
     return "" if device.places.gpus else "no GPU"
 
 
-def lacking(distributions: Sequence[str], command: str | None = None) -> str:
-    """Why what needs these distributions does not apply here; empty where all are installed."""
-    absent = missing(tuple(distributions))
+def lacking(absent: Sequence[str], command: str | None = None) -> str:
+    """Why what needs these distributions, which are not installed, does not apply here; empty where there are
+    none."""
     return f"not installed: {', '.join(absent)}" + (f" (`{command}`)" if command else "") if absent else ""
 
 

@@ -1,126 +1,113 @@
-"""Load vLLM: choose GPUs and settings, and explain its refusals.
+"""Choose where vLLM runs and with which settings: its interpreter, its environment, the arguments of `LLM`.
 
-No GPU has run this file. Written against vLLM 0.33.0 (`LLM` and its `EngineArgs`).
-"""
+It runs with vLLM 0.32.0 on a CPU; no GPU has run it. On GPUs it is written against vLLM 0.33.0."""
 
 from __future__ import annotations
 
-import importlib.util
 import os
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from quantlab.engines._contract import ANYTHING, Demand
-from quantlab.engines._limits import Limits
+from quantlab.engines._contract import Demand
 from quantlab.engines._vllm.reserve import reservations
+from quantlab.environments import locked
+from quantlab.environments.versions import installed
+from quantlab.environments.worker import WorkerProcess
 from quantlab.errors import CellFailure
-from quantlab.hardware.device import Places, parse_places, visible_to
+from quantlab.hardware.device import Places, gpus, parse_places, visible_to
+from quantlab.processors import THREADS, cores
 
-INSTALL = "pip install vllm==0.33.0"
-"""For an environment of its own: it pins other versions of torch and transformers."""
-_HOW = f"{INSTALL} (in an environment of its own, it pins another torch)"
-
-
-def require_vllm() -> None:
-    """Raise CellFailure where vLLM is not installed, without importing it."""
-    if importlib.util.find_spec("vllm") is None:
-        raise CellFailure("not_installed", f"vLLM is not installed: {_HOW}")
+DISTRIBUTION = "vllm"
+INSTALL = "quantlab install vllm"
+_COMMANDS = "quantlab.apart.vllm_engine"
+_DECIDING = ("torch", "transformers")
+"""Distributions beside vLLM's own whose versions decide its figures."""
 
 
-def gpus_only(device: str) -> Places:
-    """The GPUs that a device names. Raises CellFailure for a place that vLLM does not run on here."""
+class Interpreter(NamedTuple):
+    """Where vLLM is installed."""
+
+    python: Path
+    versions: dict[str, str]
+
+
+def interpreter(places: Places) -> Interpreter:
+    """This process's own where vLLM stands beside quantlab, else that of its environment. Raises CellFailure
+    where there is none."""
+    own = installed((DISTRIBUTION, *_DECIDING))
+    if DISTRIBUTION in own:
+        return Interpreter(Path(sys.executable), own)
+    environment = locked.suited(DISTRIBUTION, bool(places.gpus))
+    have = environment.versions()
+    if not have:
+        which = " --cpu" if gpus() and not places.gpus else ""
+        raise CellFailure("not_installed", f"vLLM is not installed: {INSTALL}{which}")
+    return Interpreter(
+        environment.python,
+        {name: have[name] for name in (environment.name, *_DECIDING) if name in have},
+    )
+
+
+def places_of(device: str) -> Places:
+    """The GPUs that a device names, or the CPU. Raises CellFailure for a mixture, and for a disk."""
     places = parse_places(device)
-    if places.cpu or places.disk or not places.gpus:
+    if places.disk or (places.cpu and places.gpus):
         raise CellFailure(
-            "unsupported", f"vLLM runs on GPUs here, not on {device}: use the transformers engine"
+            "unsupported", f"vLLM runs on GPUs or on a CPU, not on {device}: use the transformers engine"
         )
     return places
 
 
-def load(
+def begin(places: Places) -> WorkerProcess:
+    """A worker that has imported vLLM. Raises CellFailure where it is not installed or does not import."""
+    worker = WorkerProcess("vLLM", interpreter(places).python, _COMMANDS, environment(places))
+    worker.ask("load_library", cpu=not places.gpus)
+    return worker
+
+
+def environment(places: Places) -> dict[str, str]:
+    """This process's, with what keeps vLLM's engine in one process, where its steps can be counted, and with
+    the GPUs that were asked for and no others: vLLM takes the first ones that it sees."""
+    chosen = dict(os.environ) | {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
+    chosen.setdefault("VLLM_NO_USAGE_STATS", "1")
+    visible = [entry for entry in chosen.get("CUDA_VISIBLE_DEVICES", "").split(",") if entry]
+    if not places.gpus:
+        chosen.setdefault(THREADS, str(cores()))
+    elif places.gpus != tuple(range(len(places.gpus))) or visible[len(places.gpus) :]:
+        chosen["CUDA_VISIBLE_DEVICES"] = visible_to(places.gpus, chosen.get("CUDA_VISIBLE_DEVICES"))
+    return chosen
+
+
+def arguments(
     weights: Path,
     tokenizer: Path,
     places: Places,
     trust_remote_code: bool,
-    cache: str | None = None,
-    dtype: str = "auto",
-    demand: Demand = ANYTHING,
-) -> Any:
-    """vLLM's LLM: one sequence never helps another (no prefix cache), safetensors only, everything in this
-    process, and no more reserved than is asked for."""
+    cache: str | None,
+    dtype: str,
+    demand: Demand,
+) -> dict[str, Any]:
+    """Of `vllm.LLM`: one sequence never helps another (no prefix cache), safetensors only, and no more
+    reserved than is asked for. Raises CellFailure for a cache that vLLM does not have."""
     if cache not in (None, "fp8"):
         raise CellFailure(
             "unsupported",
             f"vLLM has no {cache} cache here: use fp8, leave it out, or use the transformers engine",
         )
-    # The engine's core in a process of its own would hide the workers, and its memory from this process.
-    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    reserved = reservations(weights, places, demand)
-    show_only(places.gpus)
-    vllm = _imported()
-    try:
-        return vllm.LLM(
-            model=str(weights),
-            tokenizer=str(tokenizer),
-            trust_remote_code=trust_remote_code,
-            tensor_parallel_size=len(places.gpus),
-            dtype=dtype,
-            load_format="safetensors",
-            seed=0,
-            max_logprobs=-1,
-            enable_prefix_caching=False,
-            async_scheduling=False,
-            **reserved,
-            **({"kv_cache_dtype": cache} if cache else {}),
-        )
-    except ValueError as error:  # vLLM's word for a method, a model or a size that it does not take
-        text = " ".join(str(error).split())[:300]
-        raise CellFailure(
-            "does_not_fit" if "memory" in text.lower() else "unsupported", f"vLLM: {text}"
-        ) from error
-
-
-def _imported() -> Any:
-    """The package vllm. Raises CellFailure where a module is missing."""
-    try:
-        import vllm
-    except ModuleNotFoundError as error:
-        missing = (
-            "vLLM is not installed"
-            if error.name == "vllm"
-            else f"vLLM needs the module {error.name}, which is not installed"
-        )
-        raise CellFailure("not_installed", f"{missing}: {_HOW}") from error
-    return vllm
-
-
-def show_only(gpus: tuple[int, ...]) -> None:
-    """Let vLLM see the GPUs that were asked for and no other: it takes the first ones that it sees."""
-    visible = [entry for entry in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if entry]
-    if gpus != tuple(range(len(gpus))) or visible[len(gpus) :]:
-        os.environ["CUDA_VISIBLE_DEVICES"] = visible_to(gpus, os.environ.get("CUDA_VISIBLE_DEVICES"))
-
-
-def watching_limits(base: Any) -> Any:
-    """lm-eval's VLLM class, which then says in `truncated` which answers of its last `generate_until` the
-    limit ended."""
-
-    class Watching(base):  # type: ignore[misc]
-        def __init__(self, **given: Any) -> None:
-            super().__init__(**given)
-            self.truncated: list[bool] = []
-            self._limits = Limits()
-
-        def _model_generate(self, requests: Any, generate: bool = False, sampling_params: Any = None) -> Any:
-            made = super()._model_generate(requests, generate, sampling_params)
-            if generate:
-                self._limits.made += [output.outputs[0].finish_reason == "length" for output in made]
-            return made
-
-        def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
-            ask = super().generate_until
-            texts, self.truncated = self._limits.generate(self, lambda: ask(requests, disable_tqdm), requests)
-            return texts
-
-    return Watching
+    return {
+        "model": str(weights),
+        "tokenizer": str(tokenizer),
+        "trust_remote_code": trust_remote_code,
+        "tensor_parallel_size": max(len(places.gpus), 1),
+        "dtype": dtype,
+        "load_format": "safetensors",
+        "seed": 0,
+        "max_logprobs": -1,
+        "enable_prefix_caching": False,
+        "async_scheduling": False,
+        # on a CPU it would be compiled by a C++ compiler for minutes, for each checkpoint
+        **({} if places.gpus else {"enforce_eager": True}),
+        **reservations(weights, places, demand, dtype),
+        **({"kv_cache_dtype": cache} if cache else {}),
+    }

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 
 from quantlab import methods
+from quantlab.environments.install import missing
 from quantlab.hardware.device import Device, find
 from quantlab.measuring.sampling_client import SamplingClient
 from quantlab.names import Variant
@@ -60,7 +61,7 @@ def subjects(device: Device) -> Sequence[Subject]:
     quantizing = [name for name in methods.names() if methods.load(name).bits]
     chosen = [name for name in quantizing if methods.load(name).changes_weights]
     return [
-        Subject(name, _RANK + place, no_gpu(device) or lacking(methods.load(name).requires))
+        Subject(name, _RANK + place, no_gpu(device) or lacking(missing(methods.load(name).requires)))
         for place, name in enumerate(chosen)
     ]
 

@@ -33,7 +33,7 @@ def subjects(device: Device) -> Sequence[Subject]:
 def absent(name: str) -> str:
     """Why an engine is not run here; empty where it is."""
     engine = engines.load(name)
-    return lacking(engine.requires, engine.install)
+    return lacking(engine.lacks(), engine.install)
 
 
 CHECK = Check(

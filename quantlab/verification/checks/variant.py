@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from quantlab import engines, methods
+from quantlab.environments.install import missing
 from quantlab.hardware.device import Device
 from quantlab.names import Variant
 from quantlab.records.verification import Outcome
@@ -31,7 +32,7 @@ def subjects(device: Device) -> Sequence[Subject]:
     """All that quantizes; of each method at four bits, or at what it has instead, the narrow model too."""
     found = []
     for place, variant in enumerate(v for v in variants() if v.bits < 16):
-        why_not = lacking(methods.load(variant.method).requires)
+        why_not = lacking(missing(methods.load(variant.method).requires))
         four = variant.bits == _main_width(variant.method)
         rank = _FIRST if four else _EIGHT if variant.bits == 8 else _REST
         found.append(Subject(f"{WIDE}/{variant.slug}", rank + place, why_not))

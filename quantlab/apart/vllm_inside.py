@@ -1,6 +1,6 @@
 """Run functions in vLLM's workers, beside the model, one call per GPU.
 
-No GPU has run this file. Written against vLLM 0.33.0 (`LLM.collective_rpc`: a callable gets the worker).
+`LLM.collective_rpc` gives a callable the worker. It runs with vLLM 0.32.0 on a CPU; no GPU has run it.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import collections
 from typing import Any, NamedTuple
 
-NOT_COUNTED = "vLLM counts the memory of loaded weights on GPUs alone"
 _KERNELS = ("kernel", "fp8_linear", "linear_kernel")
 """Where the methods and schemes of vllm/model_executor/layers/quantization keep what multiplies."""
 
@@ -78,3 +77,10 @@ def _bytes(caches: Any) -> int:
             storage = entry.untyped_storage()
             seen[storage.data_ptr()] = storage.nbytes()
     return sum(seen.values())
+
+
+def threads() -> int:
+    """The threads that a CPU computes with."""
+    import torch
+
+    return int(torch.get_num_threads())

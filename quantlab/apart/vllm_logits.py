@@ -7,24 +7,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from quantlab.errors import CellFailure
-from quantlab.hardware.memory import available_bytes
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-BYTES_PER_LOGPROB = 160
-"""Of the lists, at their peak: 143.9 measured with vLLM 0.32 on a CPU, and a tenth more."""
 
-
-def window_logits(
-    llm: Any, token_ids: NDArray[np.int64], vocabulary: int, context: int
-) -> NDArray[np.float32]:
+def window_logits(llm: Any, token_ids: NDArray[np.int64], vocabulary: int) -> NDArray[np.float32]:
     """Log-probabilities (length, vocabulary) of one window. Raises CellFailure where they cannot be had."""
     import numpy as np
     from vllm import SamplingParams
 
-    _require_room(len(token_ids), vocabulary, context)
     wanted = SamplingParams(
         temperature=0,
         max_tokens=1,
@@ -41,26 +34,6 @@ def window_logits(
     if np.isnan(rows).any():
         raise CellFailure("unsupported", "vLLM left words of the vocabulary out of its log-probabilities")
     return rows
-
-
-def _require_room(tokens: int, vocabulary: int, context: int) -> None:
-    """Raise CellFailure where a window and the token after it are more than the context, or the lists more
-    than the free memory."""
-    if tokens >= context:
-        raise CellFailure(
-            "unsupported",
-            "vLLM gives the last row of a window with the token that it generates after it: a window of"
-            f" {tokens:,} tokens leaves no room for it in {context:,}; use shorter windows or the"
-            " transformers engine",
-        )
-    needed, there = tokens * vocabulary * BYTES_PER_LOGPROB, available_bytes()
-    if needed > there:
-        raise CellFailure(
-            "does_not_fit",
-            f"vLLM gives the log-probabilities of {tokens} tokens over {vocabulary:,} words"
-            f" in about {needed / 2**30:.0f} GiB of lists, {there / 2**30:.0f} GiB are free: use shorter"
-            " windows or the transformers engine",
-        )
 
 
 def _scatter(rows: NDArray[np.float32], flat: Any, first: int) -> None:
