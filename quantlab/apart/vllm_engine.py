@@ -35,6 +35,7 @@ class Commands:
         """Import vLLM, with nothing loaded."""
         if cpu:
             _allow_tiles()
+            vllm_inside.watch_loading()
         import vllm
 
         return {"version": vllm.__version__}
@@ -62,7 +63,7 @@ class Commands:
             "context": int(model.max_model_len),
             "vocabulary": int(model.get_vocab_size()),
             "block": int(cache.block_size),
-            "capacity": int(cache.kv_cache_size_tokens or 0),
+            "capacity": _capacity(model, cache),
             "kernels": counts[0] if counts else {},
             "threads": vllm_inside.threads(),
             "end_ids": said if isinstance(said, list) or said is None else [said],
@@ -135,6 +136,15 @@ class Commands:
         if self._llm is not None:
             self._llm.llm_engine.engine_core.shutdown()
             self._llm = None
+
+
+def _capacity(model: Any, cache: Any) -> int:
+    """Tokens that the cache holds, in whole blocks; 0 where vLLM does not tell.
+
+    vLLM counts sequences of the longest length, of which each wastes the rest of its last block
+    (vllm/v1/core/kv_cache_utils.py)."""
+    longest, block = int(model.max_model_len), int(cache.block_size)
+    return int(cache.kv_cache_size_tokens or 0) * (-(-longest // block) * block) // longest
 
 
 def _allow_tiles() -> None:

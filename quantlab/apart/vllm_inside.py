@@ -8,6 +8,7 @@ from __future__ import annotations
 import collections
 from typing import Any, NamedTuple
 
+_SEEN = "quantlab_reads"
 _KERNELS = ("kernel", "fp8_linear", "linear_kernel")
 """Where the methods and schemes of vllm/model_executor/layers/quantization keep what multiplies."""
 
@@ -26,11 +27,24 @@ class WorkerState(NamedTuple):
     expert_bytes: int
 
 
+class Read(NamedTuple):
+    """Weights that a decoding step may read, in bytes."""
+
+    always_bytes: int
+    expert_bytes: int
+
+
 def state(worker: Any) -> WorkerState:
     """Memory of a worker, and what a decode reads of it."""
     model, caches = worker.get_model(), worker.model_runner.kv_caches
     counted = getattr(worker.model_runner, "model_memory_usage", None)  # the CPU's runner has none
     weights = None if counted is None else int(counted)
+    read = getattr(model, _SEEN, None) or reads(model)
+    return WorkerState(weights, _bytes(caches), *read)
+
+
+def reads(model: Any) -> Read:
+    """Bytes of a model's tensors, those that share their storage once."""
     heads = {id(m.weight) for m in model.modules() if type(m).__name__ == "ParallelLMHead"}
     embeddings = {id(m.weight) for m in model.modules() if type(m).__name__ == "VocabParallelEmbedding"}
     always, experts, seen = 0, 0, set[int]()
@@ -43,7 +57,22 @@ def state(worker: Any) -> WorkerState:
             experts += storage.nbytes()
         else:
             always += storage.nbytes()
-    return WorkerState(weights, _bytes(caches), always, experts)
+    return Read(always, experts)
+
+
+def watch_loading() -> None:
+    """Count a model's tensors when its weights are loaded: on a CPU the kernels then pack them into memory of
+    their own, and the tensors are gone."""
+    from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
+
+    usual = DefaultModelLoader.load_weights
+
+    def counting(loader: Any, model: Any, *rest: Any, **more: Any) -> Any:
+        made = usual(loader, model, *rest, **more)
+        setattr(model, _SEEN, reads(model))
+        return made
+
+    DefaultModelLoader.load_weights = counting
 
 
 def kernels(worker: Any) -> dict[str, int]:

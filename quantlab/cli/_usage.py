@@ -24,7 +24,10 @@ FOLDERS = {
     ".quantlab": "unfinished work that a run resumes from",
     "logs": "logs of the libraries",
 }
-CACHE_FOLDERS = {"pypi": "unpacked archives of the package index"}
+CACHE_FOLDERS = {
+    "pypi": "unpacked archives of the package index",
+    "environments": "environments that `quantlab install` made",
+}
 
 
 class Usage(NamedTuple):

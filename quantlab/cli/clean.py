@@ -32,7 +32,8 @@ def command(ctx: Context, checkpoints: bool, cache: bool, everything: bool, yes:
     """Show how much disk space this workspace and quantlab's cache take, and free it.
 
     Without an option it only lists. Recipes, reports and records, of this machine or merged from another, are
-    never removed. The next run that needs something that was removed makes or downloads it again.
+    never removed. The next run that needs something that was removed makes or downloads it again, but for
+    environments: `quantlab install` does.
 
     With --json: {"folders": [{"name", "path", "what", "bytes", "freed_bytes"}], "total_bytes", "removed":
     [names], "freed_bytes"}; to remove something under --json add --yes."""
@@ -64,7 +65,8 @@ def command(ctx: Context, checkpoints: bool, cache: bool, everything: bool, yes:
 
 def _is_chosen(name: str, checkpoints: bool, cache: bool, everything: bool) -> bool:
     last = name.rsplit("/", 1)[-1]
-    cached = name.startswith("cache/") or name.endswith(".dvc/cache") or last == ".quantlab"
+    downloads = name.startswith("cache/") and last != "environments"  # no run makes these again by itself
+    cached = downloads or name.endswith(".dvc/cache") or last == ".quantlab"
     return everything or (checkpoints and last == "checkpoints") or (cache and cached)
 
 

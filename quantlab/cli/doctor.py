@@ -79,8 +79,9 @@ def command(
 
     With --json: machine, gpus, tools (name, path, fix; nvcc where there is a GPU, and what is not there
     without it), libraries (distribution, version, state, detail, fix), methods and
-    engines (name, ready, lacks), disk (place, path, free_bytes), hub (null without --online), fixes (the
-    commands, in order); with --verify: device, versions, models, results (check, subject, outcome (status,
+    engines (name, ready, lacks), environments (name, title, needs, version, state, path, install), disk
+    (place, path, free_bytes), hub (null without --online), fixes (the commands, in order); with
+    --verify: device, versions, models, results (check, subject, outcome (status,
     reason, figures, facts), seconds, finished) and what else the file holds."""
     if verify:
         if quick or online:
@@ -96,6 +97,7 @@ def command(
         "tools": _tools(),
         "libraries": [library._asdict() for library in libraries],
         **_ready(libraries),
+        "environments": _environments(),
         "disk": _disk(),
         "hub": _hub() if online else None,
     }
@@ -159,6 +161,8 @@ class _Part(NamedTuple):
     requires: tuple[str, ...]
     apart: bool
     """Whether it needs an environment of its own."""
+    install: str | None = None
+    """The command that makes that environment."""
 
 
 def _parts() -> list[_Part]:
@@ -169,22 +173,42 @@ def _parts() -> list[_Part]:
     ]
     for name in engines.names():
         engine = engines.load(name)
-        parts.append(_Part("engines", name, engine.summary, engine.requires, engine.install is not None))
+        parts.append(_Part("engines", name, engine.summary, engine.requires, engine.apart, engine.install))
     return parts
 
 
 def _ready(libraries: list[Health]) -> dict[str, list[dict[str, Any]]]:
-    from quantlab.environments.install import missing
+    from quantlab import engines
 
     bad = {library.distribution for library in libraries if library.state in ("missing", "broken")}
     rows: dict[str, list[dict[str, Any]]] = {"methods": [], "engines": []}
     for part in _parts():
-        bad |= set(missing(part.requires)) if part.apart else set()
-        lacks = [required for required in part.requires if required in bad]
-        rows[part.kind].append(
-            {"name": part.name, "ready": not lacks, "lacks": lacks, "summary": part.summary}
+        lacks = (
+            list(engines.load(part.name).lacks())
+            if part.apart
+            else [required for required in part.requires if required in bad]
         )
+        row = {"name": part.name, "ready": not lacks, "lacks": lacks, "summary": part.summary}
+        rows[part.kind].append(row | ({"install": part.install} if part.apart else {}))
     return rows
+
+
+def _environments() -> list[dict[str, Any]]:
+    """Environments of their own, whether they are made or not."""
+    from quantlab.environments import locked
+
+    return [
+        {
+            "name": one.name,
+            "title": one.title,
+            "needs": one.needs,
+            "version": one.version,
+            "state": one.state,
+            "path": str(one.folder),
+            "install": f"quantlab install {one.name}",
+        }
+        for one in map(locked.load, locked.names())
+    ]
 
 
 def _disk() -> list[dict[str, Any]]:
@@ -252,7 +276,14 @@ def _print(checked: dict[str, Any]) -> None:
         say(f"\n{kind.capitalize()}")
         for row in checked[kind]:
             state = row["summary"] if row["ready"] else "lacks " + ", ".join(row["lacks"])
+            state += f": {row['install']}" if row.get("install") and not row["ready"] else ""
             say(f"  {'ok' if row['ready'] else '--'}  {row['name']:<18}{state}")
+    say("\nEnvironments of their own")
+    for row in checked["environments"]:
+        done, where = row["state"] == "ready", f"{row['title']}, in {row['path']}"
+        needs = f", needs {row['needs']}" if row["needs"] else ""
+        state = where if done else f"{row['title']}{needs}, {row['state']}: {row['install']}"
+        say(f"  {'ok' if done else '--'}  {row['name']:<18}{row['version']:<12}{state}")
     say("\nDisk")
     for row in checked["disk"]:
         say(f"  {row['free_bytes'] / 1e9:8.1f} GB free  {row['place']}: {row['path']}")

@@ -27,8 +27,6 @@ def command(ctx: Context, name: str, device: str | None, again: bool) -> dict[st
     quantlab install vllm            then: quantlab run MODEL --method gptq --bits 4 --engine vllm
 
     With --json: {"name", "version", "path", "python", "made_by", "seconds"}"""
-    import json
-
     from quantlab.environments import locked
     from quantlab.environments.making import make, remove
     from quantlab.hardware.device import gpus
@@ -45,7 +43,7 @@ def command(ctx: Context, name: str, device: str | None, again: bool) -> dict[st
         make(one, Progress(quiet=ctx.quiet or ctx.json))
     except OSError as error:
         raise QuantlabError(f"{one.folder} cannot be made: {error}") from error
-    made = json.loads((one.folder / locked.MARK).read_text(encoding="utf-8"))
+    made = one.made()
     if not ctx.json:
         done = "is there already" if before == "ready" else f"installed in {made['seconds']:.0f} s"
         say(f"{one.name} {one.version} {done}")

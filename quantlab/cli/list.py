@@ -63,13 +63,14 @@ def _models() -> Rows:
 
 def _methods() -> Rows:
     from quantlab import methods
+    from quantlab.environments.install import missing
 
     return [
         {
             "name": name,
             "bits": list(method.bits),
             "format": method.format,
-            **_state(method.requires, method.extra),
+            **_state(missing(method.requires), method.extra),
             "summary": method.summary,
         }
         for name in methods.names()
@@ -84,7 +85,7 @@ def _engines() -> Rows:
         {
             "name": name,
             "formats": list(engine.formats),
-            **_state(engine.requires, engine.extra, engine.install),
+            **_state(engine.lacks(), engine.extra, engine.install),
             "summary": engine.summary,
         }
         for name in engines.names()
@@ -101,10 +102,9 @@ def _tasks() -> Rows:
     ]
 
 
-def _state(requires: tuple[str, ...], extra: str | None, install: str | None = None) -> dict[str, Any]:
-    from quantlab.environments.install import bring, bring_extra, missing
+def _state(absent: tuple[str, ...], extra: str | None, install: str | None = None) -> dict[str, Any]:
+    from quantlab.environments.install import bring, bring_extra
 
-    absent = missing(requires)
     command = None if not absent else install or (bring_extra(extra) if extra else bring(absent[0]))
     return {"installed": not absent, "install": command}
 

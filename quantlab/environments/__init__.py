@@ -1,1 +1,2 @@
-"""Check installed libraries, and name the commands that install missing ones."""
+"""Check installed libraries, name the commands that install missing ones, and make environments for libraries
+that cannot live beside the others."""

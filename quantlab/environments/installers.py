@@ -1,4 +1,4 @@
-"""Install exact versions into another interpreter: with uv where it is on the path, else with venv and pip."""
+"""Install exact versions into another interpreter: with uv where it is on the path, else venv and pip."""
 
 from __future__ import annotations
 
@@ -38,12 +38,16 @@ def find() -> Installer:
     uv = shutil.which("uv")
     if uv:
         where = {new: os.environ[old] for old, new in _SETTINGS_OF_UV.items() if os.environ.get(old)}
-        make = (uv, "venv", "--quiet", "--python", sys.executable)
-        install = (uv, "pip", "install", "--quiet", "--python", "{python}")
+        make = [uv, "venv", "--quiet", "--python", sys.executable]
+        install = [uv, "pip", "install", "--quiet", "--python", "{python}"]
         return Installer("uv", make, install, where | os.environ)
-    make = (sys.executable, "-P", "-m", "venv")
-    quiet = ("--quiet", "--no-input", "--no-compile", "--disable-pip-version-check")
-    return Installer("pip", make, ("{python}", "-P", "-m", "pip", "install", *quiet), dict(os.environ))
+    quiet = ["--quiet", "--no-input", "--no-compile", "--disable-pip-version-check"]
+    return Installer(
+        "pip",
+        [sys.executable, "-P", "-m", "venv"],
+        ["{python}", "-P", "-m", "pip", "install", *quiet],
+        dict(os.environ),
+    )
 
 
 def run(command: Sequence[str], environment: Mapping[str, str], waiting: Callable[[], None]) -> str:

@@ -20,7 +20,7 @@ import re
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from quantlab.errors import unknown
 from quantlab.files import cache_folder
@@ -71,12 +71,17 @@ class Locked(NamedTuple):
             return "missing"
         return "ready" if (self.folder / MARK).is_file() and self.python.exists() else "half made"
 
-    def versions(self) -> dict[str, str]:
-        """Every distribution that was installed, by its name in small letters; none before it is ready."""
+    def made(self) -> dict[str, Any]:
+        """What its mark says: made_by, seconds, versions; nothing before it is ready."""
         if self.state != "ready":
             return {}
-        made: dict[str, str] = json.loads((self.folder / MARK).read_text(encoding="utf-8"))["versions"]
-        return made
+        said: dict[str, Any] = json.loads((self.folder / MARK).read_text(encoding="utf-8"))
+        return said
+
+    def versions(self) -> dict[str, str]:
+        """Every distribution that was installed, by its name in small letters; none before it is ready."""
+        versions: dict[str, str] = self.made().get("versions", {})
+        return versions
 
 
 def names() -> tuple[str, ...]:

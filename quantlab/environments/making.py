@@ -107,7 +107,7 @@ def _install(
     options: list[str],
     waiting: Callable[[], None],
 ) -> None:
-    command = [part.format(python=locked.python) for part in installer.install]
+    command = [part.replace("{python}", str(locked.python)) for part in installer.install]
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
         file.write("\n".join(batch) + "\n")
         file.flush()

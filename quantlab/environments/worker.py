@@ -18,12 +18,15 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from quantlab import apart, processes
-from quantlab.apart.arrays import Arrays, put, take
+from quantlab.apart.arrays import put, take
 from quantlab.errors import CellFailure, FailureKind
 from quantlab.outside import ended_from_outside, memory_kills
+
+if TYPE_CHECKING:
+    from quantlab.apart.arrays import Arrays
 
 LIMIT_SECONDS = 3600.0
 """The longest that one command may take, unless QUANTLAB_WORKER_SECONDS says otherwise."""
@@ -167,7 +170,8 @@ class WorkerProcess:
         except subprocess.TimeoutExpired:
             processes.end_tree(self._process.pid)
             self._process.wait()
-        print(self._log_text(), file=sys.stderr, end="", flush=True)
+        sys.stderr.write(self._log_text())
+        sys.stderr.flush()
         shutil.rmtree(self._folder, ignore_errors=True)
 
 

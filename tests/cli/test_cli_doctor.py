@@ -119,12 +119,18 @@ def test_doctor_describes_the_machine_and_ends_well(quantlab: Callable[..., Resu
         "libraries",
         "methods",
         "engines",
+        "environments",
         "disk",
         "hub",
         "fixes",
     }
     assert found["machine"]["cores"] >= 1
     assert found["hub"] is None
+    own = {row["name"]: row for row in found["environments"]}
+    assert set(own) >= {"vllm", "vllm-cpu"} and own["vllm"]["needs"] == "an NVIDIA GPU"
+    assert all(row["install"] == f"quantlab install {name}" for name, row in own.items())
+    [vllm] = [row for row in found["engines"] if row["name"] == "vllm"]
+    assert vllm["ready"] or vllm["install"] == "quantlab install vllm"
     assert all(row["free_bytes"] > 0 for row in found["disk"])
 
 

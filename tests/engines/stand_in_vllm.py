@@ -1,6 +1,6 @@
-"""A stand-in for vLLM that records what it is asked, because there are no GPU and no vLLM here.
+"""A stand-in for vLLM that records what it is asked, in this process instead of a worker's.
 
-It keeps to vLLM 0.33.0: `LLM(**EngineArgs)`, `LLM.generate`, `LLM.collective_rpc` with a callable, and
+It keeps to vLLM 0.32.0 and 0.33.0: `LLM(**EngineArgs)`, `LLM.generate`, `LLM.collective_rpc` with a callable, and
 `LLMEngine.add_request`, `step`, `abort_request`, whose outputs are cumulative. It schedules `budget` prompts a
 step."""
 
@@ -14,9 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from quantlab.apart.vllm_engine import Commands
+from quantlab.apart.vllm_inside import WorkerState
 from quantlab.engines import ANYTHING, Demand
-from quantlab.engines._vllm.worker import WorkerState
-from quantlab.engines.vllm import VllmEngine
+from quantlab.engines._vllm import load
+from quantlab.engines._vllm.engine import VllmEngine
+from quantlab.environments.worker import Reply
+from quantlab.models import loading
 
 VOCABULARY = 11
 
@@ -47,7 +51,7 @@ class Core:
             dtype="torch.bfloat16",
             max_model_len=llm.longest,
             get_vocab_size=lambda: VOCABULARY,
-            hf_text_config=SimpleNamespace(num_local_experts=8, num_experts_per_tok=2),
+            try_get_generation_config=lambda: llm.generation_config,
         )
         cache = SimpleNamespace(cache_dtype="auto", block_size=16, kv_cache_size_tokens=1600)
         self.vllm_config = SimpleNamespace(model_config=model, cache_config=cache)
@@ -88,6 +92,7 @@ class LLM:
     """vllm.LLM."""
 
     made: list[LLM] = []
+    generation_config: dict[str, Any] = {}
     budget = 100
     positions = 64
     refusal: Exception | None = None
@@ -129,11 +134,39 @@ class LLM:
         return SimpleNamespace(
             request_id=name,
             prompt_logprobs=prompt,
-            outputs=[SimpleNamespace(logprobs=sampled, token_ids=[7, 8])],
+            outputs=[SimpleNamespace(logprobs=sampled, token_ids=[7, 8], finish_reason="stop")],
         )
 
-    def get_tokenizer(self) -> Any:
-        return SimpleNamespace(eos_token_id=2)
+
+class Tokenizer:
+    """Each word is two tokens, after a start token."""
+
+    eos_token_id, bos_token_id = 2, 1
+    name_or_path = "stand-in"
+
+    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
+        return [1] * add_special_tokens + [number for _ in text.split() for number in (4, 5)]
+
+    def decode(self, ids: Any, skip_special_tokens: bool = False) -> str:
+        return " ".join(map(str, ids if isinstance(ids, list | tuple) else [ids]))
+
+
+class InProcess:
+    """The worker's commands, obeyed in this process."""
+
+    def __init__(self) -> None:
+        self.commands, self.closed = Commands(), False
+
+    def ask(self, do: str, arrays: Any = None, **values: Any) -> Reply:
+        made = getattr(self.commands, do)(**(arrays or {}), **values)
+        told, given = made if isinstance(made, tuple) else (made, {})
+        return Reply(told or {}, given)
+
+    def resident(self) -> tuple[int, int]:
+        return 500, 600
+
+    def close(self) -> None:
+        self.closed = True
 
 
 def install(monkeypatch: pytest.MonkeyPatch) -> type[LLM]:
@@ -142,9 +175,8 @@ def install(monkeypatch: pytest.MonkeyPatch) -> type[LLM]:
     module.LLM = LLM  # type: ignore[attr-defined]
     module.SamplingParams = lambda **given: SimpleNamespace(**given)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "vllm", module)
-    for name in ("CUDA_VISIBLE_DEVICES", "VLLM_ENABLE_V1_MULTIPROCESSING", "VLLM_NO_USAGE_STATS"):
-        monkeypatch.setenv(name, "")
-        monkeypatch.delenv(name)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(loading, "load_tokenizer", lambda *_: Tokenizer())
     monkeypatch.setattr(LLM, "made", [])
     return LLM
 
@@ -152,4 +184,6 @@ def install(monkeypatch: pytest.MonkeyPatch) -> type[LLM]:
 def open_engine(
     device: str = "cuda:0", cache: str | None = None, demand: Demand = ANYTHING, weights: str = "weights"
 ) -> VllmEngine:
-    return VllmEngine(Path(weights), Path("tokenizer"), device, cache=cache, demand=demand)
+    places = load.places_of(device)
+    given = load.arguments(Path(weights), Path("tokenizer"), places, False, cache, "auto", demand)
+    return VllmEngine(InProcess(), given, places, device)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import sys
-from types import ModuleType
-from typing import Any
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from stand_in_vllm import LLM, install, open_engine
+from stand_in_vllm import LLM, Tokenizer, install, open_engine
 
 from quantlab import engines
-from quantlab.engines._vllm import load as _vllm_load
+from quantlab.engines._vllm import load
 from quantlab.errors import CellFailure, QuantlabError
+from quantlab.models import loading
 
 
 @pytest.fixture
@@ -30,28 +28,21 @@ def test_the_cache_that_a_variant_asks_for_is_vllms_or_refused(fake: type[LLM]) 
     assert failure.value.kind == "unsupported" and len(fake.made) == 2
 
 
-def test_it_is_loaded_without_what_would_make_a_figure_wrong(
-    fake: type[LLM], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_is_loaded_without_what_would_make_a_figure_wrong(fake: type[LLM]) -> None:
     engine = open_engine()
     given = fake.made[0].arguments
-    assert (
-        given["model"] == "weights"
-        and given["tokenizer"] == "tokenizer"
-        and given["tensor_parallel_size"] == 1
-    )
-    assert (
-        given["enable_prefix_caching"] is False
-        and given["load_format"] == "safetensors"
-        and given["trust_remote_code"] is False
-    )
-    assert os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0" and "CUDA_VISIBLE_DEVICES" not in os.environ
+    assert (given["model"], given["tokenizer"], given["tensor_parallel_size"]) == ("weights", "tokenizer", 1)
+    assert given["enable_prefix_caching"] is False and given["trust_remote_code"] is False
+    assert given["load_format"] == "safetensors" and "enforce_eager" not in given
+    around = load.environment(load.places_of("cuda:0"))
+    assert around["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0" and "CUDA_VISIBLE_DEVICES" not in around
     assert (engine.dtype, engine.cache_dtype, engine.context_tokens, engine.kernel) == (
         "bfloat16",
         "bfloat16",
         64,
         "vLLM: LinearMethod × 4",
     )
+    assert engine.resident() == (500, 600)
 
 
 @pytest.mark.parametrize(
@@ -62,6 +53,7 @@ def test_it_is_loaded_without_what_would_make_a_figure_wrong(
         ("cuda:2,0", None, "2,0", 2),
         ("cuda:1", "GPU-a,GPU-b", "GPU-b", 1),
         ("cuda:0", "3,4", "3", 1),
+        ("cpu", None, None, 1),
     ],
 )
 def test_it_sees_the_gpus_that_were_asked_for(
@@ -74,30 +66,36 @@ def test_it_sees_the_gpus_that_were_asked_for(
 ) -> None:
     if before:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", before)
+    assert load.environment(load.places_of(device)).get("CUDA_VISIBLE_DEVICES") == visible
     opened = open_engine(device)
-    assert os.environ.get("CUDA_VISIBLE_DEVICES") == visible
     assert fake.made[0].arguments["tensor_parallel_size"] == parallel == opened.parallel
 
 
-@pytest.mark.parametrize("device", ["cpu", "cuda:0,cpu", "cuda:0,disk"])
-def test_it_runs_on_gpus_alone(device: str, fake: type[LLM]) -> None:
-    with pytest.raises(CellFailure, match="runs on GPUs") as failure:
+@pytest.mark.parametrize("device", ["cuda:0,cpu", "cuda:0,disk", "cpu,disk"])
+def test_it_runs_on_gpus_or_on_a_cpu(device: str, fake: type[LLM]) -> None:
+    with pytest.raises(CellFailure, match="runs on GPUs or on a CPU") as failure:
         open_engine(device)
     assert failure.value.kind == "unsupported"
 
 
-def test_a_missing_vllm_is_recorded_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "vllm", None)
-    monkeypatch.setattr(_vllm_load, "show_only", lambda gpus: None)
-    monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "")
-    monkeypatch.setenv("VLLM_NO_USAGE_STATS", "1")
-    with pytest.raises(CellFailure, match="pip install vllm==") as failure:
-        open_engine()
+def test_on_a_cpu_nothing_is_compiled_and_threads_are_counted(fake: type[LLM]) -> None:
+    engine = open_engine("cpu")
+    given = fake.made[0].arguments
+    assert given["enforce_eager"] is True and "gpu_memory_utilization" not in given
+    assert isinstance(engine.threads, int) and open_engine().threads is None
+
+
+def test_a_missing_vllm_is_recorded_with_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUANTLAB_CACHE", str(tmp_path))
+    monkeypatch.setattr(load, "gpus", lambda: ())
+    with pytest.raises(CellFailure) as failure:
+        engines.load("vllm").open_device([])
     assert failure.value.kind == "not_installed"
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(CellFailure, match="pip install vllm==") as failure:
-        engines.load("vllm").imports(None)  # type: ignore[arg-type]
-    assert failure.value.kind == "not_installed"
+    assert failure.value.reason == "vLLM is not installed: quantlab install vllm"
+    monkeypatch.setattr(load, "gpus", lambda: ("a card",))
+    with pytest.raises(CellFailure, match="quantlab install vllm --cpu"):
+        engines.load("vllm").open_device([])
+    assert engines.load("vllm").lacks() == ("vllm",) and engines.load("vllm").versions("cpu") == {}
 
 
 @pytest.mark.parametrize(
@@ -139,6 +137,17 @@ def test_a_prefill_ends_with_the_first_token_of_every_sequence_and_a_decode_with
     assert len(core.aborted) == 2 and len(core.requests) == 1  # an empty cache each time
 
 
+def test_sequences_that_the_cache_does_not_hold_at_once_are_refused(fake: type[LLM]) -> None:
+    """vLLM would put some off and read them again later: another workload's speed."""
+    engine = open_engine()
+    with pytest.raises(CellFailure, match="51 sequences of 21 tokens are more than the 1,600") as failure:
+        engine.prefill(np.zeros((51, 20), np.int64))  # two blocks of 16 each
+    assert failure.value.kind == "does_not_fit"
+    engine.prefill(np.zeros((49, 20), np.int64))
+    with pytest.raises(CellFailure, match="49 sequences of 37 tokens"):
+        engine.decode(16)
+
+
 def test_a_decode_past_the_context_is_refused(fake: type[LLM]) -> None:
     engine = open_engine()
     engine.prefill(np.arange(60).reshape(1, 60))
@@ -177,26 +186,43 @@ def test_memory_is_what_the_workers_say_and_the_blocks_that_are_held(fake: type[
     memory = engine.memory()
     assert memory.weights_bytes == 2000 and memory.by_device == {"cuda:0": 1000, "cuda:1": 1000}
     assert memory.kv_cache_bytes == 2 * 3200 * (2 * 32) // 1600  # 21 tokens are two blocks of 16
-    assert engine.weight_reads() == (1800, 160, 8, 2)
 
 
-def test_lm_eval_gets_the_engine_that_is_loaded(fake: type[LLM], monkeypatch: pytest.MonkeyPatch) -> None:
-    import lm_eval.models
+def test_a_decode_reads_the_weights_of_every_worker_and_the_experts_that_the_config_names(
+    fake: type[LLM], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = SimpleNamespace(num_local_experts=8, num_experts_per_tok=2)
+    config = SimpleNamespace(get_text_config=lambda decoder: text)
+    monkeypatch.setattr(loading, "load_config", lambda *_: config)
+    assert open_engine("cuda:0,1").weight_reads() == (1800, 160, 8, 2)
 
-    module = ModuleType("lm_eval.models.vllm_causallms")
-    module.LLM = fake  # type: ignore[attr-defined]
 
-    class Theirs:
-        def __init__(self, **given: Any) -> None:
-            self.given, self.model = given, module.LLM(model=given["pretrained"])  # type: ignore[attr-defined]
-
-    module.VLLM = Theirs  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "lm_eval.models.vllm_causallms", module)
-    monkeypatch.setattr(lm_eval.models, "vllm_causallms", module, raising=False)
+def test_texts_are_read_here_and_their_tokens_scored_there(fake: type[LLM]) -> None:
     engine = open_engine()
-    lm = engine.language_model(4)
-    assert lm.model is fake.made[0] and len(fake.made) == 1 and module.LLM is fake  # type: ignore[attr-defined]
-    assert lm.given["pretrained"] == "weights" and lm.given["batch_size"] == 4
+    rows = fake.made[0].rows
+    answers = engine.language_model(2)._loglikelihood_tokens(
+        [(("a", "b"), [1, 4], [5, 6]), (None, [1], [9]), (None, [1, 2, 3], [int(rows[2].argmax())])]
+    )
+    assert answers[0][0] == pytest.approx(float(rows[1][5] + rows[2][6]), abs=1e-6)
+    assert answers[1] == (pytest.approx(float(rows[0][9]), abs=1e-6), bool(rows[0].argmax() == 9))
+    assert answers[2][1] is True
+    asked = [[prompt["prompt_token_ids"] for prompt in prompts] for prompts, _ in fake.made[0].asked]
+    assert asked == [[[1, 4, 5, 6], [1, 9]], [[1, 2, 3, int(rows[2].argmax())]]]  # two at a time
+
+
+def test_a_text_longer_than_the_context_loses_its_beginning(fake: type[LLM]) -> None:
+    engine = open_engine()
+    engine.language_model(1)._loglikelihood_tokens([(None, list(range(5, 11)) * 20, [3])])
+    [(prompts, params)] = fake.made[0].asked
+    ids = prompts[0]["prompt_token_ids"]
+    assert len(ids) == 63 and ids[-2:] == [10, 3] and params.max_tokens == 1  # and one that vLLM makes: 64
+
+
+def test_the_tokenizer_is_loaded_once(fake: type[LLM], monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[str] = []
+    monkeypatch.setattr(loading, "load_tokenizer", lambda path, _: loaded.append(str(path)) or Tokenizer())
+    engine = open_engine()
+    assert engine.language_model(1) is engine.language_model(4) and loaded == ["tokenizer"]
 
 
 def test_it_is_chosen_only_by_name() -> None:

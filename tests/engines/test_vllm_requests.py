@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from types import ModuleType, SimpleNamespace
-from typing import Any
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from stand_in_vllm import LLM, VOCABULARY, install, open_engine
 
 from quantlab.engines import Demand
-from quantlab.engines._vllm import logits as _logits
+from quantlab.engines._vllm import room as _logits
 from quantlab.errors import CellFailure
 
 
@@ -20,31 +18,8 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> type[LLM]:
     return install(monkeypatch)
 
 
-@pytest.fixture
-def lm_eval_of_vllm(fake: type[LLM], monkeypatch: pytest.MonkeyPatch) -> Any:
-    """lm-eval's VLLM class, whose own module imports vllm; each word is two tokens, after a start token."""
-    import lm_eval.models
-
-    module = ModuleType("lm_eval.models.vllm_causallms")
-    module.LLM = fake  # type: ignore[attr-defined]
-
-    class Theirs:
-        def __init__(self, **given: Any) -> None:
-            self.given, self.model = given, module.LLM(model=given["pretrained"])  # type: ignore[attr-defined]
-
-        def tok_encode(self, text: str) -> list[int]:
-            return [1, *(number for _ in text.split() for number in (4, 5))]
-
-    module.VLLM = Theirs  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "lm_eval.models.vllm_causallms", module)
-    monkeypatch.setattr(lm_eval.models, "vllm_causallms", module, raising=False)
-    return module
-
-
 @pytest.mark.parametrize("after", ["logits", "language_model", "generate"])
-def test_what_follows_a_prefill_does_not_run_its_leftovers(
-    after: str, fake: type[LLM], lm_eval_of_vllm: Any
-) -> None:
+def test_what_follows_a_prefill_does_not_run_its_leftovers(after: str, fake: type[LLM]) -> None:
     engine = open_engine()
     engine.prefill(np.zeros((2, 8), np.int64))
     steps, core = fake.made[0].steps, fake.made[0].llm_engine
@@ -85,11 +60,11 @@ def test_a_window_whose_lists_do_not_fit_is_refused(fake: type[LLM], monkeypatch
 
 
 def test_gpu_row_15_answers_come_from_the_tokens_that_lm_evals_model_reads(
-    fake: type[LLM], lm_eval_of_vllm: Any
+    fake: type[LLM],
 ) -> None:
     """vLLM itself would put a second start token before a chat template's own; long prompts lose their
     beginning, as in the other engines."""
-    engine = open_engine(demand=Demand(tokens=10))
+    engine = open_engine(demand=Demand(tokens=12))  # two of which vLLM needs itself
     assert engine.generate(["one", "one two three"], 4) == [[7, 8], [7, 8]]
     [(prompts, params)] = fake.made[0].asked
     assert prompts == [{"prompt_token_ids": [1, 4, 5]}, {"prompt_token_ids": [4, 5, 4, 5, 4, 5]}]
@@ -99,17 +74,12 @@ def test_gpu_row_15_answers_come_from_the_tokens_that_lm_evals_model_reads(
 
 
 def test_gpu_row_15_answers_of_every_engine_are_read_by_its_own_methods(
-    fake: type[LLM], lm_eval_of_vllm: Any, monkeypatch: pytest.MonkeyPatch
+    fake: type[LLM], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from quantlab.evaluation.generation import answer
 
+    monkeypatch.setattr(fake, "generation_config", {"eos_token_id": [8, 9]})
     engine = open_engine()
-    monkeypatch.setattr(
-        fake.made[0].llm_engine.vllm_config.model_config,
-        "try_get_generation_config",
-        lambda: {"eos_token_id": [8, 9]},
-        raising=False,
-    )
     tokenizer = SimpleNamespace(decode=lambda ids, skip_special_tokens: " ".join(map(str, ids)))
     [made] = answer(engine, tokenizer, ["one"], 4)
     assert made == ("7", (7,), True)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from quantlab.engines._vllm import worker as _vllm_worker
+from quantlab.apart import vllm_inside as _vllm_worker
 
 
 class VocabParallelEmbedding(nn.Embedding):

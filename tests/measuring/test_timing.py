@@ -37,7 +37,7 @@ class FakeWorker:
     tokens: list[int] = []
     """Of the longest sequence that each was opened for, in order."""
 
-    def __init__(self, cell: Cell, engine: str, device: str, tokens: int) -> None:
+    def __init__(self, cell: Cell, engine: str, device: str, tokens: int, sequences: int = 1) -> None:
         self.events.append(f"{cell.variant.slug} start")
         self.tokens.append(tokens)
         self.cell, self.engine, self.last = cell, engine, None

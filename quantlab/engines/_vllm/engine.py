@@ -77,7 +77,7 @@ class VllmEngine(OpenCheckpoint):
         return self._lm
 
     def score(self, texts: list[list[int]], scored: list[int]) -> list[tuple[float, bool]]:
-        """The log-probability of the last `scored` tokens of each text, and whether each was the likeliest."""
+        """Log-probabilities of the last `scored` tokens of each text, and whether each was the likeliest."""
         import numpy as np
 
         arrays = _joined(texts) | {"scored": np.array(scored, np.int64)}
@@ -122,11 +122,11 @@ class VllmEngine(OpenCheckpoint):
         """Raise CellFailure where the cache does not hold these sequences at once: vLLM would put some off
         and read them again, and its speed would be another workload's."""
         capacity, needed = self._about["capacity"], sum(map(self._padded, lengths))
-        if capacity and needed > capacity:
+        if capacity and needed > capacity - self._about["block"]:  # vLLM keeps one block for itself
             raise CellFailure(
                 "does_not_fit",
-                f"{len(lengths)} sequences of {max(lengths):,} tokens are more than the {capacity:,} tokens that"
-                " vLLM's cache holds",
+                f"{len(lengths)} sequences of {max(lengths):,} tokens are more than the {capacity:,} tokens"
+                " that vLLM's cache holds",
             )
 
     def _padded(self, tokens: int) -> int:

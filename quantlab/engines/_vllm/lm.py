@@ -3,16 +3,25 @@ token ids go over."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from quantlab.engines._token_lm import TokenLM
-
-if TYPE_CHECKING:
-    from quantlab.engines._vllm.engine import VllmEngine
 
 _SPARE = 2
 """Tokens of vLLM's context that a text cannot have: one that vLLM makes after every prompt, and the last one
 of a continuation, which other engines are not fed."""
+
+
+class Scoring(Protocol):
+    """What the engine does with token ids."""
+
+    context: int
+
+    def score(self, texts: list[list[int]], scored: list[int]) -> list[tuple[float, bool]]: ...
+
+    def continued(
+        self, prompts: list[list[int]], limit: int, stop: list[str]
+    ) -> list[tuple[list[int], bool]]: ...
 
 
 class VllmLM(TokenLM):
@@ -20,7 +29,7 @@ class VllmLM(TokenLM):
 
     engine_name = "vllm"
 
-    def __init__(self, engine: VllmEngine, tokenizer: Any, batch_size: int) -> None:
+    def __init__(self, engine: Scoring, tokenizer: Any, batch_size: int) -> None:
         super().__init__(tokenizer, batch_size)
         self._engine = engine
 
