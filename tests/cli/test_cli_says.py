@@ -26,6 +26,8 @@ OWN = {
     "methods/_gguf/_convert.py": {"print"},
     # lines that were made inert
     "formats/llama_log.py": {"sys.stderr.write"},
+    # the log of a process that ended, into the log of the stage
+    "environments/worker.py": {"sys.stderr.write"},
 }
 
 
