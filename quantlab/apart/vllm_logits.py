@@ -28,20 +28,23 @@ def window_logits(llm: Any, token_ids: NDArray[np.int64], vocabulary: int) -> ND
         flat_logprobs=True,
     )
     [output] = llm.generate([{"prompt_token_ids": token_ids.tolist()}], wanted, use_tqdm=False)
-    rows = np.full((len(token_ids), vocabulary), np.nan, np.float32)
-    _scatter(rows[:-1], output.prompt_logprobs, first=1)  # entry i is of token i, so of the row before it
-    _scatter(rows[-1:], output.outputs[0].logprobs, first=0)
-    if np.isnan(rows).any():
+    rows = np.zeros((len(token_ids), vocabulary), np.float32)
+    there = np.zeros(rows.shape, np.bool_)
+    # entry i is of token i, so of the row before it
+    _scatter(rows[:-1], there[:-1], output.prompt_logprobs, first=1)
+    _scatter(rows[-1:], there[-1:], output.outputs[0].logprobs, first=0)
+    if not there.all():
         raise CellFailure("unsupported", "vLLM left words of the vocabulary out of its log-probabilities")
     return rows
 
 
-def _scatter(rows: NDArray[np.float32], flat: Any, first: int) -> None:
+def _scatter(rows: NDArray[np.float32], there: NDArray[np.bool_], flat: Any, first: int) -> None:
     """Fill rows (positions, vocabulary) from vLLM's FlatLogprobs, whose entries from `first` on are the
-    positions."""
+    positions, and mark in `there` what was filled."""
     import numpy as np
 
     for row, (start, stop) in enumerate(
         zip(flat.start_indices[first:], flat.end_indices[first:], strict=True)
     ):
-        rows[row, np.asarray(flat.token_ids[start:stop])] = flat.logprobs[start:stop]
+        words = np.asarray(flat.token_ids[start:stop])
+        rows[row, words], there[row, words] = flat.logprobs[start:stop], True

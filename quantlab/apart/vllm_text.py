@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from quantlab.errors import CellFailure
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,15 +64,27 @@ def answer(llm: Any, prompts: list[list[int]], limit: int, stop: list[str]) -> A
     import numpy as np
     from vllm import SamplingParams
 
-    wanted = SamplingParams(temperature=0, max_tokens=limit, stop=stop or None, detokenize=bool(stop))
+    wanted = SamplingParams(
+        temperature=0, max_tokens=limit, stop=stop or None, detokenize=bool(stop), logprobs=0
+    )
     outputs = llm.generate([{"prompt_token_ids": ids} for ids in prompts], wanted, use_tqdm=False)
     made = [output.outputs[0] for output in outputs]
+    for one in made:
+        require_finite(one)
     ids = [list(one.token_ids) for one in made]
     return Answers(
         np.array([token for answer in ids for token in answer], np.int64),
         np.array([len(answer) for answer in ids], np.int64),
         np.array([one.finish_reason == "length" for one in made], np.bool_),
     )
+
+
+def require_finite(one: Any) -> None:
+    """Raise CellFailure where the log-probability of an answer is no number: vLLM chooses a token all the
+    same."""
+    nats = getattr(one, "cumulative_logprob", None)
+    if nats is not None and not math.isfinite(nats):
+        raise CellFailure("broken_checkpoint", "the log-probability of an answer is not finite")
 
 
 def split(ids: NDArray[np.int64], lengths: NDArray[np.int64]) -> list[list[int]]:

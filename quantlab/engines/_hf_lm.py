@@ -8,9 +8,29 @@ from __future__ import annotations
 from typing import Any
 
 from lm_eval.models.huggingface import HFLM
+from transformers import LogitsProcessor, LogitsProcessorList
 
 from quantlab.engines._limits import Limits
 from quantlab.errors import CellFailure
+
+
+class _Finite(LogitsProcessor):
+    """Stops an answer whose logits are no numbers: the largest of them would still be a token."""
+
+    def __init__(self, prompt_tokens: int) -> None:
+        self._prompt_tokens = prompt_tokens
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        # what a processor before this one forbids is -inf, so that the largest alone is looked at
+        if not scores.amax(-1).isfinite().all():
+            token = input_ids.shape[1] - self._prompt_tokens + 1
+            raise CellFailure("broken_checkpoint", f"logits are not finite at token {token} of an answer")
+        return scores
+
+
+def only_finite(prompt_tokens: int) -> dict[str, Any]:
+    """An argument of `generate` that raises CellFailure where a logit of an answer is no number."""
+    return {"logits_processor": LogitsProcessorList([_Finite(prompt_tokens)])}
 
 
 class TransformersLM(HFLM):  # type: ignore[misc]
@@ -34,6 +54,7 @@ class TransformersLM(HFLM):  # type: ignore[misc]
 
     def _model_generate(self, context: Any, max_length: int, stop: list[str], **options: Any) -> Any:
         self._require_known(context)
+        options |= only_finite(context.shape[1])
         made = super()._model_generate(context, max_length, stop, **options)
         self._limits.made += [
             self._is_truncated(row, max_length - context.shape[1], stop)

@@ -220,6 +220,11 @@ class Method(ABC):
             remarks.append("The vision tower stays in 16 bits.")
         return tuple(remarks)
 
+    def forced_dtype(self, device: str) -> str | None:
+        """The dtype that its usual engine computes all layers in on a device, whatever the model's own is;
+        None where the model's own stays."""
+        return None
+
     def multiplies_in(self, bits: int) -> Arithmetic:
         """What its kernels multiply in: 16 bits after dequantizing, unless the method says otherwise."""
         return "bf16"

@@ -20,7 +20,9 @@ from quantlab.frozen import Frozen
 from quantlab.methods import _awq_clipping, _awq_scaling, _gptqmodel
 from quantlab.methods._by_block import needs_by_block
 from quantlab.methods._contract import InMemory, Job, Method, Needs, Serving
+from quantlab.methods._float16 import require_float16
 from quantlab.methods._grouped import WORD_BITS, group_of
+from quantlab.models.activations import FLOAT16
 
 _FLOAT16 = (
     "On a GPU transformers runs AWQ's layers and all others in float16, whose range and rounding are not"
@@ -100,9 +102,13 @@ class Awq(Method):
         groups, words = ceil(columns / group_of(columns, settings.group_size)), ceil(rows * bits / WORD_BITS)
         return 4 * columns * words + 4 * groups * words + 2 * groups * rows
 
+    def forced_dtype(self, device: str) -> str | None:
+        """float16 on a GPU: transformers casts the model (quantizer_awq.py, update_dtype)."""
+        return FLOAT16 if device.startswith("cuda") else None
+
     def reading_notes(self, config: Mapping[str, Any], device: str) -> tuple[str, ...]:
         """What a reader of the numbers must know: what a GPU computes in."""
-        return (_FLOAT16,) if device.startswith("cuda") else ()
+        return (_FLOAT16,) if self.forced_dtype(device) else ()
 
     def serving(self, bits: int, source: str) -> Serving:
         """vLLM's Marlin kernel, at 4 bits alone."""
@@ -113,13 +119,17 @@ def _in_float16(source: Path, device: str) -> tuple[str, ...]:
     """The note on what a GPU computes in, where the unquantized model computes in something else."""
     config = read_object(source / "config.json")
     own = str(config.get("dtype") or config.get("torch_dtype") or "")
-    return (_FLOAT16,) if device.startswith("cuda") and own != "float16" else ()
+    return (_FLOAT16,) if METHOD.forced_dtype(device) not in (None, own) else ()
 
 
 @contextmanager
 def _mended(model: Any, job: Job) -> Iterator[list[str]]:
     """GPTQModel's groups of layers, each tried and mended, and clipping for any rows; a note on layers that
-    cannot be scaled."""
+    cannot be scaled. Raises CellFailure where the device computes in float16, which does not hold the model's
+    activations."""
+    if METHOD.forced_dtype(job.device) == FLOAT16:
+        tokens = job.calibration[0] if job.check_tokens is None else job.check_tokens
+        require_float16(model.model, tokens, METHOD.name, job.bits, job.device)
     scaling, notes = _awq_scaling.of_model(model, job.calibration[0]), list[str]()
     with _awq_scaling.mended(scaling, model), _awq_clipping.any_rows():
         yield notes

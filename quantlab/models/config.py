@@ -38,10 +38,11 @@ def check_config(folder: Path, trust_remote_code: bool = False, name: str | None
     """
     config = read_config(folder)
     check_adapter(folder)
-    if trust_remote_code:
-        return
     said = config.get("_name_or_path")
     where = name or (said if isinstance(said, str) and _NAME.fullmatch(said) else str(folder))
+    _check_timm(config, where)
+    if trust_remote_code:
+        return
     _check_model_type(config, where)
     _check_tokenizer(folder, where)
     check_code(folder, where)
@@ -89,6 +90,27 @@ def _check_model_type(config: dict[str, Any], where: str) -> None:
         MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
         f"the installed transformers cannot run {where}; try a newer one",
     )
+
+
+def _check_timm(config: dict[str, Any], where: str) -> None:
+    """Raise QuantlabError where a tower is one of timm's and that is not installed: transformers builds the
+    whole release before its language part can be taken out."""
+    from transformers import CONFIG_MAPPING
+    from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
+    from transformers.utils import import_utils
+
+    kind = config.get("model_type")
+    if not isinstance(kind, str) or kind not in CONFIG_MAPPING or import_utils.is_timm_available():
+        return
+    usual = {name: getattr(part, "model_type", "") for name, part in CONFIG_MAPPING[kind].sub_configs.items()}
+    said = {name: part.get("model_type") for name in usual if isinstance(part := config.get(name), dict)}
+    kinds = {name: str(said.get(name) or usual[name]) for name in usual}
+    towers = [name for name, part in kinds.items() if "Timm" in str(MODEL_MAPPING_NAMES.get(part))]
+    if towers:
+        raise QuantlabError(
+            f"the {towers[0].removesuffix('_config')} tower of {where} is built by timm, which is not"
+            " installed: pip install timm, or name a text-only copy of it"
+        )
 
 
 def check_stored(config: dict[str, Any], folder: Path) -> None:

@@ -15,6 +15,7 @@ from quantlab.errors import CellFailure, QuantlabError
 from quantlab.files import sha256
 from quantlab.frozen import Frozen
 from quantlab.hardware.device import Device, find
+from quantlab.models.activations import Largest
 from quantlab.records import Failure
 from quantlab.reference.arrays import is_stored
 from quantlab.reference.experts import EXPERTS, StoredExperts, read_experts
@@ -61,6 +62,9 @@ class ReferenceInfo(Frozen):
     """Mean divergence between the two in the window where it is largest; 0 where all logits are the same."""
     bytes_per_scored_token: float
     """Of the stored hidden states; llama.cpp's logits take 2 × vocabulary."""
+    largest_activation: float | None = None
+    """The largest absolute value that a module gave or was given; None in older references."""
+    largest_activation_module: str = ""
     experts: StoredExperts | None = None
     """To which experts the scored tokens were sent; None for a model without any, and where it is not
     known."""
@@ -109,6 +113,15 @@ class Reference:
                     " differ by rounding."
                 ),
             )
+        if not (largest := self.largest_activation).fits_float16:
+            self.notes += (
+                f"The unquantized model's {largest.said()}: what computes in float16 gives no numbers on it.",
+            )
+
+    @property
+    def largest_activation(self) -> Largest:
+        """Over all windows; 0 in older references, which do not say it."""
+        return Largest(self.info.largest_activation or 0.0, self.info.largest_activation_module)
 
     def logits(self, window: int) -> NDArray[np.float32]:
         """Exact logits (length, vocabulary) of one window."""

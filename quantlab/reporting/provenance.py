@@ -90,10 +90,12 @@ def _source(records: ModelRecords) -> str:
 
 def _reference(description: dict[str, Any]) -> str:
     kept, probabilities = float(description["bytes_per_scored_token"]), 2 * int(description["vocabulary"])
+    largest = description.get("largest_activation")
+    reach = f"; its activations reach {float(largest):,.0f}" if largest else ""
     return (
         f"the unquantized model in {description['dtype']} on {description['device']}: its final hidden"
         f" states, {kept:,.0f} bytes per scored token ({probabilities / kept:.1f} times less than the"
-        f" {probabilities:,} of 16-bit log-probabilities of the whole vocabulary)"
+        f" {probabilities:,} of 16-bit log-probabilities of the whole vocabulary){reach}"
     )
 
 

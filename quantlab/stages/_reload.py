@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from quantlab import engines, processes
+from quantlab.analysis.divergence import is_finite
 from quantlab.errors import CellFailure, QuantlabError
 from quantlab.outside import as_failure, ended_from_outside, ending, memory_kills
 from quantlab.scratch import scratch
@@ -25,6 +26,19 @@ if TYPE_CHECKING:
 _SETTINGS = "job.json"
 _TOKENS, _REAL, _DENSE = "tokens.npy", "real.npy", "dense.npy"
 _ERROR = "error.json"
+_NOT_FINITE = "not finite"
+"""In place of a kind of failure; the reason is then the dtype."""
+
+
+class NotFinite(CellFailure):
+    """A checkpoint that was loaded gives logits that are no numbers."""
+
+    def __init__(self, dtype: str) -> None:
+        super().__init__(
+            "broken_checkpoint", f"the reloaded checkpoint gives logits that are not finite (in {dtype})"
+        )
+        self.dtype = dtype
+        """That it computed in."""
 
 
 class Reloaded(NamedTuple):
@@ -64,8 +78,6 @@ def reload_apart(
 def _logits(
     checkpoint: Checkpoint, device: str, token_ids: NDArray[np.int64], dense: bool = False
 ) -> NDArray[np.float32]:
-    import numpy as np
-
     engine = engines.load(engines.engine_for(checkpoint.manifest.format)).open_checkpoint(
         checkpoint, device, dense
     )
@@ -73,8 +85,8 @@ def _logits(
         logits = engine.logits(token_ids)
     finally:
         engine.close()
-    if not np.isfinite(logits).all():
-        raise CellFailure("broken_checkpoint", "the reloaded checkpoint gives logits that are not finite")
+    if not is_finite(logits):
+        raise NotFinite(engine.dtype)
     return logits
 
 
@@ -89,6 +101,8 @@ def _failure(folder: Path, code: int, kills: int | None) -> Exception:
     said = json.loads(path.read_text(encoding="utf-8"))
     if said["kind"] == "usage":
         return QuantlabError(said["reason"])
+    if said["kind"] == _NOT_FINITE:
+        return NotFinite(said["reason"])
     return CellFailure(said["kind"], said["reason"])
 
 
@@ -103,6 +117,9 @@ def main(folder: Path) -> int:
         result = reload(checkpoint, job["device"], np.load(folder / _TOKENS), job["dense"])
     except QuantlabError as error:
         _say(folder, "usage", str(error))
+        return 1
+    except NotFinite as error:
+        _say(folder, _NOT_FINITE, error.dtype)
         return 1
     except Exception as error:  # a library may raise anything; the traceback stands in the stage's log
         traceback.print_exc()

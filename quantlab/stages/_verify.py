@@ -17,7 +17,8 @@ from quantlab.methods import InMemory
 from quantlab.methods._loss import mean_loss
 from quantlab.progress import Progress
 from quantlab.records import ExpertTokens, Unquantized
-from quantlab.stages._reload import Reloaded, reload, reload_apart
+from quantlab.stages._float16 import explained
+from quantlab.stages._reload import NotFinite, Reloaded, reload, reload_apart
 from quantlab.workspace.cell import Cell
 from quantlab.workspace.checkpoint import Checkpoint, Manifest
 
@@ -95,7 +96,10 @@ def verify(
     contents = _contents(cell, checkpoint)
     _require_layers(contents, made)
     with progress.step(f"{cell.variant.slug}: checking the saved checkpoint"):
-        reloaded, form = _reload(cell, checkpoint, device.device, token_ids)
+        try:
+            reloaded, form = _reload(cell, checkpoint, device.device, token_ids)
+        except NotFinite as failure:
+            raise explained(cell, device, failure, token_ids) from failure
         after = mean_loss(reloaded.real, token_ids)
         dense, nats, notes = _check_dense(reloaded, form, token_ids)
     tolerance = _require_same_loss(made.loss, after, len(token_ids))
@@ -139,6 +143,11 @@ def _require_layers(contents: stored.Stored, made: Made) -> None:
 def _require_same_loss(before: float | None, after: float, tokens: int) -> float:
     """The tolerance in nats. Raises CellFailure where the two losses differ by more."""
     tolerance = max(TOLERANCE_NATS, 0.01 * after)
+    if before is not None and not math.isfinite(before):
+        raise CellFailure(
+            "broken_checkpoint",
+            f"the quantized model in memory gives no finite loss on {tokens} tokens, before it was saved",
+        )
     if before is not None and not abs(after - before) <= tolerance:
         raise CellFailure(
             "broken_checkpoint",

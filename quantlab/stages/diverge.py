@@ -19,6 +19,8 @@ from quantlab.environments.versions import installed
 from quantlab.errors import CellFailure
 from quantlab.hardware.device import Device
 from quantlab.hardware.target import require_memory
+from quantlab.methods._float16 import too_large
+from quantlab.models.activations import FLOAT16
 from quantlab.progress import Progress, Step
 from quantlab.records import STAGES, DivergenceRecord
 from quantlab.reference.comparable import other_vocabulary, require_finite, require_same_vocabulary
@@ -46,6 +48,7 @@ def run(cell: Cell, device: Device, progress: Progress) -> DivergenceRecord:
     require_memory(device, checkpoint.disk_bytes, "the checkpoint")
     dense = engines.runs_dense(checkpoint, device)
     engine = module.open_checkpoint(checkpoint, device.device, dense, demand=_demand(token_ids.shape[1]))
+    _require_range(cell, device, engine, reference)
     settings = key_of(
         *(
             STAGES["diverge"].version,
@@ -68,6 +71,16 @@ def run(cell: Cell, device: Device, progress: Progress) -> DivergenceRecord:
     more: dict[str, Any] = {"round_to_nearest": nearest, "round_to_nearest_reason": why_none}
     more |= {"routing_changes": windows.changes(), "routing_changes_reason": windows.reason}
     return record.model_copy(update=more)
+
+
+def _require_range(cell: Cell, device: Device, engine: engines.OpenCheckpoint, reference: Reference) -> None:
+    """Raise CellFailure where an engine computes in float16 and the unquantized model's activations are more
+    than that holds."""
+    if not engine.dtype.startswith(FLOAT16) or reference.largest_activation.fits_float16:
+        return
+    failure = too_large(reference.largest_activation, cell.variant.method, cell.variant.bits, device.device)
+    engine.close()
+    raise failure
 
 
 class Windows(Protocol):

@@ -21,6 +21,7 @@ from quantlab.files import new_folder, sha256, write_text
 from quantlab.hardware.device import Device
 from quantlab.hardware.target import fits_in_float32, require_memory
 from quantlab.methods import checked_recipe
+from quantlab.models.activations import WatchedActivations
 from quantlab.outside import as_failure
 from quantlab.progress import Progress
 from quantlab.recipe import Recipe
@@ -125,6 +126,7 @@ def _compute(
     states = ArrayFile(folder / HIDDEN, kept, (windows, length, weight.shape[1]))
     rows, difference, nats = scored(length), 0.0, 0.0
     experts = ExpertsWriter(model, folder, windows, rows)
+    activations = WatchedActivations(model)
     step_ = progress.step("reference: hidden states of the evaluation text", windows)
     with step_ as step, torch.inference_mode():
         for i, ids in enumerate(token_ids):
@@ -144,6 +146,8 @@ def _compute(
     about |= {"hidden_sha256": states.sha256, "head_sha256": sha256(folder / HEAD)}
     about |= {"head_max_difference": difference, "head_divergence_nats": nats}
     about |= {"experts": experts.close(), "experts_reason": experts.reason}
+    largest = activations.close()
+    about |= {"largest_activation": largest.value, "largest_activation_module": largest.module}
     about |= {"head_device": device.first_name if weight.device.type == "cuda" else device.cpu}
     return about | {"bytes_per_scored_token": states.bytes / (windows * (rows.stop - rows.start))}
 

@@ -197,3 +197,26 @@ def test_what_just_fits_is_answered(folder: Path, kind: str, arguments: Any) -> 
     lm = TransformersEngine(folder, folder, "cpu").language_model(1)
     (request,) = _asked(kind, arguments)
     assert len(getattr(lm, kind)([request], disable_tqdm=True)) == 1 and reason_of(lm, kind, request) is None
+
+
+def test_an_answer_from_logits_that_are_no_numbers_is_refused_by_its_token(folder: Path) -> None:
+    engine = TransformersEngine(folder, folder, "cpu")
+    engine.model.generation_config.eos_token_id = None
+    lm = engine.language_model(2)
+    asked = _asked("generate_until", *((f"w{i} w{i + 5}", {"until": [], "max_gen_toks": 4}) for i in (3, 4)))
+    assert len(lm.generate_until(asked, disable_tqdm=True)) == 2
+
+    def spoil(_module: Any, _given: Any, out: Any) -> None:
+        calls.append(1)
+        if len(calls) % 4 == 3:
+            out.logits[1, :, 5] = float("nan")
+
+    for ask in (
+        lambda: lm.generate_until(asked, disable_tqdm=True),
+        lambda: engine.generate(["w3 w8", "w4 w9"], 4),
+    ):
+        calls: list[int] = []
+        hook = engine.model.register_forward_hook(spoil)
+        with pytest.raises(CellFailure, match="logits are not finite at token 3 of an answer"):
+            ask()
+        hook.remove()

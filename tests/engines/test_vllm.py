@@ -10,6 +10,7 @@ import pytest
 from stand_in_vllm import LLM, Tokenizer, install, open_engine
 
 from quantlab import engines
+from quantlab.apart.vllm_text import require_finite
 from quantlab.engines._vllm import load
 from quantlab.errors import CellFailure, QuantlabError
 from quantlab.models import loading
@@ -178,6 +179,21 @@ def test_logits_are_the_log_probabilities_of_every_position_over_the_whole_vocab
     [(prompts, params)] = fake.made[0].asked
     assert prompts == [{"prompt_token_ids": [3, 1, 4, 1, 5]}]
     assert (params.prompt_logprobs, params.logprobs, params.max_tokens) == (-1, -1, 1)
+
+
+def test_log_probabilities_that_are_no_numbers_are_no_words_left_out(fake: type[LLM]) -> None:
+    """They go on as they are, and whoever compares them names the window."""
+    engine = open_engine()
+    fake.made[0].rows[1, 4] = np.nan
+    assert np.isnan(engine.logits(np.array([3, 1, 4], np.int64))[1, 4])
+
+
+@pytest.mark.parametrize("nats", [float("nan"), float("-inf")])
+def test_an_answer_whose_log_probability_is_no_number_is_refused(nats: float) -> None:
+    require_finite(SimpleNamespace(cumulative_logprob=-3.0))
+    require_finite(SimpleNamespace())
+    with pytest.raises(CellFailure, match="the log-probability of an answer is not finite"):
+        require_finite(SimpleNamespace(cumulative_logprob=nats))
 
 
 def test_memory_is_what_the_workers_say_and_the_blocks_that_are_held(fake: type[LLM]) -> None:

@@ -38,6 +38,28 @@ def test_a_model_that_is_no_causal_language_model_is_refused(
     refused(model, "for which transformers has neither a causal language model nor a multimodal one")
 
 
+@pytest.mark.parametrize("trusted", [False, True])
+def test_a_tower_of_timm_is_refused_with_the_way_out(
+    model: Path, write_config: Callable[..., None], trusted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """transformers builds Gemma 3n's tower of timm, which quantlab does not install."""
+    write_config(model_type="gemma3n", _name_or_path="google/gemma-3n-E2B-it")
+    monkeypatch.setattr("transformers.utils.import_utils.is_timm_available", lambda: False)
+    with pytest.raises(QuantlabError) as raised:
+        check_config(model, trusted)
+    assert str(raised.value) == (
+        "the vision tower of google/gemma-3n-E2B-it is built by timm, which is not installed: pip install timm,"
+        " or name a text-only copy of it"
+    )
+    write_config(model_type="gemma3", vision_config={"model_type": "siglip_vision_model"})
+    check_config(model, trusted)
+    write_config(model_type="gemma3", vision_config={"model_type": "timm_wrapper"})
+    with pytest.raises(QuantlabError, match="built by timm"):
+        check_config(model, trusted)
+    monkeypatch.setattr("transformers.utils.import_utils.is_timm_available", lambda: True)
+    check_config(model, trusted)
+
+
 def test_remote_code_is_refused_with_the_option_that_allows_it(
     model: Path, write_config: Callable[..., None]
 ) -> None:

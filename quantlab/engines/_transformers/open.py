@@ -136,6 +136,8 @@ class TransformersEngine(OpenCheckpoint):
         """lm-eval's HFLM gives texts only: its model is asked as it asks it, and the tokens are kept."""
         import torch
 
+        from quantlab.engines._hf_lm import only_finite
+
         lm = self.language_model(len(prompts))
         if tokens >= lm.max_length:
             asked = f"{tokens} tokens of an answer are asked for"
@@ -149,6 +151,7 @@ class TransformersEngine(OpenCheckpoint):
                 max_new_tokens=tokens,
                 do_sample=False,
                 pad_token_id=pad,
+                **only_finite(ids.shape[1]),
             )
         return [row.tolist() for row in made[:, ids.shape[1] :]]
 

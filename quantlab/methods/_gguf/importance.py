@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from quantlab.engines._llama.experts import EXPERTS
 from quantlab.engines._llama.library import Context, Model, one_sequence
 from quantlab.engines._llama.node import Node, operation, weight_name
+from quantlab.errors import CellFailure
 from quantlab.formats.llama_log import llama
 from quantlab.methods._gguf.squares import dense_squares, expert_squares
 from quantlab.records import ExpertTokens
@@ -138,8 +139,13 @@ class _Collector:
         )
 
     def _add(self, node: Node) -> None:
+        import numpy as np
+
         sums, counts = (expert_squares if operation(node.op) == "MUL_MAT_ID" else dense_squares)(node)
         name = weight_name(node.src[0].contents)
+        if not np.isfinite(sums.sum()):
+            reason = f"the inputs of {name} are not finite on the calibration text"
+            raise CellFailure("unsupported", f"llama.cpp has no importance matrix of this model: {reason}")
         self._sums[name] = self._sums.get(name, 0.0) + sums
         self._counts[name] = self._counts.get(name, 0.0) + counts
 
