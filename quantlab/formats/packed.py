@@ -17,6 +17,8 @@ _PARTS = (
 _OF_4_BITS = ".weight."
 """bitsandbytes hangs a 4-bit weight's parts on its name: `up_proj.weight.absmax`."""
 _QUANT_STATE = "quant_state"
+_SCALES = ".weight.absmax"
+_NESTED = ("nested_absmax", "nested_quant_map")
 
 
 def parts_missing(folder: Path) -> list[str]:
@@ -32,6 +34,17 @@ def parts_missing(folder: Path) -> list[str]:
     usual = collections.Counter(frozenset(parts) for parts in packed.values()).most_common(1)[0][0]
     lacking = [f"{layer}.{part}" for layer, parts in packed.items() for part in usual - parts]
     return sorted(lacking)
+
+
+def nested_missing(folder: Path) -> list[str]:
+    """Scales of bitsandbytes that were quantized once more, to bytes, and whose own scales are not in the
+    files: it would take the bytes for the scales themselves."""
+    entries = {name: entry for path in weight_files(folder) for name, entry in header(path).items()}
+    doubled = (
+        n.removesuffix(_SCALES) for n, e in entries.items() if n.endswith(_SCALES) and e["dtype"] == "U8"
+    )
+    wanted = (f"{layer}.weight.{part}" for layer in doubled for part in _NESTED)
+    return sorted(name for name in wanted if name not in entries)
 
 
 def _owner(name: str) -> tuple[str, str] | None:

@@ -46,11 +46,12 @@ def _of_settings(name: str, path: Path, source: Path, only: tuple[str, ...] | No
 
 
 def _plain(settings: Mapping[str, Any], only: tuple[str, ...] | None) -> dict[str, Any]:
-    """The settings that matter; a token may be written as its text or as an object with it."""
+    """The settings that matter; a token may be written as its text or as an object with it. A generation
+    config writes out what is not asked for: False is not set there."""
     return {
         key: value["content"] if isinstance(value, dict) and "content" in value else value
         for key, value in settings.items()
-        if (key in only if only else key not in _ABOUT_THE_FILE) and value is not None
+        if (key in only if only else key not in _ABOUT_THE_FILE and value is not False) and value is not None
     }
 
 

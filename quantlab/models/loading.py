@@ -16,7 +16,7 @@ from typing import Any
 
 from quantlab.errors import CellFailure, QuantlabError
 from quantlab.formats.json_file import read_object
-from quantlab.formats.packed import parts_missing, without_effect
+from quantlab.formats.packed import nested_missing, parts_missing, without_effect
 from quantlab.formats.safetensors import header, weight_files
 from quantlab.formats.stored import safetensors
 
@@ -128,6 +128,11 @@ def _load(
     options: dict[str, Any],
 ) -> Any:
     where, trust = folder or "the checkpoint", bool(options.pop("trust_remote_code", False))
+    if folder and "gguf_file" not in options and (lacking := nested_missing(folder)):
+        raise error(
+            f"the weights of {where} are not those of its config.json: {len(lacking)} tensors are missing:"
+            f" {_listed(lacking)}"
+        )
     try:
         loaded: Any = kind.from_pretrained(
             folder,

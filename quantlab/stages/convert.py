@@ -13,6 +13,7 @@ from quantlab.environments.install import bring
 from quantlab.environments.versions import installed
 from quantlab.errors import CellFailure
 from quantlab.files import new_folder, write_text
+from quantlab.formats.gguf import stored_tensors
 from quantlab.formats.half_precision import beyond_f16
 from quantlab.formats.llama_log import llama
 from quantlab.hardware.device import Device
@@ -72,6 +73,7 @@ def _make(prepared: Prepared, folder: Path, log: Path, progress: Progress, devic
         by_rule = converter.convert(prepared.weights, folder / "f16.gguf", log, dtype.name, trust)
         if by_rule:
             _require_same_tokens(prepared, folder / "f16.gguf", by_rule)
+    kept = _kept_in_bf16(folder / "f16.gguf", dtype.name)
     windows, words = prepared.token_ids("calibration"), prepared.source().vocabulary or 0
     place = place_of_importance(device, folder / "f16.gguf", int(windows.shape[1]), words)
     compute_apart(
@@ -79,7 +81,9 @@ def _make(prepared: Prepared, folder: Path, log: Path, progress: Progress, devic
         *(log, progress, place),
     )
     said = (f"Its importance matrix was computed on {device.name}.",) if device and place != "cpu" else ()
-    return Gguf(imatrix_tokens=int(windows.size), files=list_files(folder), notes=(*dtype.notes, *said))
+    return Gguf(
+        imatrix_tokens=int(windows.size), files=list_files(folder), notes=(*dtype.notes, *kept, *said)
+    )
 
 
 def place_of_importance(device: Device | None, file: Path, window: int, words: int) -> str:
@@ -108,6 +112,21 @@ def _dtype_for(weights: Path) -> _Dtype:
     first, more = beyond[0], f" and {len(beyond) - 1} more" if len(beyond) > 1 else ""
     note = f"Its unquantized GGUF is {name.upper()}: in F16 weights of {first.name}{more} would {first.how}."
     return _Dtype(name, (note,))
+
+
+def _kept_in_bf16(gguf: Path, asked: str) -> tuple[str, ...]:
+    """A note where the converter kept matrices in bfloat16 that were asked for in another dtype, as it does
+    for DeepSeek V4: with these llama.cpp rounds what enters them on a CPU, to 2e-3 of its size."""
+    if asked == "bf16":
+        return ()
+    kept = sum(tensor.type == "BF16" for tensor in stored_tensors(gguf))
+    if not kept:
+        return ()
+    return (
+        f"llama.cpp's converter keeps {kept} matrices of this architecture in BF16, whatever is asked: on a"
+        " CPU what enters them is rounded to bfloat16, and close calls of routers fall otherwise than in"
+        " transformers.",
+    )
 
 
 def _require_same_tokens(prepared: Prepared, gguf: Path, name: str) -> None:

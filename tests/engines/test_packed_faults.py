@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from quantlab.engines._transformers.as_stored import Wanted, load_as_stored, needs_gptqmodel
 from quantlab.engines._transformers.dense import load_dense
+from quantlab.engines._transformers.load import load
 from quantlab.errors import CellFailure
 from quantlab.formats.quantization import quantization_config
 from quantlab.models.loading import broken_checkpoint, load_model
@@ -80,6 +81,24 @@ def test_what_a_packed_layer_lacks_is_named(
     with pytest.raises(CellFailure, match=r"not those of its config\.json: 1 tensors are missing") as failure:
         load_as_stored(Wanted(folder, "cpu"), quantization_config(folder))
     assert failure.value.reason.endswith(f": {named}") and failure.value.kind == "broken_checkpoint"
+
+
+@pytest.mark.parametrize("drop", ["nested_absmax", "nested_quant_map", "nested_"])
+@pytest.mark.parametrize("dense", [False, True])
+def test_scales_of_scales_that_are_missing_are_named(
+    plain: Path, tmp_path: Path, drop: str, dense: bool
+) -> None:
+    """bitsandbytes takes scales that it quantized once more for the scales themselves, and loads."""
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_use_double_quant=True)
+    model = AutoModelForCausalLM.from_pretrained(plain, quantization_config=config, device_map="cpu")
+    model.save_pretrained(tmp_path / "double")
+    load(Wanted(tmp_path / "double", "cpu", dense))
+    folder = _changed(tmp_path / "double", tmp_path / "broken", f"{LAYER}.weight.{drop}")
+    with pytest.raises(CellFailure, match=rf"tensors are missing: {LAYER}\.weight\.nested_") as failure:
+        load(Wanted(folder, "cpu", dense))
+    assert failure.value.kind == "broken_checkpoint"
 
 
 @pytest.mark.parametrize("value", [0.0, 0.5])

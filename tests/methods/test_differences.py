@@ -25,6 +25,7 @@ def _folder(path: Path, tokenizer: dict[str, Any], generation: dict[str, Any]) -
     ("tokenizer", "generation", "said"),
     [
         ({}, {}, ()),
+        ({}, {"output_attentions": False, "do_sample": False}, ()),
         ({"tokenizer_class": "Y", "eos_token": {"content": "</s>"}}, {"transformers_version": "4"}, ()),
         (
             {"eos_token": "<end>"},

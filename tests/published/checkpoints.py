@@ -43,6 +43,41 @@ def compressed(base: Path, folder: Path, preset: str) -> Path:
     return _with_tokenizer(base, folder)
 
 
+def compressed_apart(base: Path, folder: Path, preset: str) -> Path:
+    """The same of every matrix that the base stores by itself, experts too, as llm-compressor stores a mixture:
+    transformers holds experts in one tensor, which compressed-tensors alone does not quantize."""
+    from compressed_tensors.compressors.base import compress_module
+    from compressed_tensors.quantization import (
+        QuantizationConfig,
+        apply_quantization_config,
+        preset_name_to_scheme,
+    )
+
+    tensors = load_file(base / "model.safetensors")
+    layers = {name: tensors.pop(name) for name in list(tensors) if name.endswith("_proj.weight")}
+    scheme = preset_name_to_scheme(preset, targets=["Linear"])
+    left = {n.removesuffix(".weight") for n, t in tensors.items() if t.ndim == 2 and "embed" not in n}
+    about = {"ignore": sorted(left), "quantization_status": "initialized"}
+    for name, weight in layers.items():
+        config = QuantizationConfig(config_groups={"group_0": scheme}, **about)
+        linear = torch.nn.Linear(*reversed(weight.shape), bias=False, dtype=torch.bfloat16)
+        linear.weight.data.copy_(weight)
+        holder = torch.nn.ModuleDict({"layer": linear})
+        apply_quantization_config(holder, config)
+        _calibrate(linear, linear.quantization_scheme)
+        compress_module(linear)
+        tensors |= {f"{name.removesuffix('.weight')}.{n}": v for n, v in linear.state_dict().items()}
+        form = str(linear.quantization_scheme.format.value)
+    folder.mkdir()
+    save_file({n: v.contiguous() for n, v in tensors.items()}, folder / "model.safetensors", {"format": "pt"})
+    said = config.model_dump(mode="json") | {"quant_method": "compressed-tensors", "format": form}
+    said |= {"quantization_status": "compressed"}
+    said["config_groups"]["group_0"]["format"] = form
+    model = json.loads((base / "config.json").read_text()) | {"quantization_config": said}
+    (folder / "config.json").write_text(json.dumps(model))
+    return _with_tokenizer(base, folder)
+
+
 def _calibrate(module: Any, scheme: Any) -> None:
     """Fill in the scales: the weights' by their largest and smallest values, the inputs' by a fixed one."""
     from compressed_tensors.quantization.utils import calculate_qparams
@@ -81,7 +116,7 @@ def _ranges(weight: torch.Tensor, arguments: Any) -> tuple[torch.Tensor, torch.T
 
 
 def _with_tokenizer(base: Path, folder: Path) -> Path:
-    for file in (*base.glob("tokenizer*"), *base.glob("generation_config.json")):
+    for file in (*base.glob("tokenizer*"), *base.glob("generation_config.json"), *base.glob("*.jinja")):
         (folder / file.name).write_bytes(file.read_bytes())
     return folder
 

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from quantlab.analysis.divergence import window_values
 from quantlab.engines._transformers.open import TransformersEngine
+from quantlab.errors import CellFailure
 from quantlab.methods._foreign import identify, reading_notes
 from quantlab.models.tiny import write_tiny_model
 
@@ -90,6 +92,21 @@ def test_modelopt(
     variant = identify(folder)
     assert (variant.method, variant.bits) == ("modelopt", bits)
     _check(base, folder, rounding, torch.float32)
+
+
+@pytest.mark.parametrize("part", ["weight", "input_scale"])
+@pytest.mark.parametrize("algorithm", ["FP8", "NVFP4"])
+def test_a_part_that_a_layer_of_modelopt_lacks_is_named(
+    algorithm: str, part: str, base: Path, tmp_path: Path
+) -> None:
+    """Without its input scale a layer would lose less than a kernel does, and nothing would say so."""
+    folder = checkpoints.modelopt(base, tmp_path / "broken", algorithm)
+    tensors, name = load_file(folder / "model.safetensors"), f"model.layers.1.mlp.up_proj.{part}"
+    del tensors[name]
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CellFailure, match=rf"1 tensors are missing: {name}") as failure:
+        TransformersEngine(folder, folder, "cpu")
+    assert failure.value.kind == "broken_checkpoint"
 
 
 def test_fp8_with_a_scale_per_block(base: Path, tmp_path: Path) -> None:

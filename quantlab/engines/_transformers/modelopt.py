@@ -35,6 +35,8 @@ def load_modelopt(weights: Path, device: str, trust_remote_code: bool, dtype: st
     config = load_plain_config(weights, trust_remote_code, broken_checkpoint)
     state = _tensors(weights)
     scales = _take_scales(state)
+    if lacking := _missing(state, scales):
+        raise broken_checkpoint(f"{len(lacking)} tensors are missing: {', '.join(lacking[:3])}")
     # rounding activations in bfloat16 would add an error that no kernel has (compressed.py)
     rounded = any("input_scale" in parts for parts in scales.values())
     wanted = torch.float32 if rounded or dtype == "float32" else config.dtype or torch.bfloat16
@@ -64,6 +66,17 @@ def _take_scales(state: dict[str, torch.Tensor]) -> dict[str, dict[str, torch.Te
         layer: {part: state.pop(f"{layer}.{part}") for part in _SCALES if f"{layer}.{part}" in state}
         for layer in layers
     }
+
+
+def _missing(state: dict[str, torch.Tensor], scales: dict[str, dict[str, torch.Tensor]]) -> list[str]:
+    """Codes of layers that have scales, and the input scale of a layer where others have one: it would take
+    its input as it comes, and lose less than a kernel."""
+    rounded = any("input_scale" in parts for parts in scales.values())
+    lacking = [f"{layer}.weight" for layer in scales if f"{layer}.weight" not in state]
+    lacking += [
+        f"{layer}.input_scale" for layer, parts in scales.items() if rounded and "input_scale" not in parts
+    ]
+    return sorted(lacking)
 
 
 def _unpacked(layer: str, weight: torch.Tensor, parts: dict[str, torch.Tensor]) -> torch.Tensor:
