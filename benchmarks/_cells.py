@@ -46,8 +46,9 @@ def settings_of(variant: str) -> dict[str, Any]:
     return steps | ({"group_size": GROUP} if method in GROUPED else {})
 
 
-def prepare_family(root: Path, name: str) -> dict[str, Any]:
-    """Write the tiny model and everything that its cells share; what came of the conversion."""
+def prepare_family(root: Path, name: str, to_gguf: bool = True) -> dict[str, Any]:
+    """Write the tiny model and everything that its cells share; what came of the conversion, which takes
+    longest and is left out where no cell needs it."""
     from quantlab.hardware.device import find
     from quantlab.models.tiny import write_tiny_model
     from quantlab.stages import convert, prepare, reference
@@ -60,8 +61,10 @@ def prepare_family(root: Path, name: str) -> dict[str, Any]:
     }
     write_text(root / "recipes" / f"{name}.yaml", yaml.safe_dump(recipe))
     prepare.run(root, name, QUIET)
-    made = convert.run(root, name, root / "logs" / name / "convert.log", QUIET)
     reference.run(root, name, find("cpu"), QUIET)
+    if not to_gguf:
+        return {"gguf": "not asked for"}
+    made = convert.run(root, name, root / "logs" / name / "convert.log", QUIET)
     return {"gguf": made.failure.reason if made.failure else None}
 
 

@@ -105,10 +105,11 @@ def run_families(arguments: argparse.Namespace, cells: dict[str, list[str]], ver
             shared = before.get((name, ""), {})
             if (
                 shared.get("code") != version
+                or (shared.get("gguf") == "not asked for" and any(v.startswith("gguf") for v in missing))
                 or not shared.get("rounded")
                 or not (root / "said.json").exists()
             ):
-                shared = child(root, SECONDS, "family", name)
+                shared = child(root, SECONDS, "family", name, " ".join(missing))
                 append(arguments.results, {"family": name, "variant": "", "code": version} | shared)
             for variant in missing if shared.get("rounded") else ():
                 cell = child(root, arguments.seconds, "cell", name, variant)
@@ -163,7 +164,7 @@ def held(lock: Path | None) -> Iterator[None]:
 
 
 def act(root: Path, said: Path, what: str, name: str, variant: str = "") -> None:
-    """What a child does: a family's preparation or one cell; its outcome as JSON."""
+    """What a child does: a family's preparation for these variants, or one cell; its outcome as JSON."""
     from quantlab.errors import CellFailure, QuantlabError
 
     os.setsid()
@@ -173,7 +174,7 @@ def act(root: Path, said: Path, what: str, name: str, variant: str = "") -> None
     os.dup2(log, 2)
     try:
         if what == "family":
-            found = _cells.prepare_family(root, name)
+            found = _cells.prepare_family(root, name, "gguf" in variant)
             found["rounded"] = _cells.round_family(root, name)
         else:
             found = _cells.run_cell(root, name, variant)

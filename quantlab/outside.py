@@ -74,21 +74,6 @@ def ended_from_outside(
     return None
 
 
-def ending(code: int) -> str:
-    """How a process ended by itself with this code (minus the signal); with a remedy where one is known."""
-    if code >= 0:
-        return f"ended with code {code}"
-    name = signal.Signals(-code).name
-    if name != "SIGILL":
-        return f"died of {name}"
-    from quantlab.environments.install import reinstall
-
-    return (
-        f"died of {name}: a library was built for instructions that this processor does not run; where it is"
-        f" llama.cpp, {reinstall('llama-cpp-python')} builds it for this one"
-    )
-
-
 def _by_whom(kills_before: int | None) -> str:
     if not short_of_memory(kills_before):
         return "from outside (signal 9; the operating system counts no kill for want of memory)"

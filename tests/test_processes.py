@@ -17,8 +17,10 @@ from quantlab import processes
 from quantlab.processes import Ended, ended_by_signals
 
 PARENT = """
-import sys
+import signal, sys
 from quantlab.processes import Ended, ended_by_signals, run
+for name in ("SIGINT", "SIGHUP"):  # the tests may have been begun with these ignored, as by nohup
+    signal.signal(signal.Signals[name], signal.SIG_DFL)
 try:
     with ended_by_signals():
         run(["sh", "-c", "{script}"])

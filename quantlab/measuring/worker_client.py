@@ -12,10 +12,11 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from quantlab import engines
+from quantlab.environments.deaths import ending
 from quantlab.errors import CellFailure, FailureKind, QuantlabError
 from quantlab.hardware.device import parse_places
 from quantlab.measuring.sampling_client import SamplingClient
-from quantlab.outside import ended_from_outside, ending, memory_kills, short_of_memory
+from quantlab.outside import ended_from_outside, memory_kills, short_of_memory
 from quantlab.workspace.cell import Cell
 from quantlab.workspace.logs import log_path, said_out_of_memory, size_of
 

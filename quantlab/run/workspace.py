@@ -30,6 +30,12 @@ from quantlab.run import leftovers, tracking
 from quantlab.run.mending import discard_damaged
 
 _SHIPPED = Path(__file__).with_name("dvc.yaml")
+_DVC = """[cache]
+    type = "reflink,hardlink,symlink"
+[core]
+    analytics = false
+    no_scm = true
+"""
 LOCK = ".quantlab.lock"
 """Held by a run from before it writes the recipe until DVC has ended."""
 
@@ -119,14 +125,13 @@ class Workspace:
         shutil.copyfile(_SHIPPED, self.root / "dvc.yaml")
         if not (self.root / ".dvc").is_dir():
             self._dvc("init", "--no-scm", "--quiet")
-            for key, value in (("cache.type", "reflink,hardlink,symlink"), ("core.analytics", "false")):
-                self._dvc("config", key, value)
+            write_text(self.root / ".dvc" / "config", _DVC)
 
     def _dvc(self, *arguments: str) -> None:
         done = subprocess.run(
             [sys.executable, "-P", "-m", "dvc", *arguments],
             cwd=self.root,
-            env=environment(),
+            env=environment() | {"DVC_NO_ANALYTICS": "1"},  # the configuration that says so is not there yet
             capture_output=True,
             text=True,
             check=False,

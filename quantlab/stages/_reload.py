@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from quantlab import engines, processes
 from quantlab.analysis.divergence import is_finite
+from quantlab.environments.deaths import ending
 from quantlab.errors import CellFailure, QuantlabError
-from quantlab.outside import as_failure, ended_from_outside, ending, memory_kills
+from quantlab.outside import as_failure, ended_from_outside, memory_kills
 from quantlab.scratch import scratch
 from quantlab.workspace.checkpoint import Checkpoint, Manifest
 

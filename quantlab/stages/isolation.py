@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from quantlab import engines, methods, processes
+from quantlab.environments.deaths import ending
 from quantlab.errors import CellFailure, FailureKind, QuantlabError
 from quantlab.hardware.device import parse_places, renumbered, visible_alone
 from quantlab.measuring.sampling_client import read_samples, sample_file
-from quantlab.outside import ended_from_outside, ending, memory_kills
+from quantlab.outside import ended_from_outside, memory_kills
 from quantlab.processors import cores
 from quantlab.recipe import read_recipe
 from quantlab.records import STAGES, Failure, Record, StageName

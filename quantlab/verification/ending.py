@@ -8,8 +8,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from quantlab.environments.deaths import ending
 from quantlab.errors import TRANSIENT
-from quantlab.outside import ended_from_outside, ending
+from quantlab.outside import ended_from_outside
 from quantlab.records.verification import Outcome
 from quantlab.verification.contract import not_applicable
 

@@ -35,10 +35,10 @@ def test_gpu_row_1_the_doctor_says_whether_nvcc_is_there(
     there: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from quantlab.cli import doctor
-    from quantlab.environments import cuda
+    from quantlab.environments import llama_build
     from quantlab.hardware import device
 
-    monkeypatch.setattr(cuda, "find_nvcc", lambda _: "/cuda/bin/nvcc" if there else None)
+    monkeypatch.setattr(llama_build, "find_nvcc", lambda _: "/cuda/bin/nvcc" if there else None)
     monkeypatch.setattr(device, "gpus", lambda: ())
     assert "nvcc" not in [tool["name"] for tool in doctor._tools()]
     monkeypatch.setattr(device, "gpus", lambda: ("a card",))

@@ -19,7 +19,10 @@ from quantlab.models.tiny import write_tiny_model
 pytestmark = pytest.mark.slow
 IDS = np.random.default_rng(0).integers(3, 1000, 64)
 FIRST = 20
-FAMILIES = ("deepseek_v3", "deepseek_v4", "llama4_text", "gpt_oss")
+FAMILIES = (
+    "deepseek_v4",
+    *(pytest.param(name, marks=pytest.mark.engines) for name in ("deepseek_v3", "llama4_text", "gpt_oss")),
+)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

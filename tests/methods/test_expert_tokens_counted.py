@@ -23,7 +23,7 @@ from quantlab.stages import convert, diverge, prepare, quantize, reference, repo
 from quantlab.workspace.cell import Cell
 from quantlab.workspace.results import write_record
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.engines
 QUIET = Progress(quiet=True)
 EXPERTS, PER_TOKEN, BLOCKS = 16, 2, 2
 TOKENS = 32

@@ -84,7 +84,7 @@ def test_it_is_recommended_with_the_others(quantlab: Answer) -> None:
     assert any(row["variant"] == "rounded-8" for row in [*answer["ranked"], *answer["rejected"]])
 
 
-@pytest.mark.slow
+@pytest.mark.engines
 def test_its_stages_run_in_its_engine_and_are_reported(outside: Path) -> None:
     variants: dict[str, Any] = {"baseline-16": {}, "rounded-8": {}}
     recipe = RECIPE | {"model": "small", "source": {"path": str(trained_llama())}, "variants": variants}

@@ -28,7 +28,7 @@ from quantlab.workspace.prepared import Prepared
 
 from . import checkpoints, dequantized
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.engines
 Made = Callable[[Path, Path], Path]
 KINDS: dict[str, tuple[str, Made]] = {
     "FP8 with a scale per block": ("llama", checkpoints.fp8_blocks),

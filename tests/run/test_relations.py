@@ -14,6 +14,7 @@ from verifying import reload_here
 from quantlab.files import write_text
 from quantlab.hardware.device import find
 from quantlab.progress import Progress
+from quantlab.records import QuantizeRecord
 from quantlab.stages import convert, diverge, prepare, quantize, reference
 from quantlab.workspace.cell import Cell
 
@@ -34,8 +35,16 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
+def _marked(*names: str) -> list[Any]:
+    """Test's arguments; what calibrates longest is in `make test-engines`."""
+    slow = ("awq", "autoround")
+    return [
+        pytest.param(name, marks=pytest.mark.engines) if name.startswith(slow) else name for name in names
+    ]
+
+
 class Results:
-    """Checkpoints and divergences of every variant, made by the stages in this process."""
+    """Checkpoints and divergences of variants, made by the stages in this process where they are asked for."""
 
     def __init__(self, root: Path) -> None:
         recipe = RECIPE | {
@@ -46,19 +55,30 @@ class Results:
             "evaluation": {"text": "embedded", "windows": 8, "length": 128},
         }
         write_text(root / "recipes" / "small.yaml", yaml.safe_dump(recipe))
-        self.root, device, quiet = root, find("cpu"), Progress(quiet=True)
-        prepare.run(root, "small", quiet)
-        convert.run(root, "small", root / "convert.log", quiet)
-        reference.run(root, "small", device, quiet)
-        self.quantized = {v: quantize.run(Cell(root, "small", v), device, quiet) for v in VARIANTS}
-        self.diverged = {v: diverge.run(Cell(root, "small", v), device, quiet) for v in VARIANTS}
+        self.root, self._device, self._quiet = root, find("cpu"), Progress(quiet=True)
+        prepare.run(root, "small", self._quiet)
+        convert.run(root, "small", root / "convert.log", self._quiet)
+        reference.run(root, "small", self._device, self._quiet)
+        self._quantized: dict[str, QuantizeRecord] = {}
+        self._nats: dict[str, float] = {}
+
+    def quantized(self, variant: str) -> QuantizeRecord:
+        if variant not in self._quantized:
+            cell = Cell(self.root, "small", variant)
+            self._quantized[variant] = quantize.run(cell, self._device, self._quiet)
+        return self._quantized[variant]
 
     def kl(self, variant: str) -> float:
-        found = self.diverged[variant].kl_divergence_nats
-        assert found is not None
-        return found.value
+        if variant not in self._nats:
+            self.quantized(variant)
+            cell = Cell(self.root, "small", variant)
+            found = diverge.run(cell, self._device, self._quiet).kl_divergence_nats
+            assert found is not None
+            self._nats[variant] = found.value
+        return self._nats[variant]
 
     def hashes(self, variant: str) -> dict[str, str]:
+        self.quantized(variant)
         files = Cell(self.root, "small", variant).checkpoint().manifest.files
         return {name: entry.sha256 for name, entry in files.items()}
 
@@ -70,11 +90,11 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
         return Results(tmp_path_factory.mktemp("relations"))
 
 
-@pytest.mark.parametrize("method", ["gguf", "gptq", "awq", "autoround", "bitsandbytes"])
+@pytest.mark.parametrize("method", _marked("gguf", "gptq", "awq", "autoround", "bitsandbytes"))
 def test_more_bits_are_not_worse_and_fewer_bits_are_fewer_bytes(results: Results, method: str) -> None:
     variants = [v for v in VARIANTS if v.rsplit("-", 1)[0] == method and v != "gguf-16"]
     divergence = [results.kl(v) for v in variants]
-    sizes = [results.quantized[v].disk_bytes for v in variants]
+    sizes = [results.quantized(v).disk_bytes for v in variants]
     assert len(variants) >= 2
     assert divergence == sorted(divergence), dict(zip(variants, divergence, strict=True))
     assert sizes == sorted(sizes, reverse=True), dict(zip(variants, sizes, strict=True))
@@ -88,14 +108,14 @@ def test_eight_bits_are_close(results: Results) -> None:
     assert all(results.kl(v) < 0.05 for v in ("gguf-8", "gptq-8", "bitsandbytes-8", "fp8-8"))
 
 
-@pytest.mark.parametrize("variant", ["gptq-4", "awq-4", "fp8-8"])
+@pytest.mark.parametrize("variant", _marked("gptq-4", "awq-4", "fp8-8"))
 def test_the_same_seed_gives_the_same_bytes(results: Results, variant: str) -> None:
     assert results.hashes(variant) == results.hashes(f"{variant}-again") != {}
 
 
-@pytest.mark.parametrize("variant", [v for v in VARIANTS if not v.startswith("gguf")])
+@pytest.mark.parametrize("variant", _marked(*(v for v in VARIANTS if not v.startswith("gguf"))))
 def test_every_checkpoint_reloads_as_it_was_in_memory(results: Results, variant: str) -> None:
-    record = results.quantized[variant]
+    record = results.quantized(variant)
     assert record.failure is None and record.quantized_layers == record.expected_layers
     assert record.quantized_layers == (0 if variant == "baseline-16" else 28)
     assert (

@@ -108,12 +108,14 @@ def test_a_copy_that_costs_too_much_is_not_made(root: Path, monkeypatch: pytest.
     assert "every kind of layer is only in the first 2 of 24" in made.notes[0]
 
 
+@pytest.mark.engines
 def test_a_whole_run_rehearses_and_says_how_long_it_took(root: Path) -> None:
     record = run_isolated(Cell(root, "deep", "bitsandbytes-8"), "quantize", "cpu", quiet=True)
     assert isinstance(record, QuantizeRecord) and record.failure is None
     assert record.rehearsal_seconds and record.quantized_layers == 7 * LAYERS
 
 
+@pytest.mark.engines
 def test_a_conversion_is_rehearsed_too(root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     recipe = Cell(root, "deep", "gguf-4").recipe
     rehearse_conversion(root, "deep", recipe, tmp_path / "log", QUIET)

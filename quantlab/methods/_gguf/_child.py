@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from quantlab.environments.deaths import ending
 from quantlab.errors import CellFailure, FailureKind
-from quantlab.outside import ended_from_outside, ending, memory_kills
+from quantlab.outside import ended_from_outside, memory_kills
 from quantlab.processes import child_begins
 
 _LAST_WORDS_BYTES = 2**16
