@@ -94,19 +94,37 @@ def test_modelopt(
     _check(base, folder, rounding, torch.float32)
 
 
-@pytest.mark.parametrize("part", ["weight", "input_scale"])
-@pytest.mark.parametrize("algorithm", ["FP8", "NVFP4"])
-def test_a_part_that_a_layer_of_modelopt_lacks_is_named(
-    algorithm: str, part: str, base: Path, tmp_path: Path
-) -> None:
-    """Without its input scale a layer would lose less than a kernel does, and nothing would say so."""
-    folder = checkpoints.modelopt(base, tmp_path / "broken", algorithm)
+def _refuses_without(folder: Path, part: str) -> None:
+    """A layer without its input scale would lose less than a kernel does, and nothing would say so."""
     tensors, name = load_file(folder / "model.safetensors"), f"model.layers.1.mlp.up_proj.{part}"
     del tensors[name]
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(CellFailure, match=rf"1 tensors are missing: {name}") as failure:
         TransformersEngine(folder, folder, "cpu")
     assert failure.value.kind == "broken_checkpoint"
+
+
+@pytest.mark.parametrize("part", ["weight", "input_scale"])
+@pytest.mark.parametrize("algorithm", ["FP8", "NVFP4"])
+def test_a_part_that_a_layer_of_modelopt_lacks_is_named(
+    algorithm: str, part: str, base: Path, tmp_path: Path
+) -> None:
+    _refuses_without(checkpoints.modelopt(base, tmp_path / "broken", algorithm), part)
+
+
+@pytest.mark.parametrize(
+    ("preset", "part"),
+    [
+        ("W4A16", "weight_packed"),
+        ("W8A8", "weight_scale"),
+        ("FP8", "input_scale"),
+        ("NVFP4", "input_global_scale"),
+    ],
+)
+def test_a_part_that_a_layer_of_compressed_tensors_lacks_is_named(
+    preset: str, part: str, base: Path, tmp_path: Path
+) -> None:
+    _refuses_without(checkpoints.compressed(base, tmp_path / "broken", preset), part)
 
 
 def test_fp8_with_a_scale_per_block(base: Path, tmp_path: Path) -> None:

@@ -20,7 +20,6 @@ from quantlab.models.tiny import write_tiny_model
 
 pytestmark = pytest.mark.engines
 WRAPPERS = ("qwen3_5", "gemma3")
-METHODS = ("gguf", "bitsandbytes", "gptq")
 VARIANTS = {"gptq-4": {"group_size": 32}, "fp8-8": {}, "gguf-4": {}, "bitsandbytes-4": {}}
 
 
@@ -81,8 +80,8 @@ def test_the_releases_class_loads_what_was_measured(variant: str, typed: Typed) 
     print(
         f"{typed.source.parent.name} {variant}: {measured:.5f} measured, {found:.5f} by the release's class"
     )
-    # bfloat16 kernels beside layers dequantized once: about 0.001 nats
-    assert found == pytest.approx(measured, rel=0.05, abs=2e-3)
+    # bfloat16 kernels beside layers dequantized once, and FP8 without rounded activations: 4 % where seen
+    assert found == pytest.approx(measured, rel=0.1, abs=2e-3)
 
 
 @pytest.mark.parametrize("variant", ["gptq-4", "bitsandbytes-4", "fp8-8"])
