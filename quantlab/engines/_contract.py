@@ -139,6 +139,8 @@ class OpenCheckpoint(ABC):
     context_tokens: int | None
     """The longest context that it takes: what the model was made for, or less where the engine was opened for
     less; None where neither is known."""
+    opening_note: str | None = None
+    """What whoever opens the checkpoint in another program must know, in one sentence; None where nothing."""
     parallel: int = 1
     """GPUs that read their part of the weights at the same time."""
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _SETTINGS = "job.json"
 _TOKENS, _REAL, _DENSE = "tokens.npy", "real.npy", "dense.npy"
+_NOTE = "note.txt"
 _ERROR = "error.json"
 _NOT_FINITE = "not finite"
 """In place of a kind of failure; the reason is then the dtype."""
@@ -49,12 +50,14 @@ class Reloaded(NamedTuple):
     """By the kernel that multiplies its packed layers."""
     dense: NDArray[np.float32] | None
     """By the same layers dequantized once; None where that was not asked for."""
+    opening_note: str | None = None
+    """What whoever opens it in another program must know."""
 
 
 def reload(checkpoint: Checkpoint, device: str, token_ids: NDArray[np.int64], dense: bool) -> Reloaded:
     """Load the checkpoint here. Raises CellFailure where it does not load or gives no finite logits."""
-    real = _logits(checkpoint, device, token_ids)
-    return Reloaded(real, _logits(checkpoint, device, token_ids, dense=True) if dense else None)
+    real, note = _logits(checkpoint, device, token_ids)
+    return Reloaded(real, _logits(checkpoint, device, token_ids, dense=True)[0] if dense else None, note)
 
 
 def reload_apart(
@@ -73,12 +76,14 @@ def reload_apart(
         code = processes.run(command).returncode
         if code:
             raise _failure(folder, code, kills)
-        return Reloaded(np.load(folder / _REAL), np.load(folder / _DENSE) if dense else None)
+        note = (folder / _NOTE).read_text(encoding="utf-8") or None
+        return Reloaded(np.load(folder / _REAL), np.load(folder / _DENSE) if dense else None, note)
 
 
 def _logits(
     checkpoint: Checkpoint, device: str, token_ids: NDArray[np.int64], dense: bool = False
-) -> NDArray[np.float32]:
+) -> tuple[NDArray[np.float32], str | None]:
+    """The logits, and what whoever opens the checkpoint in another program must know."""
     engine = engines.load(engines.engine_for(checkpoint.manifest.format)).open_checkpoint(
         checkpoint, device, dense
     )
@@ -88,7 +93,7 @@ def _logits(
         engine.close()
     if not is_finite(logits):
         raise NotFinite(engine.dtype)
-    return logits
+    return logits, engine.opening_note
 
 
 def _failure(folder: Path, code: int, kills: int | None) -> Exception:
@@ -129,6 +134,7 @@ def main(folder: Path) -> int:
         why = f"it cannot be loaded again: {type(error).__name__}: {text}"
         _say(folder, known.kind if known else "broken_checkpoint", known.reason if known else why)
         return 1
+    (folder / _NOTE).write_text(result.opening_note or "", encoding="utf-8")
     np.save(folder / _REAL, result.real)
     if result.dense is not None:
         np.save(folder / _DENSE, result.dense)

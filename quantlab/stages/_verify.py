@@ -115,7 +115,7 @@ def verify(
         after > math.log(vocabulary),
         dense,
         nats,
-        made.notes + notes,
+        made.notes + ((reloaded.opening_note,) if reloaded.opening_note else ()) + notes,
         made.peak_rss_bytes,
         made.peak_device_bytes,
     )

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from quantlab.engines._transformers import apart, dense
 from quantlab.engines._transformers.apart import layers_apart
-from quantlab.engines._transformers.as_stored import needs_gptqmodel
+from quantlab.engines._transformers.as_stored import needs_gptqmodel, opening_note
 from quantlab.errors import CellFailure
 from quantlab.models.tiny import build, family
 
@@ -42,6 +42,19 @@ def test_layers_of_the_class_and_layers_apart(
     assert layers_apart(folder, trust_remote_code=False) == tuple(apart)
     assert needs_gptqmodel(folder, {"quant_method": "gptq"}, trust_remote_code=False) == bool(apart)
     assert not needs_gptqmodel(folder, {"quant_method": "auto-round"}, trust_remote_code=False)
+
+
+def test_what_transformers_alone_leaves_out_is_said(tmp_path: Path) -> None:
+    """Else a mixture that somebody opens with it answers with random experts, and a warning."""
+    gptq = {"quant_method": "gptq"}
+    said = opening_note(_checkpoint(tmp_path / "mixture", "qwen3_moe", [_PROJECTION, _EXPERT]), gptq, False)
+    assert said and said.startswith(
+        f"transformers alone leaves 1 of its packed layers out, such as {_EXPERT}"
+    )
+    assert said.endswith("open it with GPTQModel.load, as quantlab does.")
+    assert opening_note(_checkpoint(tmp_path / "dense", "llama", [_PROJECTION]), gptq, False) is None
+    widths = opening_note(tmp_path / "dense", gptq | {"dynamic": {"+:x": {"bits": 8}}}, False)
+    assert widths and widths.startswith("transformers alone does not read its layers")
 
 
 @pytest.mark.parametrize(("method", "library"), [("gptq", "gptqmodel"), ("auto-round", "transformers")])

@@ -50,6 +50,7 @@ def test_a_fresh_process_gives_the_same_logits_and_says_what_is_wrong(tmp_path: 
     checkpoint = Checkpoint(folder, manifest)
     apart = reload_apart(checkpoint, "cpu", TOKENS, False, tmp_path)
     assert np.array_equal(apart.real, reload(checkpoint, "cpu", TOKENS, False).real) and apart.dense is None
+    assert apart.opening_note is None
     (folder / "model.safetensors").unlink()
     with pytest.raises(CellFailure, match=r"model\.safetensors is missing"):
         reload_apart(checkpoint, "cpu", TOKENS, False, tmp_path)

@@ -39,6 +39,19 @@ def needs_gptqmodel(weights: Path, config: dict[str, Any], trust_remote_code: bo
     return opens(config) and bool(layers_apart(weights, trust_remote_code))
 
 
+def opening_note(weights: Path, config: dict[str, Any], trust_remote_code: bool) -> str | None:
+    """What transformers alone makes of a checkpoint that GPTQModel has to open; None where it loads it."""
+    if not needs_gptqmodel(weights, config, trust_remote_code):
+        return None
+    way = "open it with GPTQModel.load, as quantlab does"
+    if not opens(config) or not (apart := layers_apart(weights, trust_remote_code)):
+        return f"transformers alone does not read its layers: {way}."
+    return (
+        f"transformers alone leaves {len(apart)} of its packed layers out, such as {apart[0]}, and puts"
+        f" random weights in their place with no more than a warning: {way}."
+    )
+
+
 def load_as_stored(wanted: Wanted, config: dict[str, Any]) -> Any:
     """The model with the layers that its checkpoint stores. Raises CellFailure where it cannot run here."""
     device, trust = wanted.device, wanted.trust_remote_code

@@ -19,7 +19,7 @@ from quantlab.engines._contract import (
     Routed,
     with_float32_softmax,
 )
-from quantlab.engines._transformers.as_stored import Wanted
+from quantlab.engines._transformers.as_stored import Wanted, opening_note
 from quantlab.engines._transformers.cache import cache_bytes, chunked_logits, new_cache
 from quantlab.engines._transformers.experts import watched
 from quantlab.engines._transformers.inside import kernel_of, reads_of
@@ -61,6 +61,8 @@ class TransformersEngine(OpenCheckpoint):
         )
         self.dense = dense
         offload = self._offloaded.name
+        # asked before GPTQModel opens it, whose classes then stand in for transformers'
+        self.opening_note = opening_note(weights, quantization_config(weights), trust_remote_code)
         self.model = load(Wanted(weights, device, dense, trust_remote_code, dtype, offload))
         self._describe(quantization_config(weights), cache)
         if not dense and (choice := choice_for(weights, str(self._torch_device))):
