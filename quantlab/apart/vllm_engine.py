@@ -69,10 +69,10 @@ class Commands:
             "end_ids": said if isinstance(said, list) or said is None else [said],
         }
 
-    def logits(self, token_ids: NDArray[np.int64], vocabulary: int) -> Made:
-        """Log-probabilities (length, vocabulary) of one window."""
+    def logits(self, token_ids: NDArray[np.int64], vocabulary: int, free_bytes: int) -> Made:
+        """Logits, or log-probabilities, (length, vocabulary) of one window."""
         self.drop()
-        return {}, {"logits": window_logits(self._llm, token_ids, vocabulary)}
+        return {}, {"logits": window_logits(self._llm, token_ids, vocabulary, free_bytes)}
 
     def score(self, ids: NDArray[np.int64], lengths: NDArray[np.int64], scored: NDArray[np.int64]) -> Made:
         """Log-probabilities of the end of each text."""
@@ -122,8 +122,8 @@ class Commands:
             self._tokens = {}
 
     def held(self) -> dict[str, Any]:
-        """How many tokens each sequence has, prompt included."""
-        return {"tokens": [self._prompt_tokens + made for made in self._tokens.values()]}
+        """How many tokens of each sequence are in the cache: all but the newest, which was not read yet."""
+        return {"tokens": [self._prompt_tokens + made - 1 for made in self._tokens.values()]}
 
     def memory(self) -> dict[str, Any]:
         """Each worker's account of its part of the model, and the sequences' tokens."""

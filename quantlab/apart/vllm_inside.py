@@ -8,7 +8,7 @@ from __future__ import annotations
 import collections
 from typing import Any, NamedTuple
 
-_SEEN = "quantlab_reads"
+_SEEN, _NOTED, _NOTING = "quantlab_reads", "quantlab_noted", "quantlab_noting"
 _KERNELS = ("kernel", "fp8_linear", "linear_kernel")
 """Where the methods and schemes of vllm/model_executor/layers/quantization keep what multiplies."""
 
@@ -113,3 +113,39 @@ def threads() -> int:
     import torch
 
     return int(torch.get_num_threads())
+
+
+def watch_logits(worker: Any) -> bool:
+    """Note the logits that the model computes from now on; whether it can be watched."""
+    model = worker.get_model()
+    if not hasattr(model, "compute_logits"):
+        return False
+    if not hasattr(model, _NOTED):
+        usual = model.compute_logits
+
+        def noting(*given: Any, **more: Any) -> Any:
+            logits = usual(*given, **more)
+            if logits is not None and getattr(model, _NOTING):
+                getattr(model, _NOTED).append(logits.detach().float().cpu().numpy().copy())
+            return logits
+
+        model.compute_logits = noting
+        setattr(model, _NOTED, [])
+    setattr(model, _NOTING, True)
+    return True
+
+
+def take_logits(worker: Any) -> list[Any]:
+    """The logits that were noted since they were taken last, in the order in which they were computed."""
+    model = worker.get_model()
+    noted = list(getattr(model, _NOTED, []))
+    getattr(model, _NOTED, []).clear()
+    return noted
+
+
+def leave_logits(worker: Any) -> None:
+    """Note no more of them."""
+    model = worker.get_model()
+    if hasattr(model, _NOTED):
+        setattr(model, _NOTING, False)
+        getattr(model, _NOTED).clear()

@@ -276,6 +276,11 @@ class Engine(ABC):
         """Give the command of its server."""
         return Served(None, notes=(f"{self.title} has no server that quantlab knows",))
 
+    def cached_tokens(self, tokens: int, device: str) -> int:
+        """Say for how many tokens it keeps the cache of a sequence of so many, where `cache_policy` does
+        not."""
+        return tokens
+
     def open_device(self, gpus: Sequence[str]) -> Resident:
         """Open the GPUs with nothing loaded, where the engine does so before it loads anything; give what
         processes of its own hold then. The next checkpoint is opened in these."""

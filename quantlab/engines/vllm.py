@@ -27,6 +27,7 @@ from quantlab.engines._contract import (
 )
 from quantlab.engines._vllm import load
 from quantlab.engines._vllm.engine import VllmEngine
+from quantlab.engines._vllm.reserve import CPU_BLOCK, GPU_BLOCK
 from quantlab.environments import locked
 from quantlab.environments.versions import installed
 from quantlab.environments.worker import WorkerProcess
@@ -78,6 +79,11 @@ class Vllm(Engine):
         for name in (locked.suited(self.name, gpu).name for gpu in (True, False)):
             found |= {key: value for key, value in locked.load(name).versions().items() if key == name}
         return found
+
+    def cached_tokens(self, tokens: int, device: str) -> int:
+        """Whole blocks."""
+        block = GPU_BLOCK if parse_places(device).gpus else CPU_BLOCK
+        return -(-tokens // block) * block
 
     def imports(self, checkpoint: Checkpoint) -> tuple[str, ...]:
         """Nothing, in this process."""

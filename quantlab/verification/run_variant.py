@@ -111,8 +111,10 @@ def _cache_formula(bench: Bench, ran: Ran, point: SpeedPoint) -> int | None:
         return None
     cell = bench.cell(ran.measured.variant)
     architecture = read_architecture(read_object(cell.prepared.weights / "config.json"))
+    module = engines.load(engine)
     tokens = point.context_tokens + point.prompt_tokens + point.decode_tokens
-    return cache_bytes(architecture, tokens, kind, engines.load(engine).cache_policy).total * point.batch
+    held = module.cached_tokens(tokens, bench.device.device)
+    return cache_bytes(architecture, held, kind, module.cache_policy).total * point.batch
 
 
 def figures(ran: Ran) -> dict[str, float | None]:

@@ -141,11 +141,11 @@ def test_a_prefill_ends_with_the_first_token_of_every_sequence_and_a_decode_with
 def test_sequences_that_the_cache_does_not_hold_at_once_are_refused(fake: type[LLM]) -> None:
     """vLLM would put some off and read them again later: another workload's speed."""
     engine = open_engine()
-    with pytest.raises(CellFailure, match="51 sequences of 21 tokens are more than the 1,600") as failure:
+    with pytest.raises(CellFailure, match="51 sequences of 20 tokens are more than the 1,600") as failure:
         engine.prefill(np.zeros((51, 20), np.int64))  # two blocks of 16 each
     assert failure.value.kind == "does_not_fit"
     engine.prefill(np.zeros((49, 20), np.int64))
-    with pytest.raises(CellFailure, match="49 sequences of 37 tokens"):
+    with pytest.raises(CellFailure, match="49 sequences of 36 tokens"):
         engine.decode(16)
 
 
@@ -201,7 +201,8 @@ def test_memory_is_what_the_workers_say_and_the_blocks_that_are_held(fake: type[
     engine.prefill(np.zeros((2, 20), np.int64))
     memory = engine.memory()
     assert memory.weights_bytes == 2000 and memory.by_device == {"cuda:0": 1000, "cuda:1": 1000}
-    assert memory.kv_cache_bytes == 2 * 3200 * (2 * 32) // 1600  # 21 tokens are two blocks of 16
+    assert memory.kv_cache_bytes == 2 * 3200 * (2 * 32) // 1600  # 20 tokens are two blocks of 16
+    assert [engines.load("vllm").cached_tokens(20, device) for device in ("cuda:0", "cpu")] == [32, 128]
 
 
 def test_a_decode_reads_the_weights_of_every_worker_and_the_experts_that_the_config_names(

@@ -9,7 +9,7 @@ import pytest
 from stand_in_vllm import LLM, VOCABULARY, install, open_engine
 
 from quantlab.engines import Demand
-from quantlab.engines._vllm import room as _logits
+from quantlab.engines._vllm import engine as _logits
 from quantlab.errors import CellFailure
 
 

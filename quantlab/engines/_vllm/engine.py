@@ -1,7 +1,7 @@
 """Hold a checkpoint that is open in vLLM, in a worker process of its own.
 
-Logits are log-probabilities (a constant per position away, which no divergence sees) of the whole
-vocabulary."""
+Logits are the model's own, or where vLLM does not show them log-probabilities of the whole vocabulary (a
+constant per position away, which no divergence sees)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from quantlab.architecture.fields import experts_of
 from quantlab.architecture.roofline import WeightReads
 from quantlab.engines._contract import EngineMemory, OpenCheckpoint, Resident, with_float32_softmax
-from quantlab.engines._vllm.room import require_room
 from quantlab.environments.worker import Reply
 from quantlab.errors import CellFailure
 from quantlab.hardware.device import Places
+from quantlab.hardware.memory import available_bytes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,10 +61,21 @@ class VllmEngine(OpenCheckpoint):
         self._lm: Any = None
 
     def logits(self, token_ids: NDArray[np.int64], first: int = 0) -> NDArray[np.float32]:
-        require_room(len(token_ids), self._about["vocabulary"], self.context)
-        made = self._worker.ask("logits", {"token_ids": token_ids}, vocabulary=self._about["vocabulary"])
+        self._require_place(len(token_ids))
+        asked = {"vocabulary": self._about["vocabulary"], "free_bytes": available_bytes()}
+        made = self._worker.ask("logits", {"token_ids": token_ids}, **asked)
         rows: NDArray[np.float32] = made.arrays["logits"]
         return rows[first:]
+
+    def _require_place(self, tokens: int) -> None:
+        """Raise CellFailure where a window and the token after it are more than the context."""
+        if tokens >= self.context:
+            raise CellFailure(
+                "unsupported",
+                "vLLM gives the last row of a window with the token that it generates after it: a window of"
+                f" {tokens:,} tokens leaves no room for it in {self.context:,}; use shorter windows or the"
+                " transformers engine",
+            )
 
     def language_model(self, batch_size: int) -> Any:
         from quantlab.engines._vllm.lm import VllmLM
@@ -110,7 +121,7 @@ class VllmEngine(OpenCheckpoint):
         room = self.context - length
         if room < 1:
             raise CellFailure("unsupported", f"a prompt of {length} tokens leaves no room in {self.context}")
-        self._require_capacity([length + 1] * sequences)
+        self._require_capacity([length] * sequences)
         self._worker.ask("prefill", {"token_ids": token_ids}, room=room)
 
     def decode(self, tokens: int) -> None:

@@ -27,8 +27,8 @@ sorted, and the indices that it returns (8). Counted in vllm/v1/worker/gpu_model
 gpu/sample/logprob.py; not measured."""
 _FIT = -1
 """`max_model_len` by which vLLM takes the longest sequence that fits."""
-_CPU_BLOCK = 128
-"""Tokens of a block of the cache on a CPU (vllm/platforms/cpu.py)."""
+CPU_BLOCK, GPU_BLOCK = 128, 16
+"""Tokens of a block of the cache, unless a kernel wants others (vllm/platforms/cpu.py, config/cache.py)."""
 _CPU_TOKENS = 4096
 """Of a sequence on a CPU, where nothing is known of what will be asked."""
 _CPU_MOST, _CPU_SHARE = 2 * 2**30, 0.25
@@ -53,12 +53,12 @@ def _cpu_cache(config: dict[str, Any], demand: Demand, dtype: str) -> int:
     """Bytes of cache for the sequences that are demanded, in whole blocks, and one sequence more: vLLM keeps
     a block for itself, and rounds by layers."""
     tokens = demand.tokens or min(positions_of(config) or _CPU_TOKENS, _CPU_TOKENS)
-    blocks = -(-tokens // _CPU_BLOCK) + 1
+    blocks = -(-tokens // CPU_BLOCK) + 1
     most = int(_CPU_SHARE * available_bytes())
     try:
         shape = read_architecture(config)
         one = cache_bytes(
-            shape, blocks * _CPU_BLOCK, dtype if dtype == "float32" else "bfloat16", "every_layer_full"
+            shape, blocks * CPU_BLOCK, dtype if dtype == "float32" else "bfloat16", "every_layer_full"
         )
     except QuantlabError:
         return min(_CPU_MOST, most)
