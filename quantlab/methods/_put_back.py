@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from quantlab.errors import CellFailure
 from quantlab.files import write_json
 from quantlab.formats.copying import copy_tensors, name_shards
 from quantlab.formats.json_file import read_object
-from quantlab.formats.safetensors import INDEX, header, weight_files
+from quantlab.formats.safetensors import FLOATS, INDEX, header, weight_files
 from quantlab.models.stacked import is_apart, is_stacked, write_together
 from quantlab.workspace.checkpoint import model_files
 from quantlab.workspace.release import Release
@@ -49,11 +50,12 @@ def put_back(folder: Path, origin: Path, release: Release) -> None:
 def _write_weights(folder: Path, origin: Path, release: Release) -> None:
     made = weight_files(folder)
     stacked = any(is_stacked(name) for path in weight_files(origin) for name in header(path))
+    whole = _unquantized_experts(made) if stacked else frozenset[str]()
     parts: list[Path] = []
     experts: dict[str, str] = {}
     for number, path in enumerate(made):
         names = {name: _stored(name, release) for name in header(path)}
-        experts |= {name: names.pop(name) for name in [*names] if stacked and is_apart(name)}
+        experts |= {name: names.pop(name) for name in [*names] if name in whole}
         if names:
             parts.append(folder / f"part-text-{number}")
             copy_tensors(path, names, parts[-1])
@@ -67,6 +69,17 @@ def _write_weights(folder: Path, origin: Path, release: Release) -> None:
     for path in (*made, folder / INDEX):
         path.unlink(missing_ok=True)
     name_shards(folder, parts)
+
+
+def _unquantized_experts(made: Iterable[Path]) -> frozenset[str]:
+    """Matrices of single experts in 16 bits, of layers that have no other: codes stay expert by expert."""
+    types = {name: entry["dtype"] for path in made for name, entry in header(path).items() if is_apart(name)}
+    rounded = {_layer(name) for name, kind in types.items() if kind not in FLOATS}
+    return frozenset(name for name in types if _layer(name) not in rounded)
+
+
+def _layer(name: str) -> str:
+    return name.rpartition(".experts.")[0]
 
 
 def _stored(name: str, release: Release) -> str:

@@ -9,16 +9,19 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from quantlab.errors import CellFailure
+from quantlab.methods import Job, load
 from quantlab.methods._put_back import put_back, renamed
 from quantlab.models.loading import load_model, require_whole
 from quantlab.models.text_part import take_out
 from quantlab.models.text_view import text_view
 from quantlab.models.tiny import write_tiny_model
+from quantlab.progress import Progress
 from quantlab.workspace.release import Release
 
 FAMILIES = (
@@ -219,3 +222,20 @@ def test_a_tensor_that_the_release_has_no_place_for_is_refused(tmp_path: Path) -
 def test_modules_are_named_as_the_release_names_them(said: dict[str, Any], expected: dict[str, Any]) -> None:
     found = renamed(said, MODULES)
     assert found == {**said, **found} and {key: found[key] for key in expected} == expected
+
+
+def test_codes_of_experts_stay_expert_by_expert(release: Callable[[str], Path], tmp_path: Path) -> None:
+    """Only experts in 16 bits go back into one tensor: codes have a scale for each expert."""
+    origin = release("mistral3_mistral4")
+    found = text_of(origin, tmp_path / "text")
+    (tmp_path / "fp8").mkdir()
+    settings = load("fp8").Settings()
+    windows = np.zeros((1, 8), np.int64)
+    job = Job(tmp_path / "text", 8, settings, windows, tmp_path / "fp8", "cpu", 0, Progress(quiet=True))
+    layers = load("fp8").quantize(job).layers
+    put_back(tmp_path / "fp8", origin, found)
+    after = read(tmp_path / "fp8")
+    codes = {name.removesuffix(".weight") for name, t in after.items() if t.dtype == torch.float8_e4m3fn}
+    assert len(codes) == len(layers) and {f"{name}.weight_scale" for name in codes} <= after.keys()
+    assert "language_model.model.layers.0.mlp.experts.7.gate_proj" in codes
+    assert not any(name.endswith("experts.gate_up_proj") for name in after)
