@@ -142,6 +142,8 @@ def measure(cell: Cell) -> dict[str, Any]:
             return found | {"stage": stage, "kind": record.failure.kind, "reason": record.failure.reason}
         if stage == "diverge":
             found["measured_nats"] = record.kl_divergence_nats.value
+            routed = record.routing_changes
+            found["rerouted"] = routed.changed_token_share.value if routed else None
     checkpoint = cell.checkpoint()
     engine = engines.load(engines.engine_for(checkpoint.manifest.format)).open_checkpoint(
         checkpoint, "cpu", False
@@ -150,4 +152,4 @@ def measure(cell: Cell) -> dict[str, Any]:
     engine.close()
     if len(made) != len(PROMPTS) or not all(made):
         return found | {"stage": "generate", "kind": "crashed", "reason": "nothing was generated"}
-    return {"nats": found["measured_nats"]}
+    return {"nats": found["measured_nats"], "rerouted": found["rerouted"]}

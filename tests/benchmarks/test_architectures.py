@@ -70,6 +70,13 @@ def test_a_cell_works_is_refused_fails_or_is_wrong(cell: dict[str, object], said
     assert outcome(cell, ROUNDED, "gptq-4") == said
 
 
+def test_a_file_of_16_bits_is_at_the_noise_unless_a_token_goes_to_other_experts() -> None:
+    assert outcome({"nats": 2e-6}, ROUNDED, "gguf-16") == "works"
+    assert outcome({"nats": 0.005}, ROUNDED, "gguf-16") == "wrong"
+    assert outcome({"nats": 0.005, "rerouted": 0.004}, ROUNDED, "gguf-16") == "works"
+    assert outcome({"nats": 0.06, "rerouted": 0.004}, ROUNDED, "gguf-16") == "wrong"
+
+
 def test_the_page_names_the_reason_and_the_nearest_that_works() -> None:
     results = {
         ("mixtral", ""): {"rounded": ROUNDED},
