@@ -108,3 +108,23 @@ def _e2m1(x: torch.Tensor) -> torch.Tensor:
     distance = (x.abs()[..., None] - E2M1).abs()
     even = torch.tensor([0.0, 1e-6] * 4)
     return E2M1[(distance + even).argmin(-1)] * x.sign()
+
+
+def round_inputs(model: Any, rounding: Rounding) -> None:
+    """Round what enters every quantized layer, experts too."""
+    for name, module in model.named_modules():
+        if name.endswith("_proj"):
+            module.register_forward_pre_hook(lambda _, inputs: (rounding(inputs[0]),))
+        elif isinstance(getattr(module, "gate_up_proj", None), torch.nn.Parameter):
+            module.forward = lambda *given, experts=module: _experts(experts, rounding, *given)
+
+
+def _experts(experts: Any, rounding: Rounding, tokens: Any, chosen: Any, shares: Any) -> Any:
+    """A mixture's experts, one by one."""
+    out = torch.zeros_like(tokens)
+    for number, (gate_up, down) in enumerate(zip(experts.gate_up_proj, experts.down_proj, strict=True)):
+        token, place = torch.where(chosen == number)
+        gate, up = torch.nn.functional.linear(rounding(tokens[token]), gate_up).chunk(2, -1)
+        made = torch.nn.functional.linear(rounding(experts.act_fn(gate) * up), down)
+        out.index_add_(0, token, made * shares[token, place, None])
+    return out

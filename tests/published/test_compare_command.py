@@ -100,26 +100,6 @@ def _by_hand(compared: Compared, dense: Any) -> float:
     return float(np.mean(losses))
 
 
-def _round_inputs(model: Any, rounding: dequantized.Rounding) -> None:
-    """Round what enters every quantized layer, experts too."""
-    for name, module in model.named_modules():
-        if name.endswith("_proj"):
-            module.register_forward_pre_hook(lambda _, inputs: (rounding(inputs[0]),))
-        elif isinstance(getattr(module, "gate_up_proj", None), torch.nn.Parameter):
-            module.forward = lambda *given, experts=module: _experts(experts, rounding, *given)
-
-
-def _experts(experts: Any, rounding: dequantized.Rounding, tokens: Any, chosen: Any, shares: Any) -> Any:
-    """A mixture's experts, one by one."""
-    out = torch.zeros_like(tokens)
-    for number, (gate_up, down) in enumerate(zip(experts.gate_up_proj, experts.down_proj, strict=True)):
-        token, place = torch.where(chosen == number)
-        gate, up = torch.nn.functional.linear(rounding(tokens[token]), gate_up).chunk(2, -1)
-        made = torch.nn.functional.linear(rounding(experts.act_fn(gate) * up), down)
-        out.index_add_(0, token, made * shares[token, place, None])
-    return out
-
-
 @pytest.mark.parametrize("name", ["gptq", "awq", "autoround", "bitsandbytes", *PUBLISHED, "modelopt"])
 def test_the_loss_is_that_of_the_librarys_own_function(name: str, compared: Compared, tmp_path: Path) -> None:
     record = compared.record(name, "divergence")
@@ -130,7 +110,7 @@ def test_the_loss_is_that_of_the_librarys_own_function(name: str, compared: Comp
     dtype = torch.float32 if rounding or record["dtype"].startswith("float32") else torch.bfloat16
     dense = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
     if rounding:
-        _round_inputs(dense, rounding)
+        dequantized.round_inputs(dense, rounding)
     expected = _by_hand(compared, dense.eval())
     print(f"{name}: {measured:.5f} measured, {expected:.5f} by hand, in {record['dtype']}")
     assert measured == pytest.approx(expected, rel=0.03)

@@ -17,7 +17,7 @@ from quantlab.errors import CellFailure
 from quantlab.methods._foreign import identify, reading_notes
 from quantlab.models.tiny import write_tiny_model
 
-from . import checkpoints, dequantized
+from . import checkpoints, dequantized, unpacked
 from .dequantized import Rounding
 
 TOKENS = np.random.default_rng(0).integers(0, 1000, 64)
@@ -92,6 +92,30 @@ def test_modelopt(
     variant = identify(folder)
     assert (variant.method, variant.bits) == ("modelopt", bits)
     _check(base, folder, rounding, torch.float32)
+
+
+@pytest.fixture(scope="module")
+def mixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_model("qwen3_moe", tmp_path_factory.mktemp("mixture") / "base")
+
+
+@pytest.mark.parametrize("preset", ["W8A8", "NVFP4A16"])
+def test_experts_are_unpacked_with_all_their_parts(preset: str, mixture: Path, tmp_path: Path) -> None:
+    """transformers alone takes the scale of a whole matrix for none, and finds no INT8."""
+    from transformers import AutoModelForCausalLM
+
+    folder = checkpoints.compressed_apart(mixture, tmp_path / preset, preset)
+    dense = unpacked.write_dense(mixture, folder, tmp_path / "dense")
+    rounding = WEIGHTS_AND_ACTIVATIONS[preset]
+    dtype = torch.float32 if rounding else torch.bfloat16
+    model: Any = AutoModelForCausalLM.from_pretrained(dense, dtype=dtype).eval()
+    if rounding:
+        dequantized.round_inputs(model, rounding)
+    by_hand = _logits(model)
+    reference, measured = _engine_logits(mixture), _engine_logits(folder)
+    loss = _nats(reference, measured)
+    assert 1e-4 < loss < 0.2 and loss == pytest.approx(_nats(reference, by_hand), rel=0.02)
+    assert _nats(by_hand, measured) < loss / 50
 
 
 def _refuses_without(folder: Path, part: str) -> None:
