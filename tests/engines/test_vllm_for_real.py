@@ -31,8 +31,11 @@ from quantlab.workspace.cell import Cell
 pytestmark = pytest.mark.engines
 VARIANTS = (*MADE, "w8a8")
 KERNELS = {"gptq-4": "WNA16", "awq-4": "WNA16", "fp8-8": "Fp8", "w8a8": "Int8"}
-MOST_NATS = {"baseline-16": 0.004, "gptq-4": 0.01, "awq-4": 0.01, "fp8-8": 0.02, "w8a8": 0.02}
-"""How far vLLM may be from transformers on the same checkpoint; both multiply in bfloat16 or float16."""
+MOST_NATS = {"baseline-16": 1e-4, "gptq-4": 2e-4, "awq-4": 2e-4, "fp8-8": 4e-4, "w8a8": 2e-4}
+"""How far vLLM may be from transformers on the same checkpoint, both in bfloat16 or float16: about five times
+what a CPU with AMX measured (1.9e-5, 4.4e-5, 4.4e-5, 8.3e-5, 2.9e-5)."""
+MOST_SUM = 0.2
+"""By how many nats the log-likelihood of a text of 8 to 20 tokens may be apart: 0.06 was measured."""
 PROMPTS = ("The water of the", "He said that", "In the year", "A small house")
 
 
@@ -89,7 +92,7 @@ def test_log_likelihoods_are_transformers(both: tuple[str, Any, Any], windows: n
     usual = theirs.language_model(4)._loglikelihood_tokens(asked, disable_tqdm=True)
     apart = [abs(one - other) for (one, _), (other, _) in zip(got, usual, strict=True)]
     print(f"\n{name}: log-likelihoods of {len(asked)} continuations apart by {max(apart):.4f} at most")
-    assert max(apart) < 60 * MOST_NATS[name] + 0.3
+    assert max(apart) < MOST_SUM
     greedy = [one == other for (_, one), (_, other) in zip(got, usual, strict=True)]
     assert sum(greedy) >= len(greedy) - 1
     text = "The water of the river was low, and the boats lay on the sand."
@@ -97,7 +100,7 @@ def test_log_likelihoods_are_transformers(both: tuple[str, Any, Any], windows: n
         lm.loglikelihood_rolling([Instance("loglikelihood_rolling", {}, (text,), 0)], disable_tqdm=True)[0]
         for lm in (ours.language_model(4), theirs.language_model(4))
     ]
-    assert rolling[0] == pytest.approx(rolling[1], abs=60 * MOST_NATS[name] + 0.3)
+    assert rolling[0] == pytest.approx(rolling[1], abs=MOST_SUM)
 
 
 def test_greedy_answers_are_transformers(both: tuple[str, Any, Any]) -> None:
