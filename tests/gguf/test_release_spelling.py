@@ -215,3 +215,10 @@ def saved_config(name: str, folder: Path) -> dict[str, Any]:
     """config.json of a tiny model as transformers saves it."""
     path = write_tiny_model(name, folder / name) / "config.json"
     return dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def test_mistral_4_is_named_as_the_converter_finds_it() -> None:
+    said = as_released({"model_type": "mistral4", "architectures": ["Mistral4ForCausalLM"]})
+    assert said["architectures"] == ["Ministral3ForCausalLM"]
+    plain = {"model_type": "llama", "architectures": ["LlamaForCausalLM"]}
+    assert as_released(plain)["architectures"] == ["LlamaForCausalLM"]

@@ -30,6 +30,8 @@ def as_released(config: Config) -> dict[str, Any]:
     said = {**(add(config) if add else {}), **config}
     layers = said.get("num_hidden_layers", 0)
     said |= {key: [said[key]] * layers for key in _BY_LAYER.get(kind, ()) if isinstance(said[key], int)}
+    if name := _ARCHITECTURES.get(kind):
+        said["architectures"] = [name]
     if types := _LAYER_TYPES.get(kind):
         said["layer_types"] = [types.get(each, each) for each in said.get("layer_types") or ()]
     return said
@@ -110,3 +112,5 @@ _BY_LAYER = {"hunyuan_v1_moe": ("moe_intermediate_size", "num_shared_expert", "m
 """Fields that the converter reads as a list with a number for each layer, as the release has them."""
 _LAYER_TYPES = {"granitemoehybrid": {"linear_attention": "mamba", "full_attention": "attention"}}
 """The release's words for kinds of layers, by transformers'."""
+_ARCHITECTURES = {"mistral4": "Ministral3ForCausalLM"}
+"""The class by which the converter finds a type that it knows as part of a release alone (mistral3.py)."""
