@@ -23,6 +23,8 @@ _FORMATS = (
     "mixed-precision",
 )
 """Formats of compressed-tensors 0.20 that were measured or are made of those that were."""
+_BY_COLUMN = ("group", "dynamic", True)
+"""Names of one order of columns (quant_args.py of compressed-tensors 0.20, which raises at them)."""
 
 
 class CompressedTensors(ReadOnly):
@@ -49,12 +51,18 @@ class CompressedTensors(ReadOnly):
         return Grid(size if isinstance(size, int) else 0, weights.get("symmetric") is not False)
 
     def why_not_read(self, config: Mapping[str, Any]) -> str | None:
-        """Why a checkpoint cannot be measured: a format that compressed-tensors 0.20 does not unpack."""
+        """Why a checkpoint cannot be measured: a format or an order of columns that compressed-tensors 0.20
+        does not unpack."""
         formats = [config.get("format"), *(group.get("format") for group in _groups(config))]
         unread = [str(name) for name in formats if name is not None and name not in _FORMATS]
         if unread:
             known = ", ".join(_FORMATS)
             return f"its format {unread[0]} is not read by compressed-tensors 0.20: known are {known}"
+        if any(weights.get("actorder") in _BY_COLUMN for weights in _of_groups(config, "weights")):
+            return (
+                "its columns are in groups of an order of their own (actorder group, weight_g_idx), which"
+                " compressed-tensors 0.20 no longer reads; actorder weight is read"
+            )
         sparse = config.get("sparsity_config")
         if isinstance(sparse, Mapping) and sparse.get("format") not in (None, "dense"):
             return f"its weights are stored sparsely ({sparse['format']}), which is not read"

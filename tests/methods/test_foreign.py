@@ -87,6 +87,17 @@ def test_what_is_no_checkpoint_of_ours_is_refused(
             },
             "stored sparsely .sparse-24-bitmask.",
         ),
+        *(
+            (
+                {
+                    "quant_method": "compressed-tensors",
+                    "format": "pack-quantized",
+                    "config_groups": {"group_0": {"weights": {"num_bits": 4, "actorder": order}}},
+                },
+                "in groups of an order of their own .actorder group, weight_g_idx.",
+            )
+            for order in ("group", "dynamic", True)
+        ),
         ({"quant_method": "modelopt", "quant_algo": "W4A8_AWQ"}, "it says W4A8_AWQ, which quantlab does not"),
         ({"quant_method": "modelopt"}, "it says no quant_algo"),
         ({"quant_method": "fbgemm_fp8"}, "unknown quantization format 'fbgemm_fp8'"),
@@ -101,6 +112,13 @@ def test_a_published_format_that_cannot_be_measured_is_refused_by_name(
 ) -> None:
     with pytest.raises(QuantlabError, match=said):
         identify(_checkpoint(tmp_path / "c", config))
+
+
+@pytest.mark.parametrize("order", [None, False, "weight", "static"])
+def test_an_order_of_columns_that_ends_with_the_calibration_is_read(order: object, tmp_path: Path) -> None:
+    weights = {"num_bits": 4, "actorder": order}
+    config = {"quant_method": "compressed-tensors", "config_groups": {"group_0": {"weights": weights}}}
+    assert identify(_checkpoint(tmp_path / "c", config)).bits == 4
 
 
 def _layered(folder: Path, says: int, stored: range, prefix: str = "model.layers") -> Path:

@@ -38,10 +38,11 @@ def weight(parts: dict[str, torch.Tensor]) -> torch.Tensor:
     packed = parts.get("weight_packed", parts.get("weight"))
     assert packed is not None
     if packed.dtype == torch.int32:
-        codes = ((packed[..., None] >> (4 * torch.arange(8, dtype=torch.int32))) & 15).flatten(-2) - 8
-        return codes * parts["weight_scale"].float().repeat_interleave(
-            codes.shape[1] // parts["weight_scale"].shape[1], 1
-        )
+        codes, scales = _nibbles(packed), parts["weight_scale"].float()
+        wide = codes.shape[1] // scales.shape[1]
+        if "weight_zero_point" in parts:
+            codes = codes - _nibbles(parts["weight_zero_point"].T).T.repeat_interleave(wide, 1)
+        return codes * scales.repeat_interleave(wide, 1)
     if packed.dtype == torch.uint8:
         values = SIGNED_E2M1[torch.stack((packed & 15, packed >> 4), -1).flatten(-2).long()]
         return values * _scales_of_e2m1(parts, values.shape[1])
@@ -51,6 +52,11 @@ def weight(parts: dict[str, torch.Tensor]) -> torch.Tensor:
         high, wide = packed.shape[0] // scale.shape[0], packed.shape[1] // scale.shape[1]
         scale = scale.repeat_interleave(high, 0).repeat_interleave(wide, 1)
     return packed.float() * scale.float()
+
+
+def _nibbles(packed: torch.Tensor) -> torch.Tensor:
+    """The signed 4-bit values that each row's words hold."""
+    return ((packed[..., None] >> (4 * torch.arange(8, dtype=torch.int32))) & 15).flatten(-2) - 8
 
 
 def _scales_of_e2m1(parts: dict[str, torch.Tensor], columns: int) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from .dequantized import Rounding
 TOKENS = np.random.default_rng(0).integers(0, 1000, 64)
 WEIGHTS_AND_ACTIVATIONS = {
     "W4A16": None,
+    "W4A16_ASYM": None,
     "W8A8": dequantized.int8_per_token,
     "FP8": dequantized.fp8_fixed,
     "FP8_DYNAMIC": dequantized.fp8_per_token,
@@ -99,9 +101,9 @@ def mixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_model("qwen3_moe", tmp_path_factory.mktemp("mixture") / "base")
 
 
-@pytest.mark.parametrize("preset", ["W8A8", "NVFP4A16"])
+@pytest.mark.parametrize("preset", ["W8A8", "NVFP4A16", "W4A16_ASYM"])
 def test_experts_are_unpacked_with_all_their_parts(preset: str, mixture: Path, tmp_path: Path) -> None:
-    """transformers alone takes the scale of a whole matrix for none, and finds no INT8."""
+    """transformers alone takes the scale of a whole matrix for none, and finds no INT8 and no zero points."""
     from transformers import AutoModelForCausalLM
 
     folder = checkpoints.compressed_apart(mixture, tmp_path / preset, preset)
@@ -140,6 +142,7 @@ def test_a_part_that_a_layer_of_modelopt_lacks_is_named(
     ("preset", "part"),
     [
         ("W4A16", "weight_packed"),
+        ("W4A16_ASYM", "weight_zero_point"),
         ("W8A8", "weight_scale"),
         ("FP8", "input_scale"),
         ("NVFP4", "input_global_scale"),
@@ -149,6 +152,38 @@ def test_a_part_that_a_layer_of_compressed_tensors_lacks_is_named(
     preset: str, part: str, base: Path, tmp_path: Path
 ) -> None:
     _refuses_without(checkpoints.compressed(base, tmp_path / "broken", preset), part)
+
+
+ZERO = "model.layers.1.mlp.{}up_proj.weight_zero_point"
+
+
+@pytest.mark.engines
+@pytest.mark.parametrize("family", ["llama", "qwen3_moe"])
+@pytest.mark.parametrize("change", ["missing", "all missing", "unpacked", "a row more", "one for all groups"])
+def test_zero_points_that_are_not_those_of_the_layers_are_named(
+    family: str, change: str, base: Path, mixture: Path, tmp_path: Path
+) -> None:
+    """Experts with a zero point for all groups of a row were opened, and measured with it."""
+    make = checkpoints.compressed if family == "llama" else checkpoints.compressed_apart
+    folder = make(base if family == "llama" else mixture, tmp_path / "broken", "W4A16_ASYM")
+    tensors = load_file(folder / "model.safetensors")
+    name = ZERO.format("" if family == "llama" else "experts.1.")
+    zeros = tensors.pop(name)
+    match change:
+        case "all missing":
+            tensors = {name: t for name, t in tensors.items() if not name.endswith("weight_zero_point")}
+        case "unpacked":
+            tensors[name] = zeros.repeat_interleave(8, 0).to(torch.int8)
+        case "a row more":
+            tensors[name] = torch.cat((zeros, zeros[:1]))
+        case "one for all groups":
+            tensors[name] = zeros[:, :1].contiguous()
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    said = "tensors are missing: " if "missing" in change else "1 tensors are of another shape: "
+    named = r"model.layers.0.mlp.\S+.weight_zero_point" if change == "all missing" else re.escape(name)
+    with pytest.raises(CellFailure, match=said + named) as failure:
+        TransformersEngine(folder, folder, "cpu")
+    assert failure.value.kind == "broken_checkpoint"
 
 
 def test_fp8_with_a_scale_per_block(base: Path, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ import torch
 from transformers.core_model_loading import ConversionOps, WeightConverter
 
 from quantlab.engines._transformers.compressed_experts import all_parts
+from quantlab.engines._transformers.compressed_zeros import zeros_packed
 from quantlab.formats.json_file import read_object
 from quantlab.formats.quantization import quantization_config
 from quantlab.formats.safetensors import header, weight_files
@@ -44,7 +45,7 @@ def load_compressed(weights: Path, device: str, trust_remote_code: bool, dtype: 
     how = {"dtype": dtype, **places}
     if runs_in_fp8(weights, capability):
         how["quantization_config"] = CompressedTensorsConfig(use_optimized_inference=True)
-    with experts_put_together(weights, trust_remote_code), all_parts():
+    with experts_put_together(weights, trust_remote_code), all_parts(weights), zeros_packed():
         return unpack(load_model(weights, trust_remote_code, broken_checkpoint, left_over=True, **how))
 
 
