@@ -44,8 +44,9 @@ class Commands:
         """Load a checkpoint with these arguments of `vllm.LLM`, and say what it is."""
         import vllm
 
+        others = {key: value for key, value in arguments.items() if key != "trust_remote_code"}
         try:
-            self._llm = vllm.LLM(**arguments)
+            self._llm = vllm.LLM(trust_remote_code=arguments["trust_remote_code"], **others)
         except ValueError as error:  # vLLM's word for a method, a model or a size that it does not take
             text = " ".join(str(error).split())[:_LONGEST]
             kind = "does_not_fit" if "memory" in text.lower() else "unsupported"

@@ -52,7 +52,7 @@ def test_trust_is_said_at_every_load() -> None:
     assert (
         found.count("models/loading.py") == 4
         and "methods/_gptqmodel.py" in found
-        and "engines/_vllm/load.py" in found
+        and "apart/vllm_engine.py" in found
     )
 
 
