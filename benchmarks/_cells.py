@@ -6,6 +6,7 @@ in another process, and measures the checkpoint in its own."""
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -70,14 +71,15 @@ def prepare_family(root: Path, name: str, to_gguf: bool = True) -> dict[str, Any
 
 def round_family(root: Path, name: str) -> dict[str, float]:
     """Mean divergence in nats of plain round-to-nearest, by width: every linear layer and expert of the
-    language model, in groups of 32 columns, asymmetric; head, embedding and routers are left."""
+    language model, in groups of 32 columns, asymmetric; routers are left. Under `4-whole` head and embedding
+    are rounded too, as GGUF does."""
     import numpy as np
     import torch
 
     from quantlab.analysis.divergence import window_values
     from quantlab.hardware.device import find
     from quantlab.methods import Grid
-    from quantlab.methods._nearest import round_model
+    from quantlab.methods._nearest import ROUNDED, round_model
     from quantlab.models.loading import load_model
     from quantlab.reference.store import Reference, folder_of
 
@@ -87,9 +89,10 @@ def round_family(root: Path, name: str) -> dict[str, float]:
         cell.prepared.token_ids("evaluation"),
     )
     divergences = {}
-    for bits in (8, 4, 3, 2):
+    for bits, whole in itertools.product((8, 4, 3, 2), (False, True)):
         model = load_model(cell.prepared.weights, False, dtype=torch.float32)
-        round_model(model, bits, Grid(GROUP, symmetric=False))
+        kinds = (*ROUNDED, "embedding", "head") if whole else ROUNDED
+        round_model(model, bits, Grid(GROUP, symmetric=False), kinds)
         losses = []
         for place, ids in enumerate(token_ids):
             with torch.inference_mode():
@@ -97,7 +100,7 @@ def round_family(root: Path, name: str) -> dict[str, float]:
                     model(input_ids=torch.from_numpy(ids)[None], use_cache=False).logits[0].float().numpy()
                 )
             losses.append(window_values(reference.logits(place), logits, ids).kl.mean())
-        divergences[str(bits)] = float(np.mean(losses))
+        divergences[f"{bits}-whole" if whole else str(bits)] = float(np.mean(losses))
     return divergences
 
 

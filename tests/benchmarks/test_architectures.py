@@ -77,6 +77,17 @@ def test_a_file_of_16_bits_is_at_the_noise_unless_a_token_goes_to_other_experts(
     assert outcome({"nats": 0.06, "rerouted": 0.004}, ROUNDED, "gguf-16") == "wrong"
 
 
+def test_gguf_is_held_against_rounding_of_the_head_too() -> None:
+    whole = ROUNDED | {"4-whole": 0.4}
+    assert outcome({"nats": 0.5}, whole, "gguf-4") == "works"
+    assert outcome({"nats": 0.5}, whole, "gptq-4") == outcome({"nats": 0.5}, ROUNDED, "gguf-4") == "wrong"
+
+
+def test_fp8_is_held_against_four_bits() -> None:
+    assert outcome({"nats": 0.09}, ROUNDED, "fp8-8") == "works"
+    assert outcome({"nats": 0.11}, ROUNDED, "fp8-8") == "wrong"
+
+
 def test_the_page_names_the_reason_and_the_nearest_that_works() -> None:
     results = {
         ("mixtral", ""): {"rounded": ROUNDED},
