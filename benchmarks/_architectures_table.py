@@ -22,9 +22,9 @@ and its check, diverge, evaluate and a generation; `python benchmarks/architectu
 A cell that works shows its mean KL divergence from the unquantized model in nats. The column rounding-4 is
 plain rounding to the nearest of 16 levels in groups of 32 columns. A figure is wrong above twice that (at the
 variant's width) and 0.05 nats. GGUF is held against rounding of head and embedding too, which it rounds. FP8
-keeps four significant bits of weights and activations: above rounding-4 it is wrong. A GGUF file of 16 bits is
-wrong above 0.0001, but in a mixture of experts: `(re)` says that a token near a tie went to another expert,
-which counts on a text of 508 tokens.
+keeps four significant bits of weights and activations: above rounding-4 it is wrong. A GGUF file of 16 bits
+is wrong above 0.0001, but in a mixture of experts: `(re)` says that a token near a tie went to another
+expert, which counts on a text of 508 tokens.
 
 `%` is the share of all weights that stayed in 16 or 32 bits, where it is more than 10 % of what the method's
 name promises. A tiny random model loses more than a trained one: the figures compare methods on one family,
