@@ -27,7 +27,7 @@ def write_text(path: Path, text: str) -> None:
             os.fsync(file.fileno())
         Path(name).chmod(0o644)
         Path(name).replace(path)
-    except BaseException:
+    except BaseException:  # an interrupt, too: nothing half-written stays
         Path(name).unlink(missing_ok=True)
         raise
 

@@ -117,7 +117,7 @@ class Vllm(Engine):
         worker, self._waiting = self._waiting or load.begin(places), None
         try:
             return VllmEngine(worker, arguments, places, device, trust)
-        except BaseException:
+        except BaseException:  # an interrupt, too: no worker outlives it
             worker.close()
             raise
 
