@@ -212,19 +212,28 @@ def divide(before: Any, scales: Any) -> None:
             before.bias.div_(scales)
 
 
+_STEP_ABOVE, _STEP_BELOW = 2.0**-8, 2.0**-7
+"""Between -1 and bfloat16's next values above and below it."""
+
+
 def storable(norm: Any, scales: Any) -> Any:
     """Scales near these by which the norm can be divided without loss: what is left is a bfloat16 value.
 
     A norm that multiplies by 1 + w is stored as w: divided by 100, w is near -1, where bfloat16 has steps of
-    1/256, as large as what is left. A channel that nothing near would be left of is not scaled."""
+    1/256, as large as what is left. At least one step is left of a channel, which is then scaled by less than
+    was asked. One that gives nothing takes any scale: at 1 beside small ones it would set the step of its
+    whole group."""
     import torch
 
     one = adds_one(norm)
     times = norm.weight.float() + one
-    left = (times / scales.float() - one).to(torch.bfloat16).float() + one
+    asked = scales.float()
+    left = (times / asked - one).to(torch.bfloat16).float() + one
+    if one:
+        step = torch.where(times < 0, -_STEP_BELOW, _STEP_ABOVE)
+        left = torch.where(left.abs() < step.abs(), step, left)
     nearby = times / left
-    usable = torch.isfinite(nearby) & (nearby / scales.float() < 2) & (nearby / scales.float() > 0.5)
-    return torch.where(usable, nearby, torch.ones_like(nearby)).to(scales.dtype)
+    return torch.where(torch.isfinite(nearby) & (times != 0), nearby, asked).to(scales.dtype)
 
 
 def adds_one(norm: Any) -> int:

@@ -69,6 +69,20 @@ def test_a_norm_that_adds_one_loses_nothing_when_it_is_stored_in_bfloat16() -> N
     assert kept < 1e-4
 
 
+def test_a_channel_that_gives_nothing_takes_the_scale_that_is_asked() -> None:
+    """At 1 beside scales of a hundredth it would set the step of its whole group."""
+    from transformers.models.gemma3.modeling_gemma3 import Gemma3RMSNorm
+
+    norm = Gemma3RMSNorm(3)
+    norm.weight.data.copy_(torch.tensor([-1.0, 9.0, -1.5]))
+    found = storable(norm, torch.tensor([0.01, 0.02, 0.01]))
+    assert found[0] == torch.tensor(0.01) and torch.allclose(
+        found, torch.tensor([0.01, 0.02, 0.01]), rtol=0.01
+    )
+    # what is asked leaves less than a step of a channel: one step is left, above -1 and below it
+    assert storable(norm, torch.tensor([1e6, 1e6, 1e6])).tolist() == [1e6, 10 * 2**8, 0.5 * 2**7]
+
+
 @pytest.mark.parametrize("name", ["llama", "qwen3", "phi3"])
 def test_a_plain_block_is_unchanged(name: str) -> None:
     trial, readers = _opened(name).first()
